@@ -1,0 +1,1 @@
+"""The project package: settings, doors, and the floors below the apps."""

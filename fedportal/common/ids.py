@@ -1,0 +1,58 @@
+"""Public identifiers: a prefix and 20 random characters, such as `org_4f9…`. Integers stay inside the database."""
+
+from __future__ import annotations
+
+import secrets
+
+ALPHABET = "0123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+LENGTH = 20
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id, `prefix` + "_" + 20 characters (117 bits)."""
+    return f"{prefix}_" + "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
+
+
+# Django's migrations need a named function for each default.
+def org_id() -> str:
+    return new_id("org")
+
+
+def usr_id() -> str:
+    return new_id("usr")
+
+
+def fed_id() -> str:
+    return new_id("fed")
+
+
+def inv_id() -> str:
+    return new_id("inv")
+
+
+def key_id() -> str:
+    return new_id("key")
+
+
+def dev_id() -> str:
+    return new_id("dev")
+
+
+def tsk_id() -> str:
+    return new_id("tsk")
+
+
+def upl_id() -> str:
+    return new_id("upl")
+
+
+def mdl_id() -> str:
+    return new_id("mdl")
+
+
+def ver_id() -> str:
+    return new_id("ver")
+
+
+def run_id() -> str:
+    return new_id("run")

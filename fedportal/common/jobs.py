@@ -1,0 +1,45 @@
+"""Background work. `@job` is the only use of Celery's decorators in the portal.
+
+A message is only a doorbell: it carries ids, the row is the truth, and every job may run twice or never; the sweeper
+rings again. `ring(job, …)` sends after the surrounding unit is committed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery import shared_task
+from django.db import close_old_connections
+
+from fedportal.common.transactions import after_commit
+
+log = logging.getLogger(__name__)
+
+
+def job(function: Callable[..., object]) -> Any:
+    """Make `function` a background job. Its arguments must be plain JSON values: ids, not rows."""
+
+    def run(*args: Any) -> None:
+        close_old_connections()
+        try:
+            function(*args)
+        finally:
+            close_old_connections()
+
+    run.__doc__ = function.__doc__
+    run.__module__ = function.__module__
+    return shared_task(name=f"{function.__module__}.{function.__name__}", ignore_result=True)(run)
+
+
+def ring(work: Any, *args: Any) -> None:
+    """Ask a worker to run `work(*args)` once the present unit is committed. A lost message is the sweeper's business."""
+
+    def send() -> None:
+        try:
+            work.apply_async(args, retry=False)
+        except Exception:  # the broker may be away; the row is the truth and the sweeper rings again
+            log.warning("the broker did not take %s%r; the sweeper will ring again", work.name, args, exc_info=True)
+
+    after_commit(send)

@@ -1,0 +1,193 @@
+"""The catalogue of errors: code → HTTP status → sentence → what to do next.
+
+Server, SDK and command line speak from this one table. `FedportalError("task_closed", task="tsk_…")` carries the code
+and the values its sentence needs; `body()` is what travels, `from_body()` is what the SDK makes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ErrorKind:
+    """One row of the catalogue. `sentence` and `next_step` may name values as `{value}`."""
+
+    status: int
+    sentence: str
+    next_step: str
+
+
+K = ErrorKind
+CATALOGUE: Mapping[str, ErrorKind] = {
+    # Who are you?
+    "not_authenticated": K(
+        401, "No valid credentials came with this request.", "Send `Authorization: Bearer <key>` or sign in."
+    ),
+    "key_invalid": K(401, "This key is not known, or it was mistyped.", "Check the key, or ask an admin for a new one."),
+    "key_revoked": K(401, "This key was revoked.", "Ask an admin of your organization for a new key."),
+    "key_expired": K(401, "This key expired on {expired_at}.", "Ask an admin of your organization for a new key."),
+    "two_credentials": K(
+        400, "A key and a browser session came with the same request.", "Send one of them, not both."
+    ),
+    "sign_in_failed": K(401, "Email and password do not match.", "Try again, or reset the password."),
+    "too_many_tries": K(429, "Too many tries.", "Wait {seconds} seconds and try again."),
+    # May you?
+    "forbidden": K(403, "You may not {action} here.", "{who}"),
+    "not_found": K(404, "There is no such {what}.", "Check the id or name, or ask whoever shared it with you."),
+    "ambiguous_name": K(409, "The name {name!r} means several things: {choices}.", "Use one of these ids instead."),
+    "reserved_name": K(400, "The name {name!r} is reserved.", "Choose another name."),
+    "invalid_name": K(
+        400,
+        "{name!r} is not a usable name.",
+        "Use 1 to 100 letters, digits, spaces, dots, dashes or underscores, starting with a letter or digit.",
+    ),
+    "name_taken": K(409, "There is already a {what} called {name!r}.", "Choose another name."),
+    "method_not_allowed": K(405, "This address does not answer {method}.", "See the API description at /api/docs."),
+    "bad_request": K(400, "{reason}", "Correct the request and send it again."),
+    "field_invalid": K(400, "The field {field!r} is not usable: {reason}", "Correct this field and send it again."),
+    "organization_mismatch": K(
+        403, "The key belongs to another organization than {org_id}.", "Leave `org_id` out, or use that organization's key."
+    ),
+    "organization_suspended": K(
+        403, "This organization is suspended.", "Ask the operator of the portal."
+    ),
+    "scope_missing": K(403, "This key has no scope {scope!r}.", "Make a key with that scope, or ask an admin for one."),
+    "last_owner": K(409, "An organization needs at least one owner.", "Make another person owner first."),
+    "role_too_high": K(403, "You cannot give a role higher than your own.", "Ask an owner to do it."),
+    # States
+    "wrong_state": K(409, "{what} is {state}; this is not possible now.", "{hint}"),
+    "conflict": K(409, "Someone else changed this at the same moment.", "Look again and repeat if still wanted."),
+    # Invitations
+    "invitation_invalid": K(404, "This invitation link is not valid.", "Ask whoever invited you to send it again."),
+    "invitation_expired": K(410, "This invitation expired.", "Ask whoever invited you to send it again."),
+    "invitation_used": K(409, "This invitation was already used.", "Sign in; you should be in already."),
+    "invitation_revoked": K(410, "This invitation was withdrawn.", "Ask whoever invited you."),
+    "invitation_wrong_address": K(
+        403, "This invitation is for another email address.", "Sign in as the invited person, or ask for a new letter."
+    ),
+    "already_member": K(409, "{name} is already a member or invited.", "Nothing is left to do."),
+    "not_invited": K(403, "Your organization has no open invitation to this federation.", "Ask its owner for one."),
+    # Devices
+    "device_taken": K(
+        409,
+        "The identifier {identifier!r} is registered with another device key pair.",
+        "Ask an admin to reset it, or use another identifier.",
+    ),
+    "device_inactive": K(403, "This device is {state}.", "Ask an admin of your organization."),
+    "signature_invalid": K(400, "The signature does not match what was signed.", "Sign with the device's own Ed25519 key."),
+    "enrolment_full": K(403, "This enrolment key has registered all {limit} devices it may.", "Ask an admin for a new key."),
+    # Tasks and uploads
+    "task_closed": K(409, "This task is {state}; its round went on without it.", "Wait for the next task."),
+    "answer_differs": K(
+        409, "This task was already answered with other content.", "Nothing: the first answer counts."
+    ),
+    "offset_mismatch": K(409, "The upload continues at byte {stored}, not at {offset}.", "Continue at byte {stored}."),
+    "length_missing": K(411, "The request does not say its length.", "Send Content-Length."),
+    "length_wrong": K(
+        400, "The body must be {expected} bytes in all and was announced as {announced}.", "Send exactly the model's tensors."
+    ),
+    "body_short": K(400, "The body ended early: {stored} of {expected} bytes are stored.", "Continue at byte {stored}."),
+    "body_too_large": K(413, "The body is larger than {limit} bytes.", "Send less, or use the upload address for files."),
+    "digest_mismatch": K(400, "The content's SHA-256 is not the announced one.", "Send it again from the start."),
+    "upload_incomplete": K(409, "Only {stored} of {expected} bytes have arrived.", "Finish the upload, then answer."),
+    "storage_full": K(507, "The portal is short of disk space.", "Try again later; nothing is lost."),
+    # Tensors
+    "not_safetensors": K(400, "The content is not a safetensors file: {reason}", "Send tensors as safetensors; nothing else is read."),
+    "tensor_names": K(400, "The tensors' names are not the model's: {reason}", "Send exactly the model's tensors."),
+    "tensor_shape": K(400, "The tensor {name!r} has shape {got}, the model says {expected}.", "Send exactly the model's tensors."),
+    "tensor_dtype": K(400, "The tensor {name!r} has type {got}, the model says {expected}.", "Send exactly the model's tensors."),
+    "tensor_order": K(400, "The tensors are not in the model's order.", "Write them in the order of the manifest."),
+    "not_finite": K(400, "The tensors hold NaN or infinity.", "Check the learning rate and the data; train again."),
+    "samples_invalid": K(400, "The sample count {samples} is not between 1 and {limit}.", "Send the number of rows trained on."),
+    "metrics_invalid": K(400, "The metrics are not usable: {reason}", "Send sums, counts and histograms as described in the protocol."),
+    "architecture_invalid": K(400, "The architecture is not usable: {reason}", "See docs/protocol.md for the described architectures."),
+    # Models and runs
+    "version_invalid": K(400, "{version!r} is not a semantic version.", "Use three numbers, for example 1.0.0."),
+    "version_taken": K(409, "The version {version} exists already.", "Push the next version."),
+    "format_unavailable": K(409, "There is no {format} form of this version.", "Use one of: {available}."),
+    "format_pending": K(202, "The {format} form is being made.", "Ask again in a moment."),
+    "strategy_unknown": K(400, "There is no strategy {strategy!r}.", "Use one of: {available}."),
+    "strategy_parameter": K(400, "The strategy's parameter {name!r} is not usable: {reason}", "Correct it and start again."),
+    "not_shared": K(409, "The model {model} is not shared with a federation you may train in.", "Share it with `fedportal federation share`."),
+    "too_few_participants": K(409, "{have} of {need} devices are available.", "Waiting for {waiting_for} until {until}."),
+    # Data on the device (raised in the SDK, never sent)
+    "data_missing": K(400, "The file {path} cannot be read: {reason}", "Check the path."),
+    "data_empty": K(400, "The file {path} has no rows.", "Check that the export worked."),
+    "data_no_target": K(400, "The file {path} has no column {target!r}; it has {columns}.", "Name the target column with target_col."),
+    "data_not_numeric": K(400, "Column {column!r} holds text in row {row}: {value!r}.", "Encode it as numbers or leave it out."),
+    "data_one_class": K(400, "Column {target!r} holds one class only.", "A model needs rows of both classes to train."),
+    "data_shape": K(400, "The model takes {expected} columns and the data has {got}.", "Give the same columns in the same order as the other hospitals."),
+    "torch_missing": K(400, "This needs torch, which is not installed.", "Run `pip install torch`."),
+    # Transport and the unexpected
+    "unreachable": K(503, "The portal at {url} cannot be reached: {reason}", "Check the address and the network; the device keeps trying."),
+    "unavailable": K(503, "The portal is not ready.", "Try again in a moment."),
+    "internal": K(500, "Something went wrong on the portal's side ({reference}).", "Tell the operator this reference."),
+}
+del K
+
+
+class FedportalError(Exception):
+    """An error of the catalogue.
+
+    `code` is a key of `CATALOGUE`; the keyword arguments fill its sentence and travel as `context`.
+    """
+
+    def __init__(self, code: str, **context: Any) -> None:
+        self.code = code
+        self.kind = CATALOGUE.get(code, CATALOGUE["internal"])
+        self.context = context
+        super().__init__(self.message)
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.kind.status
+
+    @property
+    def message(self) -> str:
+        """The sentence with its values."""
+        return _fill(self.kind.sentence, self.context)
+
+    @property
+    def next_step(self) -> str:
+        """What the reader should do now."""
+        return _fill(self.kind.next_step, self.context)
+
+    def body(self) -> dict[str, Any]:
+        """The JSON that travels: error, message, detail, next_step, status_code, context."""
+        return {
+            "error": self.code,
+            "message": self.message,
+            "detail": self.message,
+            "next_step": self.next_step,
+            "status_code": self.status,
+            "context": {name: _plain(value) for name, value in self.context.items()},
+        }
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any], status: int = 500) -> FedportalError:
+        """The error a server's JSON `body` speaks of; unknown codes keep their message and status."""
+        context = body.get("context")
+        error = cls(str(body.get("error", "internal")), **(context if isinstance(context, dict) else {}))
+        if error.code not in CATALOGUE:
+            message = str(body.get("message") or body.get("detail") or "The portal refused the request.")
+            error.kind = ErrorKind(status, message.replace("{", "{{").replace("}", "}}"), str(body.get("next_step", "")))
+            error.args = (error.message,)
+        return error
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else str(value)
+
+
+class _Missing(dict[str, Any]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def _fill(text: str, context: Mapping[str, Any]) -> str:
+    return Formatter().vformat(text, (), _Missing(context))

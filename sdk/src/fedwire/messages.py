@@ -1,0 +1,110 @@
+"""The JSON that devices and the portal exchange, as typed shapes.
+
+Every shape is plain JSON. `docs/protocol.md` explains them in the order in which a device meets them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+
+class Registration(TypedDict):
+    """POST /devices/register. `signature` is over `registration_message(...)` by the device's Ed25519 key, hexadecimal."""
+
+    device_identifier: str
+    public_key: str  # 32 bytes, hexadecimal
+    nonce: str  # 16 random bytes, hexadecimal
+    signature: str  # 64 bytes, hexadecimal
+    platform: NotRequired[str]
+    sdk_version: NotRequired[str]
+    os_version: NotRequired[str]
+    capabilities: NotRequired[dict[str, Any]]
+    groups: NotRequired[list[str]]
+
+
+class Registered(TypedDict):
+    """The answer: the device's id and its key, which is shown this once."""
+
+    id: str
+    device_identifier: str
+    org_id: str
+    device_key: str
+    server_time: str
+
+
+class AnswerShape(TypedDict):
+    """What the answer of a task must look like; inside `Task`."""
+
+    update_bytes: int  # 0: no upload belongs to this answer
+    max_samples: int
+    metrics: bool  # whether an evaluation report is expected
+
+
+class Task(TypedDict):
+    """A DeviceTask as the device gets it from GET /device/tasks/next."""
+
+    id: str
+    kind: str  # statistics | train | evaluate | …
+    run: str
+    model: str  # the model's public id
+    round: int
+    attempt: int
+    deadline: str  # ISO 8601, the server's clock
+    seconds_left: float
+    base_digest: str  # sha256 of the model file to download, "" when none is needed
+    manifest: list[dict[str, Any]]  # Manifest.to_json()
+    architecture: dict[str, Any] | None
+    training: dict[str, Any]  # epochs, learning_rate, batch_size, seed, … (the strategy's device half)
+    answer: AnswerShape
+
+
+class Evaluation(TypedDict):
+    """Mergeable metrics on held-out rows. Sums and counts only; ratios are formed after merging.
+
+    `positives[i]` and `negatives[i]` count held-out rows of the class whose score lies in bin i of equal bins on [0, 1].
+    """
+
+    samples: int
+    loss_sum: float
+    correct: int
+    positives: NotRequired[list[int]]
+    negatives: NotRequired[list[int]]
+    sums: NotRequired[dict[str, float]]  # further metrics by name: sum over samples
+
+
+class Statistics(TypedDict):
+    """Answer of a `statistics` task: per input column the mean and the sum of squared deviations (M2)."""
+
+    samples: int
+    mean: list[float]
+    m2: list[float]
+
+
+class Answer(TypedDict):
+    """POST /device/tasks/{task}/answer."""
+
+    sha256: NotRequired[str]  # of the uploaded update, when one belongs to the answer
+    samples: int
+    evaluation: NotRequired[Evaluation]  # of the model that was downloaded, on held-out rows
+    statistics: NotRequired[Statistics]
+    metrics: NotRequired[dict[str, float]]  # the trainer's own, shown and not used
+    seconds: NotRequired[float]  # time spent training
+
+
+class Receipt(TypedDict):
+    """The acknowledgement of an answer; the same for every repetition of the same answer."""
+
+    task: str
+    state: str  # "answered"
+    sha256: str
+    samples: int
+    received_at: str
+
+
+def registration_message(*, key_id: str, device_identifier: str, public_key: str, nonce: str) -> bytes:
+    """The bytes a device signs when it registers.
+
+    `key_id` is the public part of the enrolment key (`edg_` and the eight characters after it), so that a captured
+    registration is worth nothing under another key.
+    """
+    return "\n".join(("fedportal-register-1", key_id, device_identifier, public_key, nonce)).encode()

@@ -1,0 +1,66 @@
+"""The addresses both ends use, below the portal's base URL. No trailing slashes.
+
+Owner's and member's addresses follow the common vocabulary of federated-learning clients; the device's are our own.
+"""
+
+API = "/api/v1"
+
+WHOAMI = f"{API}/whoami"
+# People and keys
+ORG_MEMBERS = API + "/orgs/{org}/members"
+ORG_AUDIT = API + "/orgs/{org}/audit"
+API_KEYS = f"{API}/api-keys"
+API_KEY_REVOKE = API + "/api-keys/{key}/revoke"
+# Federations
+FEDERATIONS = f"{API}/federations"
+FEDERATION = API + "/federations/{federation}"
+FEDERATION_INVITE = FEDERATION + "/invite"
+FEDERATION_JOIN = FEDERATION + "/join"
+FEDERATION_DECLINE = FEDERATION + "/decline"
+FEDERATION_LEAVE = FEDERATION + "/leave"
+FEDERATION_MEMBERS = FEDERATION + "/members"
+FEDERATION_MEMBER = FEDERATION_MEMBERS + "/{org}"  # + /suspend, /reinstate, /remove
+FEDERATION_INVITATIONS = FEDERATION + "/invitations"
+FEDERATION_MODELS = FEDERATION + "/models"
+FEDERATION_MODEL = FEDERATION_MODELS + "/{model}"
+INVITATION = API + "/invitations/{invitation}"  # + /resend, /revoke
+# Models
+MODELS = f"{API}/models"
+MODEL = API + "/models/{model}"
+MODEL_VERSIONS = MODEL + "/versions"
+MODEL_LATEST = MODEL + "/versions/latest"
+MODEL_VERSION = MODEL + "/versions/{version}"
+MODEL_DOWNLOAD = MODEL + "/versions/{version}/download"
+UPLOADS = f"{API}/uploads"
+UPLOAD = API + "/uploads/{upload}"
+# Training
+SESSIONS = f"{API}/training/sessions"
+SESSION = API + "/training/sessions/{run}"  # + /pause, /resume, /stop
+SESSION_ROUNDS = SESSION + "/rounds"
+SESSION_EVENTS = SESSION + "/events"
+TRAINING_STATUS = API + "/training/{model}/status"
+TRAINING_STOP = API + "/training/{model}/stop"
+STRATEGIES = f"{API}/training/strategies"
+# Devices, as their organization sees them
+DEVICES = f"{API}/devices"
+DEVICE_REGISTER = f"{API}/devices/register"
+DEVICE = API + "/devices/{device}"  # + /revoke, /retire, /reset, /quarantine, /restore, /groups, /certificate
+DEVICE_HEARTBEAT = DEVICE + "/heartbeat"
+# The device's own doors, in front of Django
+TASKS = f"{API}/device/tasks"
+TASK_NEXT = f"{TASKS}/next"  # GET ?wait=25 → 200 task | 204
+TASK = TASKS + "/{task}"
+TASK_MODEL = TASK + "/model"  # GET: safetensors of the round's global model
+TASK_UPDATE = TASK + "/update"  # PUT with Upload-Offset, HEAD answers Upload-Offset
+TASK_ANSWER = TASK + "/answer"  # POST JSON
+TASK_DECLINE = TASK + "/decline"  # POST JSON {"reason": …}
+DEVICE_ROTATE = f"{API}/device/rotate"  # POST: a fresh device key
+# Delivery of the SDK itself
+SDK_INDEX = "/sdk/"
+
+# Words that no federation and no model may be called, because they stand in addresses.
+RESERVED_NAMES = frozenset(
+    "rounds sessions strategies catalog latest versions models federations members invite join leave decline new"
+    " device devices tasks uploads next api admin static sdk".split()
+)
+ID_PREFIXES = ("org_", "fed_", "mdl_", "ver_", "dev_", "run_", "inv_", "tsk_", "upl_", "usr_", "edg_", "key_")

@@ -1,0 +1,189 @@
+"""The states of everything that moves, and every move that is allowed.
+
+A state is stored and sent as its short string. `MOVES[kind][state]` is the set of states that may follow; a state with
+no followers is final. The portal changes a state only along this table, and the SDK, the pages and the command line
+take their words from `WORDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class RunState(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class RoundState(StrEnum):
+    OPEN = "open"
+    AGGREGATING = "aggregating"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class RoundKind(StrEnum):
+    """What a round asks of its devices: pooled statistics, training, or evaluation only."""
+
+    STATISTICS = "statistics"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+
+
+class AssignmentState(StrEnum):
+    OFFERED = "offered"
+    TRAINING = "training"
+    SUBMITTED = "submitted"
+    DECLINED = "declined"
+    LATE = "late"
+    EXPIRED = "expired"
+
+
+class MemberState(StrEnum):
+    INVITED = "invited"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    LEFT = "left"
+    REMOVED = "removed"
+    DECLINED = "declined"
+
+
+class InvitationState(StrEnum):
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
+class DeviceState(StrEnum):
+    ACTIVE = "active"
+    QUARANTINED = "quarantined"
+    REVOKED = "revoked"
+    RETIRED = "retired"
+
+
+class TaskState(StrEnum):
+    """A DeviceTask: open until a device takes it, then answered, declined, expired or cancelled."""
+
+    OPEN = "open"
+    TAKEN = "taken"
+    ANSWERED = "answered"
+    DECLINED = "declined"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+class TaskKind(StrEnum):
+    STATISTICS = "statistics"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    INFER = "infer"
+    INSTALL = "install"
+    SECAGG = "secagg"
+
+
+MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "run": {
+        RunState.PENDING: frozenset({RunState.RUNNING, RunState.STOPPED, RunState.FAILED}),
+        RunState.RUNNING: frozenset({RunState.PAUSED, RunState.COMPLETED, RunState.FAILED, RunState.STOPPED}),
+        RunState.PAUSED: frozenset({RunState.RUNNING, RunState.STOPPED, RunState.FAILED}),
+        RunState.COMPLETED: frozenset(),
+        RunState.FAILED: frozenset(),
+        RunState.STOPPED: frozenset(),
+    },
+    "round": {
+        RoundState.OPEN: frozenset({RoundState.AGGREGATING, RoundState.FAILED, RoundState.CANCELLED}),
+        RoundState.AGGREGATING: frozenset({RoundState.DONE, RoundState.FAILED, RoundState.CANCELLED}),
+        RoundState.DONE: frozenset(),
+        RoundState.FAILED: frozenset(),
+        RoundState.CANCELLED: frozenset(),
+    },
+    "assignment": {
+        AssignmentState.OFFERED: frozenset(
+            {
+                AssignmentState.TRAINING,
+                AssignmentState.SUBMITTED,
+                AssignmentState.DECLINED,
+                AssignmentState.LATE,
+                AssignmentState.EXPIRED,
+            }
+        ),
+        AssignmentState.TRAINING: frozenset(
+            {AssignmentState.SUBMITTED, AssignmentState.DECLINED, AssignmentState.LATE, AssignmentState.EXPIRED}
+        ),
+        AssignmentState.SUBMITTED: frozenset(),
+        AssignmentState.DECLINED: frozenset(),
+        AssignmentState.EXPIRED: frozenset({AssignmentState.LATE}),
+        AssignmentState.LATE: frozenset(),
+    },
+    "member": {
+        MemberState.INVITED: frozenset({MemberState.ACTIVE, MemberState.DECLINED, MemberState.REMOVED}),
+        MemberState.ACTIVE: frozenset({MemberState.SUSPENDED, MemberState.LEFT, MemberState.REMOVED}),
+        MemberState.SUSPENDED: frozenset({MemberState.ACTIVE, MemberState.LEFT, MemberState.REMOVED}),
+        # An organization that went, or was sent away, comes back by a new invitation only.
+        MemberState.LEFT: frozenset({MemberState.INVITED}),
+        MemberState.REMOVED: frozenset({MemberState.INVITED}),
+        MemberState.DECLINED: frozenset({MemberState.INVITED}),
+    },
+    "invitation": {
+        InvitationState.PENDING: frozenset(
+            {InvitationState.ACCEPTED, InvitationState.DECLINED, InvitationState.REVOKED, InvitationState.EXPIRED}
+        ),
+        InvitationState.EXPIRED: frozenset({InvitationState.PENDING}),
+        InvitationState.ACCEPTED: frozenset(),
+        InvitationState.DECLINED: frozenset(),
+        InvitationState.REVOKED: frozenset(),
+    },
+    "device": {
+        DeviceState.ACTIVE: frozenset({DeviceState.QUARANTINED, DeviceState.REVOKED, DeviceState.RETIRED}),
+        DeviceState.QUARANTINED: frozenset({DeviceState.ACTIVE, DeviceState.REVOKED, DeviceState.RETIRED}),
+        DeviceState.REVOKED: frozenset(),
+        DeviceState.RETIRED: frozenset(),
+    },
+    "task": {
+        TaskState.OPEN: frozenset(
+            {TaskState.TAKEN, TaskState.ANSWERED, TaskState.DECLINED, TaskState.EXPIRED, TaskState.CANCELLED}
+        ),
+        TaskState.TAKEN: frozenset({TaskState.ANSWERED, TaskState.DECLINED, TaskState.EXPIRED, TaskState.CANCELLED}),
+        TaskState.ANSWERED: frozenset(),
+        TaskState.DECLINED: frozenset(),
+        TaskState.EXPIRED: frozenset(),
+        TaskState.CANCELLED: frozenset(),
+    },
+}
+
+# The words of cards, pages and the command line. A state without a word here is shown as itself.
+WORDS: Mapping[str, Mapping[str, str]] = {
+    "run": {RunState.PENDING: "waiting to start", RunState.PAUSED: "paused"},
+    "round": {RoundState.OPEN: "collecting updates", RoundState.AGGREGATING: "aggregating"},
+    "assignment": {
+        AssignmentState.OFFERED: "waiting",
+        AssignmentState.TRAINING: "training",
+        AssignmentState.SUBMITTED: "sent",
+        AssignmentState.DECLINED: "declined",
+        AssignmentState.LATE: "late",
+        AssignmentState.EXPIRED: "dropped",
+    },
+}
+
+
+def may_move(kind: str, old: str, new: str) -> bool:
+    """Whether `kind` ("run", "round", …) may go from state `old` to state `new`."""
+    return new in MOVES[kind].get(old, frozenset())
+
+
+def is_final(kind: str, state: str) -> bool:
+    """Whether nothing follows `state`."""
+    return not MOVES[kind][state]
+
+
+def word(kind: str, state: str) -> str:
+    """The word a person reads for `state`."""
+    return WORDS.get(kind, {}).get(state, str(state))

@@ -1,0 +1,6 @@
+"""Runs, their rounds, each device's part in a round, and what happened."""
+
+from training.models.rounds import Assignment, Round, Update
+from training.models.runs import Pulse, Run, RunEvent
+
+__all__ = ["Assignment", "Pulse", "Round", "Run", "RunEvent", "Update"]

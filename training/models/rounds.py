@@ -1,0 +1,83 @@
+"""Rounds, assignments and updates."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from federations.models import Device, DeviceTask, Organization
+from fedportal.common import clock
+from fedwire.states import AssignmentState, RoundKind, RoundState
+from training.models.runs import Run
+
+
+class Round(models.Model):
+    """One exchange with a cohort. Number 0 pools statistics, 1 … n train, n+1 evaluates the last model."""
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")  # the run's
+    run = models.ForeignKey(Run, models.CASCADE, related_name="rounds")
+    number = models.PositiveIntegerField()
+    attempt = models.PositiveIntegerField(default=1)
+    kind = models.CharField(max_length=12, choices=[(k, k) for k in RoundKind], default=RoundKind.TRAIN)
+    state = models.CharField(max_length=12, choices=[(s, s) for s in RoundState], default=RoundState.OPEN)
+    reason = models.TextField(blank=True)
+    opened_at = models.DateTimeField(default=clock.now)
+    deadline = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    fence = models.PositiveIntegerField(default=0)  # grows with every claim; only the last claimant may close
+    base_blob = models.CharField(max_length=64)  # sha256 of the model file the devices start from
+    result_blob = models.CharField(max_length=64, blank=True)
+    digest = models.CharField(max_length=64, blank=True)  # of the result, over the tensor bytes
+    metrics = models.JSONField(default=dict, blank=True)  # of the *base* model: overall and per organization
+    bytes_up = models.BigIntegerField(default=0)
+    bytes_down = models.BigIntegerField(default=0)
+
+    class Meta:
+        ordering = ["run_id", "number", "attempt"]
+        constraints = [models.UniqueConstraint(fields=["run", "number", "attempt"], name="one_round_per_attempt")]
+        indexes = [models.Index(fields=["state", "deadline"], name="overdue_rounds")]
+
+    def __str__(self) -> str:
+        return f"round {self.number}.{self.attempt} of {self.run_id} ({self.state})"
+
+
+class Assignment(models.Model):
+    """A device's part in a round."""
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")  # the device's
+    round = models.ForeignKey(Round, models.CASCADE, related_name="assignments")
+    device = models.ForeignKey(Device, models.PROTECT, related_name="assignments")
+    task = models.OneToOneField(DeviceTask, models.SET_NULL, null=True, related_name="+")
+    state = models.CharField(max_length=12, choices=[(s, s) for s in AssignmentState], default=AssignmentState.OFFERED)
+    reason = models.CharField(max_length=300, blank=True)
+    offered_at = models.DateTimeField(default=clock.now)
+    changed_at = models.DateTimeField(default=clock.now)
+
+    class Meta:
+        ordering = ["round_id", "id"]
+        constraints = [models.UniqueConstraint(fields=["round", "device"], name="one_assignment_each")]
+
+    def __str__(self) -> str:
+        return f"{self.device} in {self.round} ({self.state})"
+
+
+class Update(models.Model):
+    """What a device sent for a round: exactly one, acknowledged, never changed."""
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")  # the device's
+    round = models.ForeignKey(Round, models.CASCADE, related_name="updates")
+    device = models.ForeignKey(Device, models.PROTECT, related_name="+")
+    assignment = models.OneToOneField(Assignment, models.CASCADE, related_name="update")
+    blob = models.CharField(max_length=64, blank=True)  # sha256 of the update file; empty without one
+    size = models.BigIntegerField(default=0)
+    samples = models.PositiveBigIntegerField()
+    norm = models.FloatField(null=True, blank=True)  # L2, measured at the door
+    answer = models.JSONField(default=dict)  # evaluation, statistics, metrics, seconds
+    received_at = models.DateTimeField(default=clock.now)
+
+    class Meta:
+        ordering = ["round_id", "id"]
+        constraints = [models.UniqueConstraint(fields=["round", "device"], name="one_update_each")]
+
+    def __str__(self) -> str:
+        return f"update of {self.device} for {self.round}"
