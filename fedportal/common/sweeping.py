@@ -1,0 +1,41 @@
+"""The sweeper: what must happen again and again because a doorbell may be lost and a process may be killed.
+
+Upper floors register their passes; the embedded portal and `python -m fedportal.sweeper` run them every
+`FEDPORTAL_SWEEP_SECONDS`. A pass must be harmless when it runs twice, in two processes, or late.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from django.conf import settings
+from django.db import close_old_connections
+
+log = logging.getLogger(__name__)
+_passes: list[Callable[[], object]] = []
+
+
+def register(sweep: Callable[[], object]) -> None:
+    """Run `sweep()` in every pass of the sweeper, after those registered before it."""
+    if sweep not in _passes:
+        _passes.append(sweep)
+
+
+def once() -> None:
+    """One pass over everything registered. What fails is logged and does not stop the rest."""
+    for sweep in list(_passes):
+        close_old_connections()
+        try:
+            sweep()
+        except Exception:
+            log.exception("the sweep %s.%s failed; the next pass tries again", sweep.__module__, sweep.__qualname__)
+    close_old_connections()
+
+
+def forever(stop: threading.Event) -> None:
+    """Pass after pass until `stop` is set; the first one at once, so that a restart is noticed."""
+    while not stop.is_set():
+        once()
+        stop.wait(settings.FEDPORTAL_SWEEP_SECONDS)
