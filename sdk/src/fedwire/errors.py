@@ -27,12 +27,12 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "not_authenticated": K(
         401, "No valid credentials came with this request.", "Send `Authorization: Bearer <key>` or sign in."
     ),
-    "key_invalid": K(401, "This key is not known, or it was mistyped.", "Check the key, or ask an admin for a new one."),
+    "key_invalid": K(
+        401, "This key is not known, or it was mistyped.", "Check the key, or ask an admin for a new one."
+    ),
     "key_revoked": K(401, "This key was revoked.", "Ask an admin of your organization for a new key."),
     "key_expired": K(401, "This key expired on {expired_at}.", "Ask an admin of your organization for a new key."),
-    "two_credentials": K(
-        400, "A key and a browser session came with the same request.", "Send one of them, not both."
-    ),
+    "two_credentials": K(400, "A key and a browser session came with the same request.", "Send one of them, not both."),
     "sign_in_failed": K(401, "Email and password do not match.", "Try again, or reset the password."),
     "too_many_tries": K(429, "Too many tries.", "Wait {seconds} seconds and try again."),
     # May you?
@@ -50,11 +50,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "bad_request": K(400, "{reason}", "Correct the request and send it again."),
     "field_invalid": K(400, "The field {field!r} is not usable: {reason}", "Correct this field and send it again."),
     "organization_mismatch": K(
-        403, "The key belongs to another organization than {org_id}.", "Leave `org_id` out, or use that organization's key."
+        403,
+        "The key belongs to another organization than {org_id}.",
+        "Leave `org_id` out, or use that organization's key.",
     ),
-    "organization_suspended": K(
-        403, "This organization is suspended.", "Ask the operator of the portal."
-    ),
+    "organization_suspended": K(403, "This organization is suspended.", "Ask the operator of the portal."),
     "scope_missing": K(403, "This key has no scope {scope!r}.", "Make a key with that scope, or ask an admin for one."),
     "last_owner": K(409, "An organization needs at least one owner.", "Make another person owner first."),
     "role_too_high": K(403, "You cannot give a role higher than your own.", "Ask an owner to do it."),
@@ -78,52 +78,112 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "Ask an admin to reset it, or use another identifier.",
     ),
     "device_inactive": K(403, "This device is {state}.", "Ask an admin of your organization."),
-    "signature_invalid": K(400, "The signature does not match what was signed.", "Sign with the device's own Ed25519 key."),
-    "enrolment_full": K(403, "This enrolment key has registered all {limit} devices it may.", "Ask an admin for a new key."),
+    "signature_invalid": K(
+        400, "The signature does not match what was signed.", "Sign with the device's own Ed25519 key."
+    ),
+    "enrolment_full": K(
+        403, "This enrolment key has registered all {limit} devices it may.", "Ask an admin for a new key."
+    ),
     # Tasks and uploads
     "task_closed": K(409, "This task is {state}; its round went on without it.", "Wait for the next task."),
-    "answer_differs": K(
-        409, "This task was already answered with other content.", "Nothing: the first answer counts."
-    ),
+    "answer_differs": K(409, "This task was already answered with other content.", "Nothing: the first answer counts."),
     "offset_mismatch": K(409, "The upload continues at byte {stored}, not at {offset}.", "Continue at byte {stored}."),
     "length_missing": K(411, "The request does not say its length.", "Send Content-Length."),
     "length_wrong": K(
-        400, "The body must be {expected} bytes in all and was announced as {announced}.", "Send exactly the model's tensors."
+        400,
+        "The body must be {expected} bytes in all and was announced as {announced}.",
+        "Send exactly the model's tensors.",
     ),
-    "body_short": K(400, "The body ended early: {stored} of {expected} bytes are stored.", "Continue at byte {stored}."),
-    "body_too_large": K(413, "The body is larger than {limit} bytes.", "Send less, or use the upload address for files."),
+    "body_short": K(
+        400, "The body ended early: {stored} of {expected} bytes are stored.", "Continue at byte {stored}."
+    ),
+    "body_too_large": K(
+        413, "The body is larger than {limit} bytes.", "Send less, or use the upload address for files."
+    ),
     "digest_mismatch": K(400, "The content's SHA-256 is not the announced one.", "Send it again from the start."),
     "upload_incomplete": K(409, "Only {stored} of {expected} bytes have arrived.", "Finish the upload, then answer."),
     "storage_full": K(507, "The portal is short of disk space.", "Try again later; nothing is lost."),
     # Tensors
-    "not_safetensors": K(400, "The content is not a safetensors file: {reason}", "Send tensors as safetensors; nothing else is read."),
+    "not_safetensors": K(
+        400, "The content is not a safetensors file: {reason}", "Send tensors as safetensors; nothing else is read."
+    ),
     "tensor_names": K(400, "The tensors' names are not the model's: {reason}", "Send exactly the model's tensors."),
-    "tensor_shape": K(400, "The tensor {name!r} has shape {got}, the model says {expected}.", "Send exactly the model's tensors."),
-    "tensor_dtype": K(400, "The tensor {name!r} has type {got}, the model says {expected}.", "Send exactly the model's tensors."),
+    "tensor_shape": K(
+        400, "The tensor {name!r} has shape {got}, the model says {expected}.", "Send exactly the model's tensors."
+    ),
+    "tensor_dtype": K(
+        400, "The tensor {name!r} has type {got}, the model says {expected}.", "Send exactly the model's tensors."
+    ),
     "tensor_order": K(400, "The tensors are not in the model's order.", "Write them in the order of the manifest."),
     "not_finite": K(400, "The tensors hold NaN or infinity.", "Check the learning rate and the data; train again."),
-    "samples_invalid": K(400, "The sample count {samples} is not between 1 and {limit}.", "Send the number of rows trained on."),
-    "metrics_invalid": K(400, "The metrics are not usable: {reason}", "Send sums, counts and histograms as described in the protocol."),
-    "architecture_invalid": K(400, "The architecture is not usable: {reason}", "See docs/protocol.md for the described architectures."),
+    "samples_invalid": K(
+        400, "The sample count {samples} is not between 1 and {limit}.", "Send the number of rows trained on."
+    ),
+    "metrics_invalid": K(
+        400, "The metrics are not usable: {reason}", "Send sums, counts and histograms as described in the protocol."
+    ),
+    "architecture_invalid": K(
+        400, "The architecture is not usable: {reason}", "See docs/protocol.md for the described architectures."
+    ),
     # Models and runs
     "version_invalid": K(400, "{version!r} is not a semantic version.", "Use three numbers, for example 1.0.0."),
     "version_taken": K(409, "The version {version} exists already.", "Push the next version."),
     "format_unavailable": K(409, "There is no {format} form of this version.", "Use one of: {available}."),
     "format_pending": K(202, "The {format} form is being made.", "Ask again in a moment."),
     "strategy_unknown": K(400, "There is no strategy {strategy!r}.", "Use one of: {available}."),
-    "strategy_parameter": K(400, "The strategy's parameter {name!r} is not usable: {reason}", "Correct it and start again."),
-    "not_shared": K(409, "The model {model} is not shared with a federation you may train in.", "Share it with `fedportal federation share`."),
-    "too_few_participants": K(409, "{have} of {need} devices are available.", "Waiting for {waiting_for} until {until}."),
+    "strategy_parameter": K(
+        400, "The strategy's parameter {name!r} is not usable: {reason}", "Correct it and start again."
+    ),
+    "not_shared": K(
+        409,
+        "The model {model} is not shared with a federation you may train in.",
+        "Share it with `fedportal federation share`.",
+    ),
+    "too_few_participants": K(
+        409, "{have} of {need} devices are available.", "Waiting for {waiting_for} until {until}."
+    ),
     # Data on the device (raised in the SDK, never sent)
     "data_missing": K(400, "The file {path} cannot be read: {reason}", "Check the path."),
     "data_empty": K(400, "The file {path} has no rows.", "Check that the export worked."),
-    "data_no_target": K(400, "The file {path} has no column {target!r}; it has {columns}.", "Name the target column with target_col."),
-    "data_not_numeric": K(400, "Column {column!r} holds text in row {row}: {value!r}.", "Encode it as numbers or leave it out."),
+    "data_no_target": K(
+        400, "The file {path} has no column {target!r}; it has {columns}.", "Name the target column with target_col."
+    ),
+    "data_not_numeric": K(
+        400, "Column {column!r} holds text in row {row}: {value!r}.", "Encode it as numbers or leave it out."
+    ),
     "data_one_class": K(400, "Column {target!r} holds one class only.", "A model needs rows of both classes to train."),
-    "data_shape": K(400, "The model takes {expected} columns and the data has {got}.", "Give the same columns in the same order as the other hospitals."),
+    "data_gap": K(
+        400, "Column {column!r} has no usable number in row {row}: {value!r}.", "Fill the gap, or leave the row out."
+    ),
+    "data_ragged": K(
+        400, "Row {row} has {got} values and the header has {expected}.", "Check the separator and the quotes."
+    ),
+    "data_classes": K(
+        400,
+        "Column {target!r} holds {got} classes and the model has {expected}.",
+        "Write the classes as 0, 1, …, or name all of them with `labels`.",
+    ),
+    "data_shape": K(
+        400,
+        "The model takes {expected} columns and the data has {got}.",
+        "Give the same columns in the same order as the other hospitals.",
+    ),
     "torch_missing": K(400, "This needs torch, which is not installed.", "Run `pip install torch`."),
+    "training_failed": K(
+        400, "The local training failed: {reason}", "Correct the training function and start the device again."
+    ),
+    "not_configured": K(400, "The {what} is not known.", "Pass it, set {variable}, or run `fedportal login`."),
     # Transport and the unexpected
-    "unreachable": K(503, "The portal at {url} cannot be reached: {reason}", "Check the address and the network; the device keeps trying."),
+    "tls_failed": K(
+        400,
+        "The certificate of {url} cannot be trusted: {reason}",
+        "Name the portal's CA file with ca_file or FEDPORTAL_CA_FILE.",
+    ),
+    "unreachable": K(
+        503,
+        "The portal at {url} cannot be reached: {reason}",
+        "Check the address and the network; the device keeps trying.",
+    ),
     "unavailable": K(503, "The portal is not ready.", "Try again in a moment."),
     "internal": K(500, "Something went wrong on the portal's side ({reference}).", "Tell the operator this reference."),
 }
@@ -175,7 +235,9 @@ class FedportalError(Exception):
         error = cls(str(body.get("error", "internal")), **(context if isinstance(context, dict) else {}))
         if error.code not in CATALOGUE:
             message = str(body.get("message") or body.get("detail") or "The portal refused the request.")
-            error.kind = ErrorKind(status, message.replace("{", "{{").replace("}", "}}"), str(body.get("next_step", "")))
+            error.kind = ErrorKind(
+                status, message.replace("{", "{{").replace("}", "}}"), str(body.get("next_step", ""))
+            )
             error.args = (error.message,)
         return error
 
