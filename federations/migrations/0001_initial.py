@@ -181,6 +181,7 @@ class Migration(migrations.Migration):
                 ('taken_at', models.DateTimeField(blank=True, null=True)),
                 ('closed_at', models.DateTimeField(blank=True, null=True)),
                 ('upload_sha256', models.CharField(blank=True, max_length=64)),
+                ('upload_norm', models.FloatField(blank=True, null=True)),
                 ('answer_digest', models.CharField(blank=True, max_length=64)),
                 ('receipt', models.JSONField(blank=True, null=True)),
                 ('device', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='tasks', to='federations.device')),

@@ -13,7 +13,7 @@ from fedwire.states import TaskKind, TaskState
 class DeviceTask(models.Model):
     """A piece of work for one device, with the manifest of what its answer must look like.
 
-    Upper floors create tasks and register what happens when one is answered (`federations.services.tasks`), so waiting,
+    Upper floors create tasks and register what happens when one is answered (`federations.services.device_tasks`), so waiting,
     uploads, receipts and idempotency exist once. `subject` is the upper floor's own id for it.
     """
 
@@ -32,6 +32,7 @@ class DeviceTask(models.Model):
     taken_at = models.DateTimeField(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
     upload_sha256 = models.CharField(max_length=64, blank=True)  # of the stored upload, once complete
+    upload_norm = models.FloatField(null=True, blank=True)  # L2 norm of its numbers, measured at the door
     answer_digest = models.CharField(max_length=64, blank=True)  # SHA-256 of the canonical answer
     receipt = models.JSONField(null=True, blank=True)
 

@@ -1,0 +1,118 @@
+"""What a device answers, read strictly: JSON without NaN, counts that are counts, sums that are finite."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from typing import Any
+
+from django.conf import settings
+
+from fedwire import metrics, statistics
+from fedwire.errors import FedportalError
+from fedwire.messages import Statistics
+from fedwire.states import TaskKind
+
+MAX_BYTES = 256 << 10
+MAX_COLUMNS = 100_000
+MAX_NAMES = 64
+MAX_SUM = 1e30
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+FIELDS = ("sha256", "samples", "evaluation", "statistics", "metrics", "seconds")
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The object in `body`. Raises `body_too_large`, or `bad_request` for anything but a plain JSON object."""
+    if len(body) > MAX_BYTES:
+        raise FedportalError("body_too_large", limit=MAX_BYTES)
+    try:
+        value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise FedportalError("bad_request", reason="The body is not JSON.") from error
+    if not isinstance(value, dict):
+        raise FedportalError("bad_request", reason="The body is not a JSON object.")
+    return value
+
+
+def digest(answer: dict[str, Any]) -> str:
+    """SHA-256 of the answer in one spelling, so that a repetition is known whatever its spaces and order."""
+    text = json.dumps(answer, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check(answer: dict[str, Any], *, kind: str, max_samples: object = None) -> dict[str, Any]:
+    """The known fields of `answer`, checked. Raises `samples_invalid`, `metrics_invalid` or `field_invalid`.
+
+    `max_samples` may lower the portal's own limit. A training or statistics answer needs at least one sample.
+    """
+    limit = settings.FEDPORTAL_MAX_SAMPLES
+    if isinstance(max_samples, int):
+        limit = min(limit, max_samples)
+    known = {name: answer[name] for name in FIELDS if answer.get(name) is not None}
+    known["samples"] = _samples(answer.get("samples"), limit, least=int(kind in (TaskKind.TRAIN, TaskKind.STATISTICS)))
+    if "sha256" in known and not (isinstance(known["sha256"], str) and _SHA256.fullmatch(known["sha256"])):
+        raise FedportalError("field_invalid", field="sha256", reason="it is not 64 lower-case hexadecimal digits.")
+    if "evaluation" in known:
+        known["evaluation"] = metrics.parse(known["evaluation"], max_samples=limit)
+    if kind == TaskKind.STATISTICS and "statistics" not in known:
+        raise _wrong("the statistics are missing")
+    if "statistics" in known:
+        known["statistics"] = _statistics(known["statistics"], limit)
+    if "metrics" in known:
+        known["metrics"] = _named(known["metrics"], "metrics")
+    if "seconds" in known and not (_finite(known["seconds"]) and 0 <= known["seconds"] <= 1e8):
+        raise FedportalError("field_invalid", field="seconds", reason="it is not a duration.")
+    return known
+
+
+def _samples(value: Any, limit: int, least: int) -> int:
+    if not _count(value, limit) or value < least:
+        raise FedportalError("samples_invalid", samples=_short(value), limit=limit)
+    return int(value)
+
+
+def _statistics(value: Any, limit: int) -> Statistics:
+    columns = len(value["mean"]) if isinstance(value, dict) and isinstance(value.get("mean"), list) else 0
+    if not 0 < columns <= MAX_COLUMNS:
+        raise _wrong(f"statistics.mean is not a list of 1 to {MAX_COLUMNS} numbers")
+    # Whether these are as many columns as the model has is for the floor that made the task to say.
+    return statistics.parse(value, columns=columns, max_samples=limit)
+
+
+def _named(value: Any, what: str) -> dict[str, float]:
+    if not isinstance(value, dict) or len(value) > MAX_NAMES:
+        raise _wrong(f"{what} is not an object of at most {MAX_NAMES} numbers")
+    for name, number in value.items():
+        if not 0 < len(name) <= 60 or not name.isprintable() or not _finite(number):
+            raise _wrong(f"{what}.{name[:60]!r} is {_short(number)}")
+    return {name: float(number) for name, number in value.items()}
+
+
+def _count(value: Any, limit: int) -> bool:
+    return type(value) is int and 0 <= value <= limit
+
+
+def _finite(value: Any) -> bool:
+    # The bound comes first: an integer too large for a float must not raise.
+    return type(value) in (int, float) and -MAX_SUM <= value <= MAX_SUM and math.isfinite(value)
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:40]
+
+
+def _wrong(reason: str) -> FedportalError:
+    return FedportalError("metrics_invalid", reason=reason + ".")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")

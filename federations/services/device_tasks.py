@@ -1,0 +1,259 @@
+"""The one thing a device waits for: offered, taken, answered or declined, or closed without it.
+
+Upper floors offer tasks inside their own unit and register with `handle` what happens when one moves. Every move is a
+guarded UPDATE that must touch the row in its old state, so that of two that race one wins, and what the upper floor
+writes commits with it or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+
+from federations.models import Device, DeviceTask
+from federations.services import answers
+from fedportal.common import blobs, clock, faults, live
+from fedportal.common.transactions import after_commit, unit
+from fedwire.errors import FedportalError
+from fedwire.states import TaskState
+
+UNFINISHED = (TaskState.OPEN, TaskState.TAKEN)
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """A task to be offered. `subject` is the upper floor's own id for it.
+
+    `content` holds the fields of `fedwire.messages.Task` that the upper floor decides: run, model, round, attempt,
+    manifest, architecture, training, and in `answer` max_samples and metrics. With `update_bytes` the answer needs an
+    upload of exactly that length that begins with `update_header`.
+    """
+
+    device: Device
+    kind: str
+    subject: str
+    deadline: datetime
+    content: dict[str, Any] = field(default_factory=dict)
+    base_blob: str = ""
+    update_header: bytes = b""
+    update_bytes: int = 0
+
+
+OnTaken = Callable[[Sequence[DeviceTask]], None]
+# (task, checked answer, digest of its upload or "", L2 norm of the upload or None)
+OnAnswer = Callable[[DeviceTask, dict[str, Any], str, float | None], None]
+OnDecline = Callable[[DeviceTask, str], None]
+OnLate = Callable[[DeviceTask], None]
+OnIdle = Callable[[Sequence[int]], None]
+
+
+@dataclass(frozen=True)
+class _Handlers:
+    on_taken: OnTaken | None = None
+    on_answer: OnAnswer | None = None
+    on_decline: OnDecline | None = None
+    on_late: OnLate | None = None
+
+
+_handlers: dict[str, _Handlers] = {}
+_idle: list[OnIdle] = []
+
+
+def handle(
+    kind: str,
+    *,
+    on_taken: OnTaken | None = None,
+    on_answer: OnAnswer | None = None,
+    on_decline: OnDecline | None = None,
+    on_late: OnLate | None = None,
+) -> None:
+    """Say what happens when a task of this kind moves. Each is called inside the unit that moves the task.
+
+    `on_answer` may raise FedportalError: then nothing is recorded and the device gets the error. `on_late` hears that
+    an answer came for a task that was expired or cancelled; the device gets `task_closed` all the same.
+    """
+    _handlers[kind] = _Handlers(on_taken, on_answer, on_decline, on_late)
+
+
+def on_idle(listener: OnIdle) -> None:
+    """Call `listener(device_pks)` when devices come to wait and there is nothing for them. It may offer them a task."""
+    if listener not in _idle:
+        _idle.append(listener)
+
+
+def tell_idle(device_pks: Sequence[int]) -> None:
+    """Tell upper floors that these devices wait with nothing to do."""
+    for listener in _idle:
+        listener(device_pks)
+
+
+def offer(rows: Sequence[NewTask]) -> list[DeviceTask]:
+    """Create tasks and wake their devices after the commit. Call it inside a unit."""
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("tasks are offered inside a unit")
+    faults.point("waiting")
+    now = clock.now()
+    tasks = DeviceTask.objects.bulk_create(
+        DeviceTask(
+            organization_id=row.device.organization_id,
+            device=row.device,
+            kind=row.kind,
+            subject=row.subject,
+            content=row.content,
+            base_blob=row.base_blob,
+            update_header=row.update_header,
+            update_bytes=row.update_bytes,
+            deadline=row.deadline,
+            created_at=now,
+        )
+        for row in rows
+    )
+    device_pks = [row.device.pk for row in rows]
+    after_commit(lambda: live.ring_devices(device_pks))
+    return tasks
+
+
+def note_taken(task_pks: Sequence[int]) -> None:
+    """These tasks left for their devices: open → taken. Those that were answered meanwhile stay as they are."""
+    faults.point("task_taken")
+    with unit():
+        tasks = list(DeviceTask.objects.filter(pk__in=task_pks, state=TaskState.OPEN).select_for_update())
+        now = clock.now()
+        DeviceTask.objects.filter(pk__in=[task.pk for task in tasks]).update(state=TaskState.TAKEN, taken_at=now)
+        by_kind: dict[str, list[DeviceTask]] = {}
+        for task in tasks:
+            task.state, task.taken_at = TaskState.TAKEN, now
+            by_kind.setdefault(task.kind, []).append(task)
+        for kind, moved in by_kind.items():
+            if listener := _handlers.get(kind, _Handlers()).on_taken:
+                listener(moved)
+
+
+def find(device_pk: int, task_id: str) -> DeviceTask:
+    """The task of this device. Raises `not_found` for a missing and for a foreign one alike."""
+    task = DeviceTask.objects.filter(public_id=task_id, device_id=device_pk).first()
+    if task is None:
+        raise FedportalError("not_found", what="task")
+    return task
+
+
+def answer(device_pk: int, task_id: str, body: bytes) -> tuple[dict[str, Any], bool]:
+    """Record the answer in `body` (JSON text) exactly once; the receipt, and whether this is the first time.
+
+    The same answer again gets the first receipt. Raises `answer_differs` for another one, `task_closed`,
+    `upload_incomplete` or `digest_mismatch` when the upload it speaks of is not there, what `answers.check` raises, and
+    what the upper floor raises; then nothing is recorded.
+    """
+    said = answers.parse(body)
+    digest = answers.digest(said)
+    task = find(device_pk, task_id)
+    if task.state not in UNFINISHED:
+        return _repeated(task, digest), False
+    checked = answers.check(said, kind=task.kind, max_samples=task.content.get("answer", {}).get("max_samples"))
+    _check_upload(task, checked.get("sha256", ""))
+    now = clock.now()
+    receipt = {
+        "task": task.public_id,
+        "state": str(TaskState.ANSWERED),
+        "sha256": task.upload_sha256,
+        "samples": checked["samples"],
+        "received_at": now.isoformat(),
+    }
+    with unit():
+        won = _move(task, TaskState.ANSWERED, closed_at=now, answer_digest=digest, receipt=receipt)
+        if won:
+            if listener := _handlers.get(task.kind, _Handlers()).on_answer:
+                listener(task, checked, task.upload_sha256, task.upload_norm)
+            faults.point("before_commit")
+    if not won:
+        return _repeated(find(device_pk, task_id), digest), False
+    faults.point("after_commit")
+    return receipt, True
+
+
+def decline(device_pk: int, task_id: str, body: bytes) -> dict[str, Any]:
+    """The device will not do this task. Declining again is the same as once. Raises `task_closed`, `field_invalid`."""
+    reason = (answers.parse(body) if body.strip() else {}).get("reason") or ""
+    if not isinstance(reason, str):
+        raise FedportalError("field_invalid", field="reason", reason="it is not text.")
+    reason = "".join(c if c.isprintable() else " " for c in reason)[:300]
+    task = find(device_pk, task_id)
+    with unit():
+        won = task.state in UNFINISHED and _move(task, TaskState.DECLINED, closed_at=clock.now())
+        if won and (listener := _handlers.get(task.kind, _Handlers()).on_decline):
+            listener(task, reason)
+    if not won:
+        task.refresh_from_db(fields=["state"])
+        if task.state != TaskState.DECLINED:
+            raise FedportalError("task_closed", task=task.public_id, state=task.state)
+    return {"task": task.public_id, "state": str(TaskState.DECLINED)}
+
+
+def note_upload(task_pk: int, sha256: str, norm: float | None) -> None:
+    """The task's upload is complete and stored. Raises `task_closed` when the task went on without it."""
+    noted = DeviceTask.objects.filter(pk=task_pk, state__in=UNFINISHED).update(upload_sha256=sha256, upload_norm=norm)
+    if not noted:
+        state = DeviceTask.objects.filter(pk=task_pk).values_list("state", flat=True).first() or "gone"
+        raise FedportalError("task_closed", state=state)
+
+
+def cancel(task_pks: Iterable[int]) -> int:
+    """Close these unfinished tasks because their work is not wanted any more; how many."""
+    return _close(task_pks, TaskState.CANCELLED)
+
+
+def expire(task_pks: Iterable[int]) -> int:
+    """Close these unfinished tasks because their time is over; how many."""
+    return _close(task_pks, TaskState.EXPIRED)
+
+
+def extend_deadlines(by: timedelta) -> int:
+    """Give every unfinished task `by` more time (the portal was down so long); how many."""
+    return DeviceTask.objects.filter(state__in=UNFINISHED).update(deadline=F("deadline") + by)
+
+
+def _move(task: DeviceTask, state: TaskState, **values: Any) -> bool:
+    """open or taken → `state`, if nobody was quicker (or replaced the upload in the meantime)."""
+    unmoved = DeviceTask.objects.filter(pk=task.pk, state__in=UNFINISHED, upload_sha256=task.upload_sha256)
+    moved = unmoved.update(state=state, **values)
+    if moved:
+        task.state = state
+        for name, value in values.items():
+            setattr(task, name, value)
+    return bool(moved)
+
+
+def _close(task_pks: Iterable[int], state: TaskState) -> int:
+    pks = list(task_pks)
+    if not pks:
+        return 0
+    return DeviceTask.objects.filter(pk__in=pks, state__in=UNFINISHED).update(state=state, closed_at=clock.now())
+
+
+def _repeated(task: DeviceTask, digest: str) -> dict[str, Any]:
+    if task.state == TaskState.ANSWERED:
+        if task.answer_digest == digest and task.receipt is not None:
+            return dict(task.receipt)
+        raise FedportalError("answer_differs", task=task.public_id)
+    if task.state in (TaskState.EXPIRED, TaskState.CANCELLED) and (
+        listener := _handlers.get(task.kind, _Handlers()).on_late
+    ):
+        with unit():
+            listener(task)
+    raise FedportalError("task_closed", task=task.public_id, state=task.state)
+
+
+def _check_upload(task: DeviceTask, sha256: str) -> None:
+    if not task.update_bytes:
+        return
+    if not task.upload_sha256:
+        part = blobs.staging(task.public_id)
+        stored = part.stat().st_size if part.exists() else 0
+        raise FedportalError("upload_incomplete", stored=stored, expected=task.update_bytes)
+    if sha256 != task.upload_sha256:
+        raise FedportalError("digest_mismatch", stored=task.upload_sha256, announced=sha256)
