@@ -15,8 +15,8 @@ so its parameters are `layers.{i}.weight` ([out, in], or [out, in, k, k]) and `l
     cnn                (Conv 3×3, padding 1 → Relu → MaxPool 2×2) per entry of `channels` → Flatten → as mlp
 
 Two classes have one output z, p(class 1) = σ(z); k > 2 classes have k outputs and a softmax; `linear` has one output
-and the loss (z - y)²/2. With `standardise` the input is (x - standardise.mean) / standardise.std, two float32 buffers of
-length `inputs` (C·H·W in row-major order for a cnn) that travel with the model and are not averaged.
+and the loss (z - y)²/2. With `standardise` the input is (x - standardise.mean) / standardise.std, two float32 buffers
+of length `inputs` (C·H·W in row-major order for a cnn) that travel with the model and are not averaged.
 """
 
 from __future__ import annotations

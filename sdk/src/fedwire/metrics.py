@@ -1,8 +1,8 @@
 """Metrics that merge: sums, counts and score histograms over held-out rows, and the ratios formed from them.
 
 A device reports an `Evaluation`; the portal merges the reports of a round and only then divides. So the merged
-accuracy, loss and AUC are those of all rows together (AUC up to the width of a bin, 1/200), whoever holds how many. Sums
-are rounded once (`math.fsum`), so the order of merging does not change a bit.
+accuracy, loss and AUC are those of all rows together (AUC up to the width of a bin, 1/200), whoever holds how many.
+Sums are rounded once (`math.fsum`), so the order of merging does not change a bit.
 """
 
 from __future__ import annotations
