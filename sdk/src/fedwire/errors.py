@@ -184,6 +184,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "The portal at {url} cannot be reached: {reason}",
         "Check the address and the network; the device keeps trying.",
     ),
+    "unexpected_answer": K(
+        400,
+        "{url} answered with status {answered}, not the way a portal does.",
+        "Check that the address is the portal's.",
+    ),
     "unavailable": K(503, "The portal is not ready.", "Try again in a moment."),
     "internal": K(500, "Something went wrong on the portal's side ({reference}).", "Tell the operator this reference."),
 }

@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict
 
 
 class Registration(TypedDict):
-    """POST /devices/register. `signature` is over `registration_message(...)` by the device's Ed25519 key, hexadecimal."""
+    """POST /devices/register. `signature`: of `registration_message(...)` by the device's Ed25519 key, hexadecimal."""
 
     device_identifier: str
     public_key: str  # 32 bytes, hexadecimal
@@ -47,6 +47,7 @@ class Task(TypedDict):
     kind: str  # statistics | train | evaluate | …
     run: str
     model: str  # the model's public id
+    model_name: NotRequired[str]
     round: int
     attempt: int
     deadline: str  # ISO 8601, the server's clock
@@ -61,7 +62,8 @@ class Task(TypedDict):
 class Evaluation(TypedDict):
     """Mergeable metrics on held-out rows. Sums and counts only; ratios are formed after merging.
 
-    `positives[i]` and `negatives[i]` count held-out rows of the class whose score lies in bin i of equal bins on [0, 1].
+    `positives[i]` and `negatives[i]` count held-out rows of the class whose score lies in bin i of 200 equal bins on
+    [0, 1].
     """
 
     samples: int

@@ -55,12 +55,16 @@ TASK_UPDATE = TASK + "/update"  # PUT with Upload-Offset, HEAD answers Upload-Of
 TASK_ANSWER = TASK + "/answer"  # POST JSON
 TASK_DECLINE = TASK + "/decline"  # POST JSON {"reason": …}
 DEVICE_ROTATE = f"{API}/device/rotate"  # POST: a fresh device key
+DEVICE_RUN = API + "/device/runs/{run}"  # GET: how a run stands that this device worked for
 # Delivery of the SDK itself
 SDK_INDEX = "/sdk/"
 
 # Words that no federation and no model may be called, because they stand in addresses.
 RESERVED_NAMES = frozenset(
-    "rounds sessions strategies catalog latest versions models federations members invite join leave decline new"
-    " device devices tasks uploads next api admin static sdk".split()
+    (
+        *("rounds", "sessions", "strategies", "catalog", "latest", "versions", "models", "federations", "members"),
+        *("invite", "join", "leave", "decline", "new", "device", "devices", "tasks", "uploads", "next", "api"),
+        *("admin", "static", "sdk"),
+    )
 )
 ID_PREFIXES = ("org_", "fed_", "mdl_", "ver_", "dev_", "run_", "inv_", "tsk_", "upl_", "usr_", "edg_", "key_")

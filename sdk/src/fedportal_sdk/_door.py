@@ -1,0 +1,272 @@
+"""The device's own doors at the portal: the next task, its model, the update, the answer.
+
+Every call is patient: it survives restarts and cuts, and continues transfers where they broke off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fedwire import routes
+from fedwire.errors import FedportalError
+from fedwire.messages import Answer, Receipt, Task
+from fedwire.tensors import Manifest, decode_model
+from numpy.typing import NDArray
+
+from fedportal_sdk._http import BLOCK, Http
+from fedportal_sdk._retry import Patience
+
+# Models up to this size are kept in memory and never touch the disk.
+SMALL = 1 << 20
+KEPT_MODELS = 3
+TRIES_AFTER_MISMATCH = 3
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model a task starts from. The arrays are read-only."""
+
+    manifest: Manifest
+    arrays: Mapping[str, NDArray[Any]]
+
+
+class DeviceDoor:
+    """What one registered device asks of the portal. `folder` keeps models; `tag` names this device's parts in it."""
+
+    def __init__(self, http: Http, patience: Patience, folder: Path, tag: str) -> None:
+        self._http = http
+        self._patience = patience
+        self._folder = folder
+        self._tag = tag
+        self._manifest: tuple[Any, Manifest] | None = None
+        self._small: tuple[str, bytes] = ("", b"")
+        self._verified: set[str] = set()
+
+    def next_task(self, wait: float) -> Task | None:
+        """The next task, None when none came within `wait` seconds."""
+        path = f"{routes.TASK_NEXT}?wait={wait:g}"
+        return self._patience(lambda: self._http.json("GET", path, timeout=wait + 15))
+
+    def model(self, task: Task, progress: Progress) -> Base:
+        """The model the task starts from: from memory or disk if it is there, otherwise downloaded and checked."""
+        manifest = self.manifest(task)
+        if manifest.model_bytes <= SMALL:
+            return Base(*decode_model(self._small_model(task), manifest))
+        for _ in range(TRIES_AFTER_MISMATCH):
+            path = self._large_model(task, manifest.model_bytes, progress)
+            # Another device on this machine may have tidied up between the look and the opening.
+            with contextlib.suppress(FileNotFoundError):
+                return Base(*decode_model(path, manifest))
+        raise FedportalError("data_missing", path=str(self._folder), reason="models vanish from it")
+
+    def manifest(self, task: Task) -> Manifest:
+        """The task's manifest; parsed once while it stays the same."""
+        rows = task["manifest"]
+        if self._manifest is None or self._manifest[0] != rows:
+            self._manifest = (rows, Manifest.from_json(rows))
+        return self._manifest[1]
+
+    def upload(self, task_id: str, content: memoryview, digest: str, progress: Progress) -> None:
+        """Bring `content`, whose SHA-256 is `digest`, to the portal. Continues at the stored byte after a cut."""
+        path = routes.TASK_UPDATE.format(task=task_id)
+        tries = 0
+
+        def attempt() -> None:
+            nonlocal tries
+            tries += 1
+            self._send_from(path, content, digest, self._stored(path) if tries > 1 else 0, progress)
+
+        for remaining in range(TRIES_AFTER_MISMATCH, 0, -1):
+            try:
+                return self._patience(attempt)
+            except FedportalError as error:
+                # What the portal holds is of an earlier, different attempt: begin again.
+                if error.code != "digest_mismatch" or remaining == 1:
+                    raise
+                tries = 0
+        return None
+
+    def answer(self, task_id: str, answer: Answer) -> Receipt:
+        """Answer the task. The same answer again gets the same receipt."""
+        path = routes.TASK_ANSWER.format(task=task_id)
+        receipt: Receipt = self._patience(lambda: self._http.json("POST", path, answer))
+        return receipt
+
+    def decline(self, task_id: str, reason: str) -> None:
+        """Tell the portal that this device will not do the task, and why."""
+        path = routes.TASK_DECLINE.format(task=task_id)
+        self._patience(lambda: self._http.json("POST", path, {"reason": reason}))
+
+    def run_state(self, run_id: str) -> dict[str, Any]:
+        """How the run stands: state, result_version, …; empty when the portal does not say."""
+        try:
+            answer = self._patience(lambda: self._http.json("GET", routes.DEVICE_RUN.format(run=run_id)))
+        except FedportalError as error:
+            if error.status != 404:
+                raise
+            return {}
+        return answer if isinstance(answer, dict) else {}
+
+    def _small_model(self, task: Task) -> bytes:
+        digest, content = self._small
+        if digest == task["base_digest"]:
+            return content
+        path = routes.TASK_MODEL.format(task=task["id"])
+        for _ in range(TRIES_AFTER_MISMATCH):
+            content = self._patience(lambda: self._http.send("GET", path).data)
+            if hashlib.sha256(content).hexdigest() == task["base_digest"]:
+                self._small = (task["base_digest"], content)
+                return content
+        raise FedportalError("digest_mismatch")
+
+    def _large_model(self, task: Task, size: int, progress: Progress) -> Path:
+        digest = task["base_digest"]
+        path = self._folder / f"{digest}.safetensors"
+        if digest in self._verified and path.exists():
+            return path
+        part = path.with_suffix(f".{self._tag}.part")
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not (path.exists() and _sha256_of(path) == digest):
+            self._tidy(keep=part)
+            for remaining in range(TRIES_AFTER_MISMATCH, 0, -1):
+                if self._patience(lambda: self._fetch(task["id"], part, size, progress)) == digest:
+                    break
+                part.unlink()
+                if remaining == 1:
+                    raise FedportalError("digest_mismatch")
+            part.replace(path)
+        self._verified.add(digest)
+        return path
+
+    def _fetch(self, task_id: str, part: Path, size: int, progress: Progress) -> str:
+        """Complete the file `part`, beginning where it ends, and give its SHA-256."""
+        sha = hashlib.sha256()
+        have = part.stat().st_size if part.exists() else 0
+        if 0 < have < size:
+            _update_from(sha, part)
+        elif have:
+            have = 0
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        response = self._http.send("GET", routes.TASK_MODEL.format(task=task_id), headers=headers, stream=True)
+        if response.status != 206:
+            have, sha = 0, hashlib.sha256()
+        with self._http.reading(response), open(part, "ab" if have else "wb") as file:
+            for block in response.stream(BLOCK):
+                sha.update(block)
+                file.write(block)
+                have += len(block)
+                progress(have, size)
+        return sha.hexdigest()
+
+    def _tidy(self, keep: Path) -> None:
+        """Leave room for one more: delete all but the newest models and this device's part."""
+        files = [p for p in self._folder.iterdir() if p != keep and p.suffix in (".safetensors", ".part")]
+        for path in sorted(files, key=_age)[KEPT_MODELS - 1 :]:
+            path.unlink(missing_ok=True)
+
+    def _stored(self, path: str) -> int:
+        """How many bytes of the upload the portal holds. 0 when it will not say; the upload's own answer will."""
+        try:
+            return int(self._http.send("HEAD", path).headers.get("Upload-Offset", "0"))
+        except FedportalError as error:
+            if error.code in ("unreachable", "unavailable"):
+                raise
+            return 0
+
+    def _send_from(self, path: str, content: memoryview, digest: str, offset: int, progress: Progress) -> None:
+        """One PUT, or several where the portal names another offset than it was thought to have."""
+        tried: set[int] = set()
+        while True:
+            rest = content[offset:]
+            headers = {
+                "Content-Type": "application/octet-stream",
+                "Content-Length": str(len(rest)),
+                "Upload-Offset": str(offset),
+                "Upload-Digest": digest,
+            }
+            tried.add(offset)
+            body = bytes(rest) if len(rest) <= SMALL else _Window(rest, offset, len(content), progress)
+            try:
+                self._http.send("PUT", path, body=body, headers=headers)
+                return
+            except FedportalError as error:
+                stored = error.context.get("stored")
+                if error.code != "offset_mismatch" or not isinstance(stored, int) or stored in tried:
+                    raise
+                offset = min(stored, len(content))
+
+
+class _Window:
+    """A file-like view of `content` that is read in blocks without copying, and tells how far it came."""
+
+    def __init__(self, content: memoryview, offset: int, total: int, progress: Progress) -> None:
+        self._content = content
+        self._offset = offset
+        self._total = total
+        self._progress = progress
+        self._position = 0
+
+    def read(self, size: int = -1) -> memoryview:
+        """The next block, empty at the end."""
+        stop = len(self._content) if size < 0 else self._position + size
+        block = self._content[self._position : stop]
+        if self._position:
+            self._progress(self._offset + self._position, self._total)
+        self._position += len(block)
+        return block
+
+
+def update_of(manifest: Manifest, base: Mapping[str, NDArray[Any]], trained: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """The update file of `trained` against `base`, in one piece of memory: header, then trained - base as float32.
+
+    Raises tensor_names, tensor_shape and not_finite.
+    """
+    header = manifest.update_header()
+    content = np.empty(manifest.update_bytes, np.uint8)
+    content[: len(header)] = np.frombuffer(header, np.uint8)
+    delta = content[len(header) :].view("<f4")
+    unexpected = sorted(trained.keys() - {spec.name for spec in manifest.tensors})
+    if unexpected:
+        raise FedportalError("tensor_names", reason=f"unexpected {', '.join(map(repr, unexpected[:5]))}")
+    position = 0
+    for spec in manifest.weights:
+        if spec.name not in trained:
+            raise FedportalError("tensor_names", reason=f"missing {spec.name!r}")
+        values = np.asarray(trained[spec.name])
+        if tuple(values.shape) != spec.shape:
+            raise FedportalError("tensor_shape", name=spec.name, got=list(values.shape), expected=list(spec.shape))
+        place = delta[position : position + spec.size].reshape(spec.shape)
+        np.subtract(values, base[spec.name], out=place, casting="unsafe")
+        position += spec.size
+    # Finite float32 numbers cannot overflow a float64 sum, and one that is not finite makes the sum so.
+    if not np.isfinite(np.add.reduce(delta, dtype=np.float64)):
+        raise FedportalError("not_finite")
+    return content
+
+
+def _sha256_of(path: Path) -> str:
+    sha = hashlib.sha256()
+    _update_from(sha, path)
+    return sha.hexdigest()
+
+
+def _update_from(sha: Any, path: Path) -> None:
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            sha.update(block)
+
+
+def _age(path: Path) -> float:
+    """Small for a file that was written lately."""
+    try:
+        return -os.stat(path).st_mtime
+    except FileNotFoundError:
+        return 0.0

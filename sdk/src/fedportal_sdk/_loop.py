@@ -1,0 +1,239 @@
+"""Taking part: wait for a task, do it, answer it, until the run is over."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from fedwire.errors import FedportalError
+from fedwire.messages import Answer, Evaluation, Task
+from fedwire.states import TaskKind, is_final
+
+from fedportal_sdk._door import DeviceDoor, update_of
+from fedportal_sdk._retry import Stopped
+from fedportal_sdk.local import Refusal, Work
+
+T = TypeVar("T")
+Tell = Callable[..., None]
+log = logging.getLogger("fedportal")
+
+LONGEST_WAIT = 25.0
+# The round went on without this answer, or has it already: nothing to mend, on to the next task.
+PASSED = frozenset({"task_closed", "answer_differs", "not_found"})
+# The trouble is the run's and not this device's: decline, and take part again next time.
+RUNS_FAULT = frozenset({"not_finite"})
+RENEWABLE = frozenset({"key_expired", "key_invalid"})
+# What a task may require of a device in training["requires"]; anything else needs a newer SDK.
+ABILITIES: frozenset[str] = frozenset()
+
+
+@dataclass
+class Participation:
+    """What came of taking part. `state`: the run's last known state, or "left" when this device ended it."""
+
+    rounds: int = 0  # training rounds answered
+    runs: list[str] = field(default_factory=list)
+    state: str = "left"
+    result_version: str | None = None
+    evaluation: Evaluation | None = None  # the last report this device sent
+    samples: int = 0  # rows trained on in the last round
+    seconds: float = 0.0  # spent on training, all rounds
+
+
+class Loop:
+    """One call of `train` or `train_from_remote`.
+
+    `model`: id or name of the only model to work for, None for any. `rounds`: leave after so many training rounds.
+    `forever`: do not leave when a run ends. `renew` fetches a fresh device key. `tell(event, **values)` is told of
+    everything that happens.
+    """
+
+    def __init__(
+        self,
+        door: DeviceDoor,
+        work: Work,
+        *,
+        model: str | None,
+        rounds: int | None,
+        forever: bool,
+        stop: threading.Event,
+        tell: Tell,
+        renew: Callable[[], object],
+        busy: threading.Event,
+    ) -> None:
+        self._door, self._work = door, work
+        self._model, self._rounds, self._forever = model, rounds, forever
+        self._stop, self._tell, self._renew, self._busy = stop, tell, renew, busy
+        self._wait = LONGEST_WAIT
+        self._waiting = False
+        self._running = ""  # the run this device works for at the moment
+        self.result = Participation()
+
+    def run(self) -> Participation:
+        """Take part until the run ends, `rounds` are done or `stop` is set. Raises what a person has to mend."""
+        try:
+            while not self._enough():
+                task = self._remote(lambda: self._door.next_task(self._wait))
+                if task is not None:
+                    self._take(task)
+                elif self._over():
+                    break
+        except Stopped:
+            self._tell("stopped")
+        return self.result
+
+    def _enough(self) -> bool:
+        return self._rounds is not None and self.result.rounds >= self._rounds
+
+    def _over(self) -> bool:
+        """Whether the run has ended, asked when no task came for a while."""
+        if not self._waiting:
+            self._waiting = True
+            self._tell("waiting", run=self._running)
+        self._wait = min(LONGEST_WAIT, self._wait * 2)
+        if not self._running:
+            return False
+        found = self._remote(lambda: self._door.run_state(self._running))
+        if not found or not is_final("run", found["state"]):
+            return False
+        self.result.state = found["state"]
+        self.result.result_version = found.get("result_version") or None
+        self._tell("finished", run=self._running, state=found["state"], result_version=self.result.result_version)
+        self._running = ""
+        return not self._forever
+
+    def _take(self, task: Task) -> None:
+        self._waiting = False
+        if self._model is not None and self._model not in (task["model"], task.get("model_name")):
+            self._decline(task, "this device works for another model at the moment")
+            return
+        self._wait = 1.0
+        self._running = task["run"]
+        if task["run"] not in self.result.runs:
+            self.result.runs.append(task["run"])
+        self._tell("task", **_named(task))
+        self._busy.set()
+        try:
+            self._do(task)
+        except FedportalError as error:
+            if error.code not in PASSED:
+                raise
+            self._tell("closed", reason=error.message, **_named(task))
+        finally:
+            self._busy.clear()
+
+    def _do(self, task: Task) -> None:
+        arrays: Any = {}
+        if task["base_digest"]:
+            base = self._remote(lambda: self._door.model(task, self._progress("downloading", task)))
+            arrays = base.arrays
+        try:
+            answer, content = self._work_on(task, arrays)
+        except Refusal as refusal:
+            self._decline(task, str(refusal))
+            return
+        except FedportalError as error:
+            # Its sentence may quote the data; only the code leaves the device.
+            self._decline(task, error.code)
+            if error.code not in RUNS_FAULT:
+                raise
+            return
+        except Stopped:
+            raise
+        except Exception as error:
+            self._decline(task, f"the local training failed ({type(error).__name__})")
+            raise
+        self._send(task, answer, content)
+
+    def _work_on(self, task: Task, arrays: Any) -> tuple[Answer, memoryview | None]:
+        """The answer, and the update that belongs to it."""
+        unknown = sorted(set(task["training"].get("requires", ())) - ABILITIES)
+        if unknown:
+            raise Refusal(f"this device's SDK does not know {', '.join(unknown)}")
+        started = time.perf_counter()
+        if task["kind"] == TaskKind.STATISTICS:
+            found = self._work.statistics(task)
+            return {"samples": found["samples"], "statistics": found}, None
+        if task["kind"] == TaskKind.EVALUATE:
+            samples, report = self._work.evaluate(task, arrays)
+            return {"samples": samples, "evaluation": report}, None
+        if task["kind"] != TaskKind.TRAIN:
+            raise Refusal(f"this device's SDK does not know tasks of kind {task['kind']}")
+        trained = self._work.train(task, arrays, self._tick(task))
+        content = update_of(self._door.manifest(task), arrays, trained.arrays).data
+        answer: Answer = {
+            "samples": trained.samples,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "seconds": round(time.perf_counter() - started, 6),
+        }
+        if trained.evaluation is not None:
+            answer["evaluation"] = trained.evaluation
+        if trained.metrics:
+            answer["metrics"] = trained.metrics
+        return answer, content
+
+    def _send(self, task: Task, answer: Answer, content: memoryview | None) -> None:
+        try:
+            if content is not None:
+                progress = self._progress("uploading", task)
+                self._remote(lambda: self._door.upload(task["id"], content, answer["sha256"], progress))
+            receipt = self._remote(lambda: self._door.answer(task["id"], answer))
+        except FedportalError as error:
+            if error.status == 400:  # the portal refuses the content: it would refuse it again
+                self._decline(task, error.code)
+            raise
+        self.result.evaluation = answer.get("evaluation", self.result.evaluation)
+        if task["kind"] == TaskKind.TRAIN:
+            self.result.rounds += 1
+            self.result.samples = answer["samples"]
+            self.result.seconds += answer.get("seconds", 0.0)
+        self._tell("answered", receipt=receipt, seconds=answer.get("seconds"), **_named(task))
+
+    def _decline(self, task: Task, reason: str) -> None:
+        self._tell("declined", reason=reason, **_named(task))
+        try:
+            self._remote(lambda: self._door.decline(task["id"], reason))
+        except FedportalError as error:
+            if error.code not in PASSED:
+                raise
+
+    def _remote(self, call: Callable[[], T]) -> T:
+        """The result of `call`; with a fresh key once more when the portal no longer accepts the device's key."""
+        try:
+            return call()
+        except FedportalError as error:
+            if error.code not in RENEWABLE:
+                raise
+            log.warning("%s Registering again.", error.message)
+            self._renew()
+        return call()
+
+    def _tick(self, task: Task) -> Callable[[int, int], None]:
+        named = _named(task)
+
+        def tick(epoch: int, epochs: int) -> None:
+            if self._stop.is_set():
+                raise Stopped
+            self._tell("training", epoch=epoch, epochs=epochs, **named)
+
+        return tick
+
+    def _progress(self, event: str, task: Task) -> Callable[[int, int], None]:
+        named = _named(task)
+
+        def progress(done: int, total: int) -> None:
+            if self._stop.is_set():
+                raise Stopped
+            self._tell(event, done=done, total=total, **named)
+
+        return progress
+
+
+def _named(task: Task) -> dict[str, Any]:
+    """What names a task in an event."""
+    return {"task": task["id"], "kind": task["kind"], "run": task["run"], "round": task["round"]}

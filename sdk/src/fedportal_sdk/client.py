@@ -1,0 +1,288 @@
+"""`FederatedClient`: a device takes part in federated training in five lines.
+
+from fedportal_sdk import FederatedClient
+
+client = FederatedClient(api_key="edg_…", device_identifier="hospital-001", url="https://portal.example")
+client.register()
+client.train(model="radiology-v1", data="patients.csv", target_col="diagnosis")
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+from fedwire import routes
+from fedwire.errors import FedportalError
+from fedwire.messages import Registered, Registration, Task
+from fedwire.version import VERSION
+
+from fedportal_sdk import data as rows
+from fedportal_sdk._config import DeviceRecord, Home, key_id_of
+from fedportal_sdk._door import DeviceDoor
+from fedportal_sdk._http import Http
+from fedportal_sdk._loop import LONGEST_WAIT, Loop, Participation
+from fedportal_sdk._retry import Patience, Stopped
+from fedportal_sdk.local import EvaluateFn, FunctionWork, LocalTrainFn, TableWork, Work
+
+log = logging.getLogger("fedportal")
+Event = dict[str, Any]
+
+HEARTBEAT_SECONDS = 20.0
+
+
+class FederatedClient:
+    """A device at one portal.
+
+    `api_key`: the organization's enrolment key, from the argument, FEDPORTAL_API_KEY or `fedportal login`; a device
+    that registered before needs none. `device_identifier`: its name within the organization, by default
+    FEDPORTAL_DEVICE or the host's name. `url`: the portal, from the argument, FEDPORTAL_URL or `fedportal login`.
+    `home`: the folder that keeps its keys, FEDPORTAL_HOME or ~/.fedportal. `ca_file`: further trusted certificates.
+    `on_event` is called with a dict for everything that happens, in the thread that trains. `patience`: seconds after
+    which `register` and the other single calls give up; training never does.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        device_identifier: str | None = None,
+        url: str | None = None,
+        home: str | Path | None = None,
+        *,
+        ca_file: str | Path | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        patience: float = 30.0,
+    ) -> None:
+        self.home = Home(home)
+        self.url = self.home.url(url)
+        self.device_identifier = device_identifier or os.environ.get("FEDPORTAL_DEVICE") or socket.gethostname()
+        self._api_key = self.home.api_key(api_key)
+        self._key_id = key_id_of(self._api_key) if self._api_key else ""
+        self._folder = self.home.device(self.url, self.device_identifier)
+        self._http = Http(self.url, ca_file=self.home.ca_file(ca_file))
+        self._on_event = on_event
+        self._stop = threading.Event()
+        self._patience = Patience(self._stop, self._report, limit=patience)
+        self._record: DeviceRecord | None = None
+        self._use(self._folder.record(self._key_id))
+
+    @property
+    def device_id(self) -> str | None:
+        """The device's public id, None before its first registration."""
+        return self._record.id if self._record else None
+
+    def register(self, groups: Sequence[str] | None = None) -> DeviceRecord:
+        """Register this device, or say again that it is the same one; either way it gets a fresh device key.
+
+        `groups`: labels such as "production"; None leaves them as they are. Raises not_configured without an enrolment
+        key, key_invalid, key_revoked, device_taken, device_inactive, enrolment_full, unreachable, …
+        """
+        return self._register(groups, self._patience)
+
+    def train(
+        self,
+        model: str | None = None,
+        data: Any = None,
+        target_col: str = "target",
+        *,
+        rounds: int | None = None,
+        forever: bool = False,
+        labels: Sequence[Any] | None = None,
+        holdout_seed: int = 0,
+    ) -> Participation:
+        """Take part in training `model` (id or name; None: whatever comes) with this device's rows.
+
+        `data`: the path of a CSV file, a pair (features, target), or a data frame. `labels`: the classes in the model's
+        order, where sorting them is not it. Returns when a run ends, after `rounds` training rounds, or on `stop()`;
+        with `forever` only on `stop()`. Restarts and cuts are waited out. Data that cannot be used raise their
+        `FedportalError` before the portal is asked for work.
+        """
+        work = TableWork(rows.load(data, target_col), labels, holdout_seed)
+        return self._take_part(work, model, rounds, forever)
+
+    def train_from_remote(
+        self,
+        model: str | None,
+        local_train_fn: LocalTrainFn,
+        rounds: int | None = 5,
+        *,
+        evaluate_fn: EvaluateFn | None = None,
+        framework: str = "numpy",
+        forever: bool = False,
+    ) -> Participation:
+        """Take part with a training function of one's own, for any model.
+
+        `local_train_fn(base_state_dict) → (state_dict, n, metrics)`: new weights under the same names, the number of
+        rows trained on, and numbers to show (or None). `evaluate_fn(state_dict) → (scores, labels, losses)` on held-out
+        rows, or a ready report. With `framework="torch"` both get torch tensors, otherwise numpy arrays; they may give
+        either.
+        """
+        return self._take_part(FunctionWork(local_train_fn, evaluate_fn, framework), model, rounds, forever)
+
+    def wait_for_task(self, timeout: float = LONGEST_WAIT) -> Task | None:
+        """The next task as it came, without working on it; None when none came within `timeout` seconds.
+
+        For clients that do everything themselves. Raises `Stopped` after `stop()`.
+        """
+        self._ensure_registered(self._patience)
+        door, deadline = self._door(self._patience), time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            task = door.next_task(max(0.0, min(LONGEST_WAIT, left)))
+            if task is not None or left <= LONGEST_WAIT:
+                return task
+
+    def heartbeat(self) -> dict[str, Any]:
+        """Tell the portal that this device is there; gives the portal's answer."""
+        record = self._ensure_registered(self._patience)
+        path = routes.DEVICE_HEARTBEAT.format(device=record.id)
+        body = {"sdk_version": VERSION, "os_version": platform.release(), "platform": platform.system().lower()}
+        answer: dict[str, Any] = self._patience(lambda: self._http.json("POST", path, body)) or {}
+        return answer
+
+    def rotate(self) -> DeviceRecord:
+        """Change the device key for a fresh one. The old one ends when the fresh one is first used."""
+        record = self._ensure_registered(self._patience)
+        answer = self._patience(lambda: self._http.json("POST", routes.DEVICE_ROTATE))
+        fresh = self._folder.keep(replace(record, device_key=answer["device_key"]))
+        self._use(fresh)
+        return fresh
+
+    def stop(self) -> None:
+        """End what this client is doing, from any thread, for good. A task in work is left for the next start."""
+        self._stop.set()
+        self._http.interrupt()
+
+    def close(self) -> None:
+        """Stop, and close the connections."""
+        self.stop()
+        self._http.close()
+
+    def __enter__(self) -> FederatedClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _take_part(self, work: Work, model: str | None, rounds: int | None, forever: bool) -> Participation:
+        for_ever = Patience(self._stop, self._report)
+        busy = threading.Event()
+        try:
+            self._ensure_registered(for_ever)
+        except Stopped:
+            return Participation()
+        loop = Loop(
+            self._door(for_ever),
+            work,
+            model=model,
+            rounds=rounds,
+            forever=forever,
+            stop=self._stop,
+            tell=self._tell,
+            renew=lambda: self._register(None, for_ever),
+            busy=busy,
+        )
+        with self._signs_of_life(busy):
+            return loop.run()
+
+    def _door(self, patience: Patience) -> DeviceDoor:
+        return DeviceDoor(self._http, patience, self.home.models, self._folder.folder.name)
+
+    def _ensure_registered(self, patience: Patience) -> DeviceRecord:
+        return self._record or self._register(None, patience)
+
+    def _register(self, groups: Sequence[str] | None, patience: Patience) -> DeviceRecord:
+        if not self._api_key:
+            raise FedportalError("not_configured", what="enrolment key", variable="FEDPORTAL_API_KEY")
+
+        about = about_this_machine()
+
+        def attempt() -> Any:
+            body: Registration = {**self._folder.registration(self._key_id), **about}
+            if groups is not None:
+                body["groups"] = list(groups)
+            return self._http.json("POST", routes.DEVICE_REGISTER, body, token=self._api_key)
+
+        # On disk before it is used: the old key ends with the first use of the new one.
+        found: Registered = patience(attempt)
+        record = self._folder.keep(
+            DeviceRecord(found["id"], self.device_identifier, found["org_id"], found["device_key"], self._key_id)
+        )
+        self._use(record)
+        self._tell("registered", device=record.id, organization=record.org_id)
+        return record
+
+    def _use(self, record: DeviceRecord | None) -> None:
+        self._record = record
+        self._http.token = record.device_key if record else ""
+
+    def _report(self, error: FedportalError | None) -> None:
+        if error is None:
+            log.warning("The portal at %s is back.", self.url)
+            self._tell("reachable")
+        elif not self._stop.is_set():
+            log.warning("%s Trying again until it works.", error.message)
+            self._tell("unreachable", reason=error.message)
+
+    def _tell(self, event: str, **values: Any) -> None:
+        if self._on_event is not None:
+            self._on_event({"event": event, **values})
+
+    @contextmanager
+    def _signs_of_life(self, busy: threading.Event) -> Iterator[None]:
+        """While `busy` is set, a heartbeat goes out now and then: training may take longer than the portal waits."""
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(HEARTBEAT_SECONDS):
+                record = self._record
+                if not busy.is_set() or record is None:
+                    continue
+                try:
+                    self._http.json("POST", routes.DEVICE_HEARTBEAT.format(device=record.id), {})
+                except FedportalError as error:
+                    log.debug("No heartbeat: %s", error)
+
+        thread = threading.Thread(target=beat, name="fedportal-heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+
+
+class About(TypedDict):
+    """What a registration says about the machine."""
+
+    platform: str
+    os_version: str
+    sdk_version: str
+    capabilities: dict[str, Any]
+
+
+def about_this_machine() -> About:
+    """What a registration says about the machine: system, SDK and what it can do. Nothing about its users or data."""
+    capabilities: dict[str, Any] = {"cpus": os.cpu_count() or 1, "python": platform.python_version()}
+    try:
+        capabilities["memory_mb"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+    except (AttributeError, ValueError, OSError):
+        log.debug("This system does not say how much memory it has.")
+    try:
+        capabilities["gpus"] = len(os.listdir("/proc/driver/nvidia/gpus"))
+    except OSError:
+        capabilities["gpus"] = 0
+    return {
+        "platform": platform.system().lower() or "unknown",
+        "os_version": platform.release()[:100],
+        "sdk_version": VERSION,
+        "capabilities": {**capabilities, "architecture": platform.machine()},
+    }

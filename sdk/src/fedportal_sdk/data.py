@@ -1,0 +1,263 @@
+"""The device's own rows: reading them, checking them, and setting some aside to measure on.
+
+Everything here happens before the portal is asked for work, and nothing of it ever leaves the device.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fedwire.architectures import Architecture
+from fedwire.errors import FedportalError
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+HELD_OUT_SHARE = 0.2
+ROWS_AT_ONCE = 8192
+# More different values than this are a measured number and not classes.
+MOST_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of numbers with a target. `target` holds numbers (float64) or strings; `source` names the rows in errors."""
+
+    features: Float64  # [n, d]
+    target: NDArray[Any]  # [n]
+    columns: tuple[str, ...]
+    target_name: str
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    @property
+    def classes(self) -> list[Any]:
+        """The different values of the target, sorted."""
+        return sorted(set(self.target.tolist()))
+
+
+def load(data: Any, target_col: str) -> Table:
+    """The rows of `data`: the path of a CSV file, a pair (features, target) of arrays, or a data frame.
+
+    Raises data_missing, data_empty, data_no_target, data_not_numeric, data_gap, data_ragged and data_one_class.
+    """
+    if isinstance(data, str | Path):
+        table = read_csv(Path(data), target_col)
+    elif hasattr(data, "to_numpy") and hasattr(data, "columns"):
+        table = _from_frame(data, target_col)
+    else:
+        features, target = data
+        table = _from_arrays(np.asarray(features, np.float64), np.asarray(target), target_col)
+    _check(table)
+    return table
+
+
+def read_csv(path: Path, target_col: str) -> Table:
+    """The rows of a CSV file with a header line; commas, semicolons or tabs separate."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            return _read_rows(_Lines(file), path, target_col)
+    except OSError as error:
+        raise FedportalError("data_missing", path=str(path), reason=error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise FedportalError("data_missing", path=str(path), reason="it is not UTF-8 text") from error
+    except csv.Error as error:
+        raise FedportalError("data_missing", path=str(path), reason=f"it is not a CSV file ({error})") from error
+
+
+def held_out(table: Table, seed: int = 0) -> NDArray[np.bool_]:
+    """Which rows are set aside to measure on: about a fifth, the same ones at every start.
+
+    A row's place depends on its index and `seed` only, so appending rows moves none. Where the target has classes,
+    every class of at least two rows stands on both sides.
+    """
+    places = _places(len(table), seed)
+    aside = places < HELD_OUT_SHARE
+    values = table.classes
+    groups = [table.target == value for value in values] if len(values) <= MOST_CLASSES else [np.ones(len(table), bool)]
+    for group in groups:
+        rows = np.flatnonzero(group)
+        if len(rows) < 2:
+            aside[rows] = False
+        elif not aside[rows].any():
+            aside[rows[places[rows].argmin()]] = True
+        elif aside[rows].all():
+            aside[rows[places[rows].argmax()]] = False
+    if len(table) >= 2 and not aside.any():
+        aside[places.argmin()] = True
+    return aside
+
+
+def labels_for(table: Table, architecture: Architecture, labels: Sequence[Any] | None = None) -> NDArray[Any]:
+    """The target as the architecture takes it: float32 numbers for `linear`, otherwise class numbers 0 … k-1 (int64).
+
+    The values are sorted and numbered, unless they already are class numbers or `labels` gives their order. Raises
+    data_not_numeric, data_classes.
+    """
+    if architecture.kind == "linear":
+        if table.target.dtype.kind != "f":
+            raise FedportalError("data_not_numeric", column=table.target_name, row=1, value=str(table.target[0]))
+        return table.target.astype(np.float32)
+    values, count = table.classes, architecture.classes
+    if labels is not None:
+        order = [_like(value, table.target) for value in labels]
+    elif table.target.dtype.kind == "f" and all(v.is_integer() and 0 <= v < count for v in values):
+        return table.target.astype(np.int64)
+    else:
+        order = values
+    if len(order) != count or not set(values) <= set(order):
+        raise FedportalError("data_classes", target=table.target_name, got=len(values), expected=count)
+    numbers = {value: number for number, value in enumerate(order)}
+    return np.fromiter((numbers[value] for value in table.target.tolist()), np.int64, len(table))
+
+
+class _Lines:
+    """The lines of a file; remembers an underscore, which Python reads inside numbers and a hospital does not mean."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = iter(lines)
+        self.underscore = False
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            if "_" in line:
+                self.underscore = True
+            yield line
+
+
+def _read_rows(lines: _Lines, path: Path, target_col: str) -> Table:
+    source = iter(lines)
+    first = next(source, "")
+    lines.underscore = False
+    delimiter = max(",;\t", key=first.count)
+    header = [name.strip() for name in next(csv.reader(chain([first], source), delimiter=delimiter), [])]
+    if not any(header):
+        raise FedportalError("data_empty", path=str(path))
+    if target_col not in header:
+        raise FedportalError("data_no_target", path=str(path), target=target_col, columns=", ".join(header))
+    place = header.index(target_col)
+    names = header[:place] + header[place + 1 :]
+    rows = filter(None, csv.reader(source, delimiter=delimiter))
+    blocks: list[Float64] = []
+    target: list[str] = []
+    while block := list(islice(rows, ROWS_AT_ONCE)):
+        done = len(target)
+        ragged = next((i for i, row in enumerate(block) if len(row) != len(header)), None)
+        if ragged is not None:
+            raise FedportalError("data_ragged", row=done + ragged + 1, got=len(block[ragged]), expected=len(header))
+        target += [row.pop(place).strip() for row in block]
+        blocks.append(_numbers(block, names, done, strict=lines.underscore))
+        lines.underscore = False
+    if not target:
+        raise FedportalError("data_empty", path=str(path))
+    return Table(np.concatenate(blocks), _target(target, target_col), tuple(names), target_col, str(path))
+
+
+def _numbers(rows: list[list[str]], names: Sequence[str], done: int, *, strict: bool) -> Float64:
+    """The rows as numbers; `done` rows came before. Raises at the first that is none."""
+    shape = (len(rows), len(names))
+    try:
+        if strict:
+            raise ValueError
+        numbers = np.fromiter(map(float, chain.from_iterable(rows)), np.float64, shape[0] * shape[1])
+    except ValueError:
+        numbers = np.fromiter(_read_slowly(rows, names, done), np.float64, shape[0] * shape[1])
+    numbers = numbers.reshape(shape)
+    if not np.isfinite(numbers).all():
+        row, column = (int(i) for i in np.argwhere(~np.isfinite(numbers))[0])
+        raise FedportalError("data_gap", column=names[column], row=done + row + 1, value=rows[row][column])
+    return numbers
+
+
+def _read_slowly(rows: list[list[str]], names: Sequence[str], done: int) -> Iterator[float]:
+    for row_number, row in enumerate(rows, done + 1):
+        for name, text in zip(names, row, strict=True):
+            if not text.strip():
+                raise FedportalError("data_gap", column=name, row=row_number, value=text)
+            number = _number(text)
+            if number is None:
+                raise FedportalError("data_not_numeric", column=name, row=row_number, value=text[:60])
+            yield number
+
+
+def _number(text: str) -> float | None:
+    try:
+        return None if "_" in text else float(text)
+    except ValueError:
+        return None
+
+
+def _target(texts: list[str], name: str) -> NDArray[Any]:
+    """The target column as numbers when every value is one, otherwise as strings."""
+    found = {text: _number(text) for text in set(texts)}
+    if "" in found or any(number is not None and not math.isfinite(number) for number in found.values()):
+        row = next(i for i, text in enumerate(texts, 1) if text == "" or not math.isfinite(_number(text) or 0.0))
+        raise FedportalError("data_gap", column=name, row=row, value=texts[row - 1])
+    if any(number is None for number in found.values()):
+        return np.array(texts, dtype=object)
+    return np.fromiter((found[text] for text in texts), np.float64, len(texts))
+
+
+def _from_frame(frame: Any, target_col: str) -> Table:
+    columns = [str(name) for name in frame.columns]
+    if target_col not in columns:
+        raise FedportalError("data_no_target", path="the data", target=target_col, columns=", ".join(columns))
+    place = columns.index(target_col)
+    names = columns[:place] + columns[place + 1 :]
+    cells = frame.to_numpy(dtype=object)
+    features = np.empty((len(cells), len(names)))
+    for index, name in enumerate(names):
+        column = cells[:, index + (index >= place)]
+        try:
+            features[:, index] = column.astype(np.float64)
+        except (TypeError, ValueError):
+            row = next(i for i, value in enumerate(column) if _number(str(value)) is None)
+            raise FedportalError("data_not_numeric", column=name, row=row + 1, value=str(column[row])[:60]) from None
+    return _from_arrays(features, cells[:, place], target_col, names)
+
+
+def _from_arrays(features: Float64, target: NDArray[Any], target_col: str, names: Sequence[str] = ()) -> Table:
+    if features.ndim < 2 or target.ndim != 1 or len(features) != len(target):
+        raise FedportalError("data_missing", path="the arrays", reason="they need [n, d] features and [n] targets")
+    features = features.reshape(len(features), -1)
+    names = names or [f"column {i}" for i in range(features.shape[1])]
+    if not np.isfinite(features).all():
+        row, column = (int(i) for i in np.argwhere(~np.isfinite(features))[0])
+        raise FedportalError("data_gap", column=names[column], row=row + 1, value=str(features[row, column]))
+    if target.dtype.kind in "biuf":
+        target = target.astype(np.float64)
+        if not np.isfinite(target).all():
+            row = int(np.flatnonzero(~np.isfinite(target))[0])
+            raise FedportalError("data_gap", column=target_col, row=row + 1, value=str(target[row]))
+    else:
+        target = _target([str(value).strip() for value in target.tolist()], target_col)
+    return Table(features, target, tuple(names), target_col, "the data")
+
+
+def _check(table: Table) -> None:
+    if not len(table):
+        raise FedportalError("data_empty", path=table.source)
+    if len(table.classes) < 2:
+        raise FedportalError("data_one_class", target=table.target_name)
+
+
+def _places(count: int, seed: int) -> Float64:
+    """A number in [0, 1) for every row index: the finisher of SplitMix64 over index and seed."""
+    mixed = np.arange(1, count + 1, dtype=np.uint64) + np.uint64(seed & 0xFFFFFFFF) * np.uint64(0xD1B54A32D192ED03)
+    mixed *= np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _like(value: Any, target: NDArray[Any]) -> Any:
+    return float(value) if target.dtype.kind == "f" else str(value)

@@ -1,0 +1,190 @@
+"""What a device does with a task, without knowing how it came: statistics, training, evaluation over its own rows.
+
+`TableWork` does it for described architectures and rows of numbers; `FunctionWork` asks the functions a caller gave.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from fedwire import metrics, statistics
+from fedwire.architectures import MEAN, STD, Architecture
+from fedwire.errors import FedportalError
+from fedwire.messages import Evaluation, Statistics, Task
+from fedwire.tensors import Float32
+from numpy.typing import NDArray
+
+from fedportal_sdk.data import Table, held_out, labels_for
+from fedportal_sdk.trainers import Plan, Tick, Trainer, trainer_for
+from fedportal_sdk.trainers.torch import arrays_of, state_dict_of
+
+Arrays = Mapping[str, NDArray[Any]]
+LocalTrainFn = Callable[[dict[str, Any]], tuple[Mapping[str, Any], int, Mapping[str, float] | None]]
+EvaluateFn = Callable[[dict[str, Any]], Any]
+MOST_METRICS = 50
+NOTHING_HELD_OUT: Evaluation = {"samples": 0, "loss_sum": 0.0, "correct": 0}
+
+
+class Refusal(Exception):
+    """This device cannot do this task. The reason travels to the portal, so it names nothing of the data."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The outcome of local training: all weights by name, the number of rows, and what was measured on the way."""
+
+    arrays: Mapping[str, Any]
+    samples: int
+    evaluation: Evaluation | None = None  # of the model before training, on held-out rows
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Work(Protocol):
+    """Does tasks. Raises `Refusal` for what it cannot do and `FedportalError` for what is wrong with data or result."""
+
+    def statistics(self, task: Task) -> Statistics:
+        """Mean and M2 of every input column over the rows trained on."""
+
+    def train(self, task: Task, arrays: Arrays, tick: Tick) -> Trained:
+        """Train locally, beginning with `arrays`."""
+
+    def evaluate(self, task: Task, arrays: Arrays) -> tuple[int, Evaluation]:
+        """The number of rows that stand for this device, and the report of `arrays` on held-out rows."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows as one model wants them: standardised float32, labels as numbers, in training and held-out rows."""
+
+    architecture: Architecture
+    trainer: Trainer
+    rows: Float32
+    labels: NDArray[Any]
+    held_out_rows: Float32
+    held_out_labels: NDArray[Any]
+
+
+class TableWork:
+    """Trains described architectures on a table. `labels`: the classes' order; `seed` chooses the held-out rows."""
+
+    def __init__(self, table: Table, labels: Sequence[Any] | None = None, seed: int = 0) -> None:
+        self._table = table
+        self._labels = labels
+        self._aside = held_out(table, seed)
+        self._kept: tuple[Any, Prepared] | None = None
+
+    def statistics(self, task: Task) -> Statistics:
+        """Mean and M2 of every input column over the rows trained on."""
+        self._architecture(task)
+        return statistics.of(self._table.features[~self._aside])
+
+    def train(self, task: Task, arrays: Arrays, tick: Tick) -> Trained:
+        """Measure `arrays` on the held-out rows if the task asks for it, then train from them on the others."""
+        prepared = self.prepared(task, arrays)
+        report = None
+        if task["answer"]["metrics"]:
+            report = prepared.trainer.evaluate(arrays, prepared.held_out_rows, prepared.held_out_labels)
+        plan = Plan.of(task["training"], task["round"])
+        weights = prepared.trainer.train(arrays, prepared.rows, prepared.labels, plan, tick)
+        return Trained(weights, len(prepared.rows), report)
+
+    def evaluate(self, task: Task, arrays: Arrays) -> tuple[int, Evaluation]:
+        """The number of rows trained on, and the report of `arrays` on the held-out rows."""
+        prepared = self.prepared(task, arrays)
+        report = prepared.trainer.evaluate(arrays, prepared.held_out_rows, prepared.held_out_labels)
+        return len(prepared.rows), report
+
+    def prepared(self, task: Task, arrays: Arrays) -> Prepared:
+        """The rows as the task's model wants them; kept while architecture and standardisation stay the same."""
+        buffers = [arrays[name].tobytes() for name in (MEAN, STD) if name in arrays]
+        key = (task["architecture"], buffers)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = (key, self._prepare(self._architecture(task), arrays))
+        return self._kept[1]
+
+    def _architecture(self, task: Task) -> Architecture:
+        if not task["architecture"]:
+            raise Refusal("the model has no described architecture; train it with train_from_remote")
+        architecture = Architecture.parse(task["architecture"])
+        columns = self._table.features.shape[1]
+        if architecture.inputs != columns:
+            raise FedportalError("data_shape", expected=architecture.inputs, got=columns)
+        return architecture
+
+    def _prepare(self, architecture: Architecture, arrays: Arrays) -> Prepared:
+        labels = labels_for(self._table, architecture, self._labels)
+        rows = standardised(self._table.features, arrays) if architecture.standardise else self._table.features
+        rows = rows.astype(np.float32)
+        aside = self._aside
+        return Prepared(
+            architecture, trainer_for(architecture), rows[~aside], labels[~aside], rows[aside], labels[aside]
+        )
+
+
+class FunctionWork:
+    """Asks the caller's own functions. With `framework="torch"` they get and may give torch tensors, else arrays."""
+
+    def __init__(self, train_fn: LocalTrainFn, evaluate_fn: EvaluateFn | None, framework: str) -> None:
+        if framework not in ("numpy", "torch"):
+            raise FedportalError("field_invalid", field="framework", reason="it is numpy or torch.")
+        self._train_fn = train_fn
+        self._evaluate_fn = evaluate_fn
+        self._framework = framework
+        self._samples = 1
+
+    def statistics(self, task: Task) -> Statistics:
+        """Refused: functions see models, not columns."""
+        raise Refusal("this device trains with a function of its own and has no columns to describe")
+
+    def train(self, task: Task, arrays: Arrays, tick: Tick) -> Trained:
+        """Call the functions with copies they may change. Raises samples_invalid for a count that is none."""
+        report = None
+        if task["answer"]["metrics"] and self._evaluate_fn:
+            report = self._report(arrays)
+        state, samples, measured = self._train_fn(self._state(arrays))
+        limit = task["answer"]["max_samples"]
+        if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or not 1 <= samples <= limit:
+            raise FedportalError("samples_invalid", samples=samples, limit=limit)
+        self._samples = int(samples)
+        return Trained(arrays_of(state), self._samples, report, _plain_metrics(measured))
+
+    def evaluate(self, task: Task, arrays: Arrays) -> tuple[int, Evaluation]:
+        """What `evaluate_fn` reports; without one, that nothing was held out."""
+        return self._samples, self._report(arrays) if self._evaluate_fn else dict(NOTHING_HELD_OUT)  # type: ignore[return-value]
+
+    def _report(self, arrays: Arrays) -> Evaluation:
+        found = self._evaluate_fn(self._state(arrays)) if self._evaluate_fn else None
+        if isinstance(found, Mapping):
+            return metrics.parse(found)
+        if not isinstance(found, tuple | list) or len(found) != 3:
+            raise FedportalError("metrics_invalid", reason="evaluate_fn gives (scores, labels, losses) or a report")
+        scores, labels, losses = arrays_of(dict(enumerate(found))).values()  # type: ignore[arg-type]
+        return metrics.evaluation(scores, labels, losses)
+
+    def _state(self, arrays: Arrays) -> dict[str, Any]:
+        if self._framework == "torch":
+            return state_dict_of(arrays)
+        return {name: np.array(array) for name, array in arrays.items()}
+
+
+def standardised(features: NDArray[np.float64], arrays: Arrays) -> Float32:
+    """(x - mean) / std by the model's buffers, column by column, as float32."""
+    mean, std = arrays[MEAN].astype(np.float64), arrays[STD].astype(np.float64)
+    return ((features - mean) / std).astype(np.float32)
+
+
+def _plain_metrics(measured: Mapping[str, Any] | None) -> dict[str, float]:
+    """The finite numbers among the caller's metrics, at most fifty."""
+    numbers: dict[str, float] = {}
+    for name, value in (measured or {}).items():
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            continue
+        if math.isfinite(number) and len(numbers) < MOST_METRICS:
+            numbers[str(name)[:60]] = number
+    return numbers

@@ -1,0 +1,161 @@
+"""Linear, logistic and multi-layer models in numpy.
+
+All weights lie in one flat vector in the manifest's order; layers and their gradients are views into it, so a step of
+SGD is three operations on vectors, however many layers there are. Rows come standardised (see `fedportal_sdk.local`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from fedwire import metrics
+from fedwire.architectures import Architecture, Dense, Relu
+from fedwire.messages import Evaluation
+from fedwire.tensors import Float32, flatten, unflatten
+from numpy.typing import NDArray
+
+from fedportal_sdk.trainers.plan import Plan, Tick
+
+Floats = NDArray[Any]
+# Rows per forward pass when measuring: bounds memory and does not change a result.
+ROWS_AT_ONCE = 8192
+
+
+class Layer(NamedTuple):
+    """Views of one layer's weight [out, in] and bias [out]; `relu`: whether max(x, 0) follows."""
+
+    weight: Floats
+    bias: Floats
+    relu: bool
+
+
+class DenseTrainer:
+    """Trains chains of Dense and Relu; the same seed gives the same bits on the same machine."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.architecture = architecture
+        self.manifest = architecture.manifest()
+        steps = architecture.steps
+        followed = [*(isinstance(step, Relu) for step in steps[1:]), False]
+        self._layers = [(s.name, relu) for s, relu in zip(steps, followed, strict=True) if isinstance(s, Dense)]
+
+    def train(
+        self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any], plan: Plan, tick: Tick
+    ) -> dict[str, Float32]:
+        """The weights after local training that began with `arrays`, which stay as they are."""
+        weights = flatten(self.manifest, arrays)
+        gradient, velocity = np.empty_like(weights), np.zeros_like(weights)
+        layers, slopes = self.layers(weights), self.layers(gradient)
+        targets = self._targets(labels, rows.dtype)
+        rate, decay, momentum = (np.float32(v) for v in (plan.learning_rate, plan.weight_decay, plan.momentum))
+        for batch in plan.batches(len(rows), tick):
+            self._gradient(layers, slopes, rows[batch], targets[batch])
+            if plan.weight_decay:
+                gradient += decay * weights
+            if plan.momentum:
+                velocity *= momentum
+                velocity += gradient
+                np.copyto(gradient, velocity)
+            gradient *= rate
+            weights -= gradient
+        return unflatten(self.manifest, weights)
+
+    def losses(self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any]) -> Float32:
+        """The loss per row [n]."""
+        return self._losses(self.forward(arrays, rows), self._targets(labels, rows.dtype))
+
+    def evaluate(self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any]) -> Evaluation:
+        """The report on these rows."""
+        outputs = self.forward(arrays, rows)
+        if self.architecture.loss == "squared":
+            return metrics.regression(outputs[:, 0], labels)
+        losses = self._losses(outputs, self._targets(labels, rows.dtype))
+        scores = sigmoid(outputs[:, 0]) if self.architecture.loss == "binary" else outputs
+        return metrics.evaluation(scores, labels, losses)
+
+    def forward(self, arrays: Mapping[str, Floats], rows: Floats) -> Floats:
+        """What the last layer gives [n, outputs], before any sigmoid or softmax."""
+        layers = [Layer(arrays[f"{name}.weight"], arrays[f"{name}.bias"], relu) for name, relu in self._layers]
+        parts = [self._forward(layers, rows[i : i + ROWS_AT_ONCE])[-1] for i in range(0, len(rows), ROWS_AT_ONCE)]
+        return np.concatenate(parts) if parts else np.empty((0, self.architecture.outputs), rows.dtype)
+
+    def gradient(self, flat: Floats, rows: Floats, labels: NDArray[Any]) -> Floats:
+        """The gradient [P] of the mean loss over `rows` at the flat weight vector [P], in the vector's precision."""
+        result = np.empty_like(flat)
+        targets = self._targets(labels, flat.dtype)
+        self._gradient(self.layers(flat), self.layers(result), rows, targets)
+        return result
+
+    def mean_loss(self, flat: Floats, rows: Floats, labels: NDArray[Any]) -> float:
+        """The mean loss over `rows` at the flat weight vector [P]."""
+        outputs = self._forward(self.layers(flat), rows)[-1]
+        return float(self._losses(outputs, self._targets(labels, flat.dtype)).mean())
+
+    def layers(self, flat: Floats) -> list[Layer]:
+        """The layers as views into a flat vector [P]."""
+        views = unflatten(self.manifest, flat)
+        return [Layer(views[f"{name}.weight"], views[f"{name}.bias"], relu) for name, relu in self._layers]
+
+    def _targets(self, labels: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Class numbers for a softmax, otherwise a column [n, 1] of numbers."""
+        return labels if self.architecture.loss == "softmax" else labels.astype(dtype).reshape(-1, 1)
+
+    def _forward(self, layers: list[Layer], rows: Floats) -> list[Floats]:
+        """The input of every layer, then the outputs."""
+        values = [rows]
+        for layer in layers:
+            output = values[-1] @ layer.weight.T
+            output += layer.bias
+            if layer.relu:
+                np.maximum(output, 0, out=output)
+            values.append(output)
+        return values
+
+    def _gradient(self, layers: list[Layer], slopes: list[Layer], rows: Floats, targets: NDArray[Any]) -> None:
+        """Write the gradient of the mean loss into `slopes`."""
+        values = self._forward(layers, rows)
+        slope = self._output_slope(values[-1], targets)
+        for index in range(len(layers) - 1, -1, -1):
+            np.matmul(slope.T, values[index], out=slopes[index].weight)
+            np.add.reduce(slope, axis=0, out=slopes[index].bias)
+            if index:
+                slope = slope @ layers[index].weight
+                slope *= values[index] > 0  # behind the first layer every input comes from a Relu
+
+    def _output_slope(self, outputs: Floats, targets: NDArray[Any]) -> Floats:
+        """The derivative of the mean loss by the outputs: (prediction - target) / n for all three losses."""
+        if self.architecture.loss == "softmax":
+            slope = softmax(outputs)
+            slope[np.arange(len(slope)), targets] -= 1
+        elif self.architecture.loss == "binary":
+            slope = sigmoid(outputs)
+            slope -= targets
+        else:
+            slope = outputs - targets
+        slope /= slope.dtype.type(max(len(slope), 1))
+        return slope
+
+    def _losses(self, outputs: Floats, targets: NDArray[Any]) -> Floats:
+        if self.architecture.loss == "softmax":
+            peak = outputs.max(axis=1)
+            total = np.log(np.exp(outputs - peak[:, None]).sum(axis=1)) + peak
+            return total - outputs[np.arange(len(outputs)), targets]
+        z, y = outputs[:, 0], targets[:, 0]
+        if self.architecture.loss == "binary":
+            return np.logaddexp(z.dtype.type(0), z) - z * y
+        return np.square(z - y) / 2
+
+
+def sigmoid(z: Floats) -> Floats:
+    """1 / (1 + e^-z), without overflow."""
+    half = z.dtype.type(0.5)
+    return half * (np.tanh(half * z) + z.dtype.type(1))
+
+
+def softmax(z: Floats) -> Floats:
+    """Row by row e^z / Σ e^z, without overflow."""
+    powers = np.exp(z - z.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers

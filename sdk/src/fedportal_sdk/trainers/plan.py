@@ -1,0 +1,84 @@
+"""What a task says about local training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import numpy as np
+from fedwire.errors import FedportalError
+from fedwire.messages import Evaluation
+from fedwire.tensors import Float32
+from numpy.typing import NDArray
+
+# Called after every epoch with its number and the number of epochs; may raise to end the training.
+Tick = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Mini-batch SGD: v ← momentum·v + g + weight_decay·w,  w ← w - learning_rate·v.
+
+    The order of the rows in epoch e is drawn by PCG64 from (seed, round, e), so the same task over the same rows gives
+    the same update, bit for bit on the same machine.
+    """
+
+    epochs: int = 1
+    learning_rate: float = 0.1
+    batch_size: int = 32
+    seed: int = 0
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    round: int = 0
+
+    @classmethod
+    def of(cls, training: Mapping[str, Any], round_number: int = 0) -> Plan:
+        """The plan in a task's `training`; what it leaves out has the defaults above. Raises `field_invalid`."""
+        values: dict[str, Any] = {"round": round_number}
+        for field in fields(cls):
+            value = training.get(field.name)
+            if field.name == "round" or value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise _invalid(field.name, "it must be a number")
+            values[field.name] = int(value) if field.type == "int" else float(value)
+        plan = cls(**values)
+        plan._check()
+        return plan
+
+    def batches(self, rows: int, tick: Tick) -> Iterator[NDArray[np.int64]]:
+        """The row numbers of one batch after the other, all epochs."""
+        for epoch in range(self.epochs):
+            generator = np.random.Generator(np.random.PCG64([self.seed & 0xFFFFFFFFFFFFFFFF, self.round, epoch]))
+            order = generator.permutation(rows)
+            for start in range(0, rows, self.batch_size):
+                yield order[start : start + self.batch_size]
+            tick(epoch + 1, self.epochs)
+
+    def _check(self) -> None:
+        for name, least in (("epochs", 0), ("batch_size", 1), ("learning_rate", 0), ("weight_decay", 0)):
+            if getattr(self, name) < least:
+                raise _invalid(name, f"it must be at least {least}")
+        if not 0 <= self.momentum < 1:
+            raise _invalid("momentum", "it must be from 0 to below 1")
+
+
+class Trainer(Protocol):
+    """Trains and measures models of one architecture. Arrays go by the names of the manifest."""
+
+    def train(
+        self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any], plan: Plan, tick: Tick
+    ) -> dict[str, Float32]:
+        """The weights after local training that began with `arrays`, which stay as they are."""
+
+    def losses(self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any]) -> Float32:
+        """The loss per row [n]."""
+
+    def evaluate(self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any]) -> Evaluation:
+        """The report on these rows."""
+
+
+def _invalid(name: str, reason: str) -> FedportalError:
+    return FedportalError("field_invalid", field=name, reason=reason)
