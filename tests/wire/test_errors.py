@@ -1,0 +1,63 @@
+"""One catalogue of errors for portal, device and command line."""
+
+from __future__ import annotations
+
+import json
+from string import Formatter
+
+import pytest
+from fedwire.errors import CATALOGUE, FedportalError
+
+
+@pytest.mark.parametrize("code", CATALOGUE)
+def test_every_error_says_what_happened_and_what_to_do(code: str) -> None:
+    kind = CATALOGUE[code]
+    assert 200 <= kind.status < 600
+    assert kind.sentence
+    assert kind.next_step
+    list(Formatter().parse(kind.sentence + kind.next_step))  # well-formed
+
+
+@pytest.mark.parametrize("code", CATALOGUE)
+def test_every_error_makes_the_journey(code: str) -> None:
+    names = [name for _, name, _, _ in Formatter().parse(CATALOGUE[code].sentence + CATALOGUE[code].next_step) if name]
+    sent = FedportalError(code, **{name: f"<{name}>" for name in names})
+    received = FedportalError.from_body(json.loads(json.dumps(sent.body())), sent.status)
+    assert (received.code, received.status) == (code, sent.status)
+    assert (received.message, received.next_step) == (sent.message, sent.next_step)
+    assert "?" not in sent.message.replace("{who}", "")
+
+
+def test_body_has_the_fields_that_common_clients_read() -> None:
+    body = FedportalError("tensor_shape", name="w", got=[1], expected=[2]).body()
+    assert body["error"] == "tensor_shape"
+    assert body["status_code"] == 400
+    assert body["message"] == body["detail"] == "The tensor 'w' has shape [1], the model says [2]."
+    assert body["context"] == {"name": "w", "got": [1], "expected": [2]}
+
+
+def test_a_missing_value_never_breaks_the_sentence() -> None:
+    assert FedportalError("name_taken").message == "There is already a ? called '?'."
+
+
+def test_a_value_with_braces_is_not_a_template() -> None:
+    error = FedportalError("bad_request", reason="{0.__class__} {settings}")
+    assert error.message == "{0.__class__} {settings}"
+
+
+def test_an_error_of_a_newer_portal_keeps_its_words() -> None:
+    error = FedportalError.from_body(
+        {"error": "quota_used_up", "message": "No {more} today.", "next_step": "Wait."}, 429
+    )
+    assert (error.code, error.status, error.message, error.next_step) == (
+        "quota_used_up",
+        429,
+        "No {more} today.",
+        "Wait.",
+    )
+    assert str(error) == "No {more} today."
+
+
+@pytest.mark.parametrize("body", [{}, {"error": None}, {"context": "x"}, {"error": 3, "message": ["a"]}])
+def test_a_strange_body_still_is_an_error(body: dict[str, object]) -> None:
+    assert str(FedportalError.from_body(body, 502))

@@ -1,0 +1,182 @@
+"""Merged metrics are those of all rows together."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from fedwire import metrics
+from fedwire.errors import FedportalError
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+EMPTY = [0] * metrics.BINS
+
+
+def report(scores: list[float], labels: list[int]) -> Any:
+    return metrics.evaluation(scores, labels, [0.25 * (1 + label) for label in labels])
+
+
+def test_four_rows_by_hand() -> None:
+    found = metrics.evaluation([0.9, 0.2, 0.6, 0.4], [1, 0, 0, 1], [0.1, 0.2, 0.9, 0.8])
+    assert (found["samples"], found["correct"]) == (4, 2)
+    assert found["loss_sum"] == pytest.approx(2.0)
+    assert [place for place, count in enumerate(found["positives"]) if count] == [80, 180]
+    assert [place for place, count in enumerate(found["negatives"]) if count] == [40, 120]
+    # Pairs (positive, negative): .9>.2, .9>.6, .4>.2 are right and .4>.6 is not.
+    ratios = metrics.ratios(found)
+    assert ratios == {"loss": 0.5, "accuracy": 0.5, "auc": 0.75, "samples": 4, "others": {}}
+
+
+def test_scores_at_both_ends_are_counted() -> None:
+    found = report([0.0, 1.0, 1.0], [0, 1, 0])
+    assert (found["negatives"][0], found["negatives"][-1], found["positives"][-1]) == (1, 1, 1)
+
+
+def test_rows_in_one_bin_count_half() -> None:
+    assert metrics.auc([0, 3, 0], [0, 5, 0]) == 0.5
+    assert metrics.auc([0, 1], [1, 1]) == 0.75
+    assert metrics.auc([0, 0, 2], [3, 0, 0]) == 1.0
+    assert metrics.auc([2, 0, 0], [0, 0, 3]) == 0.0
+
+
+def test_without_both_classes_there_is_no_auc() -> None:
+    assert metrics.auc([1, 2], [0, 0]) is None
+    assert metrics.ratios(report([0.3, 0.7], [1, 1]))["auc"] is None
+
+
+def test_of_no_rows_there_is_no_ratio() -> None:
+    assert metrics.ratios(metrics.merge([])) == {
+        "loss": None,
+        "accuracy": None,
+        "auc": None,
+        "samples": 0,
+        "others": {},
+    }
+    assert metrics.ratios(report([], []))["accuracy"] is None
+
+
+rows = st.lists(st.tuples(st.integers(0, 999).map(lambda n: (n % 200 + 0.5) / 200), st.integers(0, 1)), max_size=60)
+
+
+@given(rows)
+def test_the_auc_is_the_librarys_when_scores_are_bins(pairs: list[tuple[float, int]]) -> None:
+    scores, labels = [score for score, _ in pairs], [label for _, label in pairs]
+    found = metrics.ratios(report(scores, labels))["auc"]
+    if len(set(labels)) < 2:
+        assert found is None
+    else:
+        assert found == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+
+def test_the_auc_of_fine_scores_is_right_to_a_thousandth() -> None:
+    generator = np.random.default_rng(5)
+    labels = generator.integers(0, 2, 20_000)
+    scores = np.clip(0.45 + 0.1 * labels + 0.2 * generator.normal(size=20_000), 0, 1)
+    found = metrics.ratios(metrics.evaluation(scores, labels, scores))["auc"]
+    assert found == pytest.approx(roc_auc_score(labels, scores), abs=1e-3)
+
+
+@given(st.lists(rows, max_size=5))
+def test_merging_gives_the_report_on_all_rows(parts: list[list[tuple[float, int]]]) -> None:
+    reports = [report([s for s, _ in part], [y for _, y in part]) for part in parts]
+    everything = [pair for part in parts for pair in part]
+    whole = report([s for s, _ in everything], [y for _, y in everything])
+    merged = metrics.merge(reports)
+    if parts:
+        assert merged == whole
+    random.Random(1).shuffle(reports)
+    assert metrics.merge(reports) == merged
+
+
+@given(st.lists(st.floats(-1e12, 1e12), min_size=2, max_size=20), st.randoms())
+def test_the_order_of_merging_does_not_change_a_bit(losses: list[float], chance: random.Random) -> None:
+    reports: list[Any] = [{"samples": 1, "loss_sum": loss, "correct": 0} for loss in losses]
+    before = metrics.merge(reports)
+    chance.shuffle(reports)
+    assert metrics.merge(reports) == before
+
+
+def test_many_classes_count_the_highest_score() -> None:
+    found = metrics.evaluation([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2]], [1, 2], [0.3, 1.6])
+    assert (found["samples"], found["correct"]) == (2, 1)
+    assert "positives" not in found
+    assert metrics.ratios(found)["auc"] is None
+
+
+def test_a_prediction_of_numbers_has_errors_and_no_accuracy() -> None:
+    found = metrics.merge([metrics.regression([1.0, 2.0], [1.5, 1.0]), metrics.regression([3.0], [3.0])])
+    ratios = metrics.ratios(found)
+    assert ratios["loss"] == pytest.approx((0.125 + 0.5) / 3)
+    assert ratios["others"] == {"absolute_error": pytest.approx(0.5)}
+    assert ratios["accuracy"] is None
+
+
+def test_further_metrics_are_summed_by_name() -> None:
+    first, second = report([0.5], [1]), report([0.5, 0.1], [1, 0])
+    first["sums"], second["sums"] = {"dice": 0.5}, {"dice": 1.0, "brier": 0.3}
+    assert metrics.ratios(metrics.merge([first, second]))["others"] == {"dice": 0.5, "brier": pytest.approx(0.1)}
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "losses"),
+    [
+        ([0.1], [1, 0], [0.1]),
+        ([0.1], [1], []),
+        ([float("nan")], [1], [0.1]),
+        ([0.5], [1], [float("inf")]),
+        (0.5, 1, 0.1),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(scores: Any, labels: Any, losses: Any) -> None:
+    with pytest.raises((FedportalError, TypeError)):
+        metrics.evaluation(scores, labels, losses)
+
+
+def test_a_report_from_outside_keeps_what_it_may_say() -> None:
+    found = report([0.2, 0.9], [0, 1])
+    assert metrics.parse({**found, "patients": ["Anna"]}, max_samples=2) == found
+    assert metrics.parse({"samples": 0, "loss_sum": 0, "correct": 0}) == {"samples": 0, "loss_sum": 0.0, "correct": 0}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"samples": -1},
+        {"samples": 3},
+        {"samples": 2.0},
+        {"samples": True},
+        {"samples": 10**12},
+        {"loss_sum": None},
+        {"loss_sum": "1"},
+        {"loss_sum": float("nan")},
+        {"loss_sum": float("inf")},
+        {"loss_sum": 10**400},
+        {"correct": 3},
+        {"correct": -1},
+        {"positives": None},
+        {"positives": [1]},
+        {"positives": EMPTY},
+        {"positives": [0.5] * metrics.BINS},
+        {"negatives": [*EMPTY[:-1], -1]},
+        {"sums": []},
+        {"sums": {"a": float("nan")}},
+        {"sums": {"": 1.0}},
+        {"sums": {"a\n": 1.0}},
+        {"sums": {str(number): 1.0 for number in range(51)}},
+    ],
+    ids=str,
+)
+def test_a_report_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(FedportalError) as refused:
+        metrics.parse({**report([0.2, 0.9], [0, 1]), **change})
+    assert refused.value.code == "metrics_invalid"
+
+
+@pytest.mark.parametrize("value", [None, [], "report", 3, {}])
+def test_what_is_no_report_is_refused(value: Any) -> None:
+    with pytest.raises(FedportalError):
+        metrics.parse(value)
