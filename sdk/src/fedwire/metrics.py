@@ -41,7 +41,7 @@ def evaluation(scores: ArrayLike, labels: ArrayLike, losses: ArrayLike) -> Evalu
     """
     score, label = np.asarray(scores, np.float64), np.asarray(labels)
     loss = np.asarray(losses, np.float64)
-    if score.ndim not in (1, 2) or not len(score) == len(label) == len(loss):
+    if score.ndim not in (1, 2) or loss.shape != label.shape or label.shape != score.shape[:1]:
         raise _invalid("scores, labels and losses must have one entry per row")
     if not np.isfinite(score).all() or not np.isfinite(loss).all():
         raise _invalid("a score or loss is NaN or infinite")
