@@ -27,6 +27,8 @@ from fedportal_sdk._retry import Patience
 SMALL = 1 << 20
 KEPT_MODELS = 3
 TRIES_AFTER_MISMATCH = 3
+# Too slow for the portal's taste, or overtaken by a second connection: the next PUT continues.
+BROKEN_OFF = frozenset({"body_short", "conflict"})
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
@@ -86,7 +88,7 @@ class DeviceDoor:
 
         for remaining in range(TRIES_AFTER_MISMATCH, 0, -1):
             try:
-                return self._patience(attempt)
+                return self._patience(attempt, also=BROKEN_OFF)
             except FedportalError as error:
                 # What the portal holds is of an earlier, different attempt: begin again.
                 if error.code != "digest_mismatch" or remaining == 1:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fedwire.errors import FedportalError
-from fedwire.messages import Answer, Evaluation, Task
+from fedwire.messages import Answer, Evaluation, Receipt, Task
 from fedwire.states import TaskKind, is_final
 
 from fedportal_sdk._door import DeviceDoor, update_of
@@ -179,10 +179,7 @@ class Loop:
 
     def _send(self, task: Task, answer: Answer, content: memoryview | None) -> None:
         try:
-            if content is not None:
-                progress = self._progress("uploading", task)
-                self._remote(lambda: self._door.upload(task["id"], content, answer["sha256"], progress))
-            receipt = self._remote(lambda: self._door.answer(task["id"], answer))
+            receipt = self._bring(task, answer, content)
         except FedportalError as error:
             if error.status == 400:  # the portal refuses the content: it would refuse it again
                 self._decline(task, error.code)
@@ -193,6 +190,19 @@ class Loop:
             self.result.samples = answer["samples"]
             self.result.seconds += answer.get("seconds", 0.0)
         self._tell("answered", receipt=receipt, seconds=answer.get("seconds"), **_named(task))
+
+    def _bring(self, task: Task, answer: Answer, content: memoryview | None) -> Receipt:
+        """Upload and answer; a second time when the portal does not have what the answer speaks of."""
+        progress = self._progress("uploading", task)
+        for last in (False, True):
+            if content is not None:
+                self._remote(lambda: self._door.upload(task["id"], content, answer["sha256"], progress))
+            try:
+                return self._remote(lambda: self._door.answer(task["id"], answer))
+            except FedportalError as error:
+                if last or content is None or error.code not in ("upload_incomplete", "digest_mismatch"):
+                    raise
+        raise AssertionError("the loop above returns or raises")
 
     def _decline(self, task: Task, reason: str) -> None:
         self._tell("declined", reason=reason, **_named(task))

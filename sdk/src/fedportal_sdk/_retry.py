@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from fedwire.errors import FedportalError
@@ -51,8 +51,8 @@ class Patience:
         self._report = report
         self._limit = limit
 
-    def __call__(self, call: Callable[[], T]) -> T:
-        """The result of `call`. Raises its refusal, or `Stopped`."""
+    def __call__(self, call: Callable[[], T], also: Collection[str] = ()) -> T:
+        """The result of `call`. Raises its refusal, or `Stopped`. `also`: further codes that are worth another try."""
         failures, since = 0, 0.0
         while True:
             if self._stop.is_set():
@@ -62,7 +62,7 @@ class Patience:
             except FedportalError as error:
                 failures += 1
                 since = since or time.monotonic()
-                if not self._worth_waiting(error, failures, since):
+                if error.code not in also and not self._worth_waiting(error, failures, since):
                     raise
                 if failures == 1:
                     self._report(error)
