@@ -95,7 +95,8 @@ class UploadTicket:
     `staging_name` is one file's name for its part on disk. `header`: the exact first bytes; when the body begins
     otherwise, `explain(head, total)` is called with up to its whole safetensors header and raises what is wrong.
     `float32_finite`: behind the header lie only little-endian float32 numbers, none NaN or infinite. `stored_sha256`:
-    the digest of what was completely uploaded before, "" if nothing was.
+    the digest of what was completely uploaded before, "" if nothing was. `adopt`: whether the complete file becomes a
+    blob; otherwise it stays in staging, synced, for `on_stored` and whoever comes after it to use and remove.
     """
 
     staging_name: str
@@ -106,6 +107,7 @@ class UploadTicket:
     explain: Callable[[bytes, int], object] | None = None
     float32_finite: bool = False
     stored_sha256: str = ""
+    adopt: bool = True
 
 
 @dataclass(frozen=True)
