@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
@@ -23,6 +24,8 @@ from fedwire.errors import FedportalError
 from fedwire.states import TaskState
 
 UNFINISHED = (TaskState.OPEN, TaskState.TAKEN)
+# Fields of a travelling task that come from its row.
+OWN_FIELDS = frozenset({"id", "kind", "deadline", "seconds_left", "base_digest"})
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def offer(rows: Sequence[NewTask]) -> list[DeviceTask]:
             device=row.device,
             kind=row.kind,
             subject=row.subject,
-            content=row.content,
+            content=_travelling(row),
             base_blob=row.base_blob,
             update_header=row.update_header,
             update_bytes=row.update_bytes,
@@ -116,6 +119,13 @@ def offer(rows: Sequence[NewTask]) -> list[DeviceTask]:
     device_pks = [row.device.pk for row in rows]
     after_commit(lambda: live.ring_devices(device_pks))
     return tasks
+
+
+def _travelling(row: NewTask) -> dict[str, Any]:
+    """The part of the task's JSON that is the same whenever it is handed out."""
+    content = {name: value for name, value in row.content.items() if name not in OWN_FIELDS}
+    shape = {"max_samples": settings.FEDPORTAL_MAX_SAMPLES, "metrics": False, **content.get("answer", {})}
+    return {**content, "answer": {**shape, "update_bytes": row.update_bytes}}
 
 
 def note_taken(task_pks: Sequence[int]) -> None:
@@ -196,7 +206,9 @@ def decline(device_pk: int, task_id: str, body: bytes) -> dict[str, Any]:
 
 def note_upload(task_pk: int, sha256: str, norm: float | None) -> None:
     """The task's upload is complete and stored. Raises `task_closed` when the task went on without it."""
-    noted = DeviceTask.objects.filter(pk=task_pk, state__in=UNFINISHED).update(upload_sha256=sha256, upload_norm=norm)
+    unfinished = DeviceTask.objects.filter(pk=task_pk, state__in=UNFINISHED)
+    with unit():
+        noted = unfinished.update(upload_sha256=sha256, upload_norm=norm)
     if not noted:
         state = DeviceTask.objects.filter(pk=task_pk).values_list("state", flat=True).first() or "gone"
         raise FedportalError("task_closed", state=state)

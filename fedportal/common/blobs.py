@@ -64,6 +64,7 @@ def adopt(staged: Path, sha: str) -> None:
     target = path(sha)
     if target.is_file():
         staged.unlink(missing_ok=True)
+        _sync_folder(target.parent)  # whoever put it there may not have come so far yet
         return
     with open(staged, "rb") as file:
         os.fsync(file.fileno())

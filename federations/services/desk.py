@@ -1,0 +1,161 @@
+"""The desk behind the door: who is this device, what is there for it, what does it bring.
+
+These functions are registered with `fedportal.door.hooks` and run in the door's threads. They are the hottest queries
+of the portal, so each asks once, for many devices where it can, and for the columns it needs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.db.models import Q, TextField
+from django.db.models.functions import Cast
+
+from federations.models import Device, DeviceKey, DeviceTask
+from federations.services import device_tasks, devices, keys
+from fedportal.common import blobs, clock
+from fedportal.common.transactions import unit
+from fedportal.door import threads
+from fedportal.door.hooks import Caller, DoorRequest, DownloadTicket, NextTask, Stored, UploadTicket
+from fedwire.errors import FedportalError
+from fedwire.states import DeviceState
+from fedwire.tensors import Manifest, check_update_header
+
+# Parameters in one query stay far below what a database takes.
+CHUNK = 5000
+
+
+def identify(token: str) -> Caller:
+    """The device whose key this is. Raises key_invalid, key_revoked, key_expired, device_inactive."""
+    device, key = keys.find_device(token)
+    return Caller(device.pk, device.public_id, device.organization_id, key.pk)
+
+
+def gone(callers: Sequence[Caller]) -> list[Caller]:
+    """Those of the callers whose key was revoked or expired, or whose device or organization is not active any more."""
+    usable: set[int] = set()
+    fresh = Q(expires_at__isnull=True) | Q(expires_at__gt=clock.now())
+    good = DeviceKey.objects.filter(
+        fresh, revoked_at__isnull=True, device__state=DeviceState.ACTIVE, organization__suspended_at__isnull=True
+    )
+    for start in range(0, len(callers), CHUNK):
+        asked = [caller.key_pk for caller in callers[start : start + CHUNK]]
+        usable.update(good.filter(pk__in=asked).order_by().values_list("pk", flat=True))
+    return [caller for caller in callers if caller.key_pk not in usable]
+
+
+def next_tasks(device_pks: Sequence[int]) -> Mapping[int, NextTask]:
+    """The oldest unfinished task of each of these devices that has one, as the JSON that travels."""
+    now = clock.now()
+    rows = (
+        DeviceTask.objects.filter(device_id__in=device_pks, state__in=device_tasks.UNFINISHED, deadline__gt=now)
+        .order_by("id")
+        .values_list(
+            "id", "device_id", "public_id", "kind", "deadline", "base_blob", Cast("content", TextField()), named=False
+        )
+    )
+    found: dict[int, NextTask] = {}
+    for pk, device_pk, public_id, kind, deadline, base_blob, content in rows:
+        if device_pk in found:
+            continue
+        own = {
+            "id": public_id,
+            "kind": kind,
+            "deadline": deadline.isoformat(),
+            "seconds_left": round((deadline - now).total_seconds(), 3),
+            "base_digest": base_blob,
+        }
+        # The content is an object in JSON already, and may be long: it is joined, not read and written again.
+        found[device_pk] = NextTask(pk, (json.dumps(own)[:-1] + "," + content.lstrip()[1:]).encode())
+    return found
+
+
+def with_work() -> list[int]:
+    """Every device that has an unfinished task."""
+    unfinished = DeviceTask.objects.filter(state__in=device_tasks.UNFINISHED, deadline__gt=clock.now())
+    return list(unfinished.order_by().values_list("device_id", flat=True).distinct())
+
+
+def note_taken(task_pks: Sequence[int]) -> None:
+    """These tasks left for their devices."""
+    device_tasks.note_taken(task_pks)
+
+
+def note_seen(device_pks: Sequence[int]) -> None:
+    """These devices are there now."""
+    with unit():
+        for start in range(0, len(device_pks), CHUNK):
+            chunk = device_pks[start : start + CHUNK]
+            Device.objects.filter(pk__in=chunk).update(last_seen_at=clock.now())
+
+
+def note_idle(device_pks: Sequence[int]) -> None:
+    """These devices came to wait and there is nothing for them."""
+    device_tasks.tell_idle(device_pks)
+
+
+def answer(caller: Caller, task_id: str, body: bytes) -> tuple[dict[str, Any], bool]:
+    """The receipt, and whether this is the first time; see `device_tasks.answer`."""
+    return device_tasks.answer(caller.device_pk, task_id, body)
+
+
+def decline(caller: Caller, task_id: str, body: bytes) -> dict[str, Any]:
+    """The device will not do this task; see `device_tasks.decline`."""
+    return device_tasks.decline(caller.device_pk, task_id, body)
+
+
+def rotate(caller: Caller) -> dict[str, Any]:
+    """A fresh key for the device, shown this once; the present one ends with its first use."""
+    device = Device.objects.select_related("organization").get(pk=caller.device_pk)
+    return {"id": device.public_id, "device_key": devices.rotate(device)}
+
+
+def update_ticket(request: DoorRequest) -> UploadTicket:
+    """Leave to upload the update of an open task. Raises not_found, task_closed."""
+    task = _open_task(request, "update_header", "update_bytes", "upload_sha256")
+    if not task["update_bytes"]:
+        raise FedportalError("not_found", what="upload for this task")
+    pk = task["pk"]
+
+    def explain(head: bytes, total: int) -> object:
+        return threads.with_connection(_explain, pk, head, total)
+
+    def on_stored(stored: Stored) -> None:
+        device_tasks.note_upload(pk, stored.sha256, stored.norm)
+
+    return UploadTicket(
+        staging_name=task["public_id"],
+        expected_bytes=task["update_bytes"],
+        header=bytes(task["update_header"]),
+        explain=explain,
+        float32_finite=True,
+        stored_sha256=task["upload_sha256"],
+        on_stored=on_stored,
+    )
+
+
+def model_ticket(request: DoorRequest) -> DownloadTicket:
+    """Leave to download the model an open task starts from. Raises not_found, task_closed."""
+    task = _open_task(request, "base_blob")
+    sha = task["base_blob"]
+    if not sha:
+        raise FedportalError("not_found", what="model for this task")
+    return DownloadTicket(path=blobs.path(sha), size=blobs.size(sha), etag=sha)
+
+
+def _open_task(request: DoorRequest, *columns: str) -> dict[str, Any]:
+    caller = request.identify()
+    asked = DeviceTask.objects.filter(public_id=request.params["task"], device_id=caller.device_pk)
+    task = asked.values("pk", "public_id", "state", *columns).first()
+    if task is None:
+        raise FedportalError("not_found", what="task")
+    if task["state"] not in device_tasks.UNFINISHED:
+        raise FedportalError("task_closed", task=task["public_id"], state=task["state"])
+    return task
+
+
+def _explain(task_pk: int, head: bytes, total: int) -> None:
+    content = DeviceTask.objects.values_list("content", flat=True).get(pk=task_pk)
+    check_update_header(head, Manifest.from_json(content.get("manifest", [])), total=total)

@@ -1,0 +1,140 @@
+"""What is measured and refused while an upload's bytes pass: digest, header, finiteness, norm. Pure; one pass."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from fedwire.errors import FedportalError
+from fedwire.tensors import MAX_HEADER, Float32
+
+# Sums are formed over rows of this many numbers: short enough for float32 to stay exact to about 1e-6, for the row to
+# stay in the first cache, and for the library not to start threads of its own.
+ROW = 8192
+
+
+class Floats:
+    """The finiteness and L2 norm of little-endian float32 numbers that arrive in pieces of any length."""
+
+    def __init__(self) -> None:
+        self._squares = 0.0
+        self._carry = b""
+
+    def feed(self, piece: memoryview) -> None:
+        """Take the next bytes. Raises `not_finite`."""
+        if self._carry:
+            missing = 4 - len(self._carry)
+            self._carry += bytes(piece[:missing])
+            piece = piece[missing:]
+            if len(self._carry) < 4:
+                return
+            self._add(np.frombuffer(self._carry, "<f4"))
+        whole = len(piece) - len(piece) % 4
+        self._carry = bytes(piece[whole:])
+        if whole:
+            self._add(np.frombuffer(piece[:whole], "<f4"))
+
+    @property
+    def norm(self) -> float:
+        """√(Σ x²) of everything fed."""
+        return math.sqrt(self._squares)
+
+    def _add(self, values: Float32) -> None:
+        # A sum of squares is finite only if every number is. Large finite numbers overflow it: a second look decides.
+        squares = sum_of_squares(values)
+        if not math.isfinite(squares):
+            if not np.isfinite(values).all():
+                raise FedportalError("not_finite")
+            squares = sum(float(np.dot(row, row)) for row in _rows(values, np.float64))
+        self._squares += squares
+
+
+def sum_of_squares(values: Float32) -> float:
+    """Σ x², by rows in float32, over the rows in float64; not finite when a number is not or when a row overflows."""
+    whole = len(values) - len(values) % ROW
+    rows = values[:whole].reshape(-1, ROW)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64)) if whole else 0.0
+        rest = values[whole:]
+        return total + float(np.einsum("i,i->", rest, rest))
+
+
+def _rows(values: Float32, dtype: type) -> list[np.ndarray]:
+    return [values[start : start + ROW].astype(dtype) for start in range(0, len(values), ROW)]
+
+
+class Checks:
+    """Everything asked of an upload's bytes. `feed` them in order; it raises as soon as something is wrong.
+
+    `header` is what the first bytes must be; when they are not, the whole header that did come (at most 1 MiB) goes to
+    `explain(head, total)`, which raises what is wrong with it.
+    """
+
+    def __init__(
+        self,
+        *,
+        total: int,
+        header: bytes = b"",
+        explain: Callable[[bytes, int], object] | None = None,
+        float32_finite: bool = False,
+    ) -> None:
+        self._sha = hashlib.sha256()
+        self._total = total
+        self._header = header
+        self._explain = explain
+        self._floats = Floats() if float32_finite else None
+        self._head = b""  # what came of the header so far
+        self._foreign = False  # it is not ours; more of it may be needed to say why
+        self.seen = 0
+
+    def feed(self, piece: bytes | memoryview) -> None:
+        """Take the next bytes. Raises `not_finite`, or what is wrong with the header."""
+        view = memoryview(piece)
+        self.seen += len(view)
+        if self.seen > self._total:
+            raise FedportalError("length_wrong", expected=self._total, announced=self.seen)
+        self._sha.update(view)
+        if len(self._head) < len(self._header) or self._foreign:
+            view = self._take_header(view)
+        if self._floats is not None and len(view):
+            self._floats.feed(view)
+
+    @property
+    def storable(self) -> bool:
+        """Whether nothing speaks against writing down what came so far."""
+        return not self._foreign
+
+    @property
+    def sha256(self) -> str:
+        """Of everything fed, in hexadecimal."""
+        return self._sha.hexdigest()
+
+    @property
+    def norm(self) -> float | None:
+        """L2 norm of the numbers behind the header, if they were asked for."""
+        return self._floats.norm if self._floats is not None else None
+
+    def _take_header(self, view: memoryview) -> memoryview:
+        wanted = MAX_HEADER + 8 if self._foreign else len(self._header)
+        room = wanted - len(self._head)
+        self._head += bytes(view[:room])
+        if not self._foreign and self._header.startswith(self._head):
+            return view[room:]
+        if not self._foreign:
+            self._foreign = True
+            self._head += bytes(view[room : MAX_HEADER + 8])
+        self._say_what_is_wrong()
+        return view[:0]
+
+    def _say_what_is_wrong(self) -> None:
+        """Raise once the foreign header is here as far as it can be read; until then nothing of it is stored."""
+        head = self._head
+        length = int.from_bytes(head[:8], "little") if len(head) >= 8 else 0
+        if self.seen < self._total and (len(head) < 8 or (length <= MAX_HEADER and len(head) < 8 + length)):
+            return
+        if self._explain is not None:
+            self._explain(head, self._total)
+        raise FedportalError("not_safetensors", reason="its header is not the expected one")
