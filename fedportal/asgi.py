@@ -17,8 +17,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fedportal.settings")
 # Django must be set up before anything that holds models is imported.
 django_application = get_asgi_application()
 
-from fedportal.door.front import Door  # noqa: E402
 from training.routing import websocket_urlpatterns  # noqa: E402
+
+from fedportal.door.front import Door  # noqa: E402
 
 application = Door(
     ProtocolTypeRouter(

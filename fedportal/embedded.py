@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import gc
 import os
+import signal
 import socket
 import sys
 import threading
@@ -22,14 +23,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fedportal.settings")
 # The combining kernels bring their own threads; a library's pool beside them only takes processors away.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import django  # noqa: E402
-import uvicorn  # noqa: E402
-import uvloop  # noqa: E402
-from django.core.management import call_command  # noqa: E402
+import django
+import uvicorn
+import uvloop
+from django.conf import settings
+from django.core.management import call_command
 
 django.setup()
 
-from fedportal.asgi import application  # noqa: E402
 from fedportal.celery import app as celery_app  # noqa: E402
 from fedportal.common import live, sweeping  # noqa: E402
 
@@ -82,8 +83,8 @@ class Sweeper:
 def listening_socket(host: str, port: int, patience: float = 10.0) -> socket.socket:
     """A bound TCP socket. Port 0 takes a free one. Waits a moment for a port that a killed portal still holds.
 
-    Only a socket that says proto=IPPROTO_TCP gets TCP_NODELAY from the event loop; without it every small exchange takes
-    44 ms.
+    Only a socket that says proto=IPPROTO_TCP gets TCP_NODELAY from the event loop; without it every small exchange
+    takes 44 ms.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     give_up = time.monotonic() + patience
@@ -137,10 +138,13 @@ async def beside(*helpers: Any) -> AsyncIterator[None]:
         live.attach_loop(None)
 
 
-async def serve(listener: socket.socket, on_ready: Callable[[], object]) -> None:
-    """Serve the portal on `listener` until a signal comes. `on_ready` is called once it answers."""
+async def serve(listener: socket.socket, on_ready: Callable[[], object], *helpers: Any) -> None:
+    """Serve the portal on `listener`, with the helpers beside it, until a signal comes.
+
+    `on_ready` is called once it answers.
+    """
     config = uvicorn.Config(
-        application,
+        "fedportal.asgi:application",
         http="httptools",
         ws="websockets-sansio",
         lifespan="on",
@@ -150,7 +154,7 @@ async def serve(listener: socket.socket, on_ready: Callable[[], object]) -> None
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,
     )
-    async with beside(Worker(), Sweeper()):
+    async with beside(*helpers):
         await Server(config, on_ready).serve(sockets=[listener])
 
 
@@ -160,6 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one")
     options = parser.parse_args(arguments)
+    settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
     call_command("migrate", verbosity=0, interactive=False)
     listener = listening_socket(options.host, options.port)
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -171,7 +176,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.write(f"fedportal answers at {address(listener)}\n")
         sys.stdout.flush()
 
-    uvloop.run(serve(listener, ready))
+    # uvicorn acts on these signals itself and raises them again when it is done; the rest is to end in peace too.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    uvloop.run(serve(listener, ready, Worker(), Sweeper()))
 
 
 if __name__ == "__main__":

@@ -34,11 +34,14 @@ def identify(token: str) -> Caller:
 
 
 def gone(callers: Sequence[Caller]) -> list[Caller]:
-    """Those of the callers whose key was revoked or expired, or whose device or organization is not active any more."""
+    """Those of the callers whom `identify` would refuse now. A quarantined device may wait; nobody offers it a task."""
     usable: set[int] = set()
     fresh = Q(expires_at__isnull=True) | Q(expires_at__gt=clock.now())
     good = DeviceKey.objects.filter(
-        fresh, revoked_at__isnull=True, device__state=DeviceState.ACTIVE, organization__suspended_at__isnull=True
+        fresh,
+        revoked_at__isnull=True,
+        device__state__in=(DeviceState.ACTIVE, DeviceState.QUARANTINED),
+        organization__suspended_at__isnull=True,
     )
     for start in range(0, len(callers), CHUNK):
         asked = [caller.key_pk for caller in callers[start : start + CHUNK]]

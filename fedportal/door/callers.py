@@ -22,7 +22,7 @@ def known(token: str) -> Caller | None:
 
 
 def identify(token: str) -> Caller:
-    """The device of this key; call it in a thread. Raises `not_authenticated` without a key, and what the desk raises."""
+    """The device of this key; call it in a thread. Raises `not_authenticated` without one, and what the desk raises."""
     if caller := known(token):
         return caller
     if not token:

@@ -53,6 +53,8 @@ def error_headers(error: FedportalError) -> list[Header]:
         headers.append((b"www-authenticate", b"Bearer"))
     if error.status == 503:
         headers.append((b"retry-after", b"1"))
+    if isinstance(error.context.get("allowed"), list):
+        headers.append((b"allow", ", ".join(error.context["allowed"]).encode("ascii")))
     if isinstance(error.context.get("stored"), int):
         headers.append((b"upload-offset", b"%d" % error.context["stored"]))
     return headers

@@ -1,0 +1,191 @@
+"""The real portal in a process of its own, for tests that speak to it over the wire and for benchmarks."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
+
+
+class Portal:
+    """A running portal: `with Portal() as portal: … portal.url …`.
+
+    It has a fresh data folder, which stays through `kill` and `restart` and goes with the portal, and a free port that
+    it keeps. `env` adds to the environment; a key without the prefix FEDPORTAL_ gets it. No process is left behind.
+    """
+
+    def __init__(self, *, port: int = 0, module: str = "fedportal.embedded", **env: object) -> None:
+        self.data_dir = Path(tempfile.mkdtemp(prefix="fedportal-test-"))
+        self.log = self.data_dir / "portal.log"
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.env = {f"FEDPORTAL_{name.removeprefix('FEDPORTAL_')}": str(value) for name, value in env.items()}
+        self._module = module
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        atexit.register(self.close)
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running portal."""
+        assert self._process is not None, "the portal does not run"
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, **env: object) -> None:
+        """Start the portal and wait until it answers. `env` holds for this start only."""
+        assert not self.running, "the portal runs already"
+        extra = {f"FEDPORTAL_{name}": str(value) for name, value in env.items()}
+        seen = self.log.stat().st_size if self.log.exists() else 0
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", self._module, "--host", "127.0.0.1", "--port", str(self.port)],
+                cwd=ROOT,
+                env=self.environment() | extra,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        give_up = time.monotonic() + START_SECONDS
+        while b"fedportal answers at" not in self.log.read_bytes()[seen:]:
+            if not self.running or time.monotonic() > give_up:
+                raise RuntimeError(f"the portal did not start:\n{self.tail()}")
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye, no flush."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def wait_for_death(self, seconds: float = 30.0) -> int:
+        """The exit code of a portal that ends by itself (at a fault point). Raises TimeoutExpired."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def restart(self, **env: object) -> None:
+        """Start again with the same data and port, after `kill`, or after stopping it now."""
+        if self.running:
+            self.stop()
+        self.start(**env)
+
+    def close(self) -> None:
+        """End the process, remove the data."""
+        atexit.unregister(self.close)
+        if self.running:
+            self.kill()
+        shutil.rmtree(self.data_dir, ignore_errors=True)
+
+    def environment(self) -> dict[str, str]:
+        """The environment of the portal's process and of management commands beside it."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FEDPORTAL_")}
+        return (
+            inherited
+            | {
+                "FEDPORTAL_DATA_DIR": str(self.data_dir / "var"),
+                "FEDPORTAL_PUBLIC_URL": self.url,
+                "DJANGO_SETTINGS_MODULE": "fedportal.settings",
+                "PYTHONUNBUFFERED": "1",
+            }
+            | self.env
+        )
+
+    def manage(self, *arguments: str, source: str | None = None) -> str:
+        """What `manage.py …` prints, run beside the portal on its data. `source` is fed to it."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            input=source,
+        )
+        if done.returncode:
+            raise RuntimeError(f"manage.py {arguments[0]} failed:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def found(self, name: str, email: str, password: str = "") -> dict[str, Any]:
+        """Found an organization with its owner: {org_id, person_id, api_key}."""
+        more = ["--password", password] if password else []
+        printed = self.manage("found_organization", "--name", name, "--email", email, *more)
+        match = re.search(r"\{.*\}", printed, re.DOTALL)
+        assert match, printed
+        found: dict[str, Any] = json.loads(match[0])
+        return found
+
+    def tail(self, lines: int = 40) -> str:
+        """The end of the log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def rss_kib(self) -> int:
+        """Resident memory now, in KiB."""
+        return self._status("VmRSS")
+
+    def peak_rss_kib(self) -> int:
+        """The most resident memory since the start or `forget_peak`, in KiB."""
+        return self._status("VmHWM")
+
+    def forget_peak(self) -> None:
+        """Let the peak be counted from now."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def threads(self) -> int:
+        """Number of OS threads."""
+        return self._status("Threads")
+
+    def _status(self, field: str) -> int:
+        match = re.search(rf"^{field}:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE)
+        assert match, field
+        return int(match[1])
+
+
+def free_port() -> int:
+    """A TCP port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
