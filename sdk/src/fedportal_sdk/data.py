@@ -76,13 +76,14 @@ def read_csv(path: Path, target_col: str) -> Table:
 def held_out(table: Table, seed: int = 0) -> NDArray[np.bool_]:
     """Which rows are set aside to measure on: about a fifth, the same ones at every start.
 
-    A row's place depends on its index and `seed` only, so appending rows moves none. Where the target has classes,
-    every class of at least two rows stands on both sides.
+    A row's place depends on its index and `seed` only, so appending rows hardly moves any. Where the target has
+    classes, every class of at least two rows stands on both sides, and a class of one row is trained on.
     """
     places = _places(len(table), seed)
     aside = places < HELD_OUT_SHARE
     values = table.classes
-    groups = [table.target == value for value in values] if len(values) <= MOST_CLASSES else [np.ones(len(table), bool)]
+    measured = table.target.dtype.kind == "f" and len(values) > min(MOST_CLASSES, max(2, len(table) // 2))
+    groups = [np.ones(len(table), bool)] if measured else [table.target == value for value in values]
     for group in groups:
         rows = np.flatnonzero(group)
         if len(rows) < 2:
@@ -91,8 +92,6 @@ def held_out(table: Table, seed: int = 0) -> NDArray[np.bool_]:
             aside[rows[places[rows].argmin()]] = True
         elif aside[rows].all():
             aside[rows[places[rows].argmax()]] = False
-    if len(table) >= 2 and not aside.any():
-        aside[places.argmin()] = True
     return aside
 
 
@@ -251,7 +250,8 @@ def _check(table: Table) -> None:
 
 def _places(count: int, seed: int) -> Float64:
     """A number in [0, 1) for every row index: the finisher of SplitMix64 over index and seed."""
-    mixed = np.arange(1, count + 1, dtype=np.uint64) + np.uint64(seed & 0xFFFFFFFF) * np.uint64(0xD1B54A32D192ED03)
+    start = np.uint64(seed * 0xD1B54A32D192ED03 & 0xFFFFFFFFFFFFFFFF)
+    mixed = np.arange(1, count + 1, dtype=np.uint64) + start
     mixed *= np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

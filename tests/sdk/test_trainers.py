@@ -1,0 +1,194 @@
+"""Local training: right gradients, the same numbers as torch, the same bits every time."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from fedportal_sdk.trainers import DenseTrainer, Plan, trainer_for
+from fedportal_sdk.trainers.torch import TorchTrainer, arrays_of, build, state_dict_of
+from fedwire import metrics
+from fedwire.architectures import MEAN, STD, Architecture
+from fedwire.errors import FedportalError
+from fedwire.tensors import flatten
+
+torch = pytest.importorskip("torch")
+
+SPECS: dict[str, dict[str, Any]] = {
+    "linear": {"kind": "linear", "inputs": 5},
+    "logistic": {"kind": "logistic", "inputs": 5},
+    "three classes": {"kind": "logistic", "inputs": 5, "classes": 3},
+    "mlp": {"kind": "mlp", "inputs": 5, "hidden": [7, 4]},
+    "mlp of twelve layers": {"kind": "mlp", "inputs": 5, "hidden": [4] * 5, "classes": 4},
+    "cnn": {"kind": "cnn", "inputs": [2, 8, 8], "channels": [3, 4], "hidden": [6], "classes": 3},
+    "cnn of two classes": {"kind": "cnn", "inputs": [1, 4, 4], "channels": [2], "classes": 2, "standardise": True},
+}
+DENSE = [name for name in SPECS if not name.startswith("cnn")]
+
+
+def quiet(epoch: int, epochs: int) -> None:
+    """A tick that does nothing."""
+
+
+def example(spec: dict[str, Any], rows: int = 40) -> tuple[Architecture, dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """An architecture, random weights, rows and labels that can be learned."""
+    architecture = Architecture.parse(spec)
+    random = np.random.default_rng(5)
+    arrays = {
+        name: (array + 0.3 * random.normal(size=array.shape)).astype(np.float32) if name.startswith("layers") else array
+        for name, array in architecture.initial(1).items()
+    }
+    x = random.normal(size=(rows, architecture.inputs)).astype(np.float32)
+    signal = x[:, 0] + 0.5 * x[:, 1]
+    if architecture.kind == "linear":
+        return architecture, arrays, x, (3 * signal + 1).astype(np.float32)
+    cuts = np.quantile(signal, np.linspace(0, 1, architecture.classes + 1)[1:-1])
+    return architecture, arrays, x, np.searchsorted(cuts, signal).astype(np.int64)
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_gradients_are_those_of_finite_differences(name: str) -> None:
+    architecture, arrays, x, y = example(SPECS[name], rows=9)
+    trainer = DenseTrainer(architecture)
+    flat = flatten(trainer.manifest, arrays).astype(np.float64)
+    rows = x.astype(np.float64)
+    analytic = trainer.gradient(flat, rows, y)
+    step = 1e-6
+    for index in range(len(flat)):
+        shift = np.zeros_like(flat)
+        shift[index] = step
+        slope = (trainer.mean_loss(flat + shift, rows, y) - trainer.mean_loss(flat - shift, rows, y)) / (2 * step)
+        assert analytic[index] == pytest.approx(slope, abs=1e-7, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_torch_module_has_exactly_the_manifests_tensors(name: str) -> None:
+    for standardise in (False, True):
+        architecture = Architecture.parse({**SPECS[name], "standardise": standardise})
+        state = build(architecture).state_dict()
+        wanted = {spec.name: spec.shape for spec in architecture.manifest().tensors}
+        assert {key: tuple(value.shape) for key, value in state.items()} == wanted
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_numpy_and_torch_say_the_same(name: str) -> None:
+    architecture, arrays, x, y = example(SPECS[name])
+    dense, other = DenseTrainer(architecture), TorchTrainer(architecture, "cpu")
+    np.testing.assert_allclose(dense.forward(arrays, x), other.forward(arrays, x), atol=1e-5)
+    np.testing.assert_allclose(dense.losses(arrays, x, y), other.losses(arrays, x, y), atol=1e-5)
+    ours, theirs = (metrics.ratios(trainer.evaluate(arrays, x, y)) for trainer in (dense, other))
+    assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+    assert ours["accuracy"] == theirs["accuracy"]
+
+
+@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("extra", [{}, {"momentum": 0.9, "weight_decay": 0.01}])
+def test_numpy_and_torch_train_alike(name: str, extra: dict[str, float]) -> None:
+    architecture, arrays, x, y = example(SPECS[name])
+    plan = Plan(epochs=3, learning_rate=0.05, batch_size=16, seed=7, **extra)
+    ours = DenseTrainer(architecture).train(arrays, x, y, plan, quiet)
+    theirs = TorchTrainer(architecture, "cpu").train(arrays, x, y, plan, quiet)
+    for key, value in ours.items():
+        np.testing.assert_allclose(value, theirs[key], atol=2e-5, err_msg=key)
+
+
+def test_the_module_standardises_as_the_device_does() -> None:
+    architecture, arrays, x, _ = example({**SPECS["mlp"], "standardise": True})
+    arrays[MEAN], arrays[STD] = np.full(5, 2, np.float32), np.full(5, 4, np.float32)
+    module = build(architecture)
+    module.load_state_dict(state_dict_of(arrays))
+    with torch.no_grad():
+        whole = module(torch.from_numpy(x * 4 + 2)).numpy()
+    np.testing.assert_allclose(whole, DenseTrainer(architecture).forward(arrays, x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_same_seed_gives_the_same_bits(name: str) -> None:
+    architecture, arrays, x, y = example(SPECS[name])
+    first, again = (
+        trainer_for(architecture).train(arrays, x, y, Plan(epochs=2, batch_size=16, seed=3), quiet) for _ in range(2)
+    )
+    assert all(first[key].tobytes() == again[key].tobytes() for key in first)
+
+
+def test_seed_round_and_epoch_each_change_the_order_of_rows() -> None:
+    def order(plan: Plan) -> list[list[int]]:
+        return [batch.tolist() for batch in plan.batches(50, quiet)]
+
+    plans = [
+        Plan(epochs=2, batch_size=50),
+        Plan(epochs=2, batch_size=50, seed=1),
+        Plan(epochs=2, batch_size=50, round=1),
+    ]
+    orders = [epoch for plan in plans for epoch in order(plan)]
+    assert all(a != b for a, b in itertools.combinations(orders, 2))
+    assert all(sorted(epoch) == list(range(50)) for epoch in orders)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_training_lowers_the_loss_and_leaves_its_start_alone(name: str) -> None:
+    architecture, arrays, x, y = example(SPECS[name], rows=200)
+    before = {key: value.copy() for key, value in arrays.items()}
+    trainer = trainer_for(architecture)
+    weights = trainer.train(arrays, x, y, Plan(epochs=20, learning_rate=0.1, batch_size=20), quiet)
+    assert trainer.losses({**arrays, **weights}, x, y).mean() < 0.7 * trainer.losses(arrays, x, y).mean()
+    assert all((arrays[key] == value).all() for key, value in before.items())
+
+
+def test_read_only_weights_are_a_fine_start() -> None:
+    architecture, arrays, x, y = example(SPECS["logistic"])
+    for array in arrays.values():
+        array.setflags(write=False)
+    trainer_for(architecture).train(arrays, x, y, Plan(), quiet)
+
+
+def test_every_epoch_is_told() -> None:
+    architecture, arrays, x, y = example(SPECS["logistic"])
+    told: list[tuple[int, int]] = []
+    trainer_for(architecture).train(arrays, x, y, Plan(epochs=3), lambda *epoch: told.append(epoch))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_extreme_outputs_stay_finite() -> None:
+    architecture = Architecture.parse(SPECS["logistic"])
+    arrays = {name: np.full(a.shape, 500, np.float32) for name, a in architecture.initial().items()}
+    rows = np.array([[9] * 5, [-9] * 5], np.float32)
+    with np.errstate(all="raise", under="ignore"):
+        losses = DenseTrainer(architecture).losses(arrays, rows, np.array([1, 1]))
+    assert np.isfinite(losses).all()
+    assert losses[0] == 0
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"epochs": -1},
+        {"batch_size": 0},
+        {"learning_rate": float("nan")},
+        {"learning_rate": "fast"},
+        {"momentum": 1.0},
+        {"epochs": True},
+    ],
+)
+def test_an_impossible_plan_is_refused(training: dict[str, Any]) -> None:
+    with pytest.raises(FedportalError) as caught:
+        Plan.of(training)
+    assert caught.value.code == "field_invalid"
+
+
+def test_a_plan_takes_what_the_task_says_and_ignores_the_rest() -> None:
+    plan = Plan.of({"epochs": 2, "learning_rate": 1, "standardise": True, "momentum": None}, 7)
+    assert plan == Plan(epochs=2, learning_rate=1.0, round=7)
+
+
+def test_tensors_of_any_kind_become_arrays() -> None:
+    state = {
+        "a": torch.ones(2, dtype=torch.bfloat16),
+        "b": torch.arange(3),
+        "c": np.ones(1),
+        "d": torch.ones(1, requires_grad=True),
+    }
+    arrays = arrays_of(state)
+    assert [str(array.dtype) for array in arrays.values()] == ["float32", "int64", "float64", "float32"]
