@@ -19,6 +19,8 @@ class StagedUpload(models.Model):
     size = models.BigIntegerField()
     sha256 = models.CharField(max_length=64)
     complete = models.BooleanField(default=False)
+    # What became of it; a repeated push answers with the same version.
+    pushed_as = models.ForeignKey(ModelVersion, models.CASCADE, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(default=clock.now, editable=False)
 
     class Meta:
@@ -43,6 +45,7 @@ class Artifact(models.Model):
     blob = models.CharField(max_length=64, blank=True)
     size = models.BigIntegerField(default=0)
     reason = models.CharField(max_length=300, blank=True)
+    claimed_at = models.DateTimeField(null=True, blank=True)  # when a worker began; an old claim is void
     created_at = models.DateTimeField(default=clock.now, editable=False)
 
     class Meta:

@@ -24,6 +24,14 @@ class Model(models.Model):
     class Meta:
         ordering = ["name", "id"]
         constraints = [models.UniqueConstraint(fields=["organization", "name"], name="model_name_per_owner")]
+        # What `federations.permissions` grants beside Django's own `view_model`.
+        permissions = [
+            ("pull_model", "Can pull versions of the model"),
+            ("push_model", "Can push versions of the model"),
+            ("share_model", "Can share the model"),
+            ("train_model", "Can train the model"),
+            ("manage_model", "Can change the model"),
+        ]
 
     def __str__(self) -> str:
         return self.name

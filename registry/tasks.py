@@ -1,0 +1,29 @@
+"""Background work of this floor, and what the sweeper does for it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from fedportal.common import blobs, clock
+from fedportal.common.jobs import job, ring
+from registry.models import StagedUpload
+from registry.services import artifacts
+
+# An upload that nobody continued or pushed for this long is forgotten.
+FORGET_AFTER = timedelta(hours=24)
+
+
+@job
+def make_artifact(artifact_pk: int) -> None:
+    """Make a version's other form."""
+    artifacts.make(artifact_pk)
+
+
+def sweep() -> None:
+    """Ring for artifacts that nobody is at, and forget old uploads with their files."""
+    for artifact_pk in artifacts.unfinished():
+        ring(make_artifact, artifact_pk)
+    old = StagedUpload.objects.filter(created_at__lt=clock.now() - FORGET_AFTER)
+    for pk, name in list(old.values_list("pk", "public_id")):
+        blobs.staging(name).unlink(missing_ok=True)
+        StagedUpload.objects.filter(pk=pk).delete()

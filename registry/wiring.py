@@ -1,0 +1,19 @@
+"""What this floor tells the floors below, once, when the portal starts."""
+
+from __future__ import annotations
+
+from fedwire import routes
+
+from federations import permissions
+from fedportal.common import sweeping
+from fedportal.door import hooks
+from registry import door, tasks
+from registry.services import models
+
+
+def connect() -> None:
+    """Register uploads, downloads, the sweep, and how grants on models follow the members of a federation."""
+    permissions.follow(within=models.shared_in, relation=models.relation)
+    hooks.register_upload(routes.UPLOAD, door.upload)
+    hooks.register_download(routes.MODEL_DOWNLOAD, door.download)
+    sweeping.register(tasks.sweep)
