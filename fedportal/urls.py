@@ -11,6 +11,7 @@ urlpatterns = [
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="api-docs"),
     path("admin/", admin.site.urls),
+    path("", include("fedportal.sdk_delivery")),
     path("", include("federations.web.urls")),
     path("", include("registry.web.urls")),
     path("", include("training.web.urls")),
