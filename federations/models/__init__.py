@@ -1,16 +1,19 @@
 """Organizations, people, federations, invitations, devices, their tasks, audit and outgoing mail."""
 
-from federations.models.audit import AuditEntry
+from federations.models.audit import AuditChain, AuditEntry, AuditRefused
 from federations.models.device_tasks import DeviceTask
 from federations.models.devices import Device, DeviceGroup, DeviceKey
 from federations.models.federations import Federation, Member
 from federations.models.invitations import Invitation
 from federations.models.organizations import ApiKey, Membership, Organization, Person, Role
 from federations.models.outbox import Letter
+from federations.models.tries import Tries
 
 __all__ = [
     "ApiKey",
+    "AuditChain",
     "AuditEntry",
+    "AuditRefused",
     "Device",
     "DeviceGroup",
     "DeviceKey",
@@ -23,4 +26,5 @@ __all__ = [
     "Organization",
     "Person",
     "Role",
+    "Tries",
 ]

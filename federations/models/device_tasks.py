@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from django.db import models
+from fedwire.states import TaskKind, TaskState
 
 from federations.models.devices import Device
 from federations.models.organizations import Organization
 from fedportal.common import clock, ids
-from fedwire.states import TaskKind, TaskState
 
 
 class DeviceTask(models.Model):
     """A piece of work for one device, with the manifest of what its answer must look like.
 
-    Upper floors create tasks and register what happens when one is answered (`federations.services.device_tasks`), so waiting,
-    uploads, receipts and idempotency exist once. `subject` is the upper floor's own id for it.
+    Upper floors create tasks and register what happens when one is answered (`federations.services.device_tasks`), so
+    waiting, uploads, receipts and idempotency exist once. `subject` is the upper floor's own id for it.
     """
 
     public_id = models.CharField(max_length=32, unique=True, default=ids.tsk_id, editable=False)

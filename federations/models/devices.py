@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from django.db import models
+from fedwire.states import DeviceState
 
 from federations.models.organizations import ApiKey, Organization
 from fedportal.common import clock, ids
-from fedwire.states import DeviceState
 
 
 class DeviceGroup(models.Model):
@@ -56,6 +56,7 @@ class DeviceKey(models.Model):
     device = models.ForeignKey(Device, models.CASCADE, related_name="keys")
     lookup = models.CharField(max_length=8, unique=True, editable=False)
     secret_hash = models.CharField(max_length=64, editable=False)
+    nonce = models.CharField(max_length=32, null=True, blank=True, editable=False)  # of the registration that made it
     created_at = models.DateTimeField(default=clock.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     first_used_at = models.DateTimeField(null=True, blank=True)
@@ -63,6 +64,8 @@ class DeviceKey(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
+        # A registration that was captured on its way is worth nothing the second time.
+        constraints = [models.UniqueConstraint(fields=["device", "nonce"], name="one_key_per_nonce")]
 
     def __str__(self) -> str:
         return f"edg_{self.lookup}… of {self.device}"

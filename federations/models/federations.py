@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from django.db import models
+from fedwire.states import MemberState
 
 from federations.models.organizations import Organization, Person
 from fedportal.common import clock, ids
-from fedwire.states import MemberState
 
 
 class Federation(models.Model):
@@ -24,6 +24,14 @@ class Federation(models.Model):
     class Meta:
         ordering = ["name", "id"]
         constraints = [models.UniqueConstraint(fields=["organization", "name"], name="federation_name_per_owner")]
+        # What `federations.permissions` grants beside Django's own `view_federation`.
+        permissions = [
+            ("view_roster_federation", "Can see who is in the federation"),
+            ("manage_federation", "Can change the federation and its members"),
+            ("invite_federation", "Can invite to the federation"),
+            ("share_federation", "Can share models with the federation"),
+            ("train_federation", "Can start runs in the federation"),
+        ]
 
     def __str__(self) -> str:
         return self.name

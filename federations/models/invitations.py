@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from django.db import models
+from fedwire.states import InvitationState
 
 from federations.models.federations import Federation
-from federations.models.organizations import Organization, Person, Role
+from federations.models.organizations import ROLE_CHOICES, Organization, Person
 from fedportal.common import clock, ids
-from fedwire.states import InvitationState
 
 
 class Invitation(models.Model):
     """To a federation (by address; by organization id a Member row is enough), or a colleague into an organization."""
 
-    class Kind(models.TextChoices):
+    class Kind(StrEnum):
         FEDERATION = "federation"
         ORGANIZATION = "organization"
 
     public_id = models.CharField(max_length=32, unique=True, default=ids.inv_id, editable=False)
-    kind = models.CharField(max_length=12, choices=Kind.choices)
+    kind = models.CharField(max_length=12, choices=[("federation", "Federation"), ("organization", "Organization")])
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="invitations")  # who invites
     federation = models.ForeignKey(Federation, models.CASCADE, null=True, blank=True, related_name="invitations")
-    role = models.CharField(max_length=20, choices=Role.choices, blank=True)
+    role = models.CharField(max_length=20, choices=ROLE_CHOICES, blank=True)
     email = models.EmailField()
     token_hash = models.CharField(max_length=64, unique=True, editable=False)  # SHA-256 of the link's token
     state = models.CharField(max_length=12, choices=[(s, s) for s in InvitationState], default=InvitationState.PENDING)

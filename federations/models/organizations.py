@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
@@ -65,16 +66,24 @@ class Person(AbstractBaseUser, PermissionsMixin):
         return self.name or self.email
 
 
-class Role(models.TextChoices):
-    """What a person is in an organization; `federations.permissions` says what each may do."""
+class Role(StrEnum):
+    """What a person is in an organization; `federations.roles` says what each may do."""
 
-    OWNER = "owner", "Owner"
-    ADMIN = "admin", "Admin"
-    DATA_SCIENTIST = "data_scientist", "Data scientist"
-    DEVICE_OPERATOR = "device_operator", "Device operator"
-    PRIVACY_OFFICER = "privacy_officer", "Privacy officer"
-    AUDITOR = "auditor", "Auditor"
-    VIEWER = "viewer", "Viewer"
+    OWNER = "owner"
+    ADMIN = "admin"
+    DATA_SCIENTIST = "data_scientist"
+    DEVICE_OPERATOR = "device_operator"
+    PRIVACY_OFFICER = "privacy_officer"
+    AUDITOR = "auditor"
+    VIEWER = "viewer"
+
+    @property
+    def label(self) -> str:
+        """The role as a person reads it."""
+        return self.value.replace("_", " ").capitalize()
+
+
+ROLE_CHOICES = [(role.value, role.label) for role in Role]
 
 
 class Membership(models.Model):
@@ -82,7 +91,7 @@ class Membership(models.Model):
 
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="memberships")
     person = models.ForeignKey(Person, models.CASCADE, related_name="memberships")
-    role = models.CharField(max_length=20, choices=Role.choices)
+    role = models.CharField(max_length=20, choices=ROLE_CHOICES)
     created_at = models.DateTimeField(default=clock.now, editable=False)
 
     class Meta:

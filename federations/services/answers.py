@@ -9,7 +9,6 @@ import re
 from typing import Any
 
 from django.conf import settings
-
 from fedwire import metrics, statistics
 from fedwire.errors import FedportalError
 from fedwire.messages import Statistics

@@ -40,6 +40,8 @@ class Run(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        # What `federations.permissions` grants beside Django's own `view_run`.
+        permissions = [("control_run", "Can pause, resume and stop the run")]
 
     def __str__(self) -> str:
         return f"{self.model} in {self.federation} ({self.state})"

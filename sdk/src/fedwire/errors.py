@@ -81,6 +81,7 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "signature_invalid": K(
         400, "The signature does not match what was signed.", "Sign with the device's own Ed25519 key."
     ),
+    "nonce_used": K(409, "This registration was already used.", "Sign a fresh nonce and register again."),
     "enrolment_full": K(
         403, "This enrolment key has registered all {limit} devices it may.", "Ask an admin for a new key."
     ),

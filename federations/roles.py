@@ -1,0 +1,175 @@
+"""Who may do what: the literal tables. `federations.permissions` asks them, docs/roles.md is printed from them.
+
+Three questions, three tables. ORGANIZATION: what a role may do in its own organization. OBJECTS: what it may do on a
+federation, a model or a run, by the organization's relation to it; these rows become object grants when something is
+founded, joined, shared or started. SCOPES: what a key may do at most, whatever its person may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from federations.models import Role
+
+OWNER, ADMIN, SCIENTIST = Role.OWNER, Role.ADMIN, Role.DATA_SCIENTIST
+OPERATOR, PRIVACY, AUDITOR, VIEWER = Role.DEVICE_OPERATOR, Role.PRIVACY_OFFICER, Role.AUDITOR, Role.VIEWER
+EVERYONE = frozenset(Role)
+
+Roles = frozenset[Role]
+
+# organization.verb → the roles that may, in their own organization
+ORGANIZATION: Mapping[str, Roles] = {
+    "organization.view": EVERYONE,
+    "organization.view_devices": EVERYONE,
+    "organization.make_key": EVERYONE,  # a key of one's own, with no more rights than oneself
+    "organization.view_audit": frozenset({OWNER, ADMIN, PRIVACY, AUDITOR}),
+    "organization.manage_people": frozenset({OWNER, ADMIN}),
+    "organization.manage_keys": frozenset({OWNER, ADMIN}),
+    "organization.manage_devices": frozenset({OWNER, ADMIN, OPERATOR}),
+    "organization.enroll_devices": frozenset({OWNER, ADMIN, OPERATOR, SCIENTIST}),
+    "organization.found_federation": frozenset({OWNER, ADMIN}),
+    "organization.answer_invitation": frozenset({OWNER, ADMIN}),
+    "organization.create_model": frozenset({OWNER, SCIENTIST}),
+    "organization.set_policy": frozenset({OWNER, PRIVACY}),
+}
+
+# noun → relation of the organization to the object → verb → the roles that may
+OBJECTS: Mapping[str, Mapping[str, Mapping[str, Roles]]] = {
+    "federation": {
+        "owner": {
+            "view": EVERYONE,
+            "view_roster": EVERYONE,
+            "manage": frozenset({OWNER, ADMIN}),
+            "invite": frozenset({OWNER, ADMIN}),
+            "share": frozenset({OWNER, SCIENTIST}),
+            "train": frozenset({OWNER, SCIENTIST}),
+        },
+        "member": {
+            "view": EVERYONE,
+            "view_roster": EVERYONE,
+            "share": frozenset({OWNER, SCIENTIST}),
+        },
+        # A member of a federation whose owner lets members start runs.
+        "trainer": {
+            "view": EVERYONE,
+            "view_roster": EVERYONE,
+            "share": frozenset({OWNER, SCIENTIST}),
+            "train": frozenset({OWNER, SCIENTIST}),
+        },
+        # Invited: sees what it is invited to, not who is in it.
+        "invited": {"view": EVERYONE},
+    },
+    "model": {
+        "owner": {
+            "view": EVERYONE,
+            "pull": frozenset({OWNER, SCIENTIST, OPERATOR}),
+            "push": frozenset({OWNER, SCIENTIST}),
+            "share": frozenset({OWNER, SCIENTIST}),
+            "train": frozenset({OWNER, SCIENTIST}),
+            "manage": frozenset({OWNER, SCIENTIST}),
+        },
+        "member": {
+            "view": EVERYONE,
+            "pull": frozenset({OWNER, SCIENTIST, OPERATOR}),
+            "train": frozenset({OWNER, SCIENTIST}),  # where the federation allows it
+        },
+    },
+    "run": {
+        "starter": {"view": EVERYONE, "control": frozenset({OWNER, SCIENTIST})},
+        "owner": {"view": EVERYONE, "control": frozenset({OWNER, SCIENTIST})},
+        "member": {"view": EVERYONE},
+    },
+}
+
+_READ_FEDERATIONS = frozenset({"organization.view", "federation.view", "federation.view_roster"})
+_READ_MODELS = frozenset({"organization.view", "federation.view", "model.view", "model.pull"})
+_READ_RUNS = frozenset({"organization.view", "federation.view", "model.view", "run.view"})
+_READ_TEAM = frozenset({"organization.view", "organization.view_devices", "organization.view_audit"})
+
+ANY_SCOPE = "*"
+# scope of a key → all it may ask for; `*` allows everything its person may do
+SCOPES: Mapping[str, frozenset[str]] = {
+    "federations:read": _READ_FEDERATIONS,
+    "federations:write": _READ_FEDERATIONS
+    | {
+        "federation.manage",
+        "federation.invite",
+        "organization.found_federation",
+        "organization.answer_invitation",
+    },
+    "models:read": _READ_MODELS,
+    "models:write": _READ_MODELS
+    | {"model.push", "model.share", "model.manage", "federation.share", "organization.create_model"},
+    "runs:read": _READ_RUNS,
+    "runs:write": _READ_RUNS | {"run.control", "model.train", "federation.train"},
+    "team:read": _READ_TEAM,
+    "team:write": _READ_TEAM
+    | {
+        "organization.manage_people",
+        "organization.manage_keys",
+        "organization.make_key",
+        "organization.manage_devices",
+        "organization.set_policy",
+    },
+    "devices:enroll": frozenset({"organization.enroll_devices"}),
+    ANY_SCOPE: frozenset(ORGANIZATION)
+    | {f"{noun}.{verb}" for noun, relations in OBJECTS.items() for verbs in relations.values() for verb in verbs},
+}
+
+# What an action is called in "You may not … here."
+WORDS: Mapping[str, str] = {
+    "organization.view": "see this organization",
+    "organization.view_devices": "see the devices",
+    "organization.make_key": "make keys",
+    "organization.view_audit": "read the audit log",
+    "organization.manage_people": "manage people",
+    "organization.manage_keys": "manage other people's keys",
+    "organization.manage_devices": "manage devices",
+    "organization.enroll_devices": "register devices",
+    "organization.found_federation": "found a federation",
+    "organization.answer_invitation": "answer invitations for the organization",
+    "organization.create_model": "create models",
+    "organization.set_policy": "change the policy",
+    "federation.view": "see this federation",
+    "federation.view_roster": "see who is in this federation",
+    "federation.manage": "manage this federation",
+    "federation.invite": "invite to this federation",
+    "federation.share": "share models with this federation",
+    "federation.train": "start runs in this federation",
+    "model.view": "see this model",
+    "model.pull": "pull this model",
+    "model.push": "push versions of this model",
+    "model.share": "share this model",
+    "model.train": "train this model",
+    "model.manage": "change this model",
+    "run.view": "see this run",
+    "run.control": "pause, resume or stop this run",
+}
+
+# Lower number, higher role; nobody gives a role above their own.
+RANK: Mapping[str, int] = {
+    OWNER: 0,
+    ADMIN: 1,
+    SCIENTIST: 2,
+    OPERATOR: 2,
+    PRIVACY: 2,
+    AUDITOR: 2,
+    VIEWER: 3,
+}
+
+
+def verbs(noun: str, relation: str, role: str) -> frozenset[str]:
+    """What `role` may do on a `noun` to which its organization has `relation`. Raises KeyError for an unknown one."""
+    return frozenset(verb for verb, roles in OBJECTS[noun][relation].items() if role in roles)
+
+
+def scope_for(action: str) -> str:
+    """The smallest scope that allows `action`."""
+    fitting = [scope for scope, actions in SCOPES.items() if action in actions]
+    return min(
+        fitting, key=lambda scope: (scope == ANY_SCOPE, not scope.startswith(_noun_of(action)), len(SCOPES[scope]))
+    )
+
+
+def _noun_of(action: str) -> str:
+    return action.partition(".")[0]

@@ -1,0 +1,239 @@
+"""What people see of this floor: finding things by id or name, rosters, lists. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Count, Max, Q, QuerySet
+from fedwire.errors import FedportalError
+from fedwire.routes import ID_PREFIXES
+from fedwire.states import DeviceState, InvitationState, MemberState
+
+from federations import permissions
+from federations.models import ApiKey, AuditEntry, Device, Federation, Invitation, Member, Membership, Organization
+from federations.permissions import Actor
+
+ALIVE = (DeviceState.ACTIVE, DeviceState.QUARANTINED)
+PRESENT = (MemberState.INVITED, MemberState.ACTIVE, MemberState.SUSPENDED)
+
+
+def find(actor: Actor, queryset: QuerySet[Any], reference: str, what: str, field: str = "name") -> Any:
+    """The one visible row that `reference` means: a public id, or a name, one's own organization's first.
+
+    Raises `not_found`, alike for missing and foreign ones, `ambiguous_name` with the ids to choose from, and
+    `scope_missing`.
+    """
+    seen = permissions.visible(actor, queryset)
+    if reference.startswith(ID_PREFIXES):
+        found = seen.filter(public_id=reference).first()
+    else:
+        found = _by_name(actor, seen, reference, what, field)
+    if found is None:
+        raise FedportalError("not_found", what=what)
+    return found
+
+
+def _by_name(actor: Actor, seen: QuerySet[Any], name: str, what: str, field: str) -> Any:
+    named = list(seen.filter(**{field: name}).select_related("organization")[:20])
+    own = [row for row in named if actor.organization and row.organization_id == actor.organization.pk]
+    if len(own or named) > 1:
+        choices = ", ".join(f"{row.public_id} (of {row.organization})" for row in named)
+        raise FedportalError("ambiguous_name", name=name, choices=choices, what=what)
+    return next(iter(own or named), None)
+
+
+# --- federations -----------------------------------------------------------------------------------------------------
+
+
+def federations(actor: Actor, name: str = "") -> QuerySet[Federation]:
+    """The federations the actor sees, by name; those that were dissolved are left out."""
+    seen = permissions.visible(actor, Federation.objects.select_related("organization")).filter(dissolved_at=None)
+    seen = seen.annotate(active_members=Count("members", filter=Q(members__state=MemberState.ACTIVE), distinct=True))
+    return seen.filter(name=name) if name else seen
+
+
+def find_federation(actor: Actor, reference: str) -> Federation:
+    """A federation by id or name. Raises `not_found`, `ambiguous_name`."""
+    found: Federation = find(actor, Federation.objects.select_related("organization"), reference, "federation")
+    return found
+
+
+def find_own_place(actor: Actor, reference: str) -> Federation:
+    """A federation in which the actor's organization has a place, be it suspended: to join, decline or leave it.
+
+    Raises `not_found`, `ambiguous_name`.
+    """
+    permissions.require_scope(actor, "organization.answer_invitation")
+    own = Federation.objects.select_related("organization").filter(
+        members__organization=actor.organization, members__state__in=PRESENT
+    )
+    if reference.startswith(ID_PREFIXES):
+        found = own.filter(public_id=reference).first()
+    else:
+        found = _by_name(actor, own, reference, "federation", "name")
+    # Whoever sees it without a place in it (a guest) hears from the service that there is no invitation.
+    own_place: Federation = found or find_federation(actor, reference)
+    return own_place
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of the roster: an organization in a federation, or an address that was invited."""
+
+    organization: Organization | None
+    state: str
+    role: str  # owner | member | invited
+    joined_at: datetime | None
+    invited_at: datetime | None
+    devices: int
+    last_seen_at: datetime | None
+    invitation: Invitation | None = None
+
+
+def roster(federation: Federation, *, letters: bool = True) -> list[Place]:
+    """Who is in the federation, the owner first; with `letters` also the addresses invited. Two queries."""
+    members = (
+        Member.objects.filter(federation=federation)
+        .select_related("organization")
+        .annotate(
+            devices=Count("organization__devices", filter=Q(organization__devices__state__in=ALIVE)),
+            seen=Max("organization__devices__last_seen_at", filter=Q(organization__devices__state__in=ALIVE)),
+        )
+        .order_by("id")
+    )
+    places = [
+        Place(
+            organization=member.organization,
+            state=member.state,
+            role="owner" if member.organization_id == federation.organization_id else "member",
+            joined_at=member.joined_at,
+            invited_at=member.invited_at,
+            devices=member.devices,
+            last_seen_at=member.seen,
+        )
+        for member in members
+    ]
+    places.sort(key=lambda place: place.role != "owner")
+    if letters:
+        places += [
+            Place(None, invitation.state, "invited", None, invitation.created_at, 0, None, invitation)
+            for invitation in open_letters(federation)
+        ]
+    return places
+
+
+def open_letters(federation: Federation) -> QuerySet[Invitation]:
+    """The invitations by letter that wait for an answer."""
+    waiting = Invitation.objects.filter(federation=federation, state=InvitationState.PENDING)
+    return waiting.select_related("organization", "federation")
+
+
+def invitations(federation: Federation) -> QuerySet[Invitation]:
+    """All invitations by letter to a federation, newest first."""
+    return Invitation.objects.filter(federation=federation).select_related("organization", "invited_by")
+
+
+def find_invitation(actor: Actor, public_id: str) -> Invitation:
+    """An invitation of the actor's organization. Raises `not_found`."""
+    found = permissions.visible(actor, Invitation.objects.select_related("organization", "federation__organization"))
+    invitation = found.filter(public_id=public_id).first()
+    if invitation is None:
+        raise FedportalError("not_found", what="invitation")
+    return invitation
+
+
+def waiting_for(organization: Organization) -> QuerySet[Member]:
+    """The federations that invited the organization and wait for its answer."""
+    return Member.objects.filter(
+        organization=organization, state=MemberState.INVITED, federation__dissolved_at=None
+    ).select_related("federation__organization")
+
+
+# --- organizations ---------------------------------------------------------------------------------------------------
+
+
+def find_organization(actor: Actor, reference: str) -> Organization:
+    """The actor's own organization by id or name. Raises `not_found` for any other."""
+    own = actor.organization
+    if own is None or reference not in (own.public_id, own.name):
+        raise FedportalError("not_found", what="organization")
+    return own
+
+
+def find_member_organization(federation: Federation, reference: str) -> Organization:
+    """An organization with a row in the federation, by id or name. Raises `not_found`."""
+    of = Organization.objects.filter(federation_members__federation=federation)
+    found = of.filter(Q(public_id=reference) | Q(name=reference)).first()
+    if found is None:
+        raise FedportalError("not_found", what="member")
+    return found
+
+
+def people(organization: Organization) -> QuerySet[Membership]:
+    """The people in the organization with their roles."""
+    return Membership.objects.filter(organization=organization).select_related("person", "organization").order_by("pk")
+
+
+def find_membership(organization: Organization, person_id: str) -> Membership:
+    """A person in the organization by public id. Raises `not_found`."""
+    found = people(organization).filter(person__public_id=person_id).first()
+    if found is None:
+        raise FedportalError("not_found", what="person")
+    return found
+
+
+def open_invitations(organization: Organization) -> QuerySet[Invitation]:
+    """The colleagues who were invited and have not answered."""
+    return Invitation.objects.filter(
+        organization=organization, kind=Invitation.Kind.ORGANIZATION, state=InvitationState.PENDING
+    ).select_related("invited_by", "organization")
+
+
+def memberships_of(actor: Actor) -> QuerySet[Membership]:
+    """The organizations of the acting person; through a key only the key's."""
+    own = Membership.objects.filter(person=actor.person).select_related("organization").order_by("pk")
+    return own.filter(organization=actor.organization) if actor.key else own
+
+
+def keys(actor: Actor) -> QuerySet[ApiKey]:
+    """One's own keys in the organization; all of them for whoever manages keys."""
+    permissions.require_scope(actor, "organization.make_key")
+    of = permissions.visible(actor, ApiKey.objects.select_related("person", "organization"))
+    if actor.organization and permissions.can(actor, "organization.manage_keys", actor.organization):
+        return of
+    return of.filter(person=actor.person)
+
+
+def find_key(actor: Actor, public_id: str) -> ApiKey:
+    """One of `keys`. Raises `not_found`."""
+    found = keys(actor).filter(public_id=public_id).first()
+    if found is None:
+        raise FedportalError("not_found", what="key")
+    return found
+
+
+def audit_entries(organization: Organization) -> QuerySet[AuditEntry]:
+    """The organization's log, newest first."""
+    return AuditEntry.objects.filter(chain=organization.public_id).order_by("-sequence")
+
+
+# --- devices ---------------------------------------------------------------------------------------------------------
+
+
+def devices(actor: Actor, *, group: str = "", states: Iterable[str] = ()) -> QuerySet[Device]:
+    """The devices of the actor's organization, with their groups. Raises `scope_missing`, `forbidden`."""
+    if actor.organization is not None:
+        permissions.require(actor, "organization.view_devices", actor.organization)
+    found = permissions.visible(actor, Device.objects.select_related("organization")).prefetch_related("groups")
+    if group:
+        found = found.filter(groups__name=group)
+    return found.filter(state__in=list(states)) if states else found
+
+
+def find_device(actor: Actor, reference: str) -> Device:
+    """A device of the actor's organization by id or identifier. Raises `not_found`."""
+    found: Device = find(actor, devices(actor), reference, "device", field="identifier")
+    return found

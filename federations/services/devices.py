@@ -1,0 +1,273 @@
+"""Devices: registered with their own key pair, quarantined, revoked, retired, grouped, alive.
+
+A device's Ed25519 public key is its identity. Registering again with the same key gives a fresh device key; another key
+for a taken identifier is refused until an admin resets it. So a leaked enrolment key cannot take over a device.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from django.db import IntegrityError, transaction
+from fedwire.errors import FedportalError
+from fedwire.messages import Registered, registration_message
+from fedwire.states import MOVES, DeviceState
+
+from federations import permissions
+from federations.models import ApiKey, Device, DeviceGroup, DeviceKey, Organization
+from federations.permissions import Actor
+from federations.services import audit, keys, names
+from fedportal.common import clock, live
+from fedportal.common.transactions import after_commit, unit
+
+MAX_CAPABILITIES = 4096  # bytes of JSON
+MAX_GROUPS = 20
+# What a device says about itself: field → longest text.
+DESCRIPTION = {"platform": 60, "os_version": 100, "sdk_version": 40}
+_HEX = {length: re.compile(rf"[0-9a-f]{{{length}}}") for length in (32, 64, 128)}
+
+
+# --- the device's own acts -------------------------------------------------------------------------------------------
+
+
+def register(api_key: ApiKey, registration: Mapping[str, Any]) -> Registered:
+    """Register a device with a key that may enrol, or give a device that is registered a fresh key.
+
+    Raises `field_invalid`, `invalid_name`, `signature_invalid`, `scope_missing`, `forbidden`, `device_taken`,
+    `device_inactive`, `enrolment_full`, `nonce_used`; then nothing has changed.
+    """
+    actor = Actor(api_key.person, api_key.organization, api_key)
+    permissions.require(actor, "organization.enroll_devices", api_key.organization)
+    identifier = names.checked_identifier(_text(registration, "device_identifier", 100))
+    public_key, nonce = _hex(registration, "public_key", 64), _hex(registration, "nonce", 32)
+    _check_signature(api_key, identifier, public_key, nonce, _hex(registration, "signature", 128))
+    described = _described(registration)
+    groups = [_group_name(name) for name in registration.get("groups") or []]
+    with unit():
+        device = _find_or_create(api_key, identifier, public_key, groups)
+        _check_identity(device, public_key)
+        if device.keys.filter(nonce=nonce).exists():
+            raise FedportalError("nonce_used")
+        device.public_key = public_key
+        for field, value in described.items():
+            setattr(device, field, value)
+        device.save()
+        text = keys.issue_device_key(device, nonce)
+        audit.record(api_key.organization, actor, "device.registered", device.public_id, public_key=public_key)
+    return {
+        "id": device.public_id,
+        "device_identifier": identifier,
+        "org_id": api_key.organization.public_id,
+        "device_key": text,
+        "server_time": clock.now().isoformat(),
+    }
+
+
+def rotate(device: Device) -> str:
+    """A fresh key, asked for by the device itself; the present one ends with the first use of the fresh one."""
+    with unit():
+        text = keys.issue_device_key(device)
+        audit.record(device.organization, device, "device.key_rotated", device.public_id)
+    return text
+
+
+def heartbeat(device: Device, said: Mapping[str, Any]) -> None:
+    """The device is there and says how it is (fields it leaves out stay). Not in the audit. Raises `field_invalid`."""
+    fields = _described(said)
+    Device.objects.filter(pk=device.pk).update(last_seen_at=clock.now(), **fields)
+
+
+# --- what people do with devices -------------------------------------------------------------------------------------
+
+
+def quarantine(actor: Actor, device: Device) -> Device:
+    """Give the device no more work until it is restored. Raises `forbidden`, `not_found`, `wrong_state`."""
+    return _manage(actor, device, DeviceState.QUARANTINED)
+
+
+def restore(actor: Actor, device: Device) -> Device:
+    """Let a quarantined device work again. Raises `forbidden`, `not_found`, `wrong_state`."""
+    return _manage(actor, device, DeviceState.ACTIVE)
+
+
+def revoke(actor: Actor, device: Device) -> Device:
+    """Lock the device out at once and for good. Raises `forbidden`, `not_found`, `wrong_state`."""
+    return _manage(actor, device, DeviceState.REVOKED)
+
+
+def retire(actor: Actor, device: Device) -> Device:
+    """The device has done its service. Raises `forbidden`, `not_found`, `wrong_state`."""
+    return _manage(actor, device, DeviceState.RETIRED)
+
+
+def revoke_by_staff(person_id: str, device: Device) -> Device:
+    """Lock a device out from the admin site; the entry stands in the organization's own log. Raises `wrong_state`."""
+    with unit():
+        _move(device, DeviceState.REVOKED)
+        audit.record(device.organization, person_id, "device.revoked", device.public_id, by="portal staff")
+    return device
+
+
+def reset(actor: Actor, device: Device) -> Device:
+    """Let the device's identifier be registered with another key pair, once; its keys end at once.
+
+    Raises `forbidden`, `not_found`, and `device_inactive` for a revoked or retired one.
+    """
+    permissions.require(actor, "organization.manage_devices", device.organization)
+    with unit():
+        device.refresh_from_db()
+        if device.state in (DeviceState.REVOKED, DeviceState.RETIRED):
+            raise FedportalError("device_inactive", state=device.state)
+        device.public_key = ""
+        device.save(update_fields=["public_key"])
+        _end_keys(device)
+        audit.record(device.organization, actor, "device.reset", device.public_id)
+    return device
+
+
+def set_groups(actor: Actor, device: Device, group_names: Iterable[str]) -> Device:
+    """Put the device into exactly these groups; new names make new groups. Raises `forbidden`, `invalid_name`."""
+    permissions.require(actor, "organization.manage_devices", device.organization)
+    wanted = sorted({_group_name(name) for name in group_names})
+    if len(wanted) > MAX_GROUPS:
+        raise FedportalError("field_invalid", field="groups", reason=f"at most {MAX_GROUPS} groups.")
+    with unit():
+        device.groups.set(_groups(device.organization, wanted))
+        audit.record(device.organization, actor, "device.groups_set", device.public_id, groups=wanted)
+        after_commit(lambda: live.ring_devices([device.pk]))
+    return device
+
+
+def set_certificate(actor: Actor, device: Device, certificate: str) -> Device:
+    """Keep the organization's signature over the device's public key with the device; "" takes it away.
+
+    Raises `forbidden`, `field_invalid`.
+    """
+    permissions.require(actor, "organization.manage_devices", device.organization)
+    if len(certificate) > MAX_CAPABILITIES or "\x00" in certificate:
+        raise FedportalError("field_invalid", field="certificate", reason=f"at most {MAX_CAPABILITIES} characters.")
+    with unit():
+        device.certificate = certificate
+        device.save(update_fields=["certificate"])
+        audit.record(device.organization, actor, "device.certified", device.public_id)
+    return device
+
+
+# --- inside ----------------------------------------------------------------------------------------------------------
+
+
+def _find_or_create(api_key: ApiKey, identifier: str, public_key: str, groups: list[str]) -> Device:
+    """The device's locked row, new if there is none. Two registrations at the same moment meet in one row."""
+    found = Device.objects.select_for_update().filter(organization=api_key.organization, identifier=identifier)
+    if device := found.first():
+        return device
+    _check_limit(api_key)
+    try:
+        with transaction.atomic():
+            device = Device.objects.create(
+                organization=api_key.organization,
+                identifier=identifier,
+                public_key=public_key,
+                enrolled_with=api_key,
+            )
+    except IntegrityError:
+        return found.get()
+    device.groups.set(_groups(api_key.organization, groups[:MAX_GROUPS]))
+    return device
+
+
+def _check_limit(api_key: ApiKey) -> None:
+    if api_key.device_limit is None:
+        return
+    ApiKey.objects.select_for_update().get(pk=api_key.pk)  # two registrations may not take one last place
+    if Device.objects.filter(enrolled_with=api_key).count() >= api_key.device_limit:
+        raise FedportalError("enrolment_full", limit=api_key.device_limit)
+
+
+def _check_identity(device: Device, public_key: str) -> None:
+    if device.state in (DeviceState.REVOKED, DeviceState.RETIRED):
+        raise FedportalError("device_inactive", state=device.state)
+    if device.public_key and device.public_key != public_key:
+        raise FedportalError("device_taken", identifier=device.identifier)
+
+
+def _check_signature(api_key: ApiKey, identifier: str, public_key: str, nonce: str, signature: str) -> None:
+    message = registration_message(
+        key_id=f"edg_{api_key.lookup}", device_identifier=identifier, public_key=public_key, nonce=nonce
+    )
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(bytes.fromhex(signature), message)
+    except (InvalidSignature, ValueError) as error:
+        raise FedportalError("signature_invalid") from error
+
+
+def _manage(actor: Actor, device: Device, state: DeviceState) -> Device:
+    permissions.require(actor, "organization.manage_devices", device.organization)
+    with unit():
+        _move(device, state)
+        action = "restored" if state == DeviceState.ACTIVE else state
+        audit.record(device.organization, actor, f"device.{action}", device.public_id)
+    return device
+
+
+def _move(device: Device, state: DeviceState) -> None:
+    """One allowed move; a final one ends the keys. Waiting devices are rung, so that they notice at once."""
+    before = [old for old, following in MOVES["device"].items() if state in following]
+    if not Device.objects.filter(pk=device.pk, state__in=before).update(state=state):
+        device.refresh_from_db()
+        raise FedportalError(
+            "wrong_state", what=device.identifier, state=str(device.state), hint="Look at the list of devices."
+        )
+    device.state = state
+    if not MOVES["device"][state]:
+        _end_keys(device)
+    after_commit(lambda: live.ring_devices([device.pk]))
+
+
+def _end_keys(device: Device) -> None:
+    DeviceKey.objects.filter(device=device, revoked_at=None).update(revoked_at=clock.now())
+    after_commit(lambda: live.ring_devices([device.pk]))
+
+
+def _groups(organization: Organization, group_names: Iterable[str]) -> list[DeviceGroup]:
+    return [DeviceGroup.objects.get_or_create(organization=organization, name=name)[0] for name in group_names]
+
+
+def _group_name(name: Any) -> str:
+    if not isinstance(name, str) or len(name) > 60:
+        raise FedportalError("field_invalid", field="groups", reason="each is a name of at most 60 characters.")
+    return names.checked_title(name)
+
+
+def _described(said: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        field: _text(said, field, longest) for field, longest in DESCRIPTION.items() if said.get(field) is not None
+    }
+    capabilities = said.get("capabilities")
+    if capabilities is not None:
+        if not isinstance(capabilities, dict) or len(json.dumps(capabilities)) > MAX_CAPABILITIES:
+            reason = f"it must be an object of at most {MAX_CAPABILITIES} bytes."
+            raise FedportalError("field_invalid", field="capabilities", reason=reason)
+        found["capabilities"] = capabilities
+    return found
+
+
+def _text(values: Mapping[str, Any], field: str, longest: int) -> str:
+    value = values.get(field)
+    if not isinstance(value, str) or len(value) > longest or not value.isprintable():
+        reason = f"it must be printable text of at most {longest} characters."
+        raise FedportalError("field_invalid", field=field, reason=reason)
+    return value
+
+
+def _hex(values: Mapping[str, Any], field: str, length: int) -> str:
+    value = values.get(field)
+    if not isinstance(value, str) or not _HEX[length].fullmatch(value):
+        reason = f"it must be {length} lower-case hexadecimal digits."
+        raise FedportalError("field_invalid", field=field, reason=reason)
+    return value

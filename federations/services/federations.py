@@ -1,0 +1,251 @@
+"""Federations: founded, joined, left, and who is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from fedwire.errors import FedportalError
+from fedwire.states import MemberState
+
+from federations import permissions
+from federations.models import Federation, Member, Organization, Person, Role
+from federations.permissions import Actor
+from federations.services import audit, invitations, keys, letters, members, names
+from fedportal.common import clock
+from fedportal.common.transactions import unit
+
+MOST_AT_ONCE = 100
+
+
+@dataclass(frozen=True)
+class Invited:
+    """What `invite` did: the organizations now invited, and the invitations by letter with their links."""
+
+    members: Sequence[Member]
+    letters: Sequence[invitations.Written]
+
+
+def found(actor: Actor, *, name: str, description: str = "", members_may_start_runs: bool = False) -> Federation:
+    """A new federation, owned by the actor's organization, which is its first active member.
+
+    Raises `invalid_name`, `reserved_name`, `name_taken`, `forbidden`.
+    """
+    organization = keys.organization_of(actor)
+    permissions.require(actor, "organization.found_federation", organization)
+    usable = names.checked(name)
+    with unit():
+        try:
+            with transaction.atomic():
+                federation = Federation.objects.create(
+                    organization=organization,
+                    name=usable,
+                    description=description,
+                    members_may_start_runs=members_may_start_runs,
+                    created_by=actor.person,
+                )
+        except IntegrityError as error:
+            raise FedportalError("name_taken", what="federation", name=usable) from error
+        now = clock.now()
+        Member.objects.create(
+            federation=federation, organization=organization, state=MemberState.ACTIVE, invited_at=now, joined_at=now
+        )
+        members.settle(federation, organization)
+        audit.record(organization, actor, "federation.founded", federation.public_id)
+    return federation
+
+
+def change(
+    actor: Actor,
+    federation: Federation,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    members_may_start_runs: bool | None = None,
+) -> Federation:
+    """Change what is given. Raises `forbidden`, `invalid_name`, `reserved_name`, `name_taken`."""
+    permissions.require(actor, "federation.manage", federation)
+    wanted = {
+        "name": names.checked(name) if name is not None else None,
+        "description": description,
+        "members_may_start_runs": members_may_start_runs,
+    }
+    changed = {field: v for field, v in wanted.items() if v is not None and v != getattr(federation, field)}
+    if not changed:
+        return federation
+    with unit():
+        for field, value in changed.items():
+            setattr(federation, field, value)
+        try:
+            with transaction.atomic():
+                federation.save(update_fields=list(changed))
+        except IntegrityError as error:
+            raise FedportalError("name_taken", what="federation", name=str(changed.get("name"))) from error
+        if "members_may_start_runs" in changed:
+            for member in federation.members.filter(state=MemberState.ACTIVE).select_related("organization"):
+                members.settle(federation, member.organization)
+        audit.record(federation.organization, actor, "federation.changed", federation.public_id, fields=sorted(changed))
+    return federation
+
+
+def invite(actor: Actor, federation: Federation, *, org_ids: Iterable[str] = (), emails: Iterable[str] = ()) -> Invited:
+    """Invite organizations by id, and people by address; all of them or, if one cannot be, none.
+
+    Raises `forbidden`, `not_found` for an unknown organization, `already_member`, `field_invalid`, `wrong_state`.
+    """
+    permissions.require(actor, "federation.invite", federation)
+    wanted, addresses = list(dict.fromkeys(org_ids)), list(dict.fromkeys(emails))
+    if not 0 < len(wanted) + len(addresses) <= MOST_AT_ONCE:
+        reason = f"name 1 to {MOST_AT_ONCE} organizations or addresses."
+        raise FedportalError("field_invalid", field="org_ids", reason=reason)
+    with unit():
+        _check_alive(federation)
+        invited = [_invite_organization(actor, federation, org_id) for org_id in wanted]
+        written = [invitations.write_for_federation(actor, federation, email) for email in addresses]
+        audit.record(
+            federation.organization,
+            actor,
+            "federation.invited",
+            federation.public_id,
+            organizations=wanted,
+            addresses=[audit.commitment(item.invitation.email) for item in written],
+            invitations=[item.invitation.public_id for item in written],
+        )
+    return Invited(invited, written)
+
+
+def join(actor: Actor, federation: Federation) -> Member:
+    """The actor's organization, which is invited, becomes an active member. Joining again changes nothing.
+
+    Raises `forbidden`, `not_invited`, `wrong_state`.
+    """
+    organization = _answering(actor)
+    with unit():
+        member = members.find(federation, organization)
+        if member.state == MemberState.ACTIVE:
+            return member
+        if member.state != MemberState.INVITED:
+            raise FedportalError("not_invited")
+        _check_alive(federation)
+        members.activate(member)
+        audit.record(organization, actor, "federation.joined", federation.public_id)
+    return member
+
+
+def decline(actor: Actor, federation: Federation) -> Member:
+    """The actor's organization does not want to join. Raises `forbidden`, `not_invited`, `wrong_state`."""
+    return _answer(actor, federation, MemberState.DECLINED, "federation.declined")
+
+
+def leave(actor: Actor, federation: Federation) -> Member:
+    """The actor's organization goes. Raises `forbidden`, `not_invited`, and `wrong_state` for the owner."""
+    return _answer(actor, federation, MemberState.LEFT, "federation.left")
+
+
+def suspend(actor: Actor, federation: Federation, organization: Organization) -> Member:
+    """The owner stops a member for a while. Raises `forbidden`, `not_found`, `wrong_state`."""
+    return _manage(actor, federation, organization, MemberState.SUSPENDED, "federation.member_suspended")
+
+
+def reinstate(actor: Actor, federation: Federation, organization: Organization) -> Member:
+    """The owner lets a suspended member go on. Raises `forbidden`, `not_found`, `wrong_state`."""
+    permissions.require(actor, "federation.manage", federation)
+    member = members.find(federation, organization, missing="not_found")
+    if member.state != MemberState.SUSPENDED:
+        raise members.wrong(member)
+    return _manage(actor, federation, organization, MemberState.ACTIVE, "federation.member_reinstated")
+
+
+def remove(actor: Actor, federation: Federation, organization: Organization) -> Member:
+    """The owner sends a member away, or takes an invitation back. Raises `forbidden`, `not_found`, `wrong_state`."""
+    return _manage(actor, federation, organization, MemberState.REMOVED, "federation.member_removed")
+
+
+def dissolve(actor: Actor, federation: Federation) -> Federation:
+    """End the federation: nobody joins, shares or starts runs in it any more; what was learned stays.
+
+    Raises `forbidden`.
+    """
+    permissions.require(actor, "federation.manage", federation)
+    with unit():
+        now = clock.now()
+        if Federation.objects.filter(pk=federation.pk, dissolved_at=None).update(dissolved_at=now):
+            federation.dissolved_at = now
+            invitations.close_all(federation)
+            others = federation.members.exclude(organization=federation.organization).select_related("organization")
+            for member in others.filter(state__in=(MemberState.INVITED, MemberState.ACTIVE, MemberState.SUSPENDED)):
+                members.move(member, MemberState.REMOVED)
+                members.settle(federation, member.organization)
+            audit.record(federation.organization, actor, "federation.dissolved", federation.public_id)
+    return federation
+
+
+def _invite_organization(actor: Actor, federation: Federation, org_id: str) -> Member:
+    organization = Organization.objects.filter(public_id=org_id).first()
+    if organization is None:
+        raise FedportalError("not_found", what=f"organization {org_id[:40]}")
+    member, made = Member.objects.get_or_create(federation=federation, organization=organization)
+    if not made:
+        if member.state in (MemberState.INVITED, MemberState.ACTIVE, MemberState.SUSPENDED):
+            raise FedportalError("already_member", name=organization.name)
+        members.move(member, MemberState.INVITED, invited_at=clock.now(), joined_at=None)
+    members.settle(federation, organization)
+    answering = Person.objects.filter(
+        memberships__organization=organization, memberships__role__in=(Role.OWNER, Role.ADMIN), is_active=True
+    )
+    link = f"{settings.FEDPORTAL_PUBLIC_URL}/federations/{federation.public_id}"
+    for person in answering.distinct():
+        letters.write(
+            person.email,
+            "organization_invited",
+            organization,
+            link=link,
+            federation=federation,
+            inviter=federation.organization,
+            organization_name=organization.name,
+            person=person.name,
+        )
+    return member
+
+
+def _answer(actor: Actor, federation: Federation, state: MemberState, action: str) -> Member:
+    organization = _answering(actor)
+    if organization.pk == federation.organization_id:
+        raise FedportalError(
+            "wrong_state", what="Your organization", state="the owner", hint="The owner can dissolve the federation."
+        )
+    with unit():
+        member = members.find(federation, organization)
+        members.move(member, state)
+        members.settle(federation, organization)
+        audit.record(organization, actor, action, federation.public_id)
+    return member
+
+
+def _manage(
+    actor: Actor, federation: Federation, organization: Organization, state: MemberState, action: str
+) -> Member:
+    permissions.require(actor, "federation.manage", federation)
+    with unit():
+        member = members.find(federation, organization, missing="not_found")
+        if organization.pk == federation.organization_id:
+            raise FedportalError(
+                "wrong_state", what=organization.name, state="the owner", hint="The owner stays in its federation."
+            )
+        members.move(member, state)
+        members.settle(federation, organization)
+        audit.record(federation.organization, actor, action, federation.public_id, organization=organization.public_id)
+    return member
+
+
+def _answering(actor: Actor) -> Organization:
+    organization = keys.organization_of(actor)
+    permissions.require(actor, "organization.answer_invitation", organization)
+    return organization
+
+
+def _check_alive(federation: Federation) -> None:
+    if federation.dissolved_at is not None:
+        raise FedportalError("wrong_state", what="This federation", state="dissolved", hint="Found a new one.")

@@ -1,0 +1,308 @@
+"""Invitations by letter: a link with a secret token that is used once, expires and is bound to its address.
+
+Only the token's SHA-256 is stored. Looking at a link changes nothing; accepting it proves the address, because the
+token was sent nowhere else and the accepting person must be the one invited. Whoever accepts first wins: accepting is
+a guarded UPDATE.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from fedwire.errors import FedportalError
+from fedwire.states import InvitationState
+
+from federations import permissions
+from federations.models import Federation, Invitation, Member, Membership, Organization, Person, Role
+from federations.permissions import Actor
+from federations.services import audit, letters, members, organizations, people, throttle
+from fedportal.common import clock
+from fedportal.common.transactions import unit
+
+VALID_FOR = timedelta(hours=72)
+TOKEN_BYTES = 32
+
+Kind = Invitation.Kind
+
+
+@dataclass(frozen=True)
+class Written:
+    """An invitation and its link, which is known only now."""
+
+    invitation: Invitation
+    link: str
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What accepting led to: the organization one is in or for which one joined, and the member row of a federation."""
+
+    invitation: Invitation
+    organization: Organization
+    member: Member | None
+
+
+# --- inviting --------------------------------------------------------------------------------------------------------
+
+
+def write_for_federation(actor: Actor, federation: Federation, email: str) -> Written:
+    """Invite an address to the federation, inside the unit of `federations.invite`, which asked for the right.
+
+    Raises `field_invalid`, and `already_member` when the address has an open invitation.
+    """
+    address = people.checked_address(email)
+    pending = Invitation.objects.filter(federation=federation, email=address, state=InvitationState.PENDING)
+    if pending.filter(expires_at__gt=clock.now()).exists():
+        raise FedportalError("already_member", name=address)
+    pending.update(state=InvitationState.EXPIRED, closed_at=clock.now())
+    return _write(actor, Kind.FEDERATION, federation.organization, address, federation=federation)
+
+
+def invite_colleague(actor: Actor, organization: Organization, *, email: str, role: Role) -> Written:
+    """Invite a person into the organization. Raises `forbidden`, `role_too_high`, `already_member`, `field_invalid`."""
+    permissions.require(actor, "organization.manage_people", organization)
+    address = people.checked_address(email)
+    with unit():
+        organizations.check_rank(actor, role)
+        if Membership.objects.filter(organization=organization, person__email=address).exists():
+            raise FedportalError("already_member", name=address)
+        pending = Invitation.objects.filter(
+            organization=organization, kind=Kind.ORGANIZATION, email=address, state=InvitationState.PENDING
+        )
+        if pending.filter(expires_at__gt=clock.now()).exists():
+            raise FedportalError("already_member", name=address)
+        pending.update(state=InvitationState.EXPIRED, closed_at=clock.now())
+        written = _write(actor, Kind.ORGANIZATION, organization, address, role=role)
+        audit.record(
+            organization,
+            actor,
+            "person.invited",
+            written.invitation.public_id,
+            role=str(role),
+            address=audit.commitment(address),
+        )
+    return written
+
+
+def resend(actor: Actor, invitation: Invitation) -> Written:
+    """Send a new letter with a new link, valid for the full time again; the old link ends. Raises `wrong_state`."""
+    _require(actor, invitation)
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    with unit():
+        revived = Invitation.objects.filter(
+            pk=invitation.pk, state__in=(InvitationState.PENDING, InvitationState.EXPIRED)
+        ).update(
+            state=InvitationState.PENDING,
+            token_hash=_hash(token),
+            expires_at=clock.now() + VALID_FOR,
+            closed_at=None,
+        )
+        if not revived:
+            raise _closed(invitation)
+        invitation.refresh_from_db()
+        link = _send(invitation, token)
+        audit.record(invitation.organization, actor, "invitation.resent", invitation.public_id)
+    return Written(invitation, link)
+
+
+def revoke(actor: Actor, invitation: Invitation) -> Invitation:
+    """Take an invitation back; its link ends. Raises `wrong_state` for one that was answered."""
+    _require(actor, invitation)
+    with unit():
+        if not _move(invitation, InvitationState.REVOKED):
+            raise _closed(invitation)
+        audit.record(invitation.organization, actor, "invitation.revoked", invitation.public_id)
+    return invitation
+
+
+def close_all(federation: Federation) -> int:
+    """Revoke every open invitation of a federation that ends (inside the unit); how many."""
+    return Invitation.objects.filter(federation=federation, state=InvitationState.PENDING).update(
+        state=InvitationState.REVOKED, closed_at=clock.now()
+    )
+
+
+# --- answering -------------------------------------------------------------------------------------------------------
+
+
+def find(token: str, ip: str | None = None) -> Invitation:
+    """The open invitation behind a link; looking changes nothing. With `ip`, tries are counted.
+
+    Raises `too_many_tries`, `invitation_invalid`, `invitation_used`, `invitation_revoked`, `invitation_expired`.
+    """
+    if ip is not None:
+        throttle.before_token(ip)
+    found = Invitation.objects.select_related("organization", "federation", "invited_by")
+    invitation = found.filter(token_hash=_hash(token)).first()
+    if invitation is None:
+        raise FedportalError("invitation_invalid")
+    _check_open(invitation)
+    return invitation
+
+
+def accept(
+    token: str,
+    *,
+    person: Person,
+    organization: Organization | None = None,
+    new_organization_name: str = "",
+) -> Accepted:
+    """Accept the invitation behind `token` as `person`, once.
+
+    A federation invitation is accepted for `organization`, in which the person must be owner or admin, or for a new one
+    that is founded on the way. Raises what `find` raises, `invitation_wrong_address`, `field_invalid` without an
+    organization, `forbidden`, `already_member`, and what `organizations.found` raises; then nothing has changed.
+    """
+    invitation = find(token)
+    if person.email != invitation.email or not person.is_active:
+        raise FedportalError("invitation_wrong_address")
+    with unit():
+        if not _move(invitation, InvitationState.ACCEPTED, accepted_by=person):
+            _check_open(Invitation.objects.get(pk=invitation.pk))
+            raise FedportalError("conflict")
+        if invitation.kind == Kind.ORGANIZATION:
+            accepted = _enter(invitation, person)
+        else:
+            accepted = _join(invitation, person, organization, new_organization_name)
+        Invitation.objects.filter(pk=invitation.pk).update(accepted_for=accepted.organization)
+        invitation.accepted_for = accepted.organization
+        audit.record(
+            accepted.organization,
+            person,
+            "invitation.accepted",
+            invitation.public_id,
+            federation=invitation.federation.public_id if invitation.federation else None,
+        )
+    return accepted
+
+
+def accept_as_new(
+    token: str, *, password: str, name: str = "", organization_name: str = "", ip: str | None = None
+) -> tuple[Person, Accepted]:
+    """Sign up under the invited address and accept, both or neither. Raises what `accept` and `people.create` raise."""
+    invitation = find(token, ip)
+    with unit():
+        person = people.create(invitation.email, password, name)
+        accepted = accept(token, person=person, new_organization_name=organization_name)
+    return person, accepted
+
+
+def decline(token: str, *, person: Person | None = None) -> Invitation:
+    """Say no; the link ends. Whoever holds the letter may, signed in or not, but not as another person.
+
+    Raises what `find` raises, and `invitation_wrong_address`.
+    """
+    invitation = find(token)
+    if person is not None and person.email != invitation.email:
+        raise FedportalError("invitation_wrong_address")
+    with unit():
+        if not _move(invitation, InvitationState.DECLINED):
+            raise FedportalError("conflict")
+        author = person or "portal"
+        audit.record(invitation.organization, author, "invitation.declined", invitation.public_id)
+    return invitation
+
+
+def sweep() -> int:
+    """Mark what has expired, so that lists say so; how many."""
+    now = clock.now()
+    overdue = Invitation.objects.filter(state=InvitationState.PENDING, expires_at__lte=now)
+    return overdue.update(state=InvitationState.EXPIRED, closed_at=now)
+
+
+# --- inside ----------------------------------------------------------------------------------------------------------
+
+
+def _enter(invitation: Invitation, person: Person) -> Accepted:
+    organizations.enter(invitation.organization, person, Role(invitation.role))
+    return Accepted(invitation, invitation.organization, None)
+
+
+def _join(invitation: Invitation, person: Person, organization: Organization | None, new_name: str) -> Accepted:
+    federation = invitation.federation
+    assert federation is not None
+    if new_name:
+        organization = organizations.found(new_name, person)
+    elif organization is None:
+        raise FedportalError("field_invalid", field="organization", reason="choose one, or name a new one.")
+    permissions.require(Actor(person, organization), "organization.answer_invitation", organization)
+    return Accepted(invitation, organization, members.welcome(federation, organization))
+
+
+def _write(actor: Actor, kind: Kind, organization: Organization, address: str, **values: Any) -> Written:
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    invitation = Invitation.objects.create(
+        kind=kind,
+        organization=organization,
+        email=address,
+        token_hash=_hash(token),
+        expires_at=clock.now() + VALID_FOR,
+        invited_by=actor.person,
+        **values,
+    )
+    return Written(invitation, _send(invitation, token))
+
+
+def _send(invitation: Invitation, token: str) -> str:
+    link = f"{settings.FEDPORTAL_PUBLIC_URL}/invitations/{token}"
+    letters.write(
+        invitation.email,
+        f"{invitation.kind}_invitation",
+        invitation.organization,
+        link=link,
+        invitation=invitation,
+        inviter=invitation.organization,
+        invited_by=invitation.invited_by,
+        federation=invitation.federation,
+        role=Role(invitation.role).label.lower() if invitation.role else "",
+        hours=int(VALID_FOR.total_seconds() // 3600),
+    )
+    return link
+
+
+def _require(actor: Actor, invitation: Invitation) -> None:
+    if invitation.federation is not None:
+        permissions.require(actor, "federation.invite", invitation.federation)
+    else:
+        permissions.require(actor, "organization.manage_people", invitation.organization)
+
+
+def _move(invitation: Invitation, state: InvitationState, **values: Any) -> bool:
+    now = clock.now()
+    pending = Invitation.objects.filter(pk=invitation.pk, state=InvitationState.PENDING)
+    if state == InvitationState.ACCEPTED:  # not a moment after it ended, and not by a link that was replaced
+        pending = pending.filter(expires_at__gt=now, token_hash=invitation.token_hash)
+    moved = pending.update(state=state, closed_at=now, **values)
+    if moved:
+        invitation.state, invitation.closed_at = state, now
+        for name, value in values.items():
+            setattr(invitation, name, value)
+    return bool(moved)
+
+
+def _check_open(invitation: Invitation) -> None:
+    if invitation.state in (InvitationState.ACCEPTED, InvitationState.DECLINED):
+        raise FedportalError("invitation_used")
+    if invitation.state == InvitationState.REVOKED:
+        raise FedportalError("invitation_revoked")
+    if invitation.state == InvitationState.EXPIRED or invitation.expires_at <= clock.now():
+        raise FedportalError("invitation_expired")
+    federation = invitation.federation
+    if invitation.organization.suspended_at is not None or (federation and federation.dissolved_at is not None):
+        raise FedportalError("invitation_revoked")
+
+
+def _closed(invitation: Invitation) -> FedportalError:
+    invitation.refresh_from_db()
+    return FedportalError(
+        "wrong_state", what="This invitation", state=str(invitation.state), hint="Invite the person again."
+    )
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,98 @@
+"""Letters: written in the unit that causes them, sent after its commit, tried again until they leave.
+
+A letter is `templates/federations/letters/<kind>.txt` (its first line is the subject) and `<kind>.html`.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives
+from django.db import transaction
+from django.template.loader import render_to_string
+
+from federations.models import Letter, Organization
+from fedportal.common import clock
+
+log = logging.getLogger(__name__)
+
+FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=30), timedelta(hours=1)
+GIVE_UP_AFTER = timedelta(days=3)
+# A sender that was killed between claim and answer: another may try after this.
+CLAIM = timedelta(minutes=2)
+BATCH = 50
+_doorbells: list[Any] = []
+
+
+def write(to: str, kind: str, organization: Organization | None = None, **values: Any) -> Letter:
+    """Put a letter into the outbox (inside the unit of the act) and ring for it to be sent after the commit."""
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("a letter belongs into the unit of its act")
+    context = {"portal": settings.FEDPORTAL_PUBLIC_URL, **values}
+    subject, _, text = render_to_string(f"federations/letters/{kind}.txt", context).partition("\n")
+    letter = Letter.objects.create(
+        organization=organization,
+        to=to,
+        subject=" ".join(subject.split())[:200],
+        text=text.strip() + "\n",
+        html=render_to_string(f"federations/letters/{kind}.html", context),
+    )
+    for bell in _doorbells:
+        bell(letter.pk)
+    return letter
+
+
+def on_letter(bell: Any) -> None:
+    """Call `bell(letter_pk)` when a letter is written, inside its unit."""
+    _doorbells.append(bell)
+
+
+def send_due() -> int:
+    """Send what is due; how many left. A pass of the sweeper; runs safely in two processes at once."""
+    sent = 0
+    for pk in _due().values_list("pk", flat=True)[:BATCH]:
+        sent += send(pk)
+    return sent
+
+
+def send(letter_pk: int) -> bool:
+    """Send this letter if it is due and nobody else is at it. Whether it left; what fails is tried again later."""
+    claimed = _due().filter(pk=letter_pk).update(next_attempt_at=clock.now() + CLAIM)
+    letter = Letter.objects.filter(pk=letter_pk).first() if claimed else None
+    if letter is None:
+        return False
+    try:
+        _hand_over(letter)
+    except Exception as error:  # whatever a mail server answers, the portal goes on and tries again
+        _postpone(letter, error)
+        return False
+    # The bodies hold links that are secrets.
+    letter.sent_at, letter.text, letter.html, letter.last_error = clock.now(), "", "", ""
+    letter.attempts += 1
+    letter.save(update_fields=["sent_at", "text", "html", "last_error", "attempts"])
+    return True
+
+
+def _due() -> Any:
+    now = clock.now()
+    return Letter.objects.filter(sent_at=None, next_attempt_at__lte=now, created_at__gt=now - GIVE_UP_AFTER)
+
+
+def _hand_over(letter: Letter) -> None:
+    message = EmailMultiAlternatives(letter.subject, letter.text, settings.DEFAULT_FROM_EMAIL, [letter.to])
+    message.extra_headers["Auto-Submitted"] = "auto-generated"
+    if letter.html:
+        message.attach_alternative(letter.html, "text/html")
+    message.send()
+
+
+def _postpone(letter: Letter, error: Exception) -> None:
+    letter.attempts += 1
+    wait = min(FIRST_WAIT * 2 ** (letter.attempts - 1), LONGEST_WAIT)
+    letter.next_attempt_at = clock.now() + wait
+    letter.last_error = f"{type(error).__name__}: {error}"[:300]
+    letter.save(update_fields=["attempts", "next_attempt_at", "last_error"])
+    log.warning("letter %d did not leave (%s); tried again in %s", letter.pk, type(error).__name__, wait)

@@ -1,0 +1,133 @@
+"""Organizations: founded, the people in them, suspended by the portal's staff."""
+
+from __future__ import annotations
+
+from django.db import IntegrityError, transaction
+from fedwire.errors import FedportalError
+
+from federations import permissions, roles
+from federations.models import Device, Membership, Organization, Person, Role
+from federations.permissions import Actor
+from federations.services import audit, keys, names
+from fedportal.common import clock, live
+from fedportal.common.transactions import after_commit, unit
+
+
+def found(name: str, owner: Person) -> Organization:
+    """A new organization with `owner` as its owner. Raises `invalid_name`, `reserved_name`, `name_taken`."""
+    usable = names.checked(name)
+    with unit():
+        if Organization.objects.filter(name__iexact=usable).exists():
+            raise FedportalError("name_taken", what="organization", name=usable)
+        try:
+            with transaction.atomic():
+                organization = Organization.objects.create(name=usable)
+        except IntegrityError as error:
+            raise FedportalError("name_taken", what="organization", name=usable) from error
+        permissions.make_groups(organization)
+        enter(organization, owner, Role.OWNER)
+        audit.record(organization, owner, "organization.founded", organization.public_id)
+    return organization
+
+
+def enter(organization: Organization, person: Person, role: Role) -> Membership:
+    """Make the person a part of the organization (inside a unit; the caller writes the audit entry).
+
+    Raises `already_member`.
+    """
+    membership, made = Membership.objects.get_or_create(
+        organization=organization, person=person, defaults={"role": role}
+    )
+    if not made:
+        raise FedportalError("already_member", name=str(person))
+    permissions.put_in_group(membership)
+    return membership
+
+
+def set_role(actor: Actor, membership: Membership, role: Role) -> Membership:
+    """Give a person another role. Nobody gives or takes a role above their own, and one owner must remain.
+
+    Raises `forbidden`, `not_found`, `role_too_high`, `last_owner`.
+    """
+    organization = membership.organization
+    permissions.require(actor, "organization.manage_people", organization)
+    with unit():
+        _lock(organization)
+        membership.refresh_from_db()
+        check_rank(actor, membership.role, role)
+        if role != Role.OWNER:
+            _keep_an_owner(membership)
+        before = membership.role
+        if before != role:
+            membership.role = role
+            membership.save(update_fields=["role"])
+            permissions.put_in_group(membership)
+            subject = membership.person.public_id
+            audit.record(organization, actor, "person.role_changed", subject, before=before, after=str(role))
+    return membership
+
+
+def remove(actor: Actor, membership: Membership) -> None:
+    """Let a person go, or go oneself: their rights and their keys in this organization end with the commit.
+
+    Raises `forbidden`, `not_found`, `role_too_high`, `last_owner`.
+    """
+    organization, person = membership.organization, membership.person
+    leaving = person == actor.person
+    permissions.require(actor, "organization.view" if leaving else "organization.manage_people", organization)
+    if leaving:
+        permissions.require_scope(actor, "organization.manage_people")
+    with unit():
+        _lock(organization)
+        if not leaving:
+            check_rank(actor, membership.role)
+        _keep_an_owner(membership)
+        permissions.leave_groups(membership)
+        ended = keys.revoke_all(organization, person)
+        membership.delete()
+        action = "person.left" if leaving else "person.removed"
+        audit.record(organization, actor, action, person.public_id, keys_revoked=ended)
+
+
+def suspend(by: Person, organization: Organization) -> None:
+    """Portal staff stop an organization: keys, devices and people of it are refused at once. Raises `forbidden`."""
+    _check_staff(by)
+    with unit():
+        if not Organization.objects.filter(pk=organization.pk, suspended_at=None).update(suspended_at=clock.now()):
+            return
+        audit.record(None, by, "organization.suspended", organization.public_id)
+        device_pks = list(Device.objects.filter(organization=organization).values_list("pk", flat=True))
+        after_commit(lambda: live.ring_devices(device_pks))
+    organization.refresh_from_db()
+
+
+def reinstate(by: Person, organization: Organization) -> None:
+    """Portal staff let a suspended organization go on. Raises `forbidden`."""
+    _check_staff(by)
+    with unit():
+        if Organization.objects.filter(pk=organization.pk).exclude(suspended_at=None).update(suspended_at=None):
+            audit.record(None, by, "organization.reinstated", organization.public_id)
+    organization.refresh_from_db()
+
+
+def check_rank(actor: Actor, *wanted: str) -> None:
+    """Raises `role_too_high` when one of the roles is above the actor's own."""
+    own = permissions.role_of(actor)
+    if own is None or any(roles.RANK[role] < roles.RANK[own] for role in wanted):
+        raise FedportalError("role_too_high")
+
+
+def _check_staff(person: Person) -> None:
+    if not person.is_staff:
+        raise FedportalError("forbidden", action="suspend organizations", who="The portal's staff may do this.")
+
+
+def _keep_an_owner(membership: Membership) -> None:
+    others = Membership.objects.filter(organization=membership.organization, role=Role.OWNER).exclude(pk=membership.pk)
+    if membership.role == Role.OWNER and not others.exists():
+        raise FedportalError("last_owner")
+
+
+def _lock(organization: Organization) -> None:
+    """Let one change of people happen after the other, so that two owners cannot both be the last to go."""
+    Organization.objects.select_for_update().get(pk=organization.pk)

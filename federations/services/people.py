@@ -1,0 +1,142 @@
+"""People: sign up, sign in, passwords."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth import authenticate, password_validation
+from django.contrib.auth.tokens import default_token_generator
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import IntegrityError, transaction
+from django.utils.encoding import force_bytes
+from django.utils.http import urlsafe_base64_decode, urlsafe_base64_encode
+from fedwire.errors import FedportalError
+
+from federations.models import Person
+from federations.permissions import Actor
+from federations.services import audit, letters, organizations, throttle
+from fedportal.common.transactions import unit
+
+
+def sign_up(email: str, password: str, name: str = "", organization_name: str = "") -> Person:
+    """A new person, with an organization of their own if a name for it is given.
+
+    Raises `field_invalid` for an unusable address or password, `name_taken`, and what `organizations.found` raises;
+    then nobody is signed up.
+    """
+    with unit():
+        person = create(email, password, name)
+        if organization_name:
+            organizations.found(organization_name, person)
+        else:
+            audit.record(None, person, "person.signed_up", person.public_id)
+    return person
+
+
+def create(email: str, password: str, name: str = "") -> Person:
+    """The row of a new person (inside a unit; the caller writes the audit entry).
+
+    Raises `field_invalid`, `name_taken`.
+    """
+    address = checked_address(email)
+    shown = " ".join(name.split())
+    if len(shown) > 100 or not shown.isprintable():
+        raise FedportalError("field_invalid", field="name", reason="it needs at most 100 printable characters.")
+    check_password(password, Person(email=address, name=shown))
+    try:
+        with transaction.atomic():
+            return Person.objects.create_user(address, password, name=shown)
+    except IntegrityError as error:
+        raise FedportalError("name_taken", what="person", name=address) from error
+
+
+def sign_in(email: str, password: str, ip: str) -> Person:
+    """The person with this address and password. The caller opens the session.
+
+    Raises `sign_in_failed`, or `too_many_tries` whether or not the password is right. An unknown address costs the
+    same time as a wrong password.
+    """
+    account = Person.objects.normalize(email)
+    throttle.before_sign_in(ip, account)
+    person = authenticate(username=account, password=password)
+    if not isinstance(person, Person):
+        throttle.failed_sign_in(account)
+        raise FedportalError("sign_in_failed")
+    return person
+
+
+def request_reset(email: str, ip: str) -> None:
+    """Send a link to choose a new password, if there is such a person; the answer is the same if not.
+
+    Raises `too_many_tries`.
+    """
+    throttle.before_reset(ip, Person.objects.normalize(email))
+    person = Person.objects.filter(email=Person.objects.normalize(email), is_active=True).first()
+    if person is None:
+        return
+    uid = urlsafe_base64_encode(force_bytes(person.public_id))
+    link = f"{settings.FEDPORTAL_PUBLIC_URL}/password-reset/{uid}/{default_token_generator.make_token(person)}"
+    with unit():
+        letters.write(person.email, "password_reset", link=link, person=person.name)
+        audit.record(None, person, "person.reset_requested", person.public_id)
+
+
+def person_of_reset(uid: str, token: str) -> Person:
+    """Whose password this link changes. Raises `not_found` when it is used, too old or wrong."""
+    try:
+        public_id = urlsafe_base64_decode(uid).decode()
+    except ValueError as error:
+        raise FedportalError("not_found", what="reset link") from error
+    person = Person.objects.filter(public_id=public_id, is_active=True).first()
+    if person is None or not default_token_generator.check_token(person, token):
+        raise FedportalError("not_found", what="reset link")
+    return person
+
+
+def reset_password(uid: str, token: str, password: str) -> Person:
+    """Choose a new password by the letter's link; sessions that are open end. Raises `not_found`, `field_invalid`."""
+    person = person_of_reset(uid, token)
+    _set_password(person, password)
+    return person
+
+
+def change_password(actor: Actor, old: str, new: str, ip: str) -> None:
+    """Change one's own password. Raises `sign_in_failed` for a wrong old one, `field_invalid`, `too_many_tries`."""
+    throttle.before_sign_in(ip, actor.person.email)
+    if actor.key is not None or not actor.person.check_password(old):
+        throttle.failed_sign_in(actor.person.email)
+        raise FedportalError("sign_in_failed")
+    _set_password(actor.person, new)
+
+
+def checked_address(email: str) -> str:
+    """The one spelling of an address. Raises `field_invalid`.
+
+    Only ASCII: look-alike letters of other scripts would make two people of one address, or one of two.
+    """
+    if not email.isascii():
+        raise FedportalError("field_invalid", field="email", reason="use an address in plain ASCII letters.")
+    address = Person.objects.normalize(email)
+    try:
+        validate_email(address)
+    except ValidationError as error:
+        raise FedportalError("field_invalid", field="email", reason="it is not an email address.") from error
+    return address
+
+
+def check_password(password: str, person: Person) -> None:
+    """Raises `field_invalid` for a password that is too short, too common or too like the person."""
+    try:
+        password_validation.validate_password(password, person)
+    except ValidationError as error:
+        raise FedportalError("field_invalid", field="password", reason=" ".join(error.messages)) from error
+    if len(password) > 1000:  # hashing it would be work for free
+        raise FedportalError("field_invalid", field="password", reason="it is longer than 1000 characters.")
+
+
+def _set_password(person: Person, password: str) -> None:
+    check_password(password, person)
+    with unit():
+        person.set_password(password)
+        person.save(update_fields=["password"])
+        audit.record(None, person, "person.password_changed", person.public_id)
