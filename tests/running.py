@@ -157,6 +157,17 @@ class Portal:
         found: dict[str, Any] = json.loads(match[0])
         return found
 
+    def do(self, action: str, **arguments: object) -> Any:
+        """Do something inside the portal's process; needs `module="tests.driving"`, which lists the actions."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.data_dir / "var" / "driver.sock"))
+            connection.sendall(json.dumps([action, arguments]).encode() + b"\n")
+            with connection.makefile("r") as lines:
+                answer = json.loads(lines.readline())
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer["result"]
+
     def tail(self, lines: int = 40) -> str:
         """The end of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

@@ -1,0 +1,179 @@
+"""The embedded portal with a handle: `python -m tests.driving --port N` serves the real portal, and does for the tests
+beside it what only the portal's own process can do, such as offering tasks with a bell.
+
+The handle is a Unix socket in the data folder: one JSON line `[name, {arguments}]` in, one JSON line out. The functions
+of `ACTIONS` use the services that the portal itself uses.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import sys
+import threading
+import time
+import traceback
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import django
+
+django.setup()
+
+from django.conf import settings  # noqa: E402
+from django.db import close_old_connections  # noqa: E402
+
+from federations.models import Device, DeviceKey, DeviceTask, Organization  # noqa: E402
+from federations.services import device_tasks, keys  # noqa: E402
+from federations.services.device_tasks import NewTask  # noqa: E402
+from fedportal import embedded  # noqa: E402
+from fedportal.common import blobs, clock, live  # noqa: E402
+from fedportal.common.transactions import unit  # noqa: E402
+from fedwire.states import DeviceState  # noqa: E402
+from fedwire.tensors import Manifest  # noqa: E402
+
+# When bells rang in this process, and what upper floors were told about tasks of the kind `infer`.
+RUNG: list[float] = [0.0]
+HEARD: list[list[Any]] = []
+
+
+def enrol(count: int = 1, organization: str = "metro", first: int = 1) -> list[dict[str, Any]]:
+    """Devices with a key each, as registering makes them: [{pk, id, key}]."""
+    with unit():
+        owner, _ = Organization.objects.get_or_create(name=organization)
+        made = Device.objects.bulk_create(
+            Device(organization=owner, identifier=f"hospital-{number:03d}", public_key="")
+            for number in range(first, first + count)
+        )
+        return [{"pk": device.pk, "id": device.public_id, "key": keys.issue_device_key(device)} for device in made]
+
+
+def offer(
+    device_pks: list[int],
+    kind: str = "infer",
+    manifest: list[dict[str, Any]] | None = None,
+    base: str = "",
+    seconds: float = 600.0,
+    content: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A task for each device, with an upload if there is a manifest: {ids, at}, `at` being when the bell rang."""
+    shape = Manifest.from_json(manifest) if manifest else None
+    devices = Device.objects.in_bulk(device_pks)
+    with unit():
+        tasks = device_tasks.offer(
+            [
+                NewTask(
+                    device=devices[pk],
+                    kind=kind,
+                    subject=f"test-{pk}",
+                    deadline=clock.now() + timedelta(seconds=seconds),
+                    content={"run": "run_test", "manifest": manifest or [], **(content or {})},
+                    base_blob=base,
+                    update_header=shape.update_header() if shape else b"",
+                    update_bytes=shape.update_bytes if shape else 0,
+                )
+                for pk in device_pks
+            ]
+        )
+    return {"ids": [task.public_id for task in tasks], "at": RUNG[-1]}
+
+
+def task(task_id: str) -> dict[str, Any]:
+    """What the row says."""
+    row = DeviceTask.objects.get(public_id=task_id)
+    columns = ("state", "upload_sha256", "upload_norm", "answer_digest", "receipt")
+    return {column: getattr(row, column) for column in columns}
+
+
+def close(task_ids: list[str], how: str = "cancel") -> int:
+    """Cancel or expire tasks."""
+    pks = list(DeviceTask.objects.filter(public_id__in=task_ids).values_list("pk", flat=True))
+    with unit():
+        return {"cancel": device_tasks.cancel, "expire": device_tasks.expire}[how](pks)
+
+
+def revoke_keys(device_pks: list[int]) -> None:
+    """End the devices' keys."""
+    with unit():
+        DeviceKey.objects.filter(device__in=device_pks).update(revoked_at=clock.now())
+
+
+def set_state(device_pks: list[int], state: str) -> None:
+    """Put devices in a state."""
+    with unit():
+        Device.objects.filter(pk__in=device_pks).update(state=DeviceState(state))
+
+
+def seen(device_pks: list[int]) -> list[str | None]:
+    """When each device was last seen."""
+    moments = dict(Device.objects.filter(pk__in=device_pks).values_list("pk", "last_seen_at"))
+    return [moments[pk].isoformat() if moments[pk] else None for pk in device_pks]
+
+
+def put_blob(size: int = 0, text: str = "") -> str:
+    """Store a blob of `size` pseudo-random bytes, or of `text`; its digest."""
+    return blobs.put(random.Random(size).randbytes(size) if size else text.encode())
+
+
+def heard() -> list[list[Any]]:
+    """What upper floors were told so far."""
+    return HEARD
+
+
+def files() -> dict[str, list[str]]:
+    """What lies in the folders of the disk."""
+    root = settings.FEDPORTAL_DATA_DIR
+    return {
+        name: sorted(path.name for path in (root / name).rglob("*") if path.is_file())
+        for name in ("uploads", "scratch", "blobs")
+    }
+
+
+def sql_busy(seconds: float) -> None:
+    """Hold the writer's lock for so long, as a slow transaction would."""
+    with unit():
+        time.sleep(seconds)
+
+
+ACTIONS = {
+    action.__name__: action
+    for action in (enrol, offer, task, close, revoke_keys, set_state, seen, put_blob, heard, files, sql_busy)
+}
+
+
+def listen(path: Path) -> None:
+    """Take lines and do what they say, one connection after another, in a thread of its own."""
+    device_tasks.handle(
+        "infer",
+        on_taken=lambda tasks: HEARD.append(["taken", [task.public_id for task in tasks]]),
+        on_answer=lambda task, answer, sha, norm: HEARD.append(["answer", task.public_id, answer, sha, norm]),
+        on_decline=lambda task, reason: HEARD.append(["decline", task.public_id, reason]),
+        on_late=lambda task: HEARD.append(["late", task.public_id]),
+    )
+    device_tasks.on_idle(lambda pks: HEARD.append(["idle", list(pks)]))
+    live.on_bell(lambda pks: RUNG.append(time.time()))
+    with socket.socket(socket.AF_UNIX) as server:
+        path.unlink(missing_ok=True)
+        server.bind(str(path))
+        server.listen()
+        while True:
+            connection, _ = server.accept()
+            with connection, connection.makefile("rw") as lines:
+                for line in lines:
+                    lines.write(json.dumps(_do(*json.loads(line))) + "\n")
+                    lines.flush()
+
+
+def _do(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    close_old_connections()
+    try:
+        return {"result": ACTIONS[name](**arguments)}
+    except Exception:
+        return {"error": traceback.format_exc()}
+
+
+if __name__ == "__main__":
+    threading.Thread(target=listen, args=(settings.FEDPORTAL_DATA_DIR / "driver.sock",), daemon=True).start()
+    embedded.main(sys.argv[1:])
