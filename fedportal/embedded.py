@@ -33,6 +33,7 @@ django.setup()
 
 from fedportal.celery import app as celery_app  # noqa: E402
 from fedportal.common import live, sweeping  # noqa: E402
+from fedportal.door.protocol import Protocol  # noqa: E402
 
 # How long open requests may take to end; waiting devices are sent away at once.
 GRACE_SECONDS = 5
@@ -145,7 +146,7 @@ async def serve(listener: socket.socket, on_ready: Callable[[], object], *helper
     """
     config = uvicorn.Config(
         "fedportal.asgi:application",
-        http="httptools",
+        http=Protocol,
         ws="websockets-sansio",
         lifespan="on",
         access_log=False,

@@ -108,6 +108,11 @@ class Checks:
         return not self._foreign
 
     @property
+    def header_seen(self) -> bool:
+        """Whether the whole header came and is the expected one."""
+        return not self._foreign and len(self._head) == len(self._header)
+
+    @property
     def sha256(self) -> str:
         """Of everything fed, in hexadecimal."""
         return self._sha.hexdigest()

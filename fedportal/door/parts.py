@@ -44,6 +44,11 @@ class Part:
         """How many bytes are on disk."""
         return self._written
 
+    @property
+    def begun_well(self) -> bool:
+        """Whether the header is there, and as it should be."""
+        return self._checks.header_seen
+
     def feed(self, pieces: Iterable[bytes]) -> None:
         """Check the next bytes and write them down. Raises what is wrong with them."""
         for piece in pieces:
@@ -84,7 +89,7 @@ class Part:
 
     def close(self) -> None:
         """Keep what is there for whoever continues; nothing when nothing came."""
-        if not self._sealed and not self._written:
+        if not self._sealed and not os.fstat(self._descriptor).st_size:
             self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
 

@@ -171,7 +171,7 @@ class Upload:
 
     async def _feed(self, part: Part) -> None:
         pieces: list[bytes] = []
-        gathered, first = 0, True
+        gathered = 0
         writing: asyncio.Future[None] | None = None
         try:
             async for body in self._bodies():
@@ -179,11 +179,12 @@ class Upload:
                 gathered += len(body)
                 if writing is not None and writing.done():
                     writing.result()  # what is refused is refused now, not at the end of the body
-                # The first piece goes at once: it holds the header.
-                if gathered >= PIECE_BYTES or first:
+                if gathered >= PIECE_BYTES or not part.begun_well:
                     if writing is not None:
                         await asyncio.shield(writing)
-                    writing, pieces, gathered, first = threads.work(part.feed, pieces), [], 0, False
+                    writing, pieces, gathered = threads.work(part.feed, pieces), [], 0
+                    if not part.begun_well:
+                        await asyncio.shield(writing)  # a foreign header is refused before more is read
             if writing is not None:
                 await asyncio.shield(writing)
             writing = threads.work(part.feed, pieces)
