@@ -1,0 +1,5 @@
+"""Fixtures for all tests."""
+
+from tests.cast import cast
+
+__all__ = ["cast"]
