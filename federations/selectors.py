@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Max, Q, QuerySet
+from django.conf import settings
+from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from fedwire.errors import FedportalError
 from fedwire.routes import ID_PREFIXES
 from fedwire.states import DeviceState, InvitationState, MemberState
@@ -15,6 +17,7 @@ from fedwire.states import DeviceState, InvitationState, MemberState
 from federations import permissions
 from federations.models import ApiKey, AuditEntry, Device, Federation, Invitation, Member, Membership, Organization
 from federations.permissions import Actor
+from fedportal.common import clock
 
 ALIVE = (DeviceState.ACTIVE, DeviceState.QUARANTINED)
 PRESENT = (MemberState.INVITED, MemberState.ACTIVE, MemberState.SUSPENDED)
@@ -49,15 +52,32 @@ def _by_name(actor: Actor, seen: QuerySet[Any], name: str, what: str, field: str
 
 
 def federations(actor: Actor, name: str = "") -> QuerySet[Federation]:
-    """The federations the actor sees, by name; those that were dissolved are left out."""
+    """The federations the actor sees, by name, each with `active_members` and `own_state` (the state of the actor's
+    organization in it, or None); those that were dissolved are left out."""
     seen = permissions.visible(actor, Federation.objects.select_related("organization")).filter(dissolved_at=None)
-    seen = seen.annotate(active_members=Count("members", filter=Q(members__state=MemberState.ACTIVE), distinct=True))
+    active = Member.objects.filter(federation=OuterRef("pk"), state=MemberState.ACTIVE).order_by()
+    own = Member.objects.filter(federation=OuterRef("pk"), organization=actor.organization)
+    seen = seen.annotate(
+        active_members=Coalesce(Subquery(active.values("federation").annotate(n=Count("pk")).values("n")), 0),
+        own_state=Subquery(own.values("state")[:1]),
+    )
     return seen.filter(name=name) if name else seen
+
+
+def annotate_own(actor: Actor, federation: Federation) -> Federation:
+    """The federation with what `federations` tells of each, for one that is at hand."""
+    own = federation.members.filter(organization=actor.organization)
+    federation.own_state = own.values_list("state", flat=True).first()
+    federation.active_members = federation.members.filter(state=MemberState.ACTIVE).count()
+    return federation
 
 
 def find_federation(actor: Actor, reference: str) -> Federation:
     """A federation by id or name. Raises `not_found`, `ambiguous_name`."""
-    found: Federation = find(actor, Federation.objects.select_related("organization"), reference, "federation")
+    federations = Federation.objects.select_related("organization")
+    if not reference.startswith(ID_PREFIXES):  # the name of one that was dissolved may be given again
+        federations = federations.filter(dissolved_at=None)
+    found: Federation = find(actor, federations, reference, "federation")
     return found
 
 
@@ -228,6 +248,7 @@ def devices(actor: Actor, *, group: str = "", states: Iterable[str] = ()) -> Que
     if actor.organization is not None:
         permissions.require(actor, "organization.view_devices", actor.organization)
     found = permissions.visible(actor, Device.objects.select_related("organization")).prefetch_related("groups")
+    found = found.order_by("identifier")
     if group:
         found = found.filter(groups__name=group)
     return found.filter(state__in=list(states)) if states else found
@@ -237,3 +258,9 @@ def find_device(actor: Actor, reference: str) -> Device:
     """A device of the actor's organization by id or identifier. Raises `not_found`."""
     found: Device = find(actor, devices(actor), reference, "device", field="identifier")
     return found
+
+
+def is_present(device: Device) -> bool:
+    """Whether the device was heard of within FEDPORTAL_PRESENCE_SECONDS."""
+    since = clock.now() - timedelta(seconds=settings.FEDPORTAL_PRESENCE_SECONDS)
+    return device.last_seen_at is not None and device.last_seen_at >= since

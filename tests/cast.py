@@ -6,19 +6,19 @@ Every row is made by the services that make it in life; see `assemble`.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.test import Client
+from fedwire.messages import registration_message
+
 from federations.models import Device, Federation, Organization, Person, Role
 from federations.permissions import Actor
 from federations.services import devices, keys, organizations, people
 from federations.services import federations as federation_services
 from fedportal.common.transactions import unit
-from fedwire.messages import registration_message
 
 PASSWORD = "a long and quiet password"
 FEDERATION = "healthcare-consortium"
@@ -105,9 +105,7 @@ def registration(token: str, identifier: str, private: Ed25519PrivateKey | None 
     """What a device sends to register: signed by its own key under the enrolment key `token`."""
     private = private or Ed25519PrivateKey.generate()
     public, nonce = private.public_key().public_bytes_raw().hex(), secrets.token_hex(16)
-    message = registration_message(
-        key_id=token[:12], device_identifier=identifier, public_key=public, nonce=nonce
-    )
+    message = registration_message(key_id=token[:12], device_identifier=identifier, public_key=public, nonce=nonce)
     return {
         "device_identifier": identifier,
         "public_key": public,
@@ -130,7 +128,7 @@ def client_with(token: str) -> Client:
 
 
 @pytest.fixture
-def cast(db: None, settings: Any) -> Iterator[Cast]:
+def cast(db: None, settings: Any) -> Cast:
     """The cast in a fresh database, with passwords that are cheap to hash."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    yield assemble()
+    return assemble()

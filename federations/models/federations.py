@@ -23,7 +23,13 @@ class Federation(models.Model):
 
     class Meta:
         ordering = ["name", "id"]
-        constraints = [models.UniqueConstraint(fields=["organization", "name"], name="federation_name_per_owner")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "name"],
+                condition=models.Q(dissolved_at=None),
+                name="federation_name_per_owner",
+            )
+        ]
         # What `federations.permissions` grants beside Django's own `view_federation`.
         permissions = [
             ("view_roster_federation", "Can see who is in the federation"),

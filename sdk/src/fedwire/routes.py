@@ -63,7 +63,20 @@ SDK_INDEX = "/sdk/"
 RESERVED_NAMES = frozenset(
     (
         *("rounds", "sessions", "strategies", "catalog", "latest", "versions", "models", "federations", "members"),
-        *("invite", "join", "leave", "decline", "new", "device", "devices", "tasks", "uploads", "next", "api"),
+        *(
+            "register",
+            "invite",
+            "join",
+            "leave",
+            "decline",
+            "new",
+            "device",
+            "devices",
+            "tasks",
+            "uploads",
+            "next",
+            "api",
+        ),
         *("admin", "static", "sdk"),
     )
 )
