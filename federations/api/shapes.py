@@ -9,7 +9,7 @@ from rest_framework import serializers
 from federations import roles
 from federations.models import AuditEntry, Device, Federation, Invitation, Member, Membership, Role
 from federations.selectors import Place
-from fedportal.common.api import Text, Truth, Whole
+from fedportal.common.api import Named, Text, Truth, Whole
 
 ROLE_NAMES = [role.value for role in Role]
 
@@ -105,13 +105,6 @@ class CertificateShape(serializers.Serializer[Any]):
 
 
 # --- what goes out ---------------------------------------------------------------------------------------------------
-
-
-class Named(serializers.Serializer[Any]):
-    """An id with its name."""
-
-    id = serializers.CharField(source="public_id")
-    name = serializers.CharField()
 
 
 class FederationShape(serializers.Serializer[Federation]):

@@ -85,6 +85,13 @@ class Truth(serializers.BooleanField):
         return data
 
 
+class Named(serializers.Serializer[Any]):
+    """An id with its name."""
+
+    id = serializers.CharField(source="public_id")
+    name = serializers.CharField()
+
+
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     """Every error as the catalogue's JSON. What nobody foresaw is logged under a reference, answered as `internal`."""
     found = as_fedportal_error(error)

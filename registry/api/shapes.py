@@ -7,7 +7,7 @@ from typing import Any
 from fedwire import routes
 from rest_framework import serializers
 
-from fedportal.common.api import Text, Truth, Whole
+from fedportal.common.api import Named, Text, Truth, Whole
 from registry import formats, selectors
 from registry.models import Model, ModelVersion, StagedUpload
 
@@ -58,13 +58,6 @@ class NewShare(serializers.Serializer[Any]):
 
 
 # --- what goes out ---------------------------------------------------------------------------------------------------
-
-
-class Named(serializers.Serializer[Any]):
-    """An id with its name."""
-
-    id = serializers.CharField(source="public_id")
-    name = serializers.CharField()
 
 
 class ModelShape(serializers.Serializer[Model]):
