@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from fedwire.errors import FedportalError
@@ -52,7 +54,7 @@ def found(value: Any, status: int = 200) -> Reply:
 class Server:
     """`answer(request number, Seen)` decides; `read_at_most` bytes of a body are read before a `Cut` may be raised."""
 
-    def __init__(self, answer: Callable[[int, Seen], Reply]) -> None:
+    def __init__(self, answer: Callable[[int, Seen], Reply], certificate: Path | None = None) -> None:
         self.seen: list[Seen] = []
         self.connections = 0
         self._answer = answer
@@ -104,7 +106,12 @@ class Server:
         self.read_at_most: int | None = None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # broken connections are the point
+        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self._server.server_port}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
 
     def start(self) -> None:
@@ -117,9 +124,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(answer: Callable[[int, Seen], Reply]) -> Iterator[Server]:
-    """A running server."""
-    server = Server(answer)
+def serving(answer: Callable[[int, Seen], Reply], certificate: Path | None = None) -> Iterator[Server]:
+    """A running server; with `certificate` it speaks TLS."""
+    server = Server(answer, certificate)
     server.start()
     try:
         yield server

@@ -5,8 +5,15 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from fedportal_sdk._http import Http
 from fedwire.errors import FedportalError
 from fedwire.version import VERSION
@@ -127,3 +134,65 @@ def test_an_interrupt_ends_a_wait_from_another_thread() -> None:
         started = time.monotonic()
         assert refused(http).code == "unreachable"
         assert time.monotonic() - started < 3
+
+
+# -- certificates and proxies
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1 that only itself vouches for, with its key behind it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "portal")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "portal.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
+    return path
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(certificate: Path) -> None:
+    with serving(lambda n, seen: found(1), certificate) as server:
+        error = refused(Http(server.url, "edg_key"))
+    assert error.code == "tls_failed"
+    assert "ca_file" in error.next_step
+    assert server.seen == []
+
+
+def test_a_named_ca_file_is_trusted(certificate: Path) -> None:
+    with serving(lambda n, seen: found(1), certificate) as server:
+        assert Http(server.url, ca_file=str(certificate)).json("GET", "/x") == 1
+
+
+def test_a_proxy_of_the_environment_is_used_and_no_proxy_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda n, seen: found(seen.path)) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        http = Http("http://portal.example/fed", "edg_key")
+        assert http.json("GET", "/x") == "http://portal.example/fed/x"
+        http.close()
+        with serving(lambda n, seen: found("direct")) as server:
+            assert Http(server.url).json("GET", "/x") == "direct"
+
+
+def test_an_address_without_encryption_is_warned_of_unless_it_is_here(caplog: pytest.LogCaptureFixture) -> None:
+    Http("http://portal.example")
+    assert "not encrypted" in caplog.text
+    caplog.clear()
+    for url in ("http://127.0.0.1:8000", "http://localhost", "http://[::1]:80", "https://portal.example"):
+        Http(url)
+    assert not caplog.text

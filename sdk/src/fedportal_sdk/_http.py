@@ -6,7 +6,9 @@ owner named and nowhere else.
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import logging
 import socket
 import urllib.request
 import weakref
@@ -17,8 +19,10 @@ from urllib.parse import urlsplit
 import urllib3
 from fedwire.errors import FedportalError
 from fedwire.version import PROTOCOL, VERSION
-from urllib3.connection import HTTPConnection
-from urllib3.exceptions import HTTPError, LocationParseError, SSLError
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError, SSLError
+
+log = logging.getLogger("fedportal")
 
 USER_AGENT = f"fedportal-sdk/{VERSION} protocol/{PROTOCOL}"
 BLOCK = 1 << 20
@@ -133,18 +137,19 @@ class Http:
     def _connect(self, url: str, ca_file: str | None) -> tuple[urllib3.HTTPConnectionPool | urllib3.PoolManager, str]:
         """Who sends the requests, and what stands before a path: nothing much, or the whole address for a proxy."""
         parts = urlsplit(url)
+        host = parts.hostname or ""
         options: dict[str, Any] = {"maxsize": 2, "blocksize": BLOCK}
         if parts.scheme == "https" and ca_file:
             options["ca_certs"] = ca_file
+        pools = _watched_pools(self._open)
         proxy = urllib.request.getproxies().get(parts.scheme)
-        try:
-            if proxy and parts.hostname and not urllib.request.proxy_bypass(parts.hostname):
-                return urllib3.ProxyManager(proxy, **options), url
-            pool = urllib3.connection_from_url(url, **options)
-        except LocationParseError as error:
-            raise FedportalError("field_invalid", field="url", reason=str(error)) from error
-        pool.ConnectionCls = _watched(pool.ConnectionCls, self._open)
-        return pool, parts.path
+        if proxy and not urllib.request.proxy_bypass(host):
+            manager = urllib3.ProxyManager(proxy, **options)
+            manager.pool_classes_by_scheme = pools
+            return manager, url
+        if parts.scheme == "http" and not _is_here(host):
+            log.warning("%s is not encrypted: whoever listens can read the keys. Use https.", url)
+        return pools[parts.scheme](host, parts.port, **options), parts.path
 
 
 class _Reading:
@@ -197,12 +202,31 @@ def _parsed(content: bytes, url: str) -> Any:
         raise error_of(200, b"", url) from None
 
 
-def _watched(base: Any, connections: weakref.WeakSet[HTTPConnection]) -> Any:
-    """The connection class `base`, whose instances are listed while they are open."""
+def _is_here(host: str) -> bool:
+    """Whether `host` is this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
-    class Watched(base):
+
+def _watched_pools(connections: weakref.WeakSet[HTTPConnection]) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+    """Connection pools by scheme, whose connections are listed while they are open."""
+
+    class Plain(HTTPConnection):
         def connect(self) -> None:
             super().connect()
             connections.add(self)
 
-    return Watched
+    class Secure(HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            connections.add(self)
+
+    class PlainPool(urllib3.HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    return {"http": PlainPool, "https": SecurePool}

@@ -27,6 +27,8 @@ LONGEST_WAIT = 25.0
 PASSED = frozenset({"task_closed", "answer_differs", "not_found"})
 # The trouble is the run's and not this device's: decline, and take part again next time.
 RUNS_FAULT = frozenset({"not_finite"})
+# The portal does not have the update that the answer speaks of.
+NOT_THERE = frozenset({"upload_incomplete", "digest_mismatch"})
 RENEWABLE = frozenset({"key_expired", "key_invalid"})
 # What a task may require of a device in training["requires"]; anything else needs a newer SDK.
 ABILITIES: frozenset[str] = frozenset()
@@ -95,6 +97,8 @@ class Loop:
         if not self._waiting:
             self._waiting = True
             self._tell("waiting", run=self._running)
+            if not self.result.runs:
+                log.warning("No run asks for this device yet. Waiting for one of %s.", self._model or "any model")
         self._wait = min(LONGEST_WAIT, self._wait * 2)
         if not self._running:
             return False
@@ -194,15 +198,16 @@ class Loop:
     def _bring(self, task: Task, answer: Answer, content: memoryview | None) -> Receipt:
         """Upload and answer; a second time when the portal does not have what the answer speaks of."""
         progress = self._progress("uploading", task)
-        for last in (False, True):
+        again = content is not None
+        while True:
             if content is not None:
                 self._remote(lambda: self._door.upload(task["id"], content, answer["sha256"], progress))
             try:
                 return self._remote(lambda: self._door.answer(task["id"], answer))
             except FedportalError as error:
-                if last or content is None or error.code not in ("upload_incomplete", "digest_mismatch"):
+                if not again or error.code not in NOT_THERE:
                     raise
-        raise AssertionError("the loop above returns or raises")
+                again = False
 
     def _decline(self, task: Task, reason: str) -> None:
         self._tell("declined", reason=reason, **_named(task))
