@@ -5,13 +5,13 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from django.db.models import OuterRef, Prefetch, Q, QuerySet, Subquery
-from federations.selectors import find
+from django.db.models import Case, OuterRef, Prefetch, Q, QuerySet, Subquery, When
 from fedwire.errors import FedportalError
 
 from federations import permissions
 from federations.models import Federation
 from federations.permissions import Actor
+from federations.selectors import find
 from registry import versioning
 from registry.models import Model, ModelVersion, Share
 from registry.services import versions
@@ -27,8 +27,8 @@ def models_for(
             found = found.filter(**{field: value})
     if text:
         found = found.filter(Q(name__icontains=text) | Q(description__icontains=text))
-    own = Q(organization=actor.organization) if actor.organization else Q(pk__isnull=True)
-    return with_latest(found).select_related("organization").order_by((~own).asc(), "name", "id")
+    foreign = Case(When(organization=actor.organization, then=0), default=1)
+    return with_latest(found).select_related("organization").order_by(foreign, "name", "id")
 
 
 def with_latest(queryset: QuerySet[Model]) -> QuerySet[Model]:

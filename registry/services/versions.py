@@ -140,7 +140,9 @@ def publish(
         return found
     manifest = files.manifest_of(blob)
     if parent is not None:
-        check_same(manifest.tensors, Manifest.from_json(parent.manifest).tensors)
+        expected = Manifest.from_json(parent.manifest)
+        check_same(manifest.tensors, expected.tensors)
+        manifest = expected  # which tensors are buffers is the parent's to say
     stored = StoredModel(manifest, blob, blobs.size(blob), digest or files.digest_of(blob))
     with unit():
         _lock(model)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
+from fedwire.errors import FedportalError
 from numpy.typing import NDArray
 
-from registry import files
+from federations.permissions import Actor
+from federations.services import keys
+from fedportal.door import parts
+from fedportal.door.hooks import Caller, DoorRequest
+from registry import door, files
+from registry.models import Model, ModelVersion, StagedUpload
+from registry.services import versions
+from tests.cast import Cast
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -39,3 +49,68 @@ def arrays() -> Arrays:
         "scale": np.array(0.5, np.float32),
         "norm.num_batches_tracked": np.array(12, np.int64),
     }
+
+
+class House:
+    """The cast as actors, with an empty store: acme founds and owns, metro is active, valley invited, rival strange."""
+
+    def __init__(self, cast: Cast) -> None:
+        self.cast = cast
+        self.acme, self.metro, self.federation = cast.acme, cast.metro, cast.federation
+        self.olga, self.otto, self.mia = cast.actor("olga"), cast.actor("otto"), cast.actor("mia")
+        self.vera, self.rex = cast.actor("vera"), cast.actor("rex")
+
+    def through_key(self, actor: Actor, *scopes: str) -> tuple[Actor, str]:
+        """The actor through a fresh key, and the key."""
+        assert actor.organization is not None
+        key, text = keys.issue(actor.organization, actor.person, name="test", scopes=list(scopes))
+        return Actor(actor.person, actor.organization, key), text
+
+
+@pytest.fixture
+def house(store: Path, cast: Cast) -> House:
+    """The beginning of every story at the registry."""
+    return House(cast)
+
+
+def refusal(call: Callable[..., object], *args: Any, **kwargs: Any) -> FedportalError:
+    """The error with which `call` refuses."""
+    with pytest.raises(FedportalError) as refused:
+        call(*args, **kwargs)
+    return refused.value
+
+
+def request(method: str = "GET", token: str = "", query: str = "", **params: str) -> DoorRequest:
+    """A request as the door hands it to a resolver."""
+
+    def nobody() -> Caller:
+        raise FedportalError("key_invalid")
+
+    return DoorRequest(method, token, {}, params, {}, dict(parse_qsl(query)), nobody)
+
+
+def send(token: str, upload: StagedUpload, content: bytes) -> None:
+    """Send the file of an upload through the door's own parts."""
+    ticket = door.upload(request("PUT", token, upload=upload.public_id))
+    part = parts.begin(ticket, 0)
+    keep = False
+    try:
+        part.feed([content])
+        if part.stored == ticket.expected_bytes:
+            ticket.on_stored(part.seal(None))
+        keep = True
+    finally:
+        part.close() if keep else part.discard()
+
+
+def delivered(house: House, actor: Actor, model: Model, content: bytes) -> StagedUpload:
+    """An upload of `content` whose file has arrived."""
+    upload = versions.begin_upload(actor, model, len(content), hashlib.sha256(content).hexdigest())
+    send(house.through_key(actor, "*")[1], upload, content)
+    upload.refresh_from_db()
+    return upload
+
+
+def pushed(house: House, model: Model, content: bytes, version: str | None = None) -> ModelVersion:
+    """A version that olga pushed."""
+    return versions.push(house.olga, model, delivered(house, house.olga, model, content), version)
