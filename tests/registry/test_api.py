@@ -112,9 +112,7 @@ def test_lists_cost_the_same_number_of_queries_for_one_and_for_ten(house: House,
         versions.initial(house.olga, model)
 
     def queries(path: str) -> int:
-        with CaptureQueriesContext(
-            connection,
-        ) as caught:
+        with CaptureQueriesContext(connection) as caught:
             get(olga, path)
         return len(caught)
 
