@@ -70,6 +70,12 @@ def require_scope(actor: Actor, action: str) -> None:
         raise FedportalError("scope_missing", scope=roles.scope_for(action))
 
 
+def require_staff(person: Person) -> None:
+    """Raises `forbidden` for anybody but the portal's staff. Asked by what the admin site does, and nowhere else."""
+    if not (person.is_staff and person.is_active):
+        raise FedportalError("forbidden", action="run the portal", who="The portal's staff may do this.")
+
+
 def visible(actor: Actor, queryset: QuerySet[M]) -> QuerySet[M]:
     """Those rows the actor may see: by grant for federations, models and runs, by organization for everything else.
 

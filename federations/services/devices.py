@@ -19,7 +19,7 @@ from fedwire.messages import Registered, registration_message
 from fedwire.states import MOVES, DeviceState
 
 from federations import permissions
-from federations.models import ApiKey, Device, DeviceGroup, DeviceKey, Organization
+from federations.models import ApiKey, Device, DeviceGroup, DeviceKey, Organization, Person
 from federations.permissions import Actor
 from federations.services import audit, keys, names
 from fedportal.common import clock, live
@@ -105,11 +105,12 @@ def retire(actor: Actor, device: Device) -> Device:
     return _manage(actor, device, DeviceState.RETIRED)
 
 
-def revoke_by_staff(person_id: str, device: Device) -> Device:
-    """Lock a device out from the admin site; the entry stands in the organization's own log. Raises `wrong_state`."""
+def revoke_by_staff(by: Person, device: Device) -> Device:
+    """Portal staff lock a device out; the entry stands in its organization's log. Raises `forbidden`, `wrong_state`."""
+    permissions.require_staff(by)
     with unit():
         _move(device, DeviceState.REVOKED)
-        audit.record(device.organization, person_id, "device.revoked", device.public_id, by="portal staff")
+        audit.record(device.organization, by, "device.revoked", device.public_id, by="portal staff")
     return device
 
 

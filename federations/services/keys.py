@@ -164,6 +164,14 @@ def revoke(actor: Actor, key: ApiKey) -> ApiKey:
     return key
 
 
+def revoke_by_staff(by: Person, key: ApiKey) -> None:
+    """Portal staff end a key; the entry stands in its organization's log. Raises `forbidden`."""
+    permissions.require_staff(by)
+    with unit():
+        if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=clock.now()):
+            audit.record(key.organization, by, "key.revoked", key.public_id, by="portal staff")
+
+
 def revoke_all(organization: Organization, person: Person) -> int:
     """End all keys of a person who leaves the organization (inside the unit of that act); how many."""
     return ApiKey.objects.filter(organization=organization, person=person, revoked_at=None).update(

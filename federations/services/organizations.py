@@ -91,7 +91,7 @@ def remove(actor: Actor, membership: Membership) -> None:
 
 def suspend(by: Person, organization: Organization) -> None:
     """Portal staff stop an organization: keys, devices and people of it are refused at once. Raises `forbidden`."""
-    _check_staff(by)
+    permissions.require_staff(by)
     with unit():
         if not Organization.objects.filter(pk=organization.pk, suspended_at=None).update(suspended_at=clock.now()):
             return
@@ -103,7 +103,7 @@ def suspend(by: Person, organization: Organization) -> None:
 
 def reinstate(by: Person, organization: Organization) -> None:
     """Portal staff let a suspended organization go on. Raises `forbidden`."""
-    _check_staff(by)
+    permissions.require_staff(by)
     with unit():
         if Organization.objects.filter(pk=organization.pk).exclude(suspended_at=None).update(suspended_at=None):
             audit.record(None, by, "organization.reinstated", organization.public_id)
@@ -115,11 +115,6 @@ def check_rank(actor: Actor, *wanted: str) -> None:
     own = permissions.role_of(actor)
     if own is None or any(roles.RANK[role] < roles.RANK[own] for role in wanted):
         raise FedportalError("role_too_high")
-
-
-def _check_staff(person: Person) -> None:
-    if not person.is_staff:
-        raise FedportalError("forbidden", action="suspend organizations", who="The portal's staff may do this.")
 
 
 def _keep_an_owner(membership: Membership) -> None:

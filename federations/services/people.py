@@ -12,6 +12,7 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_decode, urlsafe_base64_encode
 from fedwire.errors import FedportalError
 
+from federations import permissions
 from federations.models import Person
 from federations.permissions import Actor
 from federations.services import audit, letters, organizations, throttle
@@ -107,6 +108,14 @@ def change_password(actor: Actor, old: str, new: str, ip: str) -> None:
         throttle.failed_sign_in(actor.person.email)
         raise FedportalError("sign_in_failed")
     _set_password(actor.person, new)
+
+
+def set_active(by: Person, person: Person, active: bool) -> None:
+    """Portal staff lock a person out, sessions and keys at once, or let them in again. Raises `forbidden`."""
+    permissions.require_staff(by)
+    with unit():
+        if Person.objects.filter(pk=person.pk, is_active=not active).update(is_active=active):
+            audit.record(None, by, "person.activated" if active else "person.deactivated", person.public_id)
 
 
 def checked_address(email: str) -> str:
