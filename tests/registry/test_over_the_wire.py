@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,30 @@ def stored(portal: Portal) -> list[str]:
     root = portal.data_dir / "var"
     folders = [root / name for name in ("blobs", "uploads", "scratch")]
     return sorted(file.name for folder in folders if folder.exists() for file in folder.rglob("*") if file.is_file())
+
+
+def test_versions_pushed_at_the_same_moment_get_numbers_of_their_own(portal: Portal, acme: Owner) -> None:
+    acme.ask("POST", "/models", {"name": "busy", "architecture": ARCHITECTURE.spec()})
+
+    def push(body: dict[str, Any]) -> urllib3.BaseHTTPResponse:
+        return acme.ask("POST", "/models/busy/versions", {"initial": True, **body})
+
+    with ThreadPoolExecutor(8) as pool:
+        free = list(pool.map(push, [{}] * 8))
+        same = list(pool.map(push, [{"version": "9.0.0"}] * 8))
+    assert sorted(answer.json()["version"] for answer in free) == [f"1.{minor}.0" for minor in range(8)]
+    assert sorted(answer.status for answer in same) == [201] + [409] * 7
+    assert {answer.json()["error"] for answer in same if answer.status == 409} == {"version_taken"}
+
+
+def test_a_large_model_is_pushed_and_fetched_without_being_in_memory(portal: Portal, acme: Owner) -> None:
+    acme.ask("POST", "/models", {"name": "large"})
+    content = save({f"w{n}": np.full((1 << 20,), n, np.float32) for n in range(48)}, {"order": "foreign"})
+    url = acme.announce("large", content)
+    assert acme.ask("PUT", url, content).status == 200
+    portal.forget_peak()
+    before = portal.rss_kib()
+    assert acme.ask("POST", "/models/large/versions", {"upload": url.rpartition("/")[2]}).status == 201
+    assert portal.peak_rss_kib() - before < 40 * 1024
+    assert len(acme.fetch("/models/large/versions/latest/download")) > 48 << 22
+    assert portal.peak_rss_kib() - before < 60 * 1024
