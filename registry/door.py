@@ -15,7 +15,6 @@ from federations.authentication import actor_from
 from federations.permissions import Actor
 from fedportal.common import blobs
 from fedportal.common.jobs import ring
-from fedportal.common.transactions import unit
 from fedportal.door.hooks import DoorRequest, DownloadTicket, UploadTicket
 from registry import formats, selectors
 from registry.models import Artifact, ModelVersion, StagedUpload
@@ -64,10 +63,9 @@ def download(request: DoorRequest) -> DownloadTicket:
 
 
 def _converted(version: ModelVersion, form: str) -> tuple[str, int]:
-    with unit():
-        artifact = artifacts.wanted(version, form)
-        if artifact.state == Artifact.State.PENDING and artifact.claimed_at is None:
-            ring(make_artifact, artifact.pk)
+    artifact = artifacts.wanted(version, form)
+    if artifact.state == Artifact.State.PENDING and artifact.claimed_at is None:
+        ring(make_artifact, artifact.pk)
     if artifact.state == Artifact.State.FAILED:
         raise FedportalError("format_unavailable", format=form, available=formats.SAFETENSORS, reason=artifact.reason)
     if artifact.state == Artifact.State.PENDING:

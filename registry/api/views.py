@@ -31,7 +31,7 @@ FILTERS = [OpenApiParameter(name, OpenApiTypes.STR) for name in ("org_id", "fram
 class Models(Door):
     """/models"""
 
-    @extend_schema(parameters=[*FILTERS, *PAGE], responses=shapes.ModelList)
+    @extend_schema(operation_id="models_list", parameters=[*FILTERS, *PAGE], responses=shapes.ModelList)
     def get(self, request: Request) -> Response:
         """The models you may see, your own first."""
         query = request.query_params
@@ -85,12 +85,12 @@ class Uploads(Door):
 class Versions(Door):
     """/models/{model}/versions"""
 
-    @extend_schema(parameters=PAGE, responses=shapes.VersionList)
+    @extend_schema(operation_id="versions_list", parameters=PAGE, responses=shapes.VersionList)
     def get(self, request: Request, model: str) -> Response:
         """The versions, newest first."""
         found = selectors.find_model(self.actor, model)
         rows: list[ModelVersion]
-        rows, total = limit_offset(request, selectors.versions_of(found))
+        rows, total = limit_offset(request, selectors.versions_of(found).defer("manifest"))
         return Response({"versions": shapes.VersionShape(rows, many=True).data, "total": total})
 
     @extend_schema(request=shapes.NewVersion, responses={201: shapes.VersionDetailShape})

@@ -29,6 +29,9 @@ def wanted(version: ModelVersion, form: str) -> Artifact:
     """The artifact of this form, ordered if it is not there; see its state. Raises `format_unavailable`."""
     if form not in formats.ENDINGS or form == formats.SAFETENSORS:
         raise FedportalError("format_unavailable", format=form, available=", ".join(formats.ENDINGS))
+    ready = Artifact.objects.filter(version=version, format=form, state=Artifact.State.READY).first()
+    if ready is not None:
+        return ready
     with unit():
         artifact, _ = Artifact.objects.select_for_update().get_or_create(
             version=version, format=form, defaults={"organization_id": version.organization_id}
