@@ -1,0 +1,6 @@
+"""Combining updates into a new model. Pure: numpy and `fedwire`, no Django, no clock, no randomness of its own.
+
+layout → where the numbers lie · kernels → arithmetic on tiles of files · combine → one rule per way of combining ·
+transforms → what happens to each update before · server_opt → from the combined update to the new model ·
+strategies → the compositions by name · assembly → the new model's file · metrics → merged reports.
+"""

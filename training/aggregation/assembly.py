@@ -1,0 +1,169 @@
+"""The new model's file: from the base, the updates and a strategy, written range by range.
+
+Memory: a few tiles per thread, whatever the length of the model and the number of updates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from fedwire.errors import FedportalError
+from fedwire.tensors import DTYPES, Float32, Manifest
+
+from training.aggregation.combine import Combine
+from training.aggregation.kernels import Rows, Vector, in_blocks, opened, write_all
+from training.aggregation.layout import ITEM, TILE, Layout, Range, cut
+from training.aggregation.server_opt import ServerStep
+from training.aggregation.strategies import Strategy, Values
+from training.aggregation.transforms import Update, in_order
+
+COPY_BYTES = 1 << 20
+# Files below this are hashed one after the other: a second thread costs more than it gains.
+SMALL_BYTES = 1 << 18
+# Called after every block that is written; what it raises ends the work.
+OnBlock = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Digests:
+    """Of a model file: SHA-256 of all its bytes, and over the tensor bytes only."""
+
+    sha256: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Work:
+    base: Vector
+    updates: Sequence[Vector]
+    weights: Sequence[float]
+    combine: Combine
+    step: ServerStep
+
+
+def write_model(
+    strategy: Strategy,
+    values: Values,
+    *,
+    manifest: Manifest,
+    base: Path,
+    updates: Sequence[Update],
+    out: Path,
+    threads: int = 1,
+    on_block: OnBlock = lambda: None,
+) -> Digests:
+    """Write the model that follows `base` after these updates to the new file `out`; its digests.
+
+    The result depends on the set of updates only: neither on their order nor on `threads`. Tensors that are not
+    averaged are copied from the base. Raises `not_finite` when the new weights are not all finite, ValueError without
+    updates, kernels.Truncated for a file that is too short, OSError.
+    """
+    write_weights(strategy, values, manifest, base, updates, out, threads, on_block)
+    return digests(out, len(manifest.model_header()), threads)
+
+
+def write_weights(
+    strategy: Strategy,
+    values: Values,
+    manifest: Manifest,
+    base: Path,
+    updates: Sequence[Update],
+    out: Path,
+    threads: int = 1,
+    on_block: OnBlock = lambda: None,
+) -> None:
+    """`write_model` without its digests."""
+    layout = Layout.of(manifest)
+    ordered = in_order(updates)
+    if not ordered:
+        raise ValueError("there is nothing to combine")
+    vectors = [Vector(update.path, layout.update_start, layout.parameters) for update in ordered]
+    base_vector = Vector(base, layout.model_start, layout.parameters)
+    with open(out, "xb", buffering=0) as file, opened([base_vector, *vectors]):
+        os.ftruncate(file.fileno(), layout.model_bytes)
+        combine = strategy.combine(values)
+        weights = combine.weigh(vectors, strategy.weights(ordered))
+        work = _Work(base_vector, vectors, weights, combine, strategy.server(values))
+        in_blocks(layout.parameters, threads, lambda: _worker(work, layout, file.fileno(), on_block))
+        _copy_rest(base, layout, file.fileno())
+
+
+def with_buffers(base: Path, manifest: Manifest, arrays: Mapping[str, Float32], out: Path) -> Digests:
+    """Write a copy of the model file `base` to `out` in which these float32 buffers have new values; its digests.
+
+    Raises KeyError or ValueError for a name that is no such buffer, OSError.
+    """
+    start = len(manifest.model_header())
+    places: dict[str, tuple[int, int]] = {}
+    position = start
+    for spec in manifest.tensors:
+        places[spec.name] = (position, spec.size if spec.role == "buffer" and spec.dtype == "F32" else -1)
+        position += spec.nbytes
+    with open(out, "xb", buffering=0) as file:
+        _copy(base, file.fileno(), 0, manifest.model_bytes)
+        for name, values in arrays.items():
+            place, size = places[name]
+            content = np.ascontiguousarray(values, DTYPES["F32"])
+            if content.size != size:
+                raise ValueError(f"{name} is not a float32 buffer of {content.size} numbers")
+            write_all(file.fileno(), content.reshape(-1).data.cast("B"), place)
+    return digests(out, start)
+
+
+def digests(path: Path, data_start: int, threads: int = 1) -> Digests:
+    """The digests of a model file whose tensors begin at `data_start`."""
+    if threads == 1 or path.stat().st_size < SMALL_BYTES:
+        return Digests(_sha256(path, 0), _sha256(path, data_start))
+    with ThreadPoolExecutor(1, "digest") as pool:
+        whole = pool.submit(_sha256, path, 0)
+        return Digests(digest=_sha256(path, data_start), sha256=whole.result())
+
+
+def _worker(work: _Work, layout: Layout, out: int, on_block: OnBlock) -> Callable[[Range], None]:
+    """What one thread does with a block, with tiles of its own."""
+    length = min(TILE, layout.parameters)
+    rows = Rows(work.updates, work.weights, length)
+    result, base = np.empty(length, np.float32), np.empty(length, np.float32)
+
+    def block(whole: Range) -> None:
+        for part in cut(whole, TILE):
+            tile = result[: len(part)]
+            # Large finite numbers may overflow; the look at the result says so.
+            with np.errstate(over="ignore", invalid="ignore"):
+                work.combine.tile(rows, part, tile)
+                work.step.tile(work.base.read(part, base), tile)
+            if not np.isfinite(tile).all():
+                raise FedportalError("not_finite")
+            write_all(out, tile.data.cast("B"), layout.model_start + ITEM * part.start)
+        on_block()
+
+    return block
+
+
+def _copy_rest(base: Path, layout: Layout, out: int) -> None:
+    """The header and the tensors that are not averaged."""
+    _copy(base, out, 0, layout.model_start)
+    _copy(base, out, layout.buffers_start, layout.model_bytes)
+
+
+def _copy(source: Path, out: int, start: int, stop: int) -> None:
+    with open(source, "rb") as file:
+        file.seek(start)
+        while start < stop:
+            piece = file.read(min(COPY_BYTES, stop - start))
+            if not piece:
+                raise EOFError(f"{source.name} is shorter than its model")
+            write_all(out, memoryview(piece), start)
+            start += len(piece)
+
+
+def _sha256(path: Path, start: int) -> str:
+    with open(path, "rb") as file:
+        file.seek(start)
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,151 @@
+"""Arithmetic on vectors in files: read a tile, work on it while it is in the cache, write it.
+
+Files are read with `preadv` into tiles that are used again and again: a mapped file costs a page fault every 4 KiB, a
+fresh array one for every page. Multiplication and addition are separate steps, because fused ones differ in the last
+bit and not every processor has them. Every number is computed by the same steps in the same order whatever thread does
+it, so the result does not depend on their number.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+from fedwire.tensors import Float32
+
+from training.aggregation.layout import BLOCK, ITEM, TILE, Range, cut
+
+# Above this many files each tile opens its file anew, far below what a process may hold open.
+MOST_OPEN = 400
+
+
+class Truncated(Exception):
+    """A file ended before its numbers did."""
+
+
+class Vector:
+    """`length` float32 numbers behind the first `offset` bytes of the file at `path`. Threads may share one."""
+
+    def __init__(self, path: Path, offset: int, length: int) -> None:
+        self.path = path
+        self.length = length
+        self._offset = offset
+        self._descriptor: int | None = None
+
+    @contextmanager
+    def opened(self) -> Iterator[Vector]:
+        """Keep the file open meanwhile. Reading works without, at the price of opening it each time."""
+        self._descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            yield self
+        finally:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def read(self, part: Range, into: Float32) -> Float32:
+        """The numbers of `part`, in the first places of `into`. Raises Truncated, OSError."""
+        tile = into[: len(part)]
+        if self._descriptor is not None:
+            self._fill(self._descriptor, part, tile)
+            return tile
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            self._fill(descriptor, part, tile)
+        finally:
+            os.close(descriptor)
+        return tile
+
+    def _fill(self, descriptor: int, part: Range, tile: Float32) -> None:
+        view = tile.data.cast("B")
+        position = self._offset + ITEM * part.start
+        while view:
+            done = os.preadv(descriptor, [view], position)
+            if not done:
+                raise Truncated(f"{self.path.name} ends before its numbers do")
+            view, position = view[done:], position + done
+
+
+@contextmanager
+def opened(vectors: Sequence[Vector]) -> Iterator[None]:
+    """Keep the files of the vectors open meanwhile, as far as a process may."""
+    with ExitStack() as stack:
+        for vector in vectors[:MOST_OPEN]:
+            stack.enter_context(vector.opened())
+        yield
+
+
+class Rows:
+    """The same part of several vectors, one after the other in one tile that is used again; weights go with them."""
+
+    def __init__(self, vectors: Sequence[Vector], weights: Sequence[float], tile: int = TILE) -> None:
+        if len(vectors) != len(weights):
+            raise ValueError("every vector has one weight")
+        self.weights: tuple[np.float32, ...] = tuple(np.float32(weight) for weight in weights)
+        self._vectors = vectors
+        self._tile = np.empty(tile, np.float32)
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def of(self, part: Range) -> Iterator[Float32]:
+        """Each vector's numbers of `part`. A row is good until the next one is asked for, and may be overwritten."""
+        for vector in self._vectors:
+            yield vector.read(part, self._tile)
+
+
+def weighted_sum(rows: Iterator[Float32], weights: Sequence[np.float32], out: Float32) -> None:
+    """out = Σ wᵢ·rowᵢ, added one after the other in float32."""
+    first = True
+    for row, weight in zip(rows, weights, strict=True):
+        if first:
+            np.multiply(row, weight, out=out)
+            first = False
+        else:
+            np.multiply(row, weight, out=row)
+            np.add(out, row, out=out)
+    if first:
+        out[:] = 0
+
+
+def in_blocks(length: int, threads: int, start: Callable[[], Callable[[Range], None]]) -> None:
+    """Have every block of [0, length) worked on, by up to `threads` threads; the first error ends it and is raised.
+
+    `start()` is called in each thread and gives the function that works on a block, with the thread's own tiles.
+    """
+    blocks = list(cut(Range(0, length), BLOCK))
+    threads = max(1, min(threads, len(blocks)))
+    if threads == 1:
+        work = start()
+        for block in blocks:
+            work(block)
+        return
+    left, lock, failed = iter(blocks), threading.Lock(), threading.Event()
+
+    def run() -> None:
+        work = start()
+        while not failed.is_set():
+            with lock:
+                block = next(left, None)
+            if block is None:
+                return
+            try:
+                work(block)
+            except BaseException:
+                failed.set()
+                raise
+
+    with ThreadPoolExecutor(threads, "aggregation") as pool:
+        for future in [pool.submit(run) for _ in range(threads)]:
+            future.result()
+
+
+def write_all(descriptor: int, content: memoryview, position: int) -> None:
+    """Write all of `content` at `position`. Raises OSError."""
+    while content:
+        done = os.pwrite(descriptor, content, position)
+        content, position = content[done:], position + done

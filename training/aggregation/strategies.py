@@ -1,0 +1,150 @@
+"""Strategies: compositions of a device half and a server half, by name.
+
+A strategy is data: what its parameters are, what it asks of a device, and which transforms, combination and server step
+it puts together. `STRATEGIES` is all there is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedwire.errors import FedportalError
+
+from training.aggregation import transforms
+from training.aggregation.combine import Combine, Mean
+from training.aggregation.server_opt import Add, ServerStep
+from training.aggregation.transforms import Transform, Update
+
+Values = Mapping[str, int | float]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A number one may set. Allowed: low ≤ value ≤ high; with `open_low` or `open_high` the bound itself is not."""
+
+    name: str
+    about: str
+    default: int | float
+    low: float
+    high: float
+    whole: bool = False
+    open_low: bool = False
+    open_high: bool = False
+
+    def checked(self, value: Any) -> int | float:
+        """`value` as this parameter's number. Raises `strategy_parameter`."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise FedportalError("strategy_parameter", name=self.name, reason="it is not a number.")
+        if self.whole and value != int(value):
+            raise FedportalError("strategy_parameter", name=self.name, reason="it is not a whole number.")
+        below = value <= self.low if self.open_low else value < self.low
+        above = value >= self.high if self.open_high else value > self.high
+        if below or above:
+            raise FedportalError("strategy_parameter", name=self.name, reason=f"it must be {self.allowed}.")
+        return int(value) if self.whole else float(value)
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words."""
+        low = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
+        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:g}"
+
+    def schema(self) -> dict[str, Any]:
+        """The parameter as JSON Schema."""
+        return {
+            "name": self.name,
+            "description": self.about,
+            "type": "integer" if self.whole else "number",
+            "default": self.default,
+            "exclusiveMinimum" if self.open_low else "minimum": self.low,
+            "exclusiveMaximum" if self.open_high else "maximum": self.high,
+        }
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A composition. `requires`: what a device must be able to do beyond training and sending its update."""
+
+    name: str
+    title: str
+    formula: str
+    paper: str
+    parameters: tuple[Parameter, ...]
+    device: tuple[str, ...]  # the parameters that travel to the devices
+    transforms: tuple[Transform, ...]
+    combine: Callable[[Values], Combine]
+    server: Callable[[Values], ServerStep]
+    requires: tuple[str, ...] = ()
+    needs_individual_updates: bool = False  # a sum of all updates alone would not do
+    needs_device_state: bool = False  # a device must keep something from round to round
+
+    def checked(self, given: Mapping[str, Any]) -> dict[str, int | float]:
+        """All parameters: those given, checked, and the defaults of the others. Raises `strategy_parameter`."""
+        known = {parameter.name: parameter for parameter in self.parameters}
+        for name in given:
+            if name not in known:
+                reason = f"{self.name} has no such parameter; it has {', '.join(known)}."
+                raise FedportalError("strategy_parameter", name=name, reason=reason)
+        return {
+            name: parameter.checked(given[name]) if name in given else parameter.default
+            for name, parameter in known.items()
+        }
+
+    def device_half(self, values: Values) -> dict[str, Any]:
+        """What a device is told about its part."""
+        told: dict[str, Any] = {name: values[name] for name in self.device}
+        return {**told, "requires": list(self.requires)} if self.requires else told
+
+    def weights(self, updates: Sequence[Update]) -> Sequence[float]:
+        """Each update's weight after all transforms."""
+        weights: Sequence[float] = [1.0] * len(updates)
+        for transform in self.transforms:
+            weights = transform(updates, weights)
+        return weights
+
+    def schema(self) -> dict[str, Any]:
+        """The strategy as the API shows it."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "formula": self.formula,
+            "paper": self.paper,
+            "parameters": [parameter.schema() for parameter in self.parameters],
+            "needs_individual_updates": self.needs_individual_updates,
+            "needs_device_state": self.needs_device_state,
+        }
+
+
+# Local mini-batch gradient descent, which the strategies that train on the device share.
+LOCAL_SGD = (
+    Parameter("epochs", "Passes over a device's rows in each round.", 1, 1, 1000, whole=True),
+    Parameter("learning_rate", "Step of local gradient descent.", 0.1, 0, 100, open_low=True),
+    Parameter("batch_size", "Rows per local step.", 32, 1, 1_000_000, whole=True),
+    Parameter("momentum", "Momentum of local gradient descent.", 0.0, 0, 1, open_high=True),
+    Parameter("weight_decay", "Weight decay of local gradient descent.", 0.0, 0, 1),
+)
+
+FEDAVG = Strategy(
+    name="fedavg",
+    title="Federated averaging",
+    formula="w ← w + Σᵢ (nᵢ / Σⱼ nⱼ)·(wᵢ - w)",
+    paper="McMahan et al. 2017, Communication-Efficient Learning of Deep Networks from Decentralized Data, "
+    "arXiv:1602.05629",
+    parameters=LOCAL_SGD,
+    device=tuple(parameter.name for parameter in LOCAL_SGD),
+    transforms=(transforms.by_samples, transforms.normalised),
+    combine=lambda values: Mean(),
+    server=lambda values: Add(),
+)
+
+STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in (FEDAVG,)}
+
+
+def find(name: str) -> Strategy:
+    """The strategy called `name`. Raises `strategy_unknown`."""
+    if name not in STRATEGIES:
+        raise FedportalError("strategy_unknown", strategy=name, available=", ".join(STRATEGIES))
+    return STRATEGIES[name]
