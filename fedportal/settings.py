@@ -207,6 +207,7 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "fedportal",
     "VERSION": "1",
     "DESCRIPTION": "Federated learning between organizations: the owner's, member's and device's API.",
+    "SERVE_AUTHENTICATION": [],  # the description is public, whatever key comes with the question
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

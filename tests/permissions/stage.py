@@ -1,0 +1,135 @@
+"""The stage of the permission matrix: two worlds that look alike, acme's and rival's, and everybody who may knock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.test import Client
+
+from federations.models import Device, Federation, Organization, Person
+from federations.permissions import Actor
+from federations.services import devices, organizations, people
+from federations.services import federations as federation_services
+from tests.cast import PASSWORD, Cast, assemble, client_with, register
+
+# World → name of a part of an address → the id that stands there. "missing" ids look right and belong to nothing.
+World = dict[str, str]
+PREPARERS: list[Callable[[Stage], None]] = []
+PEOPLE = ("olga", "otto", "mia", "vera", "rex")
+
+
+@dataclass
+class Stage:
+    """Everybody and everything; upper floors add their objects with `prepares`."""
+
+    cast: Cast
+    own: World = field(default_factory=dict)
+    foreign: World = field(default_factory=dict)
+    clients: dict[str, Client] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
+    sessions: dict[str, str] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)  # what an upper floor's rows need for their bodies
+
+    @property
+    def missing(self) -> World:
+        """For every part of an address an id of the right form that belongs to nothing."""
+        return {name: _missing_like(value) for name, value in self.own.items()}
+
+    def world(self, name: str) -> World:
+        """own, foreign or missing; mixed: the first part of the address is acme's, the others are rival's."""
+        return {"own": self.own, "foreign": self.foreign, "missing": self.missing}[name]
+
+
+def prepares(preparer: Callable[[Stage], None]) -> Callable[[Stage], None]:
+    """Let `preparer(stage)` add a floor's objects to both worlds."""
+    PREPARERS.append(preparer)
+    return preparer
+
+
+def build() -> Stage:
+    """A stage with the cast and everything that was registered."""
+    stage = Stage(assemble())
+    for preparer in PREPARERS:
+        preparer(stage)
+    _clients(stage)
+    return stage
+
+
+@prepares
+def _federations(stage: Stage) -> None:
+    """acme's world is the cast's; rival's is made like it."""
+    cast = stage.cast
+    harbor, north, quay = (_organization(name) for name in ("harbor", "north", "quay"))
+    rex, olga = cast.actor("rex"), cast.actor("olga")
+    federation_services.invite(olga, cast.federation, org_ids=[harbor.organization.public_id])
+    federation_services.join(harbor, cast.federation)
+    federation_services.suspend(olga, cast.federation, harbor.organization)
+    theirs = federation_services.found(rex, name="rival-circle")
+    federation_services.invite(rex, theirs, org_ids=[north.organization.public_id, quay.organization.public_id])
+    for one in (north, quay):
+        federation_services.join(one, theirs)
+    federation_services.suspend(rex, theirs, quay.organization)
+    stage.own |= _world(cast, "olga", cast.federation, member=cast.metro, suspended=harbor.organization)
+    stage.foreign |= _world(cast, "rex", theirs, member=north.organization, suspended=quay.organization)
+
+
+def _organization(name: str) -> Actor:
+    person = people.sign_up(f"owner@{name}.example", PASSWORD, name.title(), name)
+    return Actor(person, Organization.objects.get(name=name))
+
+
+def _world(cast: Cast, owner: str, federation: Federation, *, member: Organization, suspended: Organization) -> World:
+    actor = cast.actor(owner)
+    organization = actor.organization
+    letter = federation_services.invite(actor, federation, emails=["guest@elsewhere.example"]).letters[0]
+    colleague = people.sign_up(f"colleague@{organization.name}.example", PASSWORD, "Colleague")
+    organizations.enter(organization, colleague, "viewer")
+    spare = register(cast.keys[owner], f"{organization.name}-001")
+    quiet = Device.objects.get(public_id=register(cast.keys[owner], f"{organization.name}-002")["id"])
+    devices.quarantine(actor, quiet)
+    key = cast.key_for(actor.person, organization, ["*"])
+    return {
+        "org": organization.public_id,
+        "federation": federation.public_id,
+        "member": member.public_id,
+        "suspended": suspended.public_id,
+        "invitation": letter.invitation.public_id,
+        "token": letter.link.rpartition("/")[2],
+        "person": colleague.public_id,
+        "key": organization.api_keys.get(lookup=key[4:12]).public_id,
+        "device": spare["id"],
+        "device_token": spare["device_key"],
+        "quarantined": quiet.public_id,
+    }
+
+
+def _clients(stage: Stage) -> None:
+    """One client for every way to knock."""
+    cast = stage.cast
+    stage.tokens |= {name: cast.keys[name] for name in PEOPLE}
+    stage.tokens["device"] = stage.own["device_token"]
+    stage.tokens["other_device"] = cast.device_key
+    gone = register(cast.keys["olga"], "acme-gone")
+    devices.revoke(cast.actor("olga"), Device.objects.get(public_id=gone["id"]))
+    stage.tokens["revoked_device"] = gone["device_key"]
+    stage.clients["anonymous"] = Client()
+    for name, token in stage.tokens.items():
+        stage.clients[name] = client_with(token)
+    for name in PEOPLE:
+        stage.clients[f"{name}_session"] = cast.browser(name)
+    stage.clients["staff"] = Client()
+    staff = Person.objects.create_user("staff@portal.example", PASSWORD, is_staff=True, is_superuser=True)
+    stage.clients["staff"].force_login(staff, backend="django.contrib.auth.backends.ModelBackend")
+    for name, client in stage.clients.items():
+        if client.cookies:
+            stage.sessions[name] = client.cookies["sessionid"].value
+
+
+def _missing_like(value: str) -> str:
+    prefix, underscore, _ = value.partition("_")
+    return f"{prefix}_{'0' * 20}" if underscore and len(prefix) == 3 else "0" * len(value)
+
+
+__all__ = ["Stage", "build", "prepares"]

@@ -1,0 +1,132 @@
+"""Who gets what at every address: the reviewed table. An address that is missing here fails `test_matrix`.
+
+A row says what acme's people, its member metro (mia), the invited valley (vera) and portal staff get for acme's object;
+rex is a stranger to it. For rival's object rex gets what olga gets for acme's, and everybody else what they get for a
+missing one. Ids in addresses are found by the name of their place; `places` renames one, "member" for `org` say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedwire import routes
+
+from federations.models import Organization
+from tests.cast import registration
+from tests.permissions.stage import Stage, World
+
+Body = Callable[[Stage, World], dict[str, Any]]
+
+
+def nothing(stage: Stage, world: World) -> dict[str, Any]:
+    """An empty body."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One address with one method. A status of None: as for a missing object (404), or as for olga without one."""
+
+    method: str
+    route: str
+    olga: int
+    otto: int
+    mia: int
+    vera: int
+    staff: int
+    body: Body = nothing
+    query: str = ""
+    places: Mapping[str, str] = field(default_factory=dict)
+    rex: int | None = None  # at an address without an object; None: as olga
+    # Only people with a key: a browser's session gets this instead.
+    session: int | None = None
+
+    @property
+    def name(self) -> str:
+        """How the row is called in a report."""
+        return f"{self.method} {self.route}"
+
+
+def fresh_registration(stage: Stage, world: World) -> dict[str, Any]:
+    token = stage.memory.get("token", stage.tokens["olga"])
+    return registration(token, "fresh-001")
+
+
+def _fresh_organization(stage: Stage, world: World) -> dict[str, Any]:
+    return {"org_ids": [Organization.objects.get(name="rival" if world is stage.own else "acme").public_id]}
+
+
+API = "api/v1/"
+_FED = API + "federations/<str:federation>"
+_ORG = API + "orgs/<str:org>"
+_DEV = API + "devices/<str:device>"
+
+ROWS: list[Row] = [
+    # People and keys
+    Row("GET", API + "whoami", 200, 200, 200, 200, staff=200),
+    Row("GET", _ORG + "/members", 200, 200, 404, 404, staff=404),
+    Row("POST", _ORG + "/members", 201, 403, 404, 404, staff=404, body=lambda s, w: {"email": "new@x.example"}),
+    Row("PATCH", _ORG + "/members/<str:person>", 200, 403, 404, 404, staff=404, body=lambda s, w: {"role": "auditor"}),
+    Row("DELETE", _ORG + "/members/<str:person>", 204, 403, 404, 404, staff=404),
+    Row("GET", _ORG + "/audit", 200, 403, 404, 404, staff=404),
+    Row("GET", API + "api-keys", 200, 200, 200, 200, staff=200),
+    Row("POST", API + "api-keys", 201, 201, 201, 201, staff=403, body=lambda s, w: {"name": "laptop"}),
+    # otto is in acme and does not see olga's keys: for him they are not there.
+    Row("POST", API + "api-keys/<str:key>/revoke", 200, 404, 404, 404, staff=404),
+    # Federations
+    Row("GET", API + "federations", 200, 200, 200, 200, staff=200),
+    Row("POST", API + "federations", 201, 403, 201, 201, staff=403, body=lambda s, w: {"name": "second-circle"}),
+    Row("GET", _FED, 200, 200, 200, 200, staff=404),
+    Row("PATCH", _FED, 200, 403, 403, 403, staff=404, body=lambda s, w: {"description": "New."}),
+    Row("DELETE", _FED, 204, 403, 403, 403, staff=404),
+    Row("POST", _FED + "/invite", 201, 403, 403, 403, staff=404, body=_fresh_organization),
+    Row("POST", _FED + "/join", 200, 403, 200, 200, staff=404),
+    Row("POST", _FED + "/decline", 409, 403, 409, 200, staff=404),
+    Row("POST", _FED + "/leave", 409, 403, 200, 409, staff=404),
+    Row("GET", _FED + "/members", 200, 200, 200, 403, staff=404),
+    Row("POST", _FED + "/members/<str:org>/suspend", 200, 403, 403, 403, staff=404, places={"org": "member"}),
+    Row("POST", _FED + "/members/<str:org>/reinstate", 200, 403, 403, 403, staff=404, places={"org": "suspended"}),
+    Row("POST", _FED + "/members/<str:org>/remove", 200, 403, 403, 403, staff=404, places={"org": "member"}),
+    Row("GET", _FED + "/invitations", 200, 403, 403, 403, staff=404),
+    Row("POST", API + "invitations/<str:invitation>/resend", 200, 403, 404, 404, staff=404),
+    Row("POST", API + "invitations/<str:invitation>/revoke", 200, 403, 404, 404, staff=404),
+    # Devices
+    Row("GET", API + "devices", 200, 200, 200, 200, staff=200),
+    Row("GET", _DEV, 200, 200, 404, 404, staff=404),
+    Row("POST", _DEV + "/revoke", 200, 403, 404, 404, staff=404),
+    Row("POST", _DEV + "/retire", 200, 403, 404, 404, staff=404),
+    Row("POST", _DEV + "/reset", 200, 403, 404, 404, staff=404),
+    Row("POST", _DEV + "/quarantine", 200, 403, 404, 404, staff=404),
+    Row("POST", _DEV + "/restore", 200, 403, 404, 404, staff=404, places={"device": "quarantined"}),
+    Row("PUT", _DEV + "/groups", 200, 403, 404, 404, staff=404, body=lambda s, w: {"groups": ["production"]}),
+    Row("PUT", _DEV + "/certificate", 200, 403, 404, 404, staff=404, body=lambda s, w: {"certificate": "PEM"}),
+]
+
+# Registration takes a key and no session, and its signature names that key; see test_registration_needs_a_key.
+REGISTER = API + "devices/register"
+
+# The device's own addresses: method, route → what the object's own device gets. All other keys of devices get what they
+# would get for a missing object, API keys and sessions 401.
+DEVICE_ROWS: dict[tuple[str, str], int] = {
+    ("POST", _DEV + "/heartbeat"): 200,
+}
+
+# Answered in front of Django (`fedportal.door`), asked through what the floors registered there.
+DOOR_ROWS: dict[tuple[str, str], str] = {
+    ("GET", routes.TASK_NEXT): "device",
+    ("POST", routes.TASK_ANSWER): "device",
+    ("POST", routes.TASK_DECLINE): "device",
+    ("POST", routes.DEVICE_ROTATE): "device",
+    ("PUT", routes.TASK_UPDATE): "device",
+    ("GET", routes.TASK_MODEL): "device",
+}
+
+# For everybody, and why.
+PUBLIC: dict[str, str] = {
+    "api/schema": "the description of the API holds no tenant's data",
+    "api/docs": "as the schema",
+}
+# Only for portal staff; every address below it sends others to its own sign-in.
+STAFF_ONLY = "admin/"
