@@ -75,7 +75,8 @@ def _converted(version: ModelVersion, form: str) -> tuple[str, int]:
 
 def _actor(request: DoorRequest) -> Actor:
     """Who asks. What a browser's session changes must come from our own pages."""
-    if not request.token and request.method not in ("GET", "HEAD"):
+    session = settings.SESSION_COOKIE_NAME in request.cookies
+    if session and not request.token and request.method not in ("GET", "HEAD"):
         _check_csrf(request)
     return actor_from(request.token, request.cookies)
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from django.test import Client
 
 from federations.models import Device, Federation, Organization, Person
 from federations.permissions import Actor
-from federations.services import devices, organizations, people
+from federations.services import device_tasks, devices, organizations, people
 from federations.services import federations as federation_services
+from fedportal.common import blobs, clock
+from fedportal.common.transactions import unit
+from registry.services import models, versions
 from tests.cast import PASSWORD, Cast, assemble, client_with, register
 
 # World → name of a part of an address → the id that stands there. "missing" ids look right and belong to nothing.
 World = dict[str, str]
+LOGISTIC = {"kind": "logistic", "inputs": 2, "classes": 2}
+# What is no id and yet is missing.
+MISSING = {"version": "9.9.9"}
 PREPARERS: list[Callable[[Stage], None]] = []
 PEOPLE = ("olga", "otto", "mia", "vera", "rex")
 
@@ -35,7 +42,7 @@ class Stage:
     @property
     def missing(self) -> World:
         """For every part of an address an id of the right form that belongs to nothing."""
-        return {name: _missing_like(value) for name, value in self.own.items()}
+        return {name: MISSING.get(name) or _missing_like(value) for name, value in self.own.items()}
 
     def world(self, name: str) -> World:
         """own, foreign or missing; mixed: the first part of the address is acme's, the others are rival's."""
@@ -73,6 +80,37 @@ def _federations(stage: Stage) -> None:
     federation_services.suspend(rex, theirs, quay.organization)
     stage.own |= _world(cast, "olga", cast.federation, member=cast.metro, suspended=harbor.organization)
     stage.foreign |= _world(cast, "rex", theirs, member=north.organization, suspended=quay.organization)
+
+
+@prepares
+def _tasks(stage: Stage) -> None:
+    """A task for a device of each world."""
+    base = blobs.put(b"a model")
+    for world in (stage.own, stage.foreign):
+        device = Device.objects.get(public_id=world["device"])
+        deadline = clock.now() + timedelta(hours=1)
+        work = device_tasks.NewTask(
+            device, "evaluate", "none", deadline, base_blob=base, update_header=b"{}", update_bytes=2
+        )
+        with unit():
+            world["task"] = device_tasks.offer([work])[0].public_id
+
+
+@prepares
+def _registry(stage: Stage) -> None:
+    """A model with a version that is shared, one that is not, and an upload, in each world."""
+    for name, world in (("olga", stage.own), ("rex", stage.foreign)):
+        actor = stage.cast.actor(name)
+        shared, kept = (models.create(actor, name=word, architecture=LOGISTIC) for word in ("shared", "kept"))
+        versions.initial(actor, shared)
+        models.share(actor, shared, Federation.objects.get(public_id=world["federation"]))
+        upload = versions.begin_upload(actor, kept, 1000, "0" * 64)
+        world |= {
+            "model": shared.public_id,
+            "kept": kept.public_id,
+            "version": "1.0.0",
+            "upload": upload.public_id,
+        }
 
 
 def _organization(name: str) -> Actor:

@@ -40,6 +40,8 @@ class Row:
     query: str = ""
     places: Mapping[str, str] = field(default_factory=dict)
     rex: int | None = None  # at an address without an object; None: as olga
+    # Whether a foreign id in a later place is as good as missing; a version "1.0.0" is not an id.
+    mixed: bool = True
     # Only people with a key: a browser's session gets this instead.
     session: int | None = None
 
@@ -62,6 +64,8 @@ API = "api/v1/"
 _FED = API + "federations/<str:federation>"
 _ORG = API + "orgs/<str:org>"
 _DEV = API + "devices/<str:device>"
+_MOD = API + "models/<str:model>"
+_VER = _MOD + "/versions/<str:version>"
 
 ROWS: list[Row] = [
     # People and keys
@@ -102,6 +106,19 @@ ROWS: list[Row] = [
     Row("POST", _DEV + "/restore", 200, 403, 404, 404, staff=404, places={"device": "quarantined"}),
     Row("PUT", _DEV + "/groups", 200, 403, 404, 404, staff=404, body=lambda s, w: {"groups": ["production"]}),
     Row("PUT", _DEV + "/certificate", 200, 403, 404, 404, staff=404, body=lambda s, w: {"certificate": "PEM"}),
+    # Models: metro sees what is shared with it, valley sees nothing before it has joined
+    Row("GET", API + "models", 200, 200, 200, 200, staff=200),
+    Row("POST", API + "models", 201, 403, 201, 201, staff=403, body=lambda s, w: {"name": "fresh"}),
+    Row("GET", _MOD, 200, 200, 200, 404, staff=404),
+    Row("PATCH", _MOD, 200, 403, 403, 404, staff=404, body=lambda s, w: {"description": "New."}),
+    Row("POST", _MOD + "/uploads", 201, 403, 403, 404, staff=404, body=lambda s, w: {"size": 99, "sha256": "1" * 64}),
+    Row("GET", _MOD + "/versions", 200, 200, 200, 404, staff=404),
+    Row("POST", _MOD + "/versions", 201, 403, 403, 404, staff=404, body=lambda s, w: {"initial": True}),
+    Row("GET", _VER, 200, 200, 200, 404, staff=404, mixed=False),
+    Row("GET", _FED + "/models", 200, 200, 200, 200, staff=404),
+    # The body names a model that is not shared: metro and valley do not see it.
+    Row("POST", _FED + "/models", 201, 403, 404, 404, staff=404, body=lambda s, w: {"model_id": w["kept"]}),
+    Row("DELETE", _FED + "/models/<str:model>", 204, 403, 403, 404, staff=404),
 ]
 
 # Registration takes a key and no session, and its signature names that key; see test_registration_needs_a_key.
@@ -113,14 +130,18 @@ DEVICE_ROWS: dict[tuple[str, str], int] = {
     ("POST", _DEV + "/heartbeat"): 200,
 }
 
-# Answered in front of Django (`fedportal.door`), asked through what the floors registered there.
-DOOR_ROWS: dict[tuple[str, str], str] = {
-    ("GET", routes.TASK_NEXT): "device",
-    ("POST", routes.TASK_ANSWER): "device",
-    ("POST", routes.TASK_DECLINE): "device",
-    ("POST", routes.DEVICE_ROTATE): "device",
-    ("PUT", routes.TASK_UPDATE): "device",
-    ("GET", routes.TASK_MODEL): "device",
+# Answered in front of Django (`fedportal.door`), asked through what the floors registered there. At a device's
+# address: what the object's own device gets; at a person's: what olga, otto, mia and vera get.
+DOOR_ROWS: dict[tuple[str, str], int | tuple[int, int, int, int]] = {
+    ("GET", routes.TASK_NEXT): 200,
+    ("POST", routes.TASK_ANSWER): 409,  # its upload has not arrived
+    ("POST", routes.TASK_DECLINE): 200,
+    ("POST", routes.DEVICE_ROTATE): 200,
+    ("PUT", routes.TASK_UPDATE): 200,
+    ("GET", routes.TASK_MODEL): 200,
+    # An upload is its person's alone.
+    ("PUT", routes.UPLOAD): (200, 404, 404, 404),
+    ("GET", routes.MODEL_DOWNLOAD): (200, 403, 200, 404),
 }
 
 # For everybody, and why.
