@@ -12,10 +12,10 @@ from django.contrib import admin, messages
 from django.contrib.auth.models import Group
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
-from fedwire.errors import FedportalError
 
 from federations import models
 from federations.services import devices, keys, letters, organizations, people
+from fedwire.errors import FedportalError
 
 admin.site.site_header = admin.site.site_title = "fedportal operations"
 admin.site.index_title = "Tables"

@@ -1,10 +1,10 @@
 from importlib import import_module
 
 from django.apps import AppConfig
-from fedwire import routes
 
 from fedportal.common import sweeping
 from fedportal.door import hooks
+from fedwire import routes
 
 
 class FederationsConfig(AppConfig):

@@ -9,13 +9,13 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user
 from django.http import HttpRequest
-from fedwire.errors import FedportalError
 from rest_framework import authentication, exceptions
 from rest_framework.request import Request
 
 from federations.models import Device, Organization, Person
 from federations.permissions import Actor
 from federations.services import keys
+from fedwire.errors import FedportalError
 
 # The organization a person acts for in the browser, by public id.
 SESSION_ORGANIZATION = "organization"

@@ -18,12 +18,12 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import models
 from django.db.models import BigIntegerField, Q, QuerySet
 from django.db.models.functions import Cast
-from fedwire.errors import FedportalError
 from guardian.models import GroupObjectPermission, UserObjectPermission
 
 from federations import roles
 from federations.models import ApiKey, Federation, Membership, Organization, Person, Role
 from fedportal.common.transactions import unit
+from fedwire.errors import FedportalError
 
 M = TypeVar("M", bound=models.Model)
 # What strangers are told is missing.

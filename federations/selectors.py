@@ -10,14 +10,14 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from fedwire.errors import FedportalError
-from fedwire.routes import ID_PREFIXES
-from fedwire.states import DeviceState, InvitationState, MemberState
 
 from federations import permissions
 from federations.models import ApiKey, AuditEntry, Device, Federation, Invitation, Member, Membership, Organization
 from federations.permissions import Actor
 from fedportal.common import clock
+from fedwire.errors import FedportalError
+from fedwire.routes import ID_PREFIXES
+from fedwire.states import DeviceState, InvitationState, MemberState
 
 ALIVE = (DeviceState.ACTIVE, DeviceState.QUARANTINED)
 PRESENT = (MemberState.INVITED, MemberState.ACTIVE, MemberState.SUSPENDED)

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -104,6 +105,12 @@ def listening_socket(host: str, port: int, patience: float = 10.0) -> socket.soc
             return listener
 
 
+def allow_many_files() -> None:
+    """Raise this process's limit of open files to what the system allows: every waiting device is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def address(listener: socket.socket) -> str:
     """The URL under which the socket is reached from this machine."""
     host, port = listener.getsockname()[:2]
@@ -167,6 +174,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
     call_command("migrate", verbosity=0, interactive=False)
+    allow_many_files()
     listener = listening_socket(options.host, options.port)
     sys.setswitchinterval(SWITCH_SECONDS)
     # What is loaded now stays; the collector need not look at it again and again.

@@ -13,6 +13,7 @@ from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBas
 from django.urls import path
 from django.utils.html import format_html, format_html_join
 from django.views.decorators.http import require_safe
+
 from fedwire.errors import FedportalError
 
 _WHEEL = re.compile(r"fedportal_sdk-[0-9A-Za-z.+!_]+-py3-none-any\.whl")

@@ -83,7 +83,10 @@ if PRODUCTION:
             (len(FEDPORTAL_PEPPER) < 32, "FEDPORTAL_PEPPER must have at least 32 characters"),
             (DEBUG, "FEDPORTAL_DEBUG must not be set"),
             (not env("ALLOWED_HOSTS"), "FEDPORTAL_ALLOWED_HOSTS must name the portal's host"),
-            (not FEDPORTAL_DATABASE_URL.startswith("postgres"), "FEDPORTAL_DATABASE_URL must name a PostgreSQL database"),
+            (
+                not FEDPORTAL_DATABASE_URL.startswith("postgres"),
+                "FEDPORTAL_DATABASE_URL must name a PostgreSQL database",
+            ),
             (not FEDPORTAL_REDIS_URL, "FEDPORTAL_REDIS_URL must name a Redis or Valkey server"),
             ("FEDPORTAL_FAULT" in os.environ and env("ALLOW_FAULTS") != "1", "FEDPORTAL_FAULT is for tests only"),
             (

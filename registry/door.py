@@ -8,7 +8,6 @@ from functools import partial
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
-from fedwire.errors import FedportalError
 
 from federations import permissions
 from federations.authentication import actor_from
@@ -16,6 +15,7 @@ from federations.permissions import Actor
 from fedportal.common import blobs
 from fedportal.common.jobs import ring
 from fedportal.door.hooks import DoorRequest, DownloadTicket, UploadTicket
+from fedwire.errors import FedportalError
 from registry import formats, selectors
 from registry.models import Artifact, ModelVersion, StagedUpload
 from registry.services import artifacts, versions

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from fedwire.architectures import Architecture
-from fedwire.errors import FedportalError
-from fedwire.tensors import DTYPES, FLOATING, MAX_HEADER, Manifest, TensorSpec, all_finite, check_same, parse_header
 from numpy.typing import NDArray
 
 from fedportal.common import blobs
+from fedwire.architectures import Architecture
+from fedwire.errors import FedportalError
+from fedwire.tensors import DTYPES, FLOATING, MAX_HEADER, Manifest, TensorSpec, all_finite, check_same, parse_header
 
 PIECE = 8 << 20  # bytes read at a time; a multiple of every element's size
 

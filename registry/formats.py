@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from fedwire.errors import FedportalError
 from fedwire.tensors import DTYPES, MAX_HEADER, TensorSpec, parse_header
 

@@ -6,12 +6,12 @@ from math import prod
 from typing import Any
 
 from django.db.models import Case, OuterRef, Prefetch, Q, QuerySet, Subquery, When
-from fedwire.errors import FedportalError
 
 from federations import permissions
 from federations.models import Federation
 from federations.permissions import Actor
 from federations.selectors import find
+from fedwire.errors import FedportalError
 from registry import versioning
 from registry.models import Model, ModelVersion, Share
 from registry.services import versions

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fedwire import routes
-
 from federations import permissions
 from fedportal.common import sweeping
 from fedportal.door import hooks
+from fedwire import routes
 from registry import door, tasks
 from registry.services import models
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.test import Client
-from fedwire.messages import registration_message
 
 from federations.models import Device, Federation, Organization, Person, Role
 from federations.permissions import Actor
 from federations.services import devices, keys, organizations, people
 from federations.services import federations as federation_services
 from fedportal.common.transactions import unit
+from fedwire.messages import registration_message
 
 PASSWORD = "a long and quiet password"
 FEDERATION = "healthcare-consortium"

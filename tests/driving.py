@@ -7,6 +7,7 @@ of `ACTIONS` use the services that the portal itself uses.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import socket
@@ -31,6 +32,7 @@ from federations.services.device_tasks import NewTask  # noqa: E402
 from fedportal import embedded  # noqa: E402
 from fedportal.common import blobs, clock, live  # noqa: E402
 from fedportal.common.transactions import unit  # noqa: E402
+from fedportal.door.waiting import hub  # noqa: E402
 from fedwire.states import DeviceState  # noqa: E402
 from fedwire.tensors import Manifest  # noqa: E402
 
@@ -117,6 +119,23 @@ def put_blob(size: int = 0, text: str = "") -> str:
     return blobs.put(random.Random(size).randbytes(size) if size else text.encode())
 
 
+def make_blob(size: int) -> str:
+    """A blob of `size` zeros, written in pieces so that this process does not grow; its digest."""
+    staged, sha = blobs.scratch(), hashlib.sha256()
+    with open(staged, "wb") as file:
+        for start in range(0, size, 1 << 20):
+            piece = bytes(min(1 << 20, size - start))
+            sha.update(piece)
+            file.write(piece)
+    blobs.adopt(staged, sha.hexdigest())
+    return sha.hexdigest()
+
+
+def waiting() -> int:
+    """How many devices wait."""
+    return len(hub)
+
+
 def heard() -> list[list[Any]]:
     """What upper floors were told so far."""
     return HEARD
@@ -139,7 +158,10 @@ def sql_busy(seconds: float) -> None:
 
 ACTIONS = {
     action.__name__: action
-    for action in (enrol, offer, task, close, revoke_keys, set_state, seen, put_blob, heard, files, sql_busy)
+    for action in (
+        *(enrol, offer, task, close, revoke_keys, set_state, seen),
+        *(put_blob, make_blob, waiting, heard, files, sql_busy),
+    )
 }
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from fedwire.errors import FedportalError
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,6 +20,7 @@ from federations.permissions import Actor
 from federations.services import devices
 from fedportal.common import clock
 from fedportal.common.api import Door, limit_offset
+from fedwire.errors import FedportalError
 
 FILTERS = [OpenApiParameter(name, OpenApiTypes.STR) for name in ("group", "status")]
 

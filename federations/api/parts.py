@@ -5,10 +5,10 @@ from __future__ import annotations
 from django.conf import settings
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
-from fedwire.errors import FedportalError
 
 from federations.permissions import Actor
 from federations.services.invitations import Written
+from fedwire.errors import FedportalError
 
 PAGE = [
     OpenApiParameter("limit", OpenApiTypes.INT, description="At most this many (50, at most 200)."),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from django.db import models
-from fedwire.states import TaskKind, TaskState
 
 from federations.models.devices import Device
 from federations.models.organizations import Organization
 from fedportal.common import clock, ids
+from fedwire.states import TaskKind, TaskState
 
 
 class DeviceTask(models.Model):

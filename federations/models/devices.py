@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from django.db import models
-from fedwire.states import DeviceState
 
 from federations.models.organizations import ApiKey, Organization
 from fedportal.common import clock, ids
+from fedwire.states import DeviceState
 
 
 class DeviceGroup(models.Model):

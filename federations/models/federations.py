@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from django.db import models
-from fedwire.states import MemberState
 
 from federations.models.organizations import Organization, Person
 from fedportal.common import clock, ids
+from fedwire.states import MemberState
 
 
 class Federation(models.Model):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 
 from django.db import models
-from fedwire.states import InvitationState
 
 from federations.models.federations import Federation
 from federations.models.organizations import ROLE_CHOICES, Organization, Person
 from fedportal.common import clock, ids
+from fedwire.states import InvitationState
 
 
 class Invitation(models.Model):

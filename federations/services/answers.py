@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from django.conf import settings
+
 from fedwire import metrics, statistics
 from fedwire.errors import FedportalError
 from fedwire.messages import Statistics

@@ -12,9 +12,6 @@ from typing import Any
 
 from django.db.models import Q, TextField
 from django.db.models.functions import Cast
-from fedwire.errors import FedportalError
-from fedwire.states import DeviceState
-from fedwire.tensors import Manifest, check_update_header
 
 from federations.models import Device, DeviceKey, DeviceTask
 from federations.services import device_tasks, devices, keys
@@ -22,6 +19,9 @@ from fedportal.common import blobs, clock
 from fedportal.common.transactions import unit
 from fedportal.door import threads
 from fedportal.door.hooks import Caller, DoorRequest, DownloadTicket, NextTask, Stored, UploadTicket
+from fedwire.errors import FedportalError
+from fedwire.states import DeviceState
+from fedwire.tensors import Manifest, check_update_header
 
 # Parameters in one query stay far below what a database takes.
 CHUNK = 5000

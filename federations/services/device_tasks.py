@@ -15,13 +15,13 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F
-from fedwire.errors import FedportalError
-from fedwire.states import TaskState
 
 from federations.models import Device, DeviceTask
 from federations.services import answers
 from fedportal.common import blobs, clock, faults, live
 from fedportal.common.transactions import after_commit, unit
+from fedwire.errors import FedportalError
+from fedwire.states import TaskState
 
 UNFINISHED = (TaskState.OPEN, TaskState.TAKEN)
 # Fields of a travelling task that come from its row.

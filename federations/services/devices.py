@@ -14,9 +14,6 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from django.db import IntegrityError, transaction
-from fedwire.errors import FedportalError
-from fedwire.messages import Registered, registration_message
-from fedwire.states import MOVES, DeviceState
 
 from federations import permissions
 from federations.models import ApiKey, Device, DeviceGroup, DeviceKey, Organization, Person
@@ -24,6 +21,9 @@ from federations.permissions import Actor
 from federations.services import audit, keys, names
 from fedportal.common import clock, live
 from fedportal.common.transactions import after_commit, unit
+from fedwire.errors import FedportalError
+from fedwire.messages import Registered, registration_message
+from fedwire.states import MOVES, DeviceState
 
 MAX_CAPABILITIES = 4096  # bytes of JSON
 MAX_GROUPS = 20

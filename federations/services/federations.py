@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from fedwire.errors import FedportalError
-from fedwire.states import MemberState
 
 from federations import permissions
 from federations.models import Federation, Member, Organization, Person, Role
@@ -16,6 +14,8 @@ from federations.permissions import Actor
 from federations.services import audit, invitations, keys, letters, members, names
 from fedportal.common import clock
 from fedportal.common.transactions import unit
+from fedwire.errors import FedportalError
+from fedwire.states import MemberState
 
 MOST_AT_ONCE = 100
 

@@ -14,8 +14,6 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from fedwire.errors import FedportalError
-from fedwire.states import InvitationState
 
 from federations import permissions
 from federations.models import Federation, Invitation, Member, Membership, Organization, Person, Role
@@ -23,6 +21,8 @@ from federations.permissions import Actor
 from federations.services import audit, letters, members, organizations, people, throttle
 from fedportal.common import clock
 from fedportal.common.transactions import unit
+from fedwire.errors import FedportalError
+from fedwire.states import InvitationState
 
 VALID_FOR = timedelta(hours=72)
 TOKEN_BYTES = 32

@@ -15,8 +15,6 @@ from typing import NamedTuple
 
 from django.conf import settings
 from django.db.models import Q
-from fedwire.errors import FedportalError
-from fedwire.states import DeviceState
 
 from federations import permissions, roles
 from federations.models import ApiKey, Device, DeviceKey, Membership, Organization, Person
@@ -24,6 +22,8 @@ from federations.permissions import Actor
 from federations.services import audit
 from fedportal.common import clock
 from fedportal.common.transactions import unit
+from fedwire.errors import FedportalError
+from fedwire.states import DeviceState
 
 ALPHABET = string.digits + string.ascii_letters
 LOOKUP, SECRET, CHECK = 8, 43, 6

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedwire.errors import FedportalError
-from fedwire.states import MOVES, MemberState
-
 from federations import permissions
 from federations.models import Device, Federation, Member, Organization
 from fedportal.common import clock, live
 from fedportal.common.transactions import after_commit
+from fedwire.errors import FedportalError
+from fedwire.states import MOVES, MemberState
 
 _GONE = (MemberState.LEFT, MemberState.REMOVED, MemberState.DECLINED)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.db import IntegrityError, transaction
-from fedwire.errors import FedportalError
 
 from federations import permissions, roles
 from federations.models import Device, Membership, Organization, Person, Role
@@ -11,6 +10,7 @@ from federations.permissions import Actor
 from federations.services import audit, keys, names
 from fedportal.common import clock, live
 from fedportal.common.transactions import after_commit, unit
+from fedwire.errors import FedportalError
 
 
 def found(name: str, owner: Person) -> Organization:

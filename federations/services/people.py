@@ -10,13 +10,13 @@ from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_decode, urlsafe_base64_encode
-from fedwire.errors import FedportalError
 
 from federations import permissions
 from federations.models import Person
 from federations.permissions import Actor
 from federations.services import audit, letters, organizations, throttle
 from fedportal.common.transactions import unit
+from fedwire.errors import FedportalError
 
 
 def sign_up(email: str, password: str, name: str = "", organization_name: str = "") -> Person:

@@ -12,11 +12,11 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from fedwire.errors import FedportalError
 
 from federations.models import Tries
 from fedportal.common import clock
 from fedportal.common.transactions import unit
+from fedwire.errors import FedportalError
 
 MINUTE = 60
 PER_IP, PER_IP_SECONDS = 20, MINUTE

@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 from django.core import exceptions as django_errors
 from django.db import IntegrityError, models
 from django.http import Http404
-from fedwire.errors import FedportalError
 from rest_framework import exceptions, serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
+
+from fedwire.errors import FedportalError
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=models.Model)

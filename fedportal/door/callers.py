@@ -10,7 +10,6 @@ from fedwire.errors import FedportalError
 
 # A revoked key must end within one second everywhere.
 REMEMBER_SECONDS = 0.4
-MOST = 20_000
 
 _known: dict[str, tuple[Caller, float]] = {}
 
@@ -28,8 +27,6 @@ def identify(token: str) -> Caller:
     if not token:
         raise FedportalError("not_authenticated")
     caller = hooks.desk().identify(token)
-    if len(_known) >= MOST:
-        _known.clear()
     _known[token] = (caller, time.monotonic() + REMEMBER_SECONDS)
     return caller
 
@@ -37,3 +34,10 @@ def identify(token: str) -> Caller:
 def forget(token: str) -> None:
     """Look this key up anew next time."""
     _known.pop(token, None)
+
+
+def tidy() -> None:
+    """Drop what is no longer believed."""
+    now = time.monotonic()
+    for token in [token for token, (_, until) in list(_known.items()) if until <= now]:
+        _known.pop(token, None)

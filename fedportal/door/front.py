@@ -11,7 +11,7 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from http.cookies import CookieError, SimpleCookie
 from types import FrameType
 from typing import Any
@@ -56,54 +56,60 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
-        elif scope["type"] == "http":
-            await self._http(scope, receive, send)
-        else:
+            return
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
-
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+            return
         try:
-            if not await _serve(scope, receive, send):
-                refusal = _too_much(scope)
-                if refusal is None:
-                    await self._app(scope, receive, send)
-                else:
-                    await replies.finish_error(send, receive, refusal, unread=_content_length(scope) or 1)
+            # Few coroutines inside one another: each of the thousands that wait holds all of them.
+            serving = _serving(scope, receive, send) or self._guarded(scope, receive, send)
+            await serving
         except FedportalError as error:
             await replies.finish_error(send, receive, error, unread=_content_length(scope))
         except Exception as error:
             # An answer that has begun cannot be taken back; then the server closes the connection.
             await replies.send_error(send, replies.unexpected(error, scope["path"]))
 
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = _too_much(scope)
+        if refusal is None:
+            await self._app(scope, receive, send)
+        else:
+            await replies.finish_error(send, receive, refusal, unread=_content_length(scope) or 1)
 
-async def _serve(scope: Scope, receive: Receive, send: Send) -> bool:
-    """Whether this address is the door's; if so it is answered. Raises FedportalError."""
+
+def _serving(scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None] | None:
+    """What answers this address if it is the door's, not yet begun. Raises `method_not_allowed`."""
     path, method = scope["path"], scope["method"]
     if path == _NEXT:
         _allow(method, "GET")
-        await waiting.next_task(scope, receive, send)
-    elif match := _ANSWER.fullmatch(path):
+        return waiting.next_task(scope, receive, send)
+    if match := _ANSWER.fullmatch(path):
         _allow(method, "POST")
-        await _answer(scope, receive, send, match["task"])
-    elif match := _DECLINE.fullmatch(path):
+        return _answer(scope, receive, send, match["task"])
+    if match := _DECLINE.fullmatch(path):
         _allow(method, "POST")
-        await _decline(scope, receive, send, match["task"])
-    elif path == routes.DEVICE_ROTATE:
+        return _decline(scope, receive, send, match["task"])
+    if path == routes.DEVICE_ROTATE:
         _allow(method, "POST")
-        await _rotate(scope, receive, send)
-    elif found := hooks.find_upload(path):
+        return _rotate(scope, receive, send)
+    return _serving_file(scope, receive, send)
+
+
+def _serving_file(scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None] | None:
+    """The same for the addresses of uploads and downloads that upper floors registered."""
+    path, method = scope["path"], scope["method"]
+    if found := hooks.find_upload(path):
+        resolver, params = found
         _allow(method, "PUT", "HEAD")
-        request = _request(scope, found[1])
+        request = _request(scope, params)
         if method == "HEAD":
-            await upload.head(request, found[0], send)
-        else:
-            await upload.put(request, found[0], receive, send)
-    elif found_file := hooks.find_download(path):
+            return upload.head(request, resolver, send)
+        return upload.put(request, resolver, receive, send)
+    if found_file := hooks.find_download(path):
         _allow(method, "GET", "HEAD")
-        await download.get(_request(scope, found_file[1]), found_file[0], receive, send)
-    else:
-        return False
-    return True
+        return download.get(_request(scope, found_file[1]), found_file[0], receive, send)
+    return None
 
 
 def _allow(method: str, *allowed: str) -> None:

@@ -35,13 +35,14 @@ BATCH = 250
 class Waiter:
     """A device that waits on an open request."""
 
-    __slots__ = ("caller", "deadline", "done", "fresh", "send", "token")
+    __slots__ = ("asked", "caller", "deadline", "done", "fresh", "send", "token")
 
     def __init__(self, caller: Caller, token: str, send: Send, seconds: float) -> None:
         self.caller = caller
         self.token = token
         self.send = send
         self.deadline = time.monotonic() + seconds
+        self.asked = False  # whether the database was asked for it at least once
         self.fresh = True  # upper floors have not heard yet that it waits
         self.done = False
 
@@ -81,8 +82,11 @@ class Hub:
         if time.monotonic() - self._seen.get(device_pk, -SEEN_SECONDS) >= SEEN_SECONDS:
             self._arrived[device_pk] = None
 
-    async def wait(self, caller: Caller, token: str, seconds: float, receive: Receive, send: Send) -> None:
-        """Hold the request until there is a task (200), `seconds` have passed (204), or the device goes away."""
+    def join(self, caller: Caller, token: str, seconds: float, send: Send) -> Waiter:
+        """Let a device wait: its request is answered with a task (200), or when `seconds` have passed (204).
+
+        Call `leave` when the device went away. Raises `unavailable` while the portal stops.
+        """
         if self._closing:
             raise FedportalError("unavailable")
         self.start()
@@ -93,11 +97,13 @@ class Hub:
         self._waiters[caller.device_pk] = waiter
         self.saw(caller.device_pk)
         self._ask_for([caller.device_pk])
-        try:
-            while not waiter.done and (await receive())["type"] != "http.disconnect":
-                pass  # a body has no business here and is thrown away
-        finally:
-            self._leave(waiter)
+        return waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        """The device does not wait any more."""
+        waiter.done = True
+        if self._waiters.get(waiter.caller.device_pk) is waiter:
+            del self._waiters[waiter.caller.device_pk]
 
     def close(self) -> None:
         """Send every waiting device away because the portal stops; they come back by themselves."""
@@ -107,11 +113,6 @@ class Hub:
         if self._ticker is not None:
             self._ticker.cancel()
             self._ticker = None
-
-    def _leave(self, waiter: Waiter) -> None:
-        waiter.done = True
-        if self._waiters.get(waiter.caller.device_pk) is waiter:
-            del self._waiters[waiter.caller.device_pk]
 
     # -- asking the database, for many devices at once
 
@@ -128,15 +129,12 @@ class Hub:
                 for pk in batch:
                     del self._asking[pk]
                 try:
-                    tasks = await threads.ask(hooks.desk().next_tasks, batch)
-                except FedportalError as error:
-                    for pk in batch:
-                        if waiter := self._waiters.get(pk):
-                            self._fail(waiter, error)
-                else:
-                    self._hand_out(batch, tasks)
-        except Exception:
-            log.exception("asking for tasks failed; the next look repeats it")
+                    self._hand_out(batch, await threads.ask(hooks.desk().next_tasks, batch))
+                except Exception as error:
+                    if not isinstance(error, FedportalError):
+                        error = replies.unexpected(error, "the question for tasks")
+                    for waiter in [self._waiters[pk] for pk in batch if pk in self._waiters]:
+                        self._fail(waiter, error)
         finally:
             self._question = None
 
@@ -146,6 +144,7 @@ class Hub:
             waiter = self._waiters.get(pk)
             if waiter is None:
                 continue
+            waiter.asked = True
             task = tasks.get(pk)
             if task is not None:
                 self._taken.append(task.task_pk)
@@ -156,12 +155,12 @@ class Hub:
     # -- ending a wait
 
     def _finish(self, waiter: Waiter, status: int, body: bytes = b"") -> None:
-        self._leave(waiter)
+        self.leave(waiter)
         headers = [(b"content-type", b"application/json")] if body else []
         self._send(replies.send_bytes(waiter.send, status, body, headers))
 
     def _fail(self, waiter: Waiter, error: FedportalError) -> None:
-        self._leave(waiter)
+        self.leave(waiter)
         self._send(replies.send_error(waiter.send, error))
 
     def _send(self, answer: Coroutine[Any, Any, None]) -> None:
@@ -177,7 +176,7 @@ class Hub:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = time.monotonic()
-            for waiter in [waiter for waiter in self._waiters.values() if waiter.deadline <= now]:
+            for waiter in [one for one in self._waiters.values() if one.deadline <= now and one.asked]:
                 self._finish(waiter, 204)
             if self._waiters and now - checked >= CHECK_SECONDS:
                 checked = now
@@ -186,6 +185,7 @@ class Hub:
                 looked = now
                 self._chore("bells", self._make_good_lost_bells)
             self._chore("notes", self._note)
+            callers.tidy()
 
     def _chore(self, name: str, chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do `chore` beside the ticker, unless its last time is not over yet."""
@@ -219,7 +219,7 @@ class Hub:
         if len(self._seen) > 2 * len(self._waiters) + 1000:
             self._seen = {pk: at for pk, at in self._seen.items() if now - at < SEEN_SECONDS}
         # Those that are still being asked for may get their task before anybody had to be told.
-        idle = [waiter for pk, waiter in self._waiters.items() if waiter.fresh and pk not in self._asking]
+        idle = [waiter for waiter in self._waiters.values() if waiter.fresh and waiter.asked]
         if idle:
             for waiter in idle:
                 waiter.fresh = False
@@ -263,4 +263,10 @@ async def next_task(scope: Scope, receive: Receive, send: Send) -> None:
     caller = callers.known(token)
     if caller is None:
         caller = await threads.ask(callers.identify, token)
-    await hub.wait(caller, token, seconds, receive, send)
+    scope["headers"].clear()  # nobody reads them any more, and two thousand times a kilobyte is something
+    waiter = hub.join(caller, token, seconds, send)
+    try:
+        while not waiter.done and (await receive())["type"] != "http.disconnect":
+            pass  # a body has no business here and is thrown away
+    finally:
+        hub.leave(waiter)

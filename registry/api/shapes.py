@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedwire import routes
 from rest_framework import serializers
 
 from fedportal.common.api import Named, Text, Truth, Whole
+from fedwire import routes
 from registry import formats, selectors
 from registry.models import Model, ModelVersion, StagedUpload
 

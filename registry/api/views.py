@@ -7,7 +7,6 @@ from typing import Any
 from django.db.models import QuerySet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from fedwire.errors import FedportalError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -16,6 +15,7 @@ from federations.models import Federation
 from federations.permissions import Actor
 from federations.selectors import find
 from fedportal.common.api import Door, limit_offset
+from fedwire.errors import FedportalError
 from registry import selectors
 from registry.api import shapes
 from registry.models import Model, ModelVersion, StagedUpload

@@ -10,10 +10,10 @@ import logging
 from datetime import timedelta
 
 from django.db.models import Q
-from fedwire.errors import FedportalError
 
 from fedportal.common import blobs, clock
 from fedportal.common.transactions import unit
+from fedwire.errors import FedportalError
 from registry import formats
 from registry.models import Artifact, ModelVersion
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import IntegrityError
-from fedwire.architectures import Architecture
-from fedwire.errors import FedportalError
-from fedwire.states import MemberState
 
 from federations import permissions
 from federations.models import Federation, Member, Organization
 from federations.permissions import Actor
 from federations.services import audit, names
 from fedportal.common.transactions import unit
+from fedwire.architectures import Architecture
+from fedwire.errors import FedportalError
+from fedwire.states import MemberState
 from registry.models import Model, Share
 
 MAX_TEXT = 10_000

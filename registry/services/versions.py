@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from fedwire.architectures import Architecture
-from fedwire.errors import FedportalError
-from fedwire.tensors import Manifest, check_same
 
 from federations import permissions
 from federations.models import Person
@@ -20,6 +17,9 @@ from federations.services import audit
 from fedportal.common import blobs
 from fedportal.common.transactions import unit
 from fedportal.door.hooks import Stored
+from fedwire.architectures import Architecture
+from fedwire.errors import FedportalError
+from fedwire.tensors import Manifest, check_same
 from registry import files, versioning
 from registry.files import StoredModel
 from registry.models import Model, ModelVersion, StagedUpload

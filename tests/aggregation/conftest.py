@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedwire.tensors import Float32, Manifest, TensorSpec, decode_model, encode_model, encode_update, flatten, unflatten
 
+from fedwire.tensors import Float32, Manifest, TensorSpec, decode_model, encode_model, encode_update, flatten, unflatten
 from training.aggregation.assembly import Digests, write_model
 from training.aggregation.strategies import FEDAVG
 from training.aggregation.transforms import Update

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from fedwire.architectures import MEAN, STD, Architecture
 from fedwire.tensors import decode_model, digest_of, encode_model
-
 from training.aggregation.assembly import with_buffers
 
 LOGISTIC = Architecture.parse({"kind": "logistic", "inputs": 4, "classes": 2, "standardise": True})

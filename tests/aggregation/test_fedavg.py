@@ -7,12 +7,12 @@ import itertools
 
 import numpy as np
 import pytest
-from fedwire.errors import FedportalError
-from fedwire.tensors import digest_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from hypothesis.extra.numpy import arrays
 
+from fedwire.errors import FedportalError
+from fedwire.tensors import digest_of
 from tests.aggregation.conftest import Folder, manifest_of, reference
 from training.aggregation import kernels
 from training.aggregation.assembly import write_model

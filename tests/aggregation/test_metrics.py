@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from fedwire import metrics as wire
-from fedwire import statistics
 from hypothesis import given
 from hypothesis import strategies as some
 
+from fedwire import metrics as wire
+from fedwire import statistics
 from training.aggregation import metrics
 
 

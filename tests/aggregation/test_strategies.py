@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fedwire.errors import FedportalError
 
+from fedwire.errors import FedportalError
 from training.aggregation import strategies, transforms
 from training.aggregation.strategies import FEDAVG
 from training.aggregation.transforms import Update

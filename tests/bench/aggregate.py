@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from fedwire.tensors import Manifest, TensorSpec
 
+from fedwire.tensors import Manifest, TensorSpec
 from training.aggregation import assembly, kernels
 from training.aggregation.kernels import Vector
 from training.aggregation.layout import TILE, Layout, Range, cut

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fedportal_sdk import FedportalError
-from fedwire import routes
 
 from fedportal.common import faults
+from fedportal_sdk import FedportalError
+from fedwire import routes
 from tests.journeys.story import MEMBERS, Story, devices
 from tests.running import Portal
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from fedportal_sdk import FederatedClient, Participation
 from fedportal_sdk._http import Http
 from fedwire import routes
-
 from tests.running import Portal
 
 FEDERATION = "healthcare-consortium"

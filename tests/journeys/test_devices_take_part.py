@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from fedportal_sdk import FederatedClient, FedportalError, Participation
 from fedwire import routes
-
 from tests.journeys.network import Wire
 from tests.journeys.story import MODEL, Story, devices, patients
 from tests.running import Portal

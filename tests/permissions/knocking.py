@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedwire import routes
-from fedwire.errors import FedportalError
-
 from fedportal.door import hooks
 from fedportal.door.hooks import DoorRequest
+from fedwire import routes
+from fedwire.errors import FedportalError
 
 BODIES = {routes.TASK_ANSWER: b'{"samples": 0}', routes.TASK_DECLINE: b""}
 

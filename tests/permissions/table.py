@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedwire import routes
-
 from federations.models import Organization
+from fedwire import routes
 from tests.cast import registration
 from tests.permissions.stage import Stage, World
 

@@ -10,13 +10,13 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
-from fedwire.errors import FedportalError
 from numpy.typing import NDArray
 
 from federations.permissions import Actor
 from federations.services import keys
 from fedportal.door import parts
 from fedportal.door.hooks import Caller, DoorRequest
+from fedwire.errors import FedportalError
 from registry import door, files
 from registry.models import Model, ModelVersion, StagedUpload
 from registry.services import versions

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fedwire.architectures import Architecture
-from fedwire.errors import FedportalError
-from fedwire.tensors import decode_model, digest_of, encode_model
 from safetensors.numpy import load_file, save
 
 from fedportal.common import blobs
+from fedwire.architectures import Architecture
+from fedwire.errors import FedportalError
+from fedwire.tensors import decode_model, digest_of, encode_model
 from registry import files
 from tests.registry.conftest import Arrays, everything_in
 from tests.wire.hostile import ARCHITECTURE, Hostile, corpus, file, raw

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fedwire.errors import FedportalError
-from fedwire.tensors import Manifest, TensorSpec, encode_model, spec_of
 
 from fedportal.common import blobs
+from fedwire.errors import FedportalError
+from fedwire.tensors import Manifest, TensorSpec, encode_model, spec_of
 from registry import formats
 from tests.registry.conftest import Arrays
 

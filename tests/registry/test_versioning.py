@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from fedwire.errors import FedportalError
 
+from fedwire.errors import FedportalError
 from registry.versioning import FIRST, Version, parse
 
 

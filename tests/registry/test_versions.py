@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fedwire.architectures import Architecture
-from fedwire.errors import FedportalError
-from fedwire.tensors import Manifest, decode_model, encode_model
 from safetensors.numpy import save
 
 from federations.models import AuditEntry, Role
 from federations.permissions import Actor
 from fedportal.common import blobs, clock
+from fedwire.architectures import Architecture
+from fedwire.errors import FedportalError
+from fedwire.tensors import Manifest, decode_model, encode_model
 from registry import files, selectors, tasks
 from registry.models import Model, ModelVersion, StagedUpload
 from registry.services import models, versions

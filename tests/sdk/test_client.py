@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from fedportal_sdk import FederatedClient, FedportalError
 from fedwire import routes
 from fedwire.architectures import Architecture
 from fedwire.tensors import decode_update, encode_model
-
 from tests.sdk.server import Reply, Seen, found, refusal, serving
 
 KEY = "edg_abcd1234_" + "x" * 43 + "_zzzzzz"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from fedportal_sdk._config import DeviceRecord, Home, clean_url, key_id_of
 from fedwire.errors import FedportalError
 from fedwire.messages import registration_message

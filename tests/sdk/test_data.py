@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedportal_sdk import data
 from fedwire.architectures import Architecture
 from fedwire.errors import FedportalError
-from hypothesis import given
-from hypothesis import strategies as st
 
 PATIENTS = "radius,texture,diagnosis\n1.5,20,M\n2.5,10,B\n3.5,30,M\n"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from fedportal_sdk import data
 from fedportal_sdk._door import update_of
 from fedwire.architectures import Architecture

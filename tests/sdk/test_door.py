@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from fedportal_sdk._door import KEPT_MODELS, SMALL, DeviceDoor, update_of
 from fedportal_sdk._http import Http
 from fedportal_sdk._retry import Patience, Stopped
 from fedwire.architectures import Architecture
 from fedwire.errors import FedportalError
 from fedwire.tensors import Manifest, decode_update, encode_model
-
 from tests.sdk.server import Cut, Reply, Seen, Server, found, refusal, serving
 
 SMALL_MODEL = Architecture.parse({"kind": "logistic", "inputs": 30})

@@ -14,10 +14,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
 from fedportal_sdk._http import Http
 from fedwire.errors import FedportalError
 from fedwire.version import VERSION
-
 from tests.sdk.server import Cut, Reply, Seen, found, refusal, serving
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from fedportal_sdk import data
 from fedportal_sdk.local import FunctionWork, Refusal, TableWork, standardised
 from fedwire import statistics

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+
 from fedportal_sdk._retry import LONGEST_DELAY, TRIES_AFTER_500, Patience, Stopped, delay_after, is_passing
 from fedwire.errors import FedportalError
 

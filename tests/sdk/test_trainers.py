@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from fedportal_sdk.trainers import DenseTrainer, Plan, trainer_for
 from fedportal_sdk.trainers.torch import TorchTrainer, arrays_of, build, state_dict_of
 from fedwire import metrics

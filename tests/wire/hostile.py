@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from fedwire.architectures import Architecture
 from fedwire.tensors import encode_update
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedwire.architectures import Architecture, Conv, Dense, Flatten, MaxPool, Relu
 from fedwire.errors import FedportalError
 from fedwire.tensors import encode_model
-from hypothesis import given
-from hypothesis import strategies as st
 
 LOGISTIC = {"kind": "logistic", "inputs": 30, "classes": 2, "standardise": True}
 MLP = {"kind": "mlp", "inputs": 30, "hidden": [64, 32], "classes": 2}

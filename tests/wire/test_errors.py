@@ -6,6 +6,7 @@ import json
 from string import Formatter
 
 import pytest
+
 from fedwire.errors import CATALOGUE, FedportalError
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedwire.errors import CATALOGUE, FedportalError
-from fedwire.tensors import all_finite, check_update_header, decode_model, decode_update, parse_header
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedwire.errors import CATALOGUE, FedportalError
+from fedwire.tensors import all_finite, check_update_header, decode_model, decode_update, parse_header
 from tests.wire.hostile import GOOD, MANIFEST, Hostile, corpus
 
 CORPUS = corpus()

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fedwire import metrics
-from fedwire.errors import FedportalError
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
+
+from fedwire import metrics
+from fedwire.errors import FedportalError
 
 EMPTY = [0] * metrics.BINS
 

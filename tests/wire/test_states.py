@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 import pytest
+
 from fedwire import routes, states
 
 KINDS: dict[str, type[StrEnum]] = {

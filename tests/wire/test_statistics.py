@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fedwire import statistics
-from fedwire.errors import FedportalError
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
+
+from fedwire import statistics
+from fedwire.errors import FedportalError
 
 GOOD = {"samples": 2, "mean": [1.0, 2.0], "m2": [0.5, 0.0]}
 matrices = st.integers(1, 12).flatmap(

@@ -9,6 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays_of
+from numpy.typing import NDArray
+from safetensors.numpy import load as library_load
+from safetensors.numpy import save as library_save
+
 from fedwire.errors import FedportalError
 from fedwire.tensors import (
     ALIGNMENT,
@@ -26,12 +33,6 @@ from fedwire.tensors import (
     spec_of,
     unflatten,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays_of
-from numpy.typing import NDArray
-from safetensors.numpy import load as library_load
-from safetensors.numpy import save as library_save
 
 Arrays = dict[str, NDArray[Any]]
 TWO: Arrays = {"w": np.float32([[1, 2], [3, 4]]), "b": np.float32([0.5, -0.5]), "steps": np.array(7, np.int64)}

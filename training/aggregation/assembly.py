@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from fedwire.errors import FedportalError
 from fedwire.tensors import DTYPES, Float32, Manifest
-
 from training.aggregation.combine import Combine
 from training.aggregation.kernels import Rows, Vector, in_blocks, opened, write_all
 from training.aggregation.layout import ITEM, TILE, Layout, Range, cut

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fedwire.tensors import Float32
-
 from training.aggregation.kernels import Rows, Vector, weighted_sum
 from training.aggregation.layout import Range
 

@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
-from fedwire.tensors import Float32
 
+from fedwire.tensors import Float32
 from training.aggregation.layout import BLOCK, ITEM, TILE, Range, cut
 
 # Above this many files each tile opens its file anew, far below what a process may hold open.

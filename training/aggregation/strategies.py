@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedwire.errors import FedportalError
-
 from training.aggregation import transforms
 from training.aggregation.combine import Combine, Mean
 from training.aggregation.server_opt import Add, ServerStep

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
-from fedwire.errors import FedportalError
 from rest_framework import serializers
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -14,6 +13,7 @@ from rest_framework.response import Response
 from federations.authentication import DeviceAuthentication
 from federations.models import Device
 from fedportal.common.api import Door
+from fedwire.errors import FedportalError
 from training.models import Run
 
 

@@ -28,7 +28,8 @@ class Round(models.Model):
     base_blob = models.CharField(max_length=64)  # sha256 of the model file the devices start from
     result_blob = models.CharField(max_length=64, blank=True)
     digest = models.CharField(max_length=64, blank=True)  # of the result, over the tensor bytes
-    metrics = models.JSONField(default=dict, blank=True)  # of the *base* model: overall and per organization
+    # Of the *base* model: {"overall": ratios, "organizations": {id: ratios}}, {} when nobody measured it.
+    metrics = models.JSONField(default=dict, blank=True)
     bytes_up = models.BigIntegerField(default=0)
     bytes_down = models.BigIntegerField(default=0)
 

@@ -31,7 +31,9 @@ class Run(models.Model):
     reason = models.TextField(blank=True)  # why it failed or was stopped
     # {"mean": […], "std": […], "samples": n} once round 0 has pooled the organizations' statistics
     standardisation = models.JSONField(null=True, blank=True)
+    # The training round whose model had the lowest loss on the held-out rows so far; 0 is the base.
     best_round = models.PositiveIntegerField(null=True, blank=True)
+    best_loss = models.FloatField(null=True, blank=True)
     sequence = models.PositiveBigIntegerField(default=0)  # number of the last event
     started_by = models.ForeignKey(Person, models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(default=clock.now, editable=False)
@@ -54,7 +56,7 @@ class RunEvent(models.Model):
     run = models.ForeignKey(Run, models.CASCADE, related_name="events")
     sequence = models.PositiveBigIntegerField()
     at = models.DateTimeField(default=clock.now)
-    kind = models.CharField(max_length=40)  # "round.opened", "assignment.submitted", "run.paused", …
+    kind = models.CharField(max_length=40)  # "round.opened", "assignment.changed", "run.paused", …
     data = models.JSONField(default=dict)
 
     class Meta:
@@ -69,3 +71,9 @@ class Pulse(models.Model):
     """When the sweeper last passed: a gap is downtime, by which open deadlines are extended. One row, id 1."""
 
     beat_at = models.DateTimeField()
+    # The last gap: when it ended and how long it was. Right after it, devices had no chance yet to show themselves.
+    back_at = models.DateTimeField(null=True, blank=True)
+    down_seconds = models.FloatField(default=0)
+
+    def __str__(self) -> str:
+        return f"last beat at {self.beat_at:%Y-%m-%d %H:%M:%S}"

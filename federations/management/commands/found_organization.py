@@ -8,12 +8,12 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from fedwire.errors import FedportalError
 
 from federations import roles
 from federations.models import Person
 from federations.services import audit, keys, organizations, people
 from fedportal.common.transactions import unit
+from fedwire.errors import FedportalError
 
 
 class Command(BaseCommand):

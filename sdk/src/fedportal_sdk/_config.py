@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from fedwire.errors import FedportalError
 from fedwire.messages import Registration, registration_message
 from fedwire.routes import API

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fedwire import routes
-from fedwire.errors import FedportalError
-from fedwire.messages import Answer, Receipt, Task
-from fedwire.tensors import Manifest, decode_model
 from numpy.typing import NDArray
 
 from fedportal_sdk._http import BLOCK, Http
 from fedportal_sdk._retry import Patience
+from fedwire import routes
+from fedwire.errors import FedportalError
+from fedwire.messages import Answer, Receipt, Task
+from fedwire.tensors import Manifest, decode_model
 
 # Models up to this size are kept in memory and never touch the disk.
 SMALL = 1 << 20

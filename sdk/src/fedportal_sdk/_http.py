@@ -17,10 +17,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
-from fedwire.errors import FedportalError
-from fedwire.version import PROTOCOL, VERSION
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, SSLError
+
+from fedwire.errors import FedportalError
+from fedwire.version import PROTOCOL, VERSION
 
 log = logging.getLogger("fedportal")
 

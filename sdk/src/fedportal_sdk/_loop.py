@@ -10,13 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from fedwire.errors import FedportalError
-from fedwire.messages import Answer, Evaluation, Receipt, Task
-from fedwire.states import TaskKind, is_final
-
 from fedportal_sdk._door import DeviceDoor, update_of
 from fedportal_sdk._retry import Stopped
 from fedportal_sdk.local import Refusal, Work
+from fedwire.errors import FedportalError
+from fedwire.messages import Answer, Evaluation, Receipt, Task
+from fedwire.states import TaskKind, is_final
 
 T = TypeVar("T")
 Tell = Callable[..., None]

@@ -21,11 +21,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
-from fedwire import routes
-from fedwire.errors import FedportalError
-from fedwire.messages import Registered, Registration, Task
-from fedwire.version import VERSION
-
 from fedportal_sdk import data as rows
 from fedportal_sdk._config import DeviceRecord, Home, key_id_of
 from fedportal_sdk._door import DeviceDoor
@@ -33,6 +28,10 @@ from fedportal_sdk._http import Http
 from fedportal_sdk._loop import LONGEST_WAIT, Loop, Participation
 from fedportal_sdk._retry import Patience, Stopped
 from fedportal_sdk.local import EvaluateFn, FunctionWork, LocalTrainFn, TableWork, Work
+from fedwire import routes
+from fedwire.errors import FedportalError
+from fedwire.messages import Registered, Registration, Task
+from fedwire.version import VERSION
 
 log = logging.getLogger("fedportal")
 Event = dict[str, Any]

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedwire.architectures import Architecture
 from fedwire.errors import FedportalError
-from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 HELD_OUT_SHARE = 0.2

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from fedwire import metrics, statistics
-from fedwire.architectures import MEAN, STD, Architecture
-from fedwire.errors import FedportalError
-from fedwire.messages import Evaluation, Statistics, Task
-from fedwire.tensors import Float32
 from numpy.typing import NDArray
 
 from fedportal_sdk.data import Table, held_out, labels_for
 from fedportal_sdk.trainers import Plan, Tick, Trainer, trainer_for
 from fedportal_sdk.trainers.torch import arrays_of, state_dict_of
+from fedwire import metrics, statistics
+from fedwire.architectures import MEAN, STD, Architecture
+from fedwire.errors import FedportalError
+from fedwire.messages import Evaluation, Statistics, Task
+from fedwire.tensors import Float32
 
 Arrays = Mapping[str, NDArray[Any]]
 LocalTrainFn = Callable[[dict[str, Any]], tuple[Mapping[str, Any], int, Mapping[str, float] | None]]

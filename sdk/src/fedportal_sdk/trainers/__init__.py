@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-from fedwire.architectures import Architecture
-
 from fedportal_sdk.trainers.dense import DenseTrainer
 from fedportal_sdk.trainers.plan import Plan, Tick, Trainer
 from fedportal_sdk.trainers.torch import TorchTrainer
+from fedwire.architectures import Architecture
 
 __all__ = ["DenseTrainer", "Plan", "Tick", "TorchTrainer", "Trainer", "trainer_for"]
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+
+from fedportal_sdk.trainers.plan import Plan, Tick
 from fedwire import metrics
 from fedwire.architectures import Architecture, Dense, Relu
 from fedwire.messages import Evaluation
 from fedwire.tensors import Float32, flatten, unflatten
-from numpy.typing import NDArray
-
-from fedportal_sdk.trainers.plan import Plan, Tick
 
 Floats = NDArray[Any]
 # Rows per forward pass when measuring: bounds memory and does not change a result.

@@ -8,10 +8,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedwire.errors import FedportalError
 from fedwire.messages import Evaluation
 from fedwire.tensors import Float32
-from numpy.typing import NDArray
 
 # Called after every epoch with its number and the number of epochs; may raise to end the training.
 Tick = Callable[[int, int], None]

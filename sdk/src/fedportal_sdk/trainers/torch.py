@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from fedportal_sdk.trainers.plan import Plan, Tick
 from fedwire import metrics
 from fedwire.architectures import Architecture, Conv, Dense, Flatten, MaxPool, Relu, Step
 from fedwire.errors import FedportalError
 from fedwire.messages import Evaluation
 from fedwire.tensors import Float32
-from numpy.typing import NDArray
-
-from fedportal_sdk.trainers.plan import Plan, Tick
 
 ROWS_AT_ONCE = 1024
 
