@@ -1,0 +1,196 @@
+"""`python3 dev.py demo [--once] [--port N]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deploy.demo import yardsticks
+from deploy.demo.browser import Browser
+from deploy.demo.patients import HOSPITALS, Patients, patients, write_csv
+from deploy.demo.stage import ROOT, Stage
+from fedportal_sdk._http import Http
+from fedportal_sdk.trainers import Plan
+from fedwire import routes
+from fedwire.architectures import Architecture
+
+FEDERATION, MODEL = "healthcare-consortium", "radiology-v1"
+NORTH, SOUTH, WEST = HOSPITALS
+ARCHITECTURE = {"kind": "logistic", "inputs": 30, "classes": 2, "standardise": True}
+ROUNDS = 20
+TRAINING = {"epochs": 2, "learning_rate": 0.2, "batch_size": 16, "seed": 1}
+GOOD_ACCURACY = 0.94
+
+
+def main() -> int:
+    """Play the demonstration; 0 when it ended as it should."""
+    parser = argparse.ArgumentParser(prog="python3 dev.py demo", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="run to the end and print one line of JSON")
+    parser.add_argument("--port", type=int, default=None, help="the portal's port (8000; with --once a free one)")
+    options = parser.parse_args()
+    with folder(options.once) as place:
+        port = options.port if options.port is not None else (0 if options.once else 8000)
+        with Stage(place, port) as stage:
+            return play(stage, options.once)
+
+
+def play(stage: Stage, once: bool) -> int:
+    """The story: found, invite, join, push, share, train."""
+    began = time.monotonic()
+    rows = patients()
+    password = "demonstration-" + secrets.token_hex(4)
+    say(f"The portal answers at {stage.url}")
+    keys = found_federation(stage, password)
+    north = Http(stage.url, keys[NORTH])
+    share_model(north)
+    say(f"{FEDERATION}: {', '.join(HOSPITALS)}; {MODEL} 1.0.0 is shared")
+    for number, name in enumerate(HOSPITALS, start=1):
+        csv_file = write_csv(stage.folder / f"{name}.csv", rows.names, rows.hospitals[name])
+        stage.device(keys[name], f"hospital-{number:03d}", csv_file)
+    say(f"Three devices register, with {', '.join(str(len(rows.hospitals[name])) for name in HOSPITALS)} patients")
+    if not once:
+        say(f"\n    Open      {stage.url}\n    Sign in   owner@{NORTH}.example\n    Password  {password}\n")
+        say("The run starts in 15 seconds; watch it under Runs.")
+        time.sleep(15)
+    run = start(north)
+    if not once:
+        say(f"    Live      {stage.url}/runs/{run}\n")
+    snapshot = watch(north, run)
+    result = measure(stage, north, snapshot, rows)
+    result["seconds"] = round(time.monotonic() - began, 2)
+    if once:
+        print(json.dumps(result), flush=True)
+        return 0 if as_promised(result) else 1
+    say(f"Version {result['version']}: accuracy {result['accuracy']:.3f}, alone {result['local_accuracy']:.3f}.")
+    say("The devices wait for the next run; start one in the browser. Ctrl-C ends everything.")
+    try:
+        stage.wait()
+    except KeyboardInterrupt:
+        say("")
+    return 0
+
+
+def found_federation(stage: Stage, password: str) -> dict[str, str]:
+    """North founds and invites; south joins by its id, west by the link in its letter. Everybody's API key."""
+    keys = {name: stage.found(name, f"owner@{name}.example", password) for name in (NORTH, SOUTH)}
+    north, south = (Http(stage.url, keys[name]["api_key"]) for name in (NORTH, SOUTH))
+    about = "Three hospitals that may not share their patients' rows."
+    north.json("POST", routes.FEDERATIONS, {"name": FEDERATION, "description": about})
+    address = f"owner@{WEST}.example"
+    invite = {"org_ids": [keys[SOUTH]["org_id"]], "emails": [address]}
+    north.json("POST", routes.FEDERATION_INVITE.format(federation=FEDERATION), invite)
+    south.json("POST", routes.FEDERATION_JOIN.format(federation=FEDERATION), {})
+    link = stage.letters.link_for(address)
+    say(f"{WEST} opens the link in its letter")
+    browser = Browser(stage.url)
+    browser.submit(link, "new_password", name="Owner", new_password=password, organization_name=WEST)
+    west = browser.call(routes.API_KEYS, {"name": "devices", "scopes": ["devices:enroll"]})
+    return {name: row["api_key"] for name, row in keys.items()} | {WEST: west["api_key"]}
+
+
+def share_model(north: Http) -> None:
+    """A described model, its first weights, shared with the federation."""
+    model = north.json("POST", routes.MODELS, {"name": MODEL, "architecture": ARCHITECTURE})["id"]
+    north.json("POST", routes.MODEL_VERSIONS.format(model=MODEL), {"initial": True, "seed": TRAINING["seed"]})
+    north.json("POST", routes.FEDERATION_MODELS.format(federation=FEDERATION), {"model_id": model})
+
+
+def start(north: Http) -> str:
+    """Start the run over all three hospitals; its id."""
+    wish = {
+        "model_id": MODEL,
+        "federation_id": FEDERATION,
+        "strategy": "fedavg",
+        "rounds": ROUNDS,
+        "min_devices": len(HOSPITALS),
+        "group": "production",
+        "config": {**TRAINING, "standardise": True},
+    }
+    return str(north.json("POST", routes.SESSIONS, wish)["id"])
+
+
+def watch(north: Http, run: str) -> dict[str, Any]:
+    """Follow the run to its end; the last snapshot."""
+    shown = -1
+    while True:
+        snapshot: dict[str, Any] = north.json("GET", routes.SESSION.format(run=run) + "/snapshot")
+        state, done = snapshot["run"]["state"], snapshot["run"]["current_round"]
+        if done != shown:
+            shown = done
+            say(f"round {done} / {snapshot['run']['total_rounds']}")
+        if state not in ("pending", "running", "paused"):
+            return snapshot
+        time.sleep(0.1)
+
+
+def measure(stage: Stage, north: Http, snapshot: dict[str, Any], rows: Patients) -> dict[str, Any]:
+    """The figures, all on the rows set aside; the federated model is pulled like any other."""
+    run = snapshot["run"]
+    if run["state"] != "completed":
+        raise SystemExit(f"The run {run['state']}: {run['reason']}")
+    version = north.json("GET", routes.MODEL_VERSION.format(model=MODEL, version="latest"))
+    path = stage.folder / "pulled.safetensors"
+    address = routes.MODEL_DOWNLOAD.format(model=MODEL, version=version["version"]) + "?format=safetensors"
+    path.write_bytes(north.send("GET", address).data)
+    architecture = Architecture.parse(ARCHITECTURE)
+    federated = yardsticks.of_file(architecture, path, rows.held_out)
+    plan = Plan.of({**TRAINING, "epochs": TRAINING["epochs"] * ROUNDS})
+    locals_ = [yardsticks.alone(architecture, plan, own, rows.held_out) for own in rows.hospitals.values()]
+    pooled = yardsticks.alone(architecture, plan, yardsticks.together(rows.hospitals), rows.held_out)
+    seconds = [point["seconds"] for point in snapshot["curves"] if point["seconds"] is not None]
+    return {
+        "rounds": run["current_round"],
+        "devices": sum(row["devices"] for row in snapshot["contributions"]),
+        "organizations": len(version["lineage"].get("organizations", [])),
+        "accuracy": round(federated["accuracy"] or 0.0, 4),
+        "auc": round(federated["auc"] or 0.0, 4),
+        "local_accuracy": round(statistics.mean(ratios["accuracy"] or 0.0 for ratios in locals_), 4),
+        "pooled_accuracy": round(pooled["accuracy"] or 0.0, 4),
+        "version": version["version"],
+        "seconds": 0.0,
+        "ms_per_round_p50": round(1000 * statistics.median(seconds), 2),
+        "portal_peak_rss_mb": round(stage.peak_rss_mb(), 1),
+    }
+
+
+def as_promised(result: dict[str, Any]) -> bool:
+    """Whether the demonstration showed what it should."""
+    return bool(
+        result["accuracy"] >= GOOD_ACCURACY
+        and result["accuracy"] > result["local_accuracy"]
+        and result["version"] == "2.0.0"
+        and result["rounds"] == ROUNDS
+        and result["organizations"] == len(HOSPITALS)
+    )
+
+
+@contextmanager
+def folder(once: bool) -> Iterator[Path]:
+    """Where everything lies: a temporary folder for --once, else a fresh var/demo."""
+    if once:
+        with tempfile.TemporaryDirectory(prefix="fedportal-demo-") as name:
+            yield Path(name)
+        return
+    place = ROOT / "var" / "demo"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    yield place
+
+
+def say(text: str) -> None:
+    """Tell the watcher."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
