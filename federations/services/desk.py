@@ -10,11 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.db.models import Q, TextField
-from django.db.models.functions import Cast
+from django.db.models import Q
 
 from federations.models import Device, DeviceKey, DeviceTask
-from federations.services import device_tasks, devices, keys
+from federations.services import device_tasks, devices, keys, task_rows
 from fedportal.common import blobs, clock
 from fedportal.common.transactions import unit
 from fedportal.door import threads
@@ -52,32 +51,26 @@ def gone(callers: Sequence[Caller]) -> list[Caller]:
 def next_tasks(device_pks: Sequence[int]) -> Mapping[int, NextTask]:
     """The oldest unfinished task of each of these devices that has one, as the JSON that travels."""
     now = clock.now()
-    rows = (
-        DeviceTask.objects.filter(device_id__in=device_pks, state__in=device_tasks.UNFINISHED, deadline__gt=now)
-        .order_by("id")
-        .values_list(
-            "id", "device_id", "public_id", "kind", "deadline", "base_blob", Cast("content", TextField()), named=False
-        )
-    )
     found: dict[int, NextTask] = {}
-    for pk, device_pk, public_id, kind, deadline, base_blob, content in rows:
-        if device_pk in found:
+    for task in task_rows.unfinished(device_pks):
+        if task.device_pk in found:
             continue
         own = {
-            "id": public_id,
-            "kind": kind,
-            "deadline": deadline.isoformat(),
-            "seconds_left": round((deadline - now).total_seconds(), 3),
-            "base_digest": base_blob,
+            "id": task.public_id,
+            "kind": task.kind,
+            "deadline": task.deadline.isoformat(),
+            "seconds_left": round((task.deadline - now).total_seconds(), 3),
+            "base_digest": task.base_blob,
         }
         # The content is an object in JSON already, and may be long: it is joined, not read and written again.
-        found[device_pk] = NextTask(pk, (json.dumps(own)[:-1] + "," + content.lstrip()[1:]).encode())
+        body = json.dumps(own)[:-1] + "," + task.content.lstrip()[1:]
+        found[task.device_pk] = NextTask(task.pk, body.encode())
     return found
 
 
 def with_work() -> list[int]:
     """Every device that has an unfinished task."""
-    unfinished = DeviceTask.objects.filter(state__in=device_tasks.UNFINISHED, deadline__gt=clock.now())
+    unfinished = DeviceTask.objects.filter(state__in=task_rows.UNFINISHED, deadline__gt=clock.now())
     return list(unfinished.order_by().values_list("device_id", flat=True).distinct())
 
 
@@ -117,45 +110,41 @@ def rotate(caller: Caller) -> dict[str, Any]:
 
 def update_ticket(request: DoorRequest) -> UploadTicket:
     """Leave to upload the update of an open task. Raises not_found, task_closed."""
-    task = _open_task(request, "update_header", "update_bytes", "upload_sha256")
-    if not task["update_bytes"]:
+    task = _open_task(request)
+    if not task.update_bytes:
         raise FedportalError("not_found", what="upload for this task")
-    pk = task["pk"]
 
     def explain(head: bytes, total: int) -> object:
-        return threads.with_connection(_explain, pk, head, total)
+        return threads.with_connection(_explain, task.pk, head, total)
 
     def on_stored(stored: Stored) -> None:
-        device_tasks.note_upload(pk, stored.sha256, stored.norm)
+        device_tasks.note_upload(task.pk, stored.sha256, stored.norm)
 
     return UploadTicket(
-        staging_name=task["public_id"],
-        expected_bytes=task["update_bytes"],
-        header=bytes(task["update_header"]),
+        staging_name=task.public_id,
+        expected_bytes=task.update_bytes,
+        header=task.update_header,
         explain=explain,
         float32_finite=True,
-        stored_sha256=task["upload_sha256"],
+        stored_sha256=task.upload_sha256,
         on_stored=on_stored,
     )
 
 
 def model_ticket(request: DoorRequest) -> DownloadTicket:
     """Leave to download the model an open task starts from. Raises not_found, task_closed."""
-    task = _open_task(request, "base_blob")
-    sha = task["base_blob"]
+    sha = _open_task(request).base_blob
     if not sha:
         raise FedportalError("not_found", what="model for this task")
     return DownloadTicket(path=blobs.path(sha), size=blobs.size(sha), etag=sha)
 
 
-def _open_task(request: DoorRequest, *columns: str) -> dict[str, Any]:
-    caller = request.identify()
-    asked = DeviceTask.objects.filter(public_id=request.params["task"], device_id=caller.device_pk)
-    task = asked.values("pk", "public_id", "state", *columns).first()
+def _open_task(request: DoorRequest) -> task_rows.Files:
+    task = task_rows.files(request.identify().device_pk, request.params["task"])
     if task is None:
         raise FedportalError("not_found", what="task")
-    if task["state"] not in device_tasks.UNFINISHED:
-        raise FedportalError("task_closed", task=task["public_id"], state=task["state"])
+    if task.state not in task_rows.UNFINISHED:
+        raise FedportalError("task_closed", task=task.public_id, state=task.state)
     return task
 
 

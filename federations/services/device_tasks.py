@@ -17,13 +17,13 @@ from django.db import transaction
 from django.db.models import F
 
 from federations.models import Device, DeviceTask
-from federations.services import answers
+from federations.services import answers, task_rows
+from federations.services.task_rows import UNFINISHED
 from fedportal.common import blobs, clock, faults, live
 from fedportal.common.transactions import after_commit, unit
 from fedwire.errors import FedportalError
 from fedwire.states import TaskState
 
-UNFINISHED = (TaskState.OPEN, TaskState.TAKEN)
 # Fields of a travelling task that come from its row.
 OWN_FIELDS = frozenset({"id", "kind", "deadline", "seconds_left", "base_digest"})
 
@@ -146,7 +146,7 @@ def note_taken(task_pks: Sequence[int]) -> None:
 
 def find(device_pk: int, task_id: str) -> DeviceTask:
     """The task of this device. Raises `not_found` for a missing and for a foreign one alike."""
-    task = DeviceTask.objects.filter(public_id=task_id, device_id=device_pk).first()
+    task = task_rows.find(device_pk, task_id)
     if task is None:
         raise FedportalError("not_found", what="task")
     return task
@@ -175,7 +175,7 @@ def answer(device_pk: int, task_id: str, body: bytes) -> tuple[dict[str, Any], b
         "received_at": now.isoformat(),
     }
     with unit():
-        won = _move(task, TaskState.ANSWERED, closed_at=now, answer_digest=digest, receipt=receipt)
+        won = task_rows.close_answered(task, now, digest, receipt)
         if won:
             if listener := _handlers.get(task.kind, _Handlers()).on_answer:
                 listener(task, checked, task.upload_sha256, task.upload_norm)
@@ -194,7 +194,7 @@ def decline(device_pk: int, task_id: str, body: bytes) -> dict[str, Any]:
     reason = "".join(c if c.isprintable() else " " for c in reason)[:300]
     task = find(device_pk, task_id)
     with unit():
-        won = task.state in UNFINISHED and _move(task, TaskState.DECLINED, closed_at=clock.now())
+        won = _close([task.pk], TaskState.DECLINED)
         if won and (listener := _handlers.get(task.kind, _Handlers()).on_decline):
             listener(task, reason)
     if not won:
@@ -206,9 +206,8 @@ def decline(device_pk: int, task_id: str, body: bytes) -> dict[str, Any]:
 
 def note_upload(task_pk: int, sha256: str, norm: float | None) -> None:
     """The task's upload is complete and stored. Raises `task_closed` when the task went on without it."""
-    unfinished = DeviceTask.objects.filter(pk=task_pk, state__in=UNFINISHED)
     with unit():
-        noted = unfinished.update(upload_sha256=sha256, upload_norm=norm)
+        noted = task_rows.note_upload(task_pk, sha256, norm)
     if not noted:
         state = DeviceTask.objects.filter(pk=task_pk).values_list("state", flat=True).first() or "gone"
         raise FedportalError("task_closed", state=state)
@@ -227,17 +226,6 @@ def expire(task_pks: Iterable[int]) -> int:
 def extend_deadlines(by: timedelta) -> int:
     """Give every unfinished task `by` more time (the portal was down so long); how many."""
     return DeviceTask.objects.filter(state__in=UNFINISHED).update(deadline=F("deadline") + by)
-
-
-def _move(task: DeviceTask, state: TaskState, **values: Any) -> bool:
-    """open or taken → `state`, if nobody was quicker (or replaced the upload in the meantime)."""
-    unmoved = DeviceTask.objects.filter(pk=task.pk, state__in=UNFINISHED, upload_sha256=task.upload_sha256)
-    moved = unmoved.update(state=state, **values)
-    if moved:
-        task.state = state
-        for name, value in values.items():
-            setattr(task, name, value)
-    return bool(moved)
 
 
 def _close(task_pks: Iterable[int], state: TaskState) -> int:

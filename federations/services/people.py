@@ -127,6 +127,8 @@ def checked_address(email: str) -> str:
         raise FedportalError("field_invalid", field="email", reason="use an address in plain ASCII letters.")
     address = Person.objects.normalize(email)
     try:
+        if len(address) > 254:
+            raise ValidationError("too long")
         validate_email(address)
     except ValidationError as error:
         raise FedportalError("field_invalid", field="email", reason="it is not an email address.") from error
