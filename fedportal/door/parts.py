@@ -62,7 +62,8 @@ class Part:
         """Continue at `offset`: check again what is stored. Offset 0 starts over. Raises `offset_mismatch`."""
         stored = os.fstat(self._descriptor).st_size
         if offset == 0:
-            os.ftruncate(self._descriptor, 0)
+            if stored:  # cutting an empty file makes its closing slow
+                os.ftruncate(self._descriptor, 0)
             return
         if offset != stored:
             raise FedportalError("offset_mismatch", stored=stored, offset=offset)
