@@ -54,8 +54,14 @@ FEDPORTAL_MAX_MODEL_BYTES = int(env("MAX_MODEL_BYTES", str(8 << 30)))
 FEDPORTAL_MAX_SAMPLES = int(env("MAX_SAMPLES", "10000000"))
 # Threads that combine updates in one worker.
 FEDPORTAL_AGGREGATION_THREADS = int(env("AGGREGATION_THREADS", str(min(4, os.cpu_count() or 1))))
-# Proxies whose X-Forwarded-Proto is believed: 1 when one stands in front.
+# 1 when a proxy stands in front, whose X-Forwarded-Proto is then believed.
 FEDPORTAL_BEHIND_PROXY = env("BEHIND_PROXY") == "1"
+# 1 allows http:// in production; for test networks only.
+INSECURE_HTTP = env("INSECURE_HTTP") == "1"
+# 1 allows `FEDPORTAL_FAULT` (a point at which the process kills itself) in production; for crash tests only.
+ALLOW_FAULTS = env("ALLOW_FAULTS") == "1"
+# What is logged: DEBUG, INFO, WARNING or ERROR.
+LOG_LEVEL = env("LOG_LEVEL", "WARNING")
 
 PRODUCTION = FEDPORTAL_MODE == "production"
 if FEDPORTAL_MODE not in ("embedded", "production"):
@@ -88,10 +94,10 @@ if PRODUCTION:
                 "FEDPORTAL_DATABASE_URL must name a PostgreSQL database",
             ),
             (not FEDPORTAL_REDIS_URL, "FEDPORTAL_REDIS_URL must name a Redis or Valkey server"),
-            ("FEDPORTAL_FAULT" in os.environ and env("ALLOW_FAULTS") != "1", "FEDPORTAL_FAULT is for tests only"),
+            ("FEDPORTAL_FAULT" in os.environ and not ALLOW_FAULTS, "FEDPORTAL_FAULT is for tests only"),
             (
-                not FEDPORTAL_PUBLIC_URL.startswith("https://") and env("INSECURE_HTTP") != "1",
-                "FEDPORTAL_PUBLIC_URL must begin with https:// (FEDPORTAL_INSECURE_HTTP=1 allows http on a test network)",
+                not FEDPORTAL_PUBLIC_URL.startswith("https://") and not INSECURE_HTTP,
+                "FEDPORTAL_PUBLIC_URL must begin with https:// (FEDPORTAL_INSECURE_HTTP=1 allows http for tests)",
             ),
         )
         if wrong
@@ -295,5 +301,5 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "stream": sys.stderr}},
-    "root": {"handlers": ["console"], "level": env("LOG_LEVEL", "WARNING")},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
 }

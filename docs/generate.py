@@ -1,0 +1,118 @@
+"""The pages of docs/ that are printed from the code: `python3 dev.py docs`.
+
+settings.md from the comments of fedportal/settings.py, roles.md from federations/roles.py, errors.md from
+fedwire/errors.py.
+`pages()` is what should stand there; a test compares.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fedportal.settings")
+
+import django
+
+django.setup()
+
+from federations import roles  # noqa: E402
+from federations.models import Role  # noqa: E402
+from fedwire.errors import CATALOGUE  # noqa: E402
+
+DOCS = Path(__file__).resolve().parent
+SETTINGS = DOCS.parent / "fedportal" / "settings.py"
+NOTE = "<!-- Written by `python3 dev.py docs`; change the code instead. -->\n"
+_SETTING = re.compile(r'((?:^#.*\n)+)^[A-Z_]+ = .*?env\(\s*"([A-Z_]+)"(?:, (.+?)\)(?: == "1")?)?', re.MULTILINE)
+_DEFAULTS = {
+    "DATA_DIR": "`var` beside `manage.py`",
+    "MAX_MODEL_BYTES": "`8589934592` (8 GiB)",
+    "AGGREGATION_THREADS": "number of processors, at most 4",
+}
+
+
+def pages() -> Mapping[str, str]:
+    """File name in docs/ → what should stand there."""
+    return {"settings.md": settings_page(), "roles.md": roles_page(), "errors.md": errors_page()}
+
+
+def settings_page() -> str:
+    """Every variable of the environment with its default and the comment above it."""
+    text = SETTINGS.read_text(encoding="utf-8")
+    # A setting that spans lines is read as one.
+    rows = [
+        (f"`FEDPORTAL_{name}`", _default(name, default), _sentence(comment))
+        for comment, name, default in _SETTING.findall(text.replace("[\n    *filter(None, ", ""))
+    ]
+    return (
+        f"# Settings\n\n{NOTE}\nThe portal is configured by its environment alone. In embedded mode every variable may "
+        "be left out; in production mode\nthe portal refuses to start with unsafe values and names each of them.\n\n"
+        + _table(("variable", "default", "meaning"), rows)
+    )
+
+
+def roles_page() -> str:
+    """The three tables of rights."""
+    columns = ("", *(str(role.label) for role in Role))
+    parts = [
+        f"# Who may do what\n\n{NOTE}\nEvery door (pages, API, sockets, command line) asks these tables.\n",
+        "## In one's own organization\n\n" + _table(columns, _rows(roles.ORGANIZATION, "")),
+    ]
+    for noun, relations in roles.OBJECTS.items():
+        for relation, verbs in relations.items():
+            title = f"## On a {noun}, when one's organization is its {relation}"
+            parts.append(f"{title}\n\n{_table(columns, _rows(verbs, noun + '.'))}")
+    scopes = [(f"`{scope}`", ", ".join(f"`{action}`" for action in sorted(of))) for scope, of in roles.SCOPES.items()]
+    parts.append(
+        "## What a key may do\n\nA key acts as its person in its one organization, and at most as its scopes allow.\n\n"
+        + _table(("scope", "actions"), scopes)
+    )
+    return "\n".join(parts)
+
+
+def errors_page() -> str:
+    """The catalogue of errors."""
+    rows = [(f"`{code}`", str(kind.status), kind.sentence, kind.next_step) for code, kind in CATALOGUE.items()]
+    return (
+        f"# Errors\n\n{NOTE}\nServer, SDK and command line speak from one catalogue. An answer carries "
+        "`error` (the code), `message`, `next_step`,\n`status_code` and `context` (the values of the sentence).\n\n"
+        + _table(("code", "status", "sentence", "next step"), rows)
+    )
+
+
+def main() -> None:
+    """Write all pages."""
+    for name, text in pages().items():
+        (DOCS / name).write_text(text, encoding="utf-8")
+        sys.stdout.write(f"docs/{name}\n")
+
+
+def _rows(actions: Mapping[str, roles.Roles], prefix: str) -> Iterable[Sequence[str]]:
+    for action, allowed in actions.items():
+        yield (
+            f"{roles.WORDS[prefix + action]} (`{prefix}{action}`)",
+            *("yes" if role in allowed else "" for role in Role),
+        )
+
+
+def _default(name: str, source: str) -> str:
+    if name in _DEFAULTS:
+        return _DEFAULTS[name]
+    value = source.split(")")[0].strip("\"'")
+    return f"`{value}`" if value else "empty"
+
+
+def _sentence(comment: str) -> str:
+    return " ".join(line.lstrip("# ").rstrip() for line in comment.splitlines())
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The catalogue of errors and the code that raises them agree."""
+
+from __future__ import annotations
+
+import ast
+
+from fedwire.errors import CATALOGUE
+from tests.architecture import source
+
+CATALOGUE_FILE = "fedwire.errors"
+
+
+def test_every_error_that_is_raised_is_in_the_catalogue():
+    found = [
+        f"{module.where}:{node.lineno} {node.args[0].value!r}"
+        for module in source.code()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("FedportalError")
+        if node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value not in CATALOGUE
+    ]
+    assert found == []
+
+
+def test_every_error_of_the_catalogue_is_used():
+    words = {
+        node.value
+        for module in source.code()
+        if module.name != CATALOGUE_FILE
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert sorted(set(CATALOGUE) - words) == []
