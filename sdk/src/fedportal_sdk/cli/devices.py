@@ -1,0 +1,158 @@
+"""fedportal device …"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fedportal_sdk.cli import output
+from fedportal_sdk.client import FederatedClient
+
+
+@click.group()
+def device() -> None:
+    """Let this machine take part, and look after the organization's devices."""
+
+
+@device.command()
+@click.argument("model", required=False)
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="The CSV file with this device's rows.")
+@click.option("--target", default="target", show_default=True, help="The column to predict.")
+@click.option("--identifier", default=None, help="This device's name; by default the host's.")
+@click.option("--group", "groups", multiple=True, help="A label, such as production; repeatable.")
+@click.option("--forever", is_flag=True, help="Wait for the next run when one ends.")
+@output.command
+@output.speaking
+def run(
+    model: str | None,
+    data: Path,
+    target: str,
+    identifier: str | None,
+    groups: tuple[str, ...],
+    forever: bool,
+    as_json: bool,
+) -> None:
+    """Register this machine and take part in training MODEL (without it: in whatever comes).
+
+    \b
+    fedportal device run radiology-v1 --data patients.csv --target diagnosis --identifier hospital-001
+    """
+    status = output.err.status("registering …") if output.err.is_terminal and not as_json else None
+
+    def show(event: dict[str, Any]) -> None:
+        if status is not None:
+            status.update(words(event))
+        elif not as_json and event["event"] in ("answered", "declined", "finished", "unreachable", "reachable"):
+            output.err.print(words(event))
+
+    client = FederatedClient(device_identifier=identifier, on_event=show)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: client.stop())
+    try:
+        if status is not None:
+            status.start()
+        client.register(groups=list(groups) or None)
+        result = client.train(model, data, target, forever=forever)
+    finally:
+        if status is not None:
+            status.stop()
+        client.close()
+    said = {
+        "rounds": result.rounds,
+        "runs": result.runs,
+        "state": result.state,
+        "result_version": result.result_version,
+    }
+    published = f"; version {result.result_version} is published" if result.result_version else ""
+    output.say(f"Took part in {result.rounds} rounds; the run is {result.state}{published}.", said, as_json)
+
+
+@device.command("list")
+@output.command
+@output.speaking
+def list_(as_json: bool) -> None:
+    """The organization's devices, with when each was last seen."""
+    rows = output.portal().devices()
+    if as_json:
+        output.print_json(rows)
+        return
+    cells = (
+        (
+            row["device_identifier"],
+            row["id"],
+            row["status"],
+            ", ".join(row["groups"]),
+            row["sdk_version"],
+            output.ago(row["last_seen_at"]),
+        )
+        for row in rows
+    )
+    columns = ("identifier", "id", "state", "groups", "SDK", "last seen")
+    output.table(cells, columns, "None yet. On a device: fedportal device run MODEL --data FILE")
+
+
+def _act(name: str, help_text: str, done: str, confirm: str = "") -> None:
+    """A command that does one thing to one device."""
+
+    @output.command
+    @output.speaking
+    def act(device_id: str, as_json: bool) -> None:
+        output.say(done.format(device=device_id), output.portal().act_on_device(device_id, name), as_json)
+
+    function: Any = click.argument("device_id", metavar="DEVICE")(act)
+    if confirm:
+        function = click.confirmation_option(prompt=confirm)(function)
+    device.command(name, help=help_text)(function)
+
+
+_act("revoke", "End a device's keys at once and for good.", "{device} is revoked.", "Revoke for good?")
+_act("retire", "Take a device out of service for good.", "{device} is retired.", "Retire for good?")
+_act("reset", "Let a device register again with another key pair.", "{device} may register again.")
+_act("quarantine", "Keep a device out of rounds for now.", "{device} is in quarantine.")
+_act("restore", "End a device's quarantine.", "{device} takes part again.")
+
+
+@device.command()
+@click.option("--identifier", default=None, help="This device's name; by default the host's.")
+@output.command
+@output.speaking
+def rotate(identifier: str | None, as_json: bool) -> None:
+    """Change this machine's device key for a fresh one."""
+    with FederatedClient(device_identifier=identifier) as client:
+        record = client.rotate()
+    said = {"id": record.id, "device_identifier": record.device_identifier}
+    output.say(f"{record.device_identifier} has a fresh key; the old one ends with its first use.", said, as_json)
+
+
+@device.command()
+@click.argument("device_id", metavar="DEVICE")
+@click.argument("names", nargs=-1, metavar="[GROUP]...")
+@output.command
+@output.speaking
+def groups(device_id: str, names: tuple[str, ...], as_json: bool) -> None:
+    """Put a device into exactly these groups."""
+    found = output.portal().set_groups(device_id, list(names))
+    output.say(f"{device_id} is in {', '.join(names) or 'no group'}.", found, as_json)
+
+
+def words(event: dict[str, Any]) -> str:
+    """One line for what happens on the device."""
+    kind, number = event["event"], event.get("round")
+    lines = {
+        "waiting": "waiting for a round …",
+        "task": f"round {number}: got a task",
+        "downloading": f"round {number}: fetching the model",
+        "training": f"round {number}: training, epoch {event.get('epoch')} / {event.get('epochs')}",
+        "uploading": f"round {number}: sending the update",
+        "answered": f"round {number}: sent and acknowledged",
+        "declined": f"round {number}: declined ({event.get('reason', '')})",
+        "unreachable": "the portal cannot be reached; trying again …",
+        "reachable": "the portal is back",
+        "finished": f"the run is {event.get('state', 'over')}",
+    }
+    return lines.get(kind, kind)
