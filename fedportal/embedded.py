@@ -10,12 +10,10 @@ import argparse
 import asyncio
 import gc
 import os
-import resource
 import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -32,14 +30,11 @@ from django.core.management import call_command
 
 django.setup()
 
+from fedportal import listening  # noqa: E402
 from fedportal.celery import app as celery_app  # noqa: E402
 from fedportal.common import live, sweeping  # noqa: E402
-from fedportal.door.protocol import Protocol  # noqa: E402
 
-# How long open requests may take to end; waiting devices are sent away at once.
-GRACE_SECONDS = 5
 WORKER_THREADS = 2
-BACKLOG = 4096
 # Threads hand the interpreter to one another this often: a round is many short steps in several threads.
 SWITCH_SECONDS = 0.0005
 
@@ -64,7 +59,7 @@ class Worker:
     def stop(self) -> None:
         """Let running jobs end (a few seconds), take no more."""
         self._controller.stop()
-        self._thread.join(GRACE_SECONDS)
+        self._thread.join(listening.GRACE_SECONDS)
 
 
 class Sweeper:
@@ -79,44 +74,7 @@ class Sweeper:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(GRACE_SECONDS)
-
-
-def listening_socket(host: str, port: int, patience: float = 10.0) -> socket.socket:
-    """A bound TCP socket. Port 0 takes a free one. Waits a moment for a port that a killed portal still holds.
-
-    Only a socket that says proto=IPPROTO_TCP gets TCP_NODELAY from the event loop; without it every small exchange
-    takes 44 ms.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    give_up = time.monotonic() + patience
-    while True:
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError:
-            listener.close()
-            if port == 0 or time.monotonic() > give_up:
-                raise
-            time.sleep(0.05)
-        else:
-            listener.setblocking(False)
-            return listener
-
-
-def allow_many_files() -> None:
-    """Raise this process's limit of open files to what the system allows: every waiting device is one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def address(listener: socket.socket) -> str:
-    """The URL under which the socket is reached from this machine."""
-    host, port = listener.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):  # noqa: S104  (compared, not bound)
-        host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._thread.join(listening.GRACE_SECONDS)
 
 
 class Server(uvicorn.Server):
@@ -151,19 +109,8 @@ async def serve(listener: socket.socket, on_ready: Callable[[], object], *helper
 
     `on_ready` is called once it answers.
     """
-    config = uvicorn.Config(
-        "fedportal.asgi:application",
-        http=Protocol,
-        ws="websockets-sansio",
-        lifespan="on",
-        access_log=False,
-        log_config=None,
-        backlog=BACKLOG,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        server_header=False,
-    )
     async with beside(*helpers):
-        await Server(config, on_ready).serve(sockets=[listener])
+        await Server(listening.configuration(), on_ready).serve(sockets=[listener])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -174,20 +121,23 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
     call_command("migrate", verbosity=0, interactive=False)
-    allow_many_files()
-    listener = listening_socket(options.host, options.port)
+    listening.allow_many_files()
+    listener = listening.listening_socket(options.host, options.port)
     sys.setswitchinterval(SWITCH_SECONDS)
     # What is loaded now stays; the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
 
+    serving = threading.Event()
+
     def ready() -> None:
-        sys.stdout.write(f"fedportal answers at {address(listener)}\n")
+        serving.set()
+        sys.stdout.write(f"fedportal answers at {listening.address(listener)}\n")
         sys.stdout.flush()
 
     # uvicorn acts on these signals itself and raises them again when it is done; the rest is to end in peace too.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, lambda *_: None if serving.is_set() else sys.exit(0))
     uvloop.run(serve(listener, ready, Worker(), Sweeper()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,13 +31,20 @@ class Portal:
     it keeps. `env` adds to the environment; a key without the prefix FEDPORTAL_ gets it. No process is left behind.
     """
 
-    def __init__(self, *, port: int = 0, module: str = "fedportal.embedded", **env: object) -> None:
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        module: str = "fedportal.embedded",
+        arguments: Sequence[str] = (),
+        **env: object,
+    ) -> None:
         self.data_dir = Path(tempfile.mkdtemp(prefix="fedportal-test-"))
         self.log = self.data_dir / "portal.log"
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.env = {f"FEDPORTAL_{name.removeprefix('FEDPORTAL_')}": str(value) for name, value in env.items()}
-        self._module = module
+        self._command = [sys.executable, "-m", module, "--host", "127.0.0.1", "--port", str(self.port), *arguments]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -70,7 +79,7 @@ class Portal:
         seen = self.log.stat().st_size if self.log.exists() else 0
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self._module, "--host", "127.0.0.1", "--port", str(self.port)],
+                self._command,
                 cwd=ROOT,
                 env=self.environment() | extra,
                 stdin=subprocess.DEVNULL,
@@ -85,9 +94,10 @@ class Portal:
             time.sleep(0.02)
 
     def kill(self) -> None:
-        """SIGKILL: no goodbye, no flush."""
+        """SIGKILL to all its processes: no goodbye, no flush."""
         assert self._process is not None
-        self._process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def wait_for_death(self, seconds: float = 30.0) -> int:
@@ -112,9 +122,9 @@ class Portal:
         self.start(**env)
 
     def close(self) -> None:
-        """End the process, remove the data."""
+        """End every process, remove the data."""
         atexit.unregister(self.close)
-        if self.running:
+        if self._process is not None:
             self.kill()
         shutil.rmtree(self.data_dir, ignore_errors=True)
 
