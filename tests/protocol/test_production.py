@@ -48,7 +48,7 @@ def production() -> Iterator[Portal]:
 
 
 def beside(portal: Portal, source: str) -> Any:
-    """What the last line of `source` is, evaluated in another process of the same portal, as a Celery worker would be."""
+    """The value of `source`'s last line, in another process of the same portal, as a Celery worker would be one."""
     *lines, last = source.strip().splitlines()
     script = "\n".join(
         ["import json, time", "from tests.driving import *", *lines, f"print('=>' + json.dumps({last}))"]
