@@ -11,7 +11,7 @@ from registry.models import Model, ModelVersion
 
 
 class Run(models.Model):
-    """One training of one model in one federation. `config` holds what is not a column; see `training.services.runs`."""
+    """One training of one model in one federation; what `config` holds is decided in `training.services.configs`."""
 
     public_id = models.CharField(max_length=32, unique=True, default=ids.run_id, editable=False)
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="runs")  # who started it
@@ -20,7 +20,7 @@ class Run(models.Model):
     base_version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="+")
     result_version = models.ForeignKey(ModelVersion, models.SET_NULL, null=True, blank=True, related_name="+")
     strategy = models.CharField(max_length=40, default="fedavg")
-    # epochs, learning_rate, batch_size, seed, standardise, evaluate, server parameters of the strategy
+    # seed, standardise, evaluate, and under "parameters" those of the strategy
     config = models.JSONField(default=dict)
     group = models.CharField(max_length=60, blank=True)  # only devices with this label; empty: all
     total_rounds = models.PositiveIntegerField()

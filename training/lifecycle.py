@@ -1,0 +1,55 @@
+"""Every move of a run, a round or an assignment: a guarded UPDATE along `fedwire.states.MOVES`.
+
+Of two that race for the same row one wins: the UPDATE touches rows in a state from which the move is allowed and says
+how many those were. The event that tells of the move is written in the same unit by whoever moves; see `progress`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from django.db import transaction
+from django.db.models import Model, QuerySet
+
+from fedwire.errors import FedportalError
+from fedwire.states import MOVES, AssignmentState, RoundState, RunState
+from training.models import Assignment, Round, Run
+
+M = TypeVar("M", bound=Model)
+
+UNFINISHED = (AssignmentState.OFFERED, AssignmentState.TRAINING)
+# The parts that count towards the minimum of a round: they have answered or still may.
+TAKING_PART = (*UNFINISHED, AssignmentState.SUBMITTED)
+ALIVE_ROUNDS = (RoundState.OPEN, RoundState.AGGREGATING)
+ALIVE_RUNS = (RunState.PENDING, RunState.RUNNING, RunState.PAUSED)
+
+_KINDS: Mapping[type[Model], str] = {Run: "run", Round: "round", Assignment: "assignment"}
+
+
+class Lost(Exception):
+    """Somebody else moved the row first; whatever was begun for it is to be undone."""
+
+
+def move(rows: QuerySet[M], to: str, **values: Any) -> int:
+    """Move those of `rows` that may go to the state `to`, and set `values` on them; how many moved.
+
+    Call it inside a unit, together with the event that tells of it.
+    """
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("states move inside a unit")
+    moves = MOVES[_KINDS[rows.model]]
+    before = [state for state, followers in moves.items() if to in followers]
+    return rows.filter(state__in=before).order_by().update(state=to, **values)
+
+
+def move_one(rows: QuerySet[M], to: str, **values: Any) -> None:
+    """`move` of exactly one row. Raises Lost when there is none in a state that allows it."""
+    if move(rows, to, **values) != 1:
+        raise Lost
+
+
+def require(what: str, state: str, to: str, hint: str) -> None:
+    """Raises `wrong_state` unless a run in `state` may go to `to`."""
+    if to not in MOVES["run"][state]:
+        raise FedportalError("wrong_state", what=what, state=state, hint=hint)

@@ -1,0 +1,94 @@
+"""What happens in a run, told to whoever watches: numbered without gaps, sent after the commit.
+
+`tell` appends an event in the unit of what it speaks of; number and row commit with it or not at all. The message that
+goes out afterwards may be lost or overtaken; the watcher sees the gap and asks for what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from django.db import connection, transaction
+
+from fedportal.common import clock, live
+from fedportal.common.transactions import after_commit
+from training.models import Run, RunEvent
+
+# A watcher that missed more gets a fresh snapshot instead.
+MOST_MISSED = 500
+
+
+class RunLike(Protocol):
+    """A run, or as much of it as events need."""
+
+    @property
+    def pk(self) -> int: ...
+    @property
+    def public_id(self) -> str: ...
+    @property
+    def organization_id(self) -> int: ...
+
+
+News = tuple[str, Mapping[str, Any]]
+
+
+def tell(run: RunLike, kind: str, data: Mapping[str, Any]) -> None:
+    """Append one event to the run. Call it inside a unit."""
+    tell_all(run, [(kind, data)])
+
+
+def tell_all(run: RunLike, news: Sequence[News]) -> None:
+    """Append several events to the run, in order. Call it inside a unit, as its last locking step: it locks the run."""
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("events are appended inside a unit")
+    if not news:
+        return
+    last, now = _numbered(run.pk, len(news)), clock.now()
+    events = [
+        RunEvent(
+            organization_id=run.organization_id,
+            run_id=run.pk,
+            sequence=last - len(news) + offset,
+            at=now,
+            kind=kind,
+            data=dict(data),
+        )
+        for offset, (kind, data) in enumerate(news, 1)
+    ]
+    RunEvent.objects.bulk_create(events)
+    messages = [message(event) for event in events]
+    after_commit(lambda: _publish(group(run.public_id), messages))
+
+
+def message(event: RunEvent) -> dict[str, Any]:
+    """An event as it travels."""
+    return {"sequence": event.sequence, "kind": event.kind, "at": event.at.isoformat(), "data": event.data}
+
+
+def since(run_pk: int, sequence: int, most: int = MOST_MISSED) -> list[dict[str, Any]] | None:
+    """The messages after number `sequence`, in order; None when there are more than `most`."""
+    missed = RunEvent.objects.filter(run_id=run_pk, sequence__gt=sequence).order_by("sequence")
+    events = list(missed[: most + 1])
+    return None if len(events) > most else [message(event) for event in events]
+
+
+def group(run_id: str) -> str:
+    """The name of the group of browsers that watch the run with this public id."""
+    return f"run.{run_id}"
+
+
+def _numbered(run_pk: int, count: int) -> int:
+    """Take the next `count` numbers of the run; the last of them. One statement, which also locks the row."""
+    table = Run._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {table} SET sequence = sequence + %s WHERE id = %s RETURNING sequence",  # noqa: S608 (our table)
+            [count, run_pk],
+        )
+        return int(cursor.fetchone()[0])
+
+
+def _publish(name: str, messages: Iterable[dict[str, Any]]) -> None:
+    for item in messages:
+        live.publish(name, item)

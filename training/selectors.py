@@ -1,0 +1,249 @@
+"""What people see of runs: found by id, listed, and each as a snapshot. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import QuerySet
+
+from federations import permissions
+from federations.models import Member, Organization
+from federations.permissions import Actor
+from fedportal.common import clock
+from fedwire.errors import FedportalError
+from fedwire.states import MOVES, AssignmentState, RoundKind, RoundState, RunState, word
+from registry.models import Model
+from training import wording
+from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, TAKING_PART, UNFINISHED
+from training.models import Assignment, Round, Run
+from training.services import cohorts
+from training.wording import Party, Share
+
+# A round that has lasted longer says for whom it still waits.
+PATIENCE = timedelta(seconds=10)
+ROUND = (
+    *("pk", "number", "attempt", "kind", "state", "reason", "opened_at", "deadline", "closed_at"),
+    *("metrics", "digest", "result_blob", "bytes_up", "bytes_down"),
+)
+PART = (
+    *("state", "reason", "device__public_id", "device__identifier", "device__last_seen_at", "device_id"),
+    *("organization__public_id", "organization__name", "organization_id"),
+    *("update__samples", "update__answer__seconds"),
+)
+
+
+def runs_for(actor: Actor, *, model: Model | None = None, state: str = "") -> QuerySet[Run]:
+    """The runs the actor may see, newest first, with what a list of them shows."""
+    seen = permissions.visible(actor, Run.objects.all())
+    if model is not None:
+        seen = seen.filter(model=model)
+    if state:
+        seen = seen.filter(state=state)
+    return with_names(seen).order_by("-id")
+
+
+def with_names(rows: QuerySet[Run]) -> QuerySet[Run]:
+    """The runs with the rows whose names they show."""
+    return rows.select_related("model", "federation", "organization", "result_version", "base_version")
+
+
+def find_run(actor: Actor, public_id: str) -> Run:
+    """The run with this id. Raises `not_found` for a missing and for a foreign one alike."""
+    run = with_names(permissions.visible(actor, Run.objects.filter(public_id=public_id))).first()
+    if run is None:
+        raise FedportalError("not_found", what="run")
+    return run
+
+
+def latest_run(actor: Actor, model: Model) -> Run:
+    """The model's run that is going on, or its last one. Raises `not_found`."""
+    found = list(runs_for(actor, model=model)[:50])
+    alive = [run for run in found if run.state in ALIVE_RUNS]
+    if not found:
+        raise FedportalError("not_found", what="run")
+    return (alive or found)[0]
+
+
+def rounds_of(run: Run) -> QuerySet[Round, dict[str, Any]]:
+    """The run's rounds with all attempts, in order."""
+    return Round.objects.filter(run=run).order_by("number", "attempt").values(*ROUND)
+
+
+def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
+    """Everything the run's page shows, as one JSON value with the number of the last event it contains.
+
+    The number of queries does not depend on the number of rounds, devices or organizations.
+    """
+    # The number is read first: what happens while the rest is read is told again, and a watcher can take that.
+    fresh = with_names(Run.objects.filter(pk=run.pk)).get()
+    rounds = list(rounds_of(fresh))
+    latest = max(rounds, key=lambda row: (row["number"], row["attempt"]), default=None)
+    parts = _parts(latest["pk"]) if latest else []
+    names = _names(fresh)
+    return {
+        "run": overview(fresh),
+        "sequence": fresh.sequence,
+        "round": _round(fresh, latest, parts) if latest else None,
+        "participants": [_card(part) for part in parts],
+        "contributions": _contributions(rounds, latest, parts),
+        "curves": curves(rounds),
+        "names": names,
+        "actions": actions(fresh, actor),
+    }
+
+
+def overview(run: Run) -> dict[str, Any]:
+    """The run by itself; needs the rows of `with_names`."""
+    version = run.result_version
+    return {
+        "id": run.public_id,
+        "model": {"id": run.model.public_id, "name": run.model.name},
+        "federation": {"id": run.federation.public_id, "name": run.federation.name},
+        "organization": {"id": run.organization.public_id, "name": run.organization.name},
+        "state": run.state,
+        "word": word("run", run.state),
+        "strategy": run.strategy,
+        "config": {name: run.config.get(name) for name in ("seed", "standardise", "evaluate", "parameters")},
+        "current_round": run.current_round,
+        "total_rounds": run.total_rounds,
+        "min_participants": run.min_participants,
+        "round_seconds": run.round_seconds,
+        "group": run.group,
+        "reason": run.reason,
+        "created_at": run.created_at.isoformat(),
+        "started_at": wording.instant(run.started_at),
+        "finished_at": wording.instant(run.finished_at),
+        "base_version": run.base_version.version,
+        "result_version": version.version if version else None,
+        "best_round": run.best_round,
+        "progress": progress_of(run),
+    }
+
+
+def progress_of(run: Run) -> float:
+    """How much of the run is done, from 0 to 1."""
+    if run.state == RunState.COMPLETED:
+        return 1.0
+    return round(min(run.current_round / run.total_rounds, 1.0), 4)
+
+
+def actions(run: Run, actor: Actor | None) -> dict[str, bool]:
+    """What the actor may do with the run now."""
+    may = actor is not None and permissions.can(actor, "run.control", run)
+    to = {"pause": RunState.PAUSED, "resume": RunState.RUNNING, "stop": RunState.STOPPED}
+    allowed = {verb: may and state in MOVES["run"][run.state] for verb, state in to.items()}
+    return {**allowed, "resume": allowed["resume"] and run.state == RunState.PAUSED}
+
+
+def curves(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A point for every model that was measured: the metrics of the model a round made stand with the next round."""
+    done = {row["number"]: row for row in rounds if row["state"] == RoundState.DONE}
+    return [
+        wording.point(max(number - 1, 0), done[number]["metrics"], took(done.get(number - 1)) if number > 1 else None)
+        for number in sorted(done)
+        if done[number]["metrics"]
+    ]
+
+
+def took(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What a closed round took."""
+    if row is None or row["closed_at"] is None:
+        return None
+    return {
+        "seconds": round((row["closed_at"] - row["opened_at"]).total_seconds(), 3),
+        "bytes_up": row["bytes_up"],
+        "bytes_down": row["bytes_down"],
+    }
+
+
+def active_devices(run: Run) -> int:
+    """How many devices take part in the round that is going on."""
+    parts = Assignment.objects.filter(round__run=run, round__state__in=ALIVE_ROUNDS, state__in=TAKING_PART)
+    return parts.count()
+
+
+def _parts(round_pk: int) -> list[dict[str, Any]]:
+    rows = Assignment.objects.filter(round_id=round_pk).values(*PART)
+    return list(rows.order_by("organization__name", "device__identifier"))
+
+
+def _party(part: dict[str, Any]) -> Party:
+    return Party(
+        part["device__public_id"],
+        part["device__identifier"],
+        part["organization__public_id"],
+        part["organization__name"],
+    )
+
+
+def _card(part: dict[str, Any]) -> dict[str, Any]:
+    return wording.participant(
+        _party(part),
+        part["state"],
+        reason=part["reason"],
+        samples=part["update__samples"],
+        seconds=part["update__answer__seconds"],
+        last_seen_at=part["device__last_seen_at"],
+    )
+
+
+def _round(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "number": row["number"],
+        "attempt": row["attempt"],
+        "kind": row["kind"],
+        "state": row["state"],
+        "word": word("round", row["state"]),
+        "reason": row["reason"],
+        "opened_at": row["opened_at"].isoformat(),
+        "deadline": row["deadline"].isoformat(),
+        "waiting": _waiting(run, row, parts) if row["state"] == RoundState.OPEN else None,
+    }
+
+
+def _waiting(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """For whom an open round waits: more devices, or after a while those that have not answered."""
+    taking_part = [part for part in parts if part["state"] in TAKING_PART]
+    if row["kind"] != RoundKind.EVALUATE and len(taking_part) < run.min_participants:
+        present = {part["organization_id"] for part in taking_part}
+        missing = cohorts.without_any(run, present)
+        return wording.waiting(len(taking_part), run.min_participants, missing, row["deadline"])
+    late = [part for part in parts if part["state"] in UNFINISHED]
+    if not late or clock.now() - row["opened_at"] < PATIENCE:
+        return None
+    names = [f"{part['device__identifier']} of {part['organization__name']}" for part in late]
+    submitted = sum(part["state"] == AssignmentState.SUBMITTED for part in parts)
+    enough = row["kind"] == RoundKind.EVALUATE or submitted >= run.min_participants
+    then = wording.then_of(row["kind"]) if enough else "the round is tried again"
+    return wording.stragglers(submitted, names, row["deadline"], then)
+
+
+def _contributions(
+    rounds: list[dict[str, Any]], latest: dict[str, Any] | None, parts: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Devices and updates of the latest training round; rows as each device last reported them."""
+    trained = [row for row in rounds if row["kind"] == RoundKind.TRAIN]
+    if not trained or latest is None:
+        return []
+    newest = trained[-1]
+    shown = parts if newest["pk"] == latest["pk"] else _parts(newest["pk"])
+    closed = [row for row in trained if row["state"] == RoundState.DONE and row["pk"] != newest["pk"]]
+    before = {p["device_id"]: p["update__samples"] for p in _parts(closed[-1]["pk"])} if closed else {}
+    shares: dict[str, Share] = {}
+    for part in shown:
+        key = part["organization__public_id"]
+        share = shares.get(key, Share(key, part["organization__name"], 0, 0, 0))
+        submitted = part["state"] == AssignmentState.SUBMITTED
+        samples = part["update__samples"] if submitted else before.get(part["device_id"])
+        shares[key] = share._replace(
+            devices=share.devices + 1, updates=share.updates + submitted, samples=share.samples + (samples or 0)
+        )
+    return wording.contributions(shares.values())
+
+
+def _names(run: Run) -> dict[str, str]:
+    """The names of the organizations that are or were in the federation, and of who started the run."""
+    places = Member.objects.filter(federation_id=run.federation_id).values("organization_id")
+    found = Organization.objects.filter(pk__in=places) | Organization.objects.filter(pk=run.organization_id)
+    return dict(found.order_by("name").values_list("public_id", "name"))

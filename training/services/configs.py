@@ -1,0 +1,95 @@
+"""What may be chosen when a run is started, checked, with sane defaults for the rest."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fedportal.common import blobs
+from fedwire.architectures import MEAN, STD, Architecture
+from fedwire.errors import FedportalError
+from fedwire.tensors import Manifest, decode_model
+from registry.models import ModelVersion
+from training.aggregation import strategies
+from training.services.cohorts import SEED_BITS
+
+MOST_ROUNDS = 10_000
+MOST_PARTICIPANTS = 100_000
+LEAST_ROUND_SECONDS, MOST_ROUND_SECONDS = 1, 7 * 24 * 3600
+DEFAULT_ROUND_SECONDS = 600
+GROUP_LENGTH = 60
+# Names that clients of the common vocabulary use for the same thing.
+ALIASES: Mapping[str, str] = {"local_epochs": "epochs", "lr": "learning_rate"}
+_RUN_FIELDS = ("seed", "standardise", "evaluate")
+
+
+def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> dict[str, Any]:
+    """The configuration of a run as it is stored: {"seed", "standardise", "evaluate", "parameters"}.
+
+    What is not a field of the run is a parameter of the strategy. Raises `strategy_unknown`, `strategy_parameter`,
+    `field_invalid`.
+    """
+    found = strategies.find(strategy)
+    values = {ALIASES.get(name, name): value for name, value in given.items() if value is not None}
+    parameters = {name: value for name, value in values.items() if name not in _RUN_FIELDS}
+    return {
+        "seed": _seed(values.get("seed")),
+        "standardise": _standardise(values.get("standardise"), version),
+        "evaluate": truth("config.evaluate", values.get("evaluate", True)),
+        "parameters": found.checked(parameters),
+    }
+
+
+def whole(field: str, value: Any, low: int, high: int) -> int:
+    """`value` as a whole number. Raises `field_invalid`."""
+    if type(value) is not int or not low <= value <= high:
+        raise FedportalError("field_invalid", field=field, reason=f"it must be a whole number from {low} to {high}.")
+    return value
+
+
+def truth(field: str, value: Any) -> bool:
+    """`value` as true or false. Raises `field_invalid`."""
+    if not isinstance(value, bool):
+        raise FedportalError("field_invalid", field=field, reason="it must be true or false.")
+    return value
+
+
+def group(value: Any) -> str:
+    """The group's name, "" for all devices. Raises `field_invalid`."""
+    text = "" if value is None else value
+    if not isinstance(text, str) or len(text) > GROUP_LENGTH or not text.isprintable():
+        reason = f"it must be text of up to {GROUP_LENGTH} characters."
+        raise FedportalError("field_invalid", field="group", reason=reason)
+    return text.strip()
+
+
+def check_trainable(version: ModelVersion) -> None:
+    """Raises `tensor_dtype` unless all weights are float32."""
+    for spec in Manifest.from_json(version.manifest).weights:
+        if spec.dtype != "F32":
+            raise FedportalError("tensor_dtype", name=spec.name, got=spec.dtype, expected="F32 to be trained")
+
+
+def _seed(value: Any) -> int:
+    if value is None:
+        return secrets.randbelow(1 << 31)
+    return whole("config.seed", value, 0, (1 << SEED_BITS) - 1)
+
+
+def _standardise(value: Any, version: ModelVersion) -> bool:
+    """Asked for, or by default whenever the model can and has not been yet: later runs keep what was measured."""
+    able = bool(version.architecture) and Architecture.parse(version.architecture).standardise
+    if value is None:
+        return able and not _is_standardised(version)
+    if truth("config.standardise", value) and not able:
+        reason = "the model's architecture has no standardisation."
+        raise FedportalError("field_invalid", field="config.standardise", reason=reason)
+    return bool(value)
+
+
+def _is_standardised(version: ModelVersion) -> bool:
+    _, arrays = decode_model(blobs.path(version.blob), Manifest.from_json(version.manifest))
+    return bool(np.any(arrays[MEAN] != 0) or np.any(arrays[STD] != 1))

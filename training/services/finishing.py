@@ -1,0 +1,128 @@
+"""How a run ends: with a version, with a reason, or because somebody stopped it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import Count, Q, Sum
+
+from federations.models import DeviceTask
+from federations.services import audit, device_tasks
+from fedportal.common import clock, faults
+from fedportal.common.transactions import unit
+from fedwire.states import AssignmentState, RoundKind, RoundState, RunState
+from registry.services import versions
+from training import lifecycle, progress
+from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
+from training.models import Assignment, Round, Run, Update
+
+
+def complete(run_pk: int) -> None:
+    """Publish the last model as a version, with its lineage, and end the run. Any number of calls do it once."""
+    run = Run.objects.select_related("model", "federation", "base_version", "started_by", "organization").get(pk=run_pk)
+    if run.state != RunState.RUNNING:
+        return
+    faults.point("before_version")
+    last = _rounds(run).filter(kind=RoundKind.TRAIN).order_by("-number")[0]
+    metrics = _final_metrics(run)
+    version = versions.publish(
+        run.model,
+        blob=last.result_blob,
+        digest=last.digest,
+        parent=run.base_version,
+        source=f"{run.public_id}/last",
+        lineage=lineage(run, last),
+        metrics={**metrics.get("overall", {}), "organizations": metrics.get("organizations", {})} if metrics else {},
+        created_by=run.started_by,
+    )
+    faults.point("after_version")
+    with unit():
+        now = clock.now()
+        rows = Run.objects.filter(pk=run.pk)
+        if not lifecycle.move(rows, RunState.COMPLETED, result_version=version, finished_at=now):
+            return
+        audit.record(run.organization, "portal", "run.completed", run.public_id, version=version.public_id)
+        news = {"version": version.version, "version_id": version.public_id, "finished_at": now.isoformat()}
+        progress.tell(run, "run.completed", news)
+
+
+def fail(run: Run, reason: str) -> None:
+    """End the run because it cannot go on. Call it inside a unit. Raises Lost when the run is over already."""
+    call_off_rounds(run, "the run failed")
+    now = clock.now()
+    lifecycle.move_one(Run.objects.filter(pk=run.pk), RunState.FAILED, reason=reason, finished_at=now)
+    audit.record(run.organization, "portal", "run.failed", run.public_id, reason=reason)
+    progress.tell(run, "run.failed", {"reason": reason, "finished_at": now.isoformat()})
+
+
+def call_off_rounds(run: Run, reason: str) -> None:
+    """Cancel the run's rounds that go on, with their tasks and the parts of the devices. Call it inside a unit."""
+    parts = Assignment.objects.filter(round__run=run, round__state__in=ALIVE_ROUNDS)
+    close_parts(parts, reason, cancelled=True)
+    alive = Round.objects.filter(run=run, state__in=ALIVE_ROUNDS)
+    lifecycle.move(alive, RoundState.CANCELLED, reason=reason, closed_at=clock.now())
+
+
+def close_parts(parts: Any, reason: str, *, cancelled: bool = False) -> list[int]:
+    """Close the unfinished ones of these parts and their tasks; the primary keys of those that were closed.
+
+    Call it inside a unit. Tasks come first, in order, because a device's answer also locks its task first.
+    """
+    unfinished = list(parts.filter(state__in=UNFINISHED).values_list("pk", "task_id"))
+    if not unfinished:
+        return []
+    task_pks = [task for _, task in unfinished if task is not None]
+    list(DeviceTask.objects.select_for_update().filter(pk__in=task_pks).order_by("pk").values_list("pk"))
+    (device_tasks.cancel if cancelled else device_tasks.expire)(task_pks)
+    still = Assignment.objects.filter(pk__in=[pk for pk, _ in unfinished], state__in=UNFINISHED)
+    closed = list(still.values_list("pk", flat=True))
+    lifecycle.move(
+        Assignment.objects.filter(pk__in=closed), AssignmentState.EXPIRED, reason=reason, changed_at=clock.now()
+    )
+    return closed
+
+
+def lineage(run: Run, last: Round) -> dict[str, Any]:
+    """Where the run's result comes from: what is kept with the version."""
+    best = _rounds(run).filter(number=run.best_round, kind=RoundKind.TRAIN).first() if run.best_round else None
+    return {
+        "run": run.public_id,
+        "federation": {"id": run.federation.public_id, "name": run.federation.name},
+        "strategy": run.strategy,
+        "config": run.config,
+        "rounds": run.total_rounds,
+        "organizations": list(given(run)),
+        "base": {"version": run.base_version.version, "digest": run.base_version.digest},
+        "result": {"round": last.number, "digest": last.digest, "sha256": last.result_blob},
+        "best": {"round": best.number, "digest": best.digest, "sha256": best.result_blob} if best else None,
+    }
+
+
+def given(run: Run) -> Iterable[dict[str, Any]]:
+    """What each organization gave over the whole run: devices, updates counted, rows processed."""
+    counted = Q(round__run=run, round__state=RoundState.DONE, round__kind=RoundKind.TRAIN)
+    rows = (
+        Update.objects.filter(counted)
+        .order_by()
+        .values("organization__public_id", "organization__name")
+        .annotate(devices=Count("device", distinct=True), updates=Count("pk"), samples=Sum("samples"))
+    )
+    for row in sorted(rows, key=lambda row: row["organization__name"]):
+        yield {
+            "id": row["organization__public_id"],
+            "name": row["organization__name"],
+            "devices": row["devices"],
+            "updates": row["updates"],
+            "samples": row["samples"],
+        }
+
+
+def _rounds(run: Run) -> Any:
+    return Round.objects.filter(run=run, state=RoundState.DONE)
+
+
+def _final_metrics(run: Run) -> dict[str, Any]:
+    """The metrics of the last model, if it was evaluated."""
+    evaluated = _rounds(run).filter(kind=RoundKind.EVALUATE).order_by("-number").first()
+    return evaluated.metrics if evaluated else {}

@@ -1,0 +1,126 @@
+"""What comes of a round: the next model from its answers, outside any transaction."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from fedportal.common import blobs, faults
+from fedwire.architectures import MEAN, STD
+from fedwire.errors import FedportalError
+from fedwire.states import RoundKind
+from training.aggregation import assembly, metrics, strategies
+from training.aggregation.assembly import Digests
+from training.aggregation.transforms import Update as FoldedUpdate
+from training.models import Round, Update
+from training.services.opening import manifest_of
+from training.wording import Share
+
+ANSWER = (
+    *("blob", "samples", "norm", "answer", "device__identifier"),
+    *("organization__public_id", "organization__name"),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The model after a round, what its devices measured of the model before it, and what they gave."""
+
+    blob: str
+    digest: str = ""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    standardisation: dict[str, Any] | None = None
+    shares: tuple[Share, ...] = ()
+    answers: int = 0
+
+
+def of(closing: Round, alive: Callable[[], None]) -> Outcome:
+    """The outcome of a claimed round. `alive` is called now and then and may raise to end the work.
+
+    Raises `not_finite` when the new model is not, `storage_full`, and OSError, EOFError or kernels.Truncated when a
+    file is missing or damaged.
+    """
+    answers = list(Update.objects.filter(round=closing).order_by("pk").values(*ANSWER))
+    measured = metrics.merged(
+        (answer["organization__public_id"], answer["answer"]["evaluation"])
+        for answer in answers
+        if answer["answer"].get("evaluation")
+    )
+    shares = tuple(_shares(answers))
+    if closing.kind == RoundKind.TRAIN:
+        digests = _trained(closing, answers, alive)
+        return Outcome(digests.sha256, digests.digest, measured, shares=shares, answers=len(answers))
+    if closing.kind == RoundKind.STATISTICS and answers:
+        digests, standardisation = _standardised(closing, answers)
+        return Outcome(digests.sha256, digests.digest, {}, standardisation, shares, len(answers))
+    return Outcome(closing.base_blob, "", measured, shares=shares, answers=len(answers))
+
+
+def _trained(closing: Round, answers: list[dict[str, Any]], alive: Callable[[], None]) -> Digests:
+    run = closing.run
+    updates = [
+        FoldedUpdate(blobs.path(answer["blob"]), answer["blob"], answer["samples"], answer["norm"])
+        for answer in answers
+    ]
+
+    def on_block() -> None:
+        alive()
+        faults.point("mid_aggregation")
+
+    def write(out: Path) -> Digests:
+        return assembly.write_model(
+            strategies.find(run.strategy),
+            run.config["parameters"],
+            manifest=manifest_of(run.base_version),
+            base=blobs.path(closing.base_blob),
+            updates=updates,
+            out=out,
+            threads=settings.FEDPORTAL_AGGREGATION_THREADS,
+            on_block=on_block,
+        )
+
+    return _stored(closing, write)
+
+
+def _standardised(closing: Round, answers: list[dict[str, Any]]) -> tuple[Digests, dict[str, Any]]:
+    reports = {
+        (answer["organization__name"], answer["device__identifier"]): answer["answer"]["statistics"]
+        for answer in answers
+    }
+    mean, deviation, samples = metrics.standardisation(reports)
+    manifest, base = manifest_of(closing.run.base_version), blobs.path(closing.base_blob)
+    buffers = {MEAN: mean, STD: deviation}
+    digests = _stored(closing, lambda out: assembly.with_buffers(base, manifest, buffers, out))
+    return digests, {"mean": mean.tolist(), "std": deviation.tolist(), "samples": samples}
+
+
+def _stored(closing: Round, write: Callable[[Path], Digests]) -> Digests:
+    """Have a model file written and make it a blob. Raises `storage_full`."""
+    blobs.ensure_room(manifest_of(closing.run.base_version).model_bytes)
+    out = blobs.scratch()
+    try:
+        digests = write(out)
+        blobs.adopt(out, digests.sha256)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise FedportalError("storage_full") from error
+        raise
+    finally:
+        out.unlink(missing_ok=True)
+    return digests
+
+
+def _shares(answers: list[dict[str, Any]]) -> list[Share]:
+    by_organization: dict[str, Share] = {}
+    for answer in answers:
+        key = answer["organization__public_id"]
+        before = by_organization.get(key, Share(key, answer["organization__name"], 0, 0, 0))
+        by_organization[key] = before._replace(
+            devices=before.devices + 1, updates=before.updates + 1, samples=before.samples + answer["samples"]
+        )
+    return list(by_organization.values())

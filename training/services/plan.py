@@ -1,0 +1,100 @@
+"""What a run does next, and when a round is complete. Pure decisions over rows that are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fedwire.states import AssignmentState, RoundKind, RoundState
+from training.lifecycle import ALIVE_ROUNDS, TAKING_PART, UNFINISHED
+from training.models import Run
+
+# Evaluating takes no longer than training took; whoever left after the last update is not waited for.
+EVALUATION_LEAST_SECONDS = 5.0
+EVALUATION_FACTOR = 3.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """The next round. `previous`: number of the training round whose model it starts from."""
+
+    number: int
+    attempt: int
+    kind: RoundKind
+    base_blob: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How many parts of a round stand how."""
+
+    counts: Mapping[str, int]
+
+    @property
+    def unfinished(self) -> int:
+        return sum(self.counts.get(state, 0) for state in UNFINISHED)
+
+    @property
+    def taking_part(self) -> int:
+        return sum(self.counts.get(state, 0) for state in TAKING_PART)
+
+    @property
+    def submitted(self) -> int:
+        return self.counts.get(AssignmentState.SUBMITTED, 0)
+
+    @property
+    def declined(self) -> int:
+        return self.counts.get(AssignmentState.DECLINED, 0)
+
+    def enough(self, kind: str, need: int) -> bool:
+        """Whether a round of this kind may be settled with the answers that are in.
+
+        A device may decline to give statistics and train all the same, so it counts there; nobody is needed to
+        measure the last model.
+        """
+        if kind == RoundKind.EVALUATE:
+            return True
+        return self.submitted + (self.declined if kind == RoundKind.STATISTICS else 0) >= need
+
+    def complete(self, kind: str, need: int) -> bool:
+        """Whether there is nothing to wait for."""
+        return not self.unfinished and self.enough(kind, need)
+
+
+def next_step(run: Run, last: Mapping[str, Any] | None) -> Step | None:
+    """The round that follows `last` (number, attempt, kind, state, base_blob, result_blob of the latest round, None
+    before the first). None when the latest is still going on, or when nothing is left to do: see `finished`."""
+    if last is None:
+        number = 0 if run.config.get("standardise") else 1
+        return Step(number, 1, kind_of(run, number), run.base_version.blob)
+    if last["state"] in ALIVE_ROUNDS or finished(run, last):
+        return None
+    if last["state"] != RoundState.DONE:
+        return Step(last["number"], last["attempt"] + 1, RoundKind(last["kind"]), last["base_blob"])
+    number = last["number"] + 1
+    return Step(number, 1, kind_of(run, number), last["result_blob"])
+
+
+def finished(run: Run, last: Mapping[str, Any] | None) -> bool:
+    """Whether the latest round was the run's last."""
+    return last is not None and last["state"] == RoundState.DONE and last["number"] >= last_number(run)
+
+
+def last_number(run: Run) -> int:
+    """The number of the run's last round: one more than it trains when the last model is evaluated."""
+    return run.total_rounds + bool(run.config.get("evaluate"))
+
+
+def kind_of(run: Run, number: int) -> RoundKind:
+    """What round `number` asks of its devices."""
+    if number == 0:
+        return RoundKind.STATISTICS
+    return RoundKind.TRAIN if number <= run.total_rounds else RoundKind.EVALUATE
+
+
+def seconds_for(run: Run, kind: str, last_seconds: float) -> float:
+    """How long a round may take, `last_seconds` being what the one before it took."""
+    if kind != RoundKind.EVALUATE:
+        return float(run.round_seconds)
+    return min(float(run.round_seconds), max(EVALUATION_LEAST_SECONDS, EVALUATION_FACTOR * last_seconds))

@@ -1,0 +1,241 @@
+"""Closing rounds: exactly one worker claims a round, computes what comes of it, and closes it if the claim held.
+
+`settle` may be called at any time, twice, at once in several workers, or after a crash: what is due is decided by
+guarded updates, and a result counts only if its claim was the last.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from django.db.models import Count
+
+from fedportal.common import blobs, clock, faults
+from fedportal.common.transactions import unit
+from fedwire.errors import FedportalError
+from fedwire.states import AssignmentState, RoundKind, RoundState
+from training import lifecycle, progress, wording
+from training.aggregation.kernels import Truncated
+from training.lifecycle import Lost
+from training.models import Assignment, Round, Run
+from training.services import finishing, lease, opening, outcomes
+from training.services.lease import Lease
+from training.services.outcomes import Outcome
+from training.services.plan import Standing
+from training.wording import Party, Share
+
+log = logging.getLogger(__name__)
+
+# So often a round is claimed before files that cannot be read fail it.
+MOST_CLAIMS = 5
+PARTY = ("device__public_id", "device__identifier", "organization__public_id", "organization__name")
+
+
+def settle(round_pk: int) -> None:
+    """Close the round if it is complete or overdue, then do what the run does next. Otherwise nothing happens."""
+    pk: int | None = round_pk
+    while pk is not None:
+        run_pk = _settle_one(pk)
+        pk = opening.advance(run_pk) if run_pk is not None else None
+
+
+def standing(round_pk: int) -> Standing:
+    """How the parts of the round stand."""
+    rows = Assignment.objects.filter(round_id=round_pk).order_by().values("state").annotate(count=Count("pk"))
+    return Standing({row["state"]: row["count"] for row in rows})
+
+
+def _settle_one(round_pk: int) -> int | None:
+    """The primary key of the run, if the round was closed here and the run may go on."""
+    try:
+        claimed = _claim(round_pk)
+        if not isinstance(claimed, Round):
+            return claimed
+        faults.point("round_claimed")
+        return _work(claimed)
+    except Lost:
+        return None
+
+
+def _claim(round_pk: int) -> Round | int | None:
+    """The round, claimed; its run if the round failed; None when there is nothing to do now."""
+    with unit():
+        found = Round.objects.select_related("run", "run__base_version").filter(pk=round_pk).first()
+        if found is None:
+            return None
+        if found.state == RoundState.AGGREGATING:
+            return _claim_again(found)
+        if found.state != RoundState.OPEN:
+            return None
+        return _claim_open(found)
+
+
+def _claim_open(found: Round) -> Round | int | None:
+    need, news = found.run.min_participants, list[progress.News]()
+    if not standing(found.pk).complete(found.kind, need):
+        if clock.now() < found.deadline:
+            return None
+        news = _expire_the_rest(found)
+    if not standing(found.pk).enough(found.kind, need):
+        return _fail(found, RoundState.OPEN, _too_few(found), news)
+    row = Round.objects.filter(pk=found.pk, fence=found.fence)
+    found.fence += 1
+    lifecycle.move_one(row, RoundState.AGGREGATING, fence=found.fence, lease_until=lease.until())
+    news.append(("round.aggregating", {"number": found.number, "attempt": found.attempt}))
+    progress.tell_all(found.run, news)
+    return found
+
+
+def _claim_again(found: Round) -> Round | None:
+    """Take the round over from a worker that has not renewed its claim."""
+    free = lease.mine(found.pk, found.fence).filter(lease_until__lt=clock.now())
+    found.fence += 1
+    return found if free.update(fence=found.fence, lease_until=lease.until()) else None
+
+
+def _expire_the_rest(found: Round) -> list[progress.News]:
+    """The deadline has passed: whoever has not answered is out."""
+    reason = "no answer until the deadline"
+    closed = finishing.close_parts(Assignment.objects.filter(round=found), reason)
+    return cards(found, Assignment.objects.filter(pk__in=closed), reason)
+
+
+def cards(found: Round, parts: Any, reason: str) -> list[progress.News]:
+    """`assignment.changed` for these parts, which have expired."""
+    rows = parts.order_by("pk").values_list(*PARTY)
+    return [
+        (
+            "assignment.changed",
+            wording.changed(
+                found.number,
+                found.attempt,
+                wording.participant(Party(*row), AssignmentState.EXPIRED, reason=reason),
+            ),
+        )
+        for row in rows
+    ]
+
+
+def _too_few(found: Round) -> str:
+    have, need = standing(found.pk).submitted, found.run.min_participants
+    return f"{have} of {need} devices had answered at the deadline"
+
+
+def _fail(found: Round, before: str, reason: str, news: Sequence[progress.News] = ()) -> int:
+    """The attempt failed. The run goes on, or not, when `opening.advance` looks at it."""
+    row = Round.objects.filter(pk=found.pk, state=before, fence=found.fence)
+    lifecycle.move_one(row, RoundState.FAILED, reason=reason, closed_at=clock.now())
+    failed = {"number": found.number, "attempt": found.attempt, "reason": reason}
+    progress.tell_all(found.run, [*news, ("round.failed", failed)])
+    return found.run_id
+
+
+def _work(claimed: Round) -> int | None:
+    """Compute and close. None when the claim was lost or the run is over."""
+    held = Lease(claimed.pk, claimed.fence)
+    try:
+        with held.held():
+            outcome = outcomes.of(claimed, held.check)
+    except FedportalError as error:
+        if error.code != "not_finite":
+            raise  # short of disk: the round stays claimed, and the sweeper brings it back when the lease is over
+        _give_up(claimed)
+        return None
+    except (OSError, EOFError, Truncated) as error:
+        if claimed.fence < MOST_CLAIMS:
+            raise
+        log.exception("round %s cannot be aggregated", claimed)
+        with unit():
+            return _fail(claimed, RoundState.AGGREGATING, f"a file of this round cannot be read ({error})")
+    faults.point("after_aggregation")
+    _close(claimed, outcome)
+    faults.point("after_publish")
+    return claimed.run_id
+
+
+def _give_up(claimed: Round) -> None:
+    """The numbers grew beyond all bounds. The same devices would do the same again, so the run ends."""
+    reason = f"The model of round {claimed.number} is not finite; try a smaller learning rate."
+    with unit():
+        _fail(claimed, RoundState.AGGREGATING, reason)
+        finishing.fail(claimed.run, reason)
+
+
+def _close(claimed: Round, outcome: Outcome) -> None:
+    """aggregating → done with its result, and what follows for the run, in one unit. Raises Lost."""
+    down = blobs.size(claimed.base_blob) * outcome.answers if claimed.kind != RoundKind.STATISTICS else 0
+    with unit():
+        now = clock.now()
+        lifecycle.move_one(
+            lease.mine(claimed.pk, claimed.fence),
+            RoundState.DONE,
+            result_blob=outcome.blob,
+            digest=outcome.digest,
+            metrics=outcome.metrics,
+            bytes_down=down,
+            closed_at=now,
+            lease_until=None,
+        )
+        known = _known_point(claimed, outcome)
+        run = _note_in_run(claimed, outcome, known)
+        claimed.refresh_from_db(fields=["bytes_up"])
+        news = {
+            "number": claimed.number,
+            "attempt": claimed.attempt,
+            "kind": str(claimed.kind),
+            "digest": outcome.digest,
+            "seconds": seconds(claimed.opened_at, now),
+            "bytes_up": claimed.bytes_up,
+            "bytes_down": down,
+            "point": known,
+            "contributions": _contributions(claimed, outcome),
+            "current_round": run.current_round,
+            "best_round": run.best_round,
+        }
+        progress.tell(run, "round.done", news)
+        faults.point("before_publish")
+
+
+def _known_point(claimed: Round, outcome: Outcome) -> dict[str, Any] | None:
+    """The point of the curves that this round's reports make known: that of the model it began with."""
+    if not outcome.metrics:
+        return None
+    before = Round.objects.filter(run_id=claimed.run_id, number=claimed.number - 1, state=RoundState.DONE)
+    row = before.values("opened_at", "closed_at", "bytes_up", "bytes_down").first() if claimed.number > 1 else None
+    took = {**row, "seconds": seconds(row["opened_at"], row["closed_at"])} if row else None
+    return wording.point(max(claimed.number - 1, 0), outcome.metrics, took)
+
+
+def _note_in_run(claimed: Round, outcome: Outcome, known: dict[str, Any] | None) -> Run:
+    """What the run remembers of the round."""
+    run, changes = claimed.run, dict[str, Any]()
+    best = Run.objects.filter(pk=run.pk).values_list("best_round", "best_loss").get()
+    run.best_round, run.best_loss = best
+    if claimed.kind == RoundKind.TRAIN:
+        changes["current_round"] = claimed.number
+    if outcome.standardisation:
+        changes["standardisation"] = outcome.standardisation
+    loss = known["loss"] if known else None
+    if loss is not None and (run.best_loss is None or loss < run.best_loss):
+        changes["best_round"], changes["best_loss"] = known and known["number"], loss
+    if changes:
+        Run.objects.filter(pk=run.pk).update(**changes)
+        for name, value in changes.items():
+            setattr(run, name, value)
+    return run
+
+
+def _contributions(claimed: Round, outcome: Outcome) -> list[dict[str, Any]]:
+    """What each organization gave in this round, with those that were asked and gave nothing."""
+    given = {share.organization_id: share for share in outcome.shares}
+    asked = Assignment.objects.filter(round=claimed).order_by()
+    rows = asked.values_list("organization__public_id", "organization__name").annotate(devices=Count("pk"))
+    shares = [given.get(key, Share(key, name, 0, 0, 0))._replace(devices=devices) for key, name, devices in rows]
+    return wording.contributions(shares)
+
+
+def seconds(start: Any, stop: Any) -> float:
+    """How long it took."""
+    return round((stop - start).total_seconds(), 3)

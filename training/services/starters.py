@@ -1,0 +1,96 @@
+"""Whether a run still has those with whom it began.
+
+Starters are the devices of the run's first round that answered (until one did: those that were asked). When a round
+could not be closed and more than half of them are gone, trying again makes no sense.
+"""
+
+from __future__ import annotations
+
+from django.db.models import F
+
+from federations.models import Device
+from fedwire.states import AssignmentState, RoundKind, RoundState
+from training.models import Assignment, Round, Run
+from training.services import cohorts
+from training.wording import listed
+
+# Silent for so many deadlines is gone.
+SILENT_ROUNDS = 3
+
+
+def why_over(run: Run) -> str:
+    """The sentence that says why the run cannot go on; "" when it can."""
+    began = _starters(run)
+    gone = _gone(run, began)
+    if not began or 2 * len(gone) <= len(began):
+        return ""
+    of = f"{len(gone)} of the {len(began)} devices that began" if len(began) > 1 else "The only device that began"
+    are = "are" if len(gone) > 1 else "is"
+    named = listed([f"{began[pk]} ({why})" for pk, why in gone.items()])
+    return f"{of} {are} gone: {named}."
+
+
+def _starters(run: Run) -> dict[int, str]:
+    """Device → its name, for those with whom the run began."""
+    parts = Assignment.objects.filter(round__run=run)
+    first = parts.filter(state=AssignmentState.SUBMITTED).order_by("round__number", "round__attempt")
+    found = first.values_list("round_id", flat=True).first()
+    began = (
+        parts.filter(round_id=found, state=AssignmentState.SUBMITTED)
+        if found is not None
+        else parts.filter(round__number=parts.order_by("round__number").values("round__number")[:1])
+    )
+    rows = began.order_by("device__organization__name", "device__identifier")
+    return {
+        pk: f"{identifier} of {organization}"
+        for pk, identifier, organization in rows.values_list(
+            "device_id", "device__identifier", "device__organization__name"
+        )
+    }
+
+
+def _gone(run: Run, began: dict[int, str]) -> dict[int, str]:
+    """Device → why it is gone."""
+    gone = dict.fromkeys(began, "")
+    for pk in cohorts.of_members(run).filter(pk__in=list(began)).values_list("pk", flat=True):
+        del gone[pk]
+    gone = {pk: _departed(pk) for pk in gone}
+    here = [pk for pk in began if pk not in gone]
+    latest = _latest_states(run, here)
+    for pk in here:
+        states = latest.get(pk, [])
+        if states and states[0] == AssignmentState.DECLINED:
+            gone[pk] = "declined"
+        elif len(states) == SILENT_ROUNDS and all(state == AssignmentState.EXPIRED for state in states):
+            gone[pk] = f"silent for {SILENT_ROUNDS} deadlines"
+    return {pk: gone[pk] for pk in began if pk in gone}
+
+
+def _departed(device_pk: int) -> str:
+    state = Device.objects.values_list("state", flat=True).get(pk=device_pk)
+    return str(state) if state != "active" else "not in the federation or the group any more"
+
+
+def _latest_states(run: Run, device_pks: list[int]) -> dict[int, list[str]]:
+    """How each device fared in the last rounds that waited until their deadline, newest first.
+
+    A round that did not ask it counts as silence: the device was not there to be asked.
+    """
+    ended = _ended(run)
+    states = {
+        (device_pk, round_pk): state
+        for device_pk, round_pk, state in Assignment.objects.filter(
+            round_id__in=ended, device_id__in=device_pks
+        ).values_list("device_id", "round_id", "state")
+    }
+    return {
+        device_pk: [states.get((device_pk, round_pk), AssignmentState.EXPIRED) for round_pk in ended]
+        for device_pk in device_pks
+    }
+
+
+def _ended(run: Run) -> list[int]:
+    """The last rounds that waited until their deadline, newest first."""
+    rounds = Round.objects.filter(run=run, state__in=(RoundState.DONE, RoundState.FAILED), closed_at__gte=F("deadline"))
+    asked = rounds.exclude(kind=RoundKind.STATISTICS).order_by("-number", "-attempt")
+    return list(asked.values_list("pk", flat=True)[:SILENT_ROUNDS])

@@ -1,0 +1,148 @@
+"""The pieces of JSON and the sentences in which a run is told, the same in events, snapshots and the API. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from fedwire.states import AssignmentState, RoundKind, word
+
+MOST_NAMES = 5
+
+
+class Party(NamedTuple):
+    """A device with its organization, as far as they are shown."""
+
+    device_id: str
+    identifier: str
+    organization_id: str
+    organization: str
+
+
+class Share(NamedTuple):
+    """What one organization gave: devices asked, updates in, and the rows behind them."""
+
+    organization_id: str
+    organization: str
+    devices: int
+    updates: int
+    samples: int
+
+
+def participant(
+    party: Party,
+    state: str = AssignmentState.OFFERED,
+    *,
+    reason: str = "",
+    samples: int | None = None,
+    seconds: float | None = None,
+    last_seen_at: datetime | None = None,
+) -> dict[str, Any]:
+    """A device's card."""
+    return {
+        "device": {"id": party.device_id, "identifier": party.identifier},
+        "organization": {"id": party.organization_id, "name": party.organization},
+        "state": str(state),
+        "word": word("assignment", state),
+        "reason": reason,
+        "samples": samples,
+        "seconds": seconds,
+        "last_seen_at": instant(last_seen_at),
+    }
+
+
+def changed(number: int, attempt: int, card: Mapping[str, Any]) -> dict[str, Any]:
+    """The data of `assignment.changed`: a card without what did not change."""
+    return {"number": number, "attempt": attempt, **{key: card[key] for key in card if key != "last_seen_at"}}
+
+
+def waiting(have: int, need: int, none_available: Sequence[str], until: datetime) -> dict[str, Any] | None:
+    """For whom a round waits that has `have` of `need` devices; None when it has enough."""
+    if have >= need:
+        return None
+    missing = need - have
+    devices = f"{missing} more device{'' if missing == 1 else 's'}"
+    names = ""
+    if none_available:
+        names = f" ({listed(none_available)} {'has' if len(none_available) == 1 else 'have'} none available)"
+    then = "the round is tried again"
+    return {
+        "have": have,
+        "need": need,
+        "for": list(none_available),
+        "until": until.isoformat(),
+        "then": then,
+        "sentence": f"Waiting for {devices}{names} until {moment(until)}; then {then}.",
+    }
+
+
+def stragglers(have: int, names: Sequence[str], until: datetime, then: str) -> dict[str, Any]:
+    """For which devices a round waits of which `have` answers are in."""
+    return {
+        "have": have,
+        "need": have + len(names),
+        "for": list(names),
+        "until": until.isoformat(),
+        "then": then,
+        "sentence": f"Waiting for {listed(names)} until {moment(until)}; then {then}.",
+    }
+
+
+def point(number: int, metrics: Mapping[str, Any], trained: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A point of the curves: how the model of round `number` does, and what that round took.
+
+    `metrics`: {"overall": ratios, "organizations": {id: ratios}}; `trained`: seconds, bytes_up and bytes_down of the
+    round, None for the base.
+    """
+    overall, trained = metrics.get("overall", {}), trained or {}
+    return {
+        "number": number,
+        **{name: overall.get(name) for name in ("loss", "accuracy", "auc", "samples")},
+        "others": overall.get("others", {}),
+        **{name: trained.get(name) for name in ("seconds", "bytes_up", "bytes_down")},
+        "organizations": {
+            key: {name: ratios.get(name) for name in ("loss", "accuracy", "auc", "samples")}
+            for key, ratios in metrics.get("organizations", {}).items()
+        },
+    }
+
+
+def contributions(shares: Iterable[Share]) -> list[dict[str, Any]]:
+    """What each organization gave; `share` is its part of all rows."""
+    shares = sorted(shares, key=lambda share: (share.organization, share.organization_id))
+    total = sum(share.samples for share in shares)
+    return [
+        {
+            "organization": {"id": share.organization_id, "name": share.organization},
+            "devices": share.devices,
+            "updates": share.updates,
+            "expected": share.devices,
+            "samples": share.samples,
+            "share": round(share.samples / total, 6) if total else 0.0,
+        }
+        for share in shares
+    ]
+
+
+def then_of(kind: str) -> str:
+    """What happens at the deadline of a round that has enough answers."""
+    return "the run ends without them" if kind == RoundKind.EVALUATE else "the round goes on without them"
+
+
+def listed(names: Sequence[str]) -> str:
+    """ "acme, metro and valley", of many only the first few."""
+    names = list(names)
+    if len(names) > MOST_NAMES:
+        names = [*names[: MOST_NAMES - 1], f"{len(names) - MOST_NAMES + 1} others"]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def moment(at: datetime) -> str:
+    """A time of day as a sentence says it; the portal's own zone is UTC."""
+    return f"{at:%H:%M} UTC"
+
+
+def instant(at: datetime | None) -> str | None:
+    """A moment as JSON."""
+    return at.isoformat() if at is not None else None
