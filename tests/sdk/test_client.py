@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -356,3 +358,18 @@ def test_keys_do_not_stand_in_logs(start: Start, csv_file: Path, caplog: pytest.
     start(portal).train(None, csv_file, "diagnosis", rounds=1)
     assert caplog.text
     assert not re.search(r"edg_(device|abcd)", caplog.text)
+
+
+def test_a_signal_handler_may_stop_the_client(tmp_path: Path, csv_file: Path) -> None:
+    """Also while the device waits before its next try, where a lock of `threading` would hold it for ever."""
+    code = """
+import signal, sys
+from fedportal_sdk import FederatedClient
+client = FederatedClient(sys.argv[1], "hospital-001", "http://127.0.0.1:9", sys.argv[2])
+signal.signal(signal.SIGALRM, lambda *_: client.stop())
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+print(client.train(None, sys.argv[3], "diagnosis").state)
+"""
+    command = [sys.executable, "-c", code, KEY, str(tmp_path / "home"), str(csv_file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout == "left\n"

@@ -12,7 +12,7 @@ import pytest
 
 from fedportal_sdk._door import KEPT_MODELS, SMALL, DeviceDoor, update_of
 from fedportal_sdk._http import Http
-from fedportal_sdk._retry import Patience, Stopped
+from fedportal_sdk._retry import Patience, Stop, Stopped
 from fedwire.architectures import Architecture
 from fedwire.errors import FedportalError
 from fedwire.tensors import Manifest, decode_update, encode_model
@@ -31,8 +31,8 @@ def task_for(architecture: Architecture, content: bytes) -> Any:
     return {"id": "tsk_1", "base_digest": digest, "manifest": architecture.manifest().to_json()}
 
 
-def door_of(server: Server, folder: Path, stop: threading.Event | None = None) -> DeviceDoor:
-    return DeviceDoor(Http(server.url, "edg_key", timeout=5), Patience(stop or threading.Event()), folder, "tag")
+def door_of(server: Server, folder: Path, stop: Stop | None = None) -> DeviceDoor:
+    return DeviceDoor(Http(server.url, "edg_key", timeout=5), Patience(stop or Stop()), folder, "tag")
 
 
 def no_progress(done: int, total: int) -> None:
@@ -223,7 +223,7 @@ def test_a_portal_that_contradicts_itself_does_not_keep_the_device_for_ever(tmp_
 
 
 def test_stop_ends_an_upload_that_cannot_get_through(tmp_path: Path) -> None:
-    stop = threading.Event()
+    stop = Stop()
     with serving(lambda n, seen: Reply(503)) as server:
         threading.Timer(0.1, stop.set).start()
         with pytest.raises(Stopped):

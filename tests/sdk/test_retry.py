@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from fedportal_sdk._retry import LONGEST_DELAY, TRIES_AFTER_500, Patience, Stopped, delay_after, is_passing
+from fedportal_sdk._retry import LONGEST_DELAY, TRIES_AFTER_500, Patience, Stop, Stopped, delay_after, is_passing
 from fedwire.errors import FedportalError
 
 
@@ -35,7 +35,7 @@ class Impatient(Patience):
 @pytest.mark.parametrize("code", ["unreachable", "unavailable", "storage_full", "too_many_tries"])
 def test_passing_trouble_is_waited_out(code: str) -> None:
     flaky = Flaky(*[code] * 12)
-    assert Impatient(threading.Event())(flaky) == "done"
+    assert Impatient(Stop())(flaky) == "done"
     assert flaky.calls == 13
 
 
@@ -43,36 +43,36 @@ def test_passing_trouble_is_waited_out(code: str) -> None:
 def test_a_refusal_is_raised_at_once(code: str) -> None:
     flaky = Flaky(code)
     with pytest.raises(FedportalError) as caught:
-        Impatient(threading.Event())(flaky)
+        Impatient(Stop())(flaky)
     assert (caught.value.code, flaky.calls) == (code, 1)
     assert not is_passing(caught.value)
 
 
 def test_further_codes_can_be_named() -> None:
-    assert Impatient(threading.Event())(Flaky("body_short"), also={"body_short"}) == "done"
+    assert Impatient(Stop())(Flaky("body_short"), also={"body_short"}) == "done"
 
 
 def test_a_fault_of_the_portal_is_tried_some_times_and_then_raised() -> None:
     flaky = Flaky(*["internal"] * 50)
     with pytest.raises(FedportalError):
-        Impatient(threading.Event())(flaky)
+        Impatient(Stop())(flaky)
     assert flaky.calls == TRIES_AFTER_500
 
 
 def test_an_outage_is_told_once_and_so_is_its_end() -> None:
     told: list[str | None] = []
-    Impatient(threading.Event(), lambda error: told.append(error and error.code))(Flaky("unreachable", "unavailable"))
+    Impatient(Stop(), lambda error: told.append(error and error.code))(Flaky("unreachable", "unavailable"))
     assert told == ["unreachable", None]
 
 
 def test_success_at_once_tells_nothing() -> None:
     told: list[object] = []
-    Patience(threading.Event(), told.append)(Flaky())
+    Patience(Stop(), told.append)(Flaky())
     assert told == []
 
 
 def test_stop_ends_a_wait_at_once() -> None:
-    stop = threading.Event()
+    stop = Stop()
     threading.Timer(0.05, stop.set).start()
     started = time.monotonic()
     with pytest.raises(Stopped):
@@ -81,7 +81,7 @@ def test_stop_ends_a_wait_at_once() -> None:
 
 
 def test_nothing_is_called_after_stop() -> None:
-    stop, flaky = threading.Event(), Flaky()
+    stop, flaky = Stop(), Flaky()
     stop.set()
     with pytest.raises(Stopped):
         Patience(stop)(flaky)
@@ -90,7 +90,7 @@ def test_nothing_is_called_after_stop() -> None:
 
 def test_patience_with_a_limit_raises_the_last_error() -> None:
     with pytest.raises(FedportalError) as caught:
-        Impatient(threading.Event(), limit=0.0)(Flaky("unreachable"))
+        Impatient(Stop(), limit=0.0)(Flaky("unreachable"))
     assert caught.value.code == "unreachable"
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fedportal_sdk._door import DeviceDoor, update_of
-from fedportal_sdk._retry import Stopped
+from fedportal_sdk._retry import Stop, Stopped
 from fedportal_sdk.local import Refusal, Work
 from fedwire.errors import FedportalError
 from fedwire.messages import Answer, Evaluation, Receipt, Task
@@ -62,7 +62,7 @@ class Loop:
         model: str | None,
         rounds: int | None,
         forever: bool,
-        stop: threading.Event,
+        stop: Stop,
         tell: Tell,
         renew: Callable[[], object],
         busy: threading.Event,

@@ -8,10 +8,9 @@ come back in the same moment.
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable, Collection
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from fedwire.errors import FedportalError
 
@@ -29,6 +28,43 @@ class Stopped(Exception):
     """`stop()` was called; whoever waited leaves."""
 
 
+class Flag(Protocol):
+    """What patience asks; a `Stop` or a `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for that at most so many seconds; whether to stop."""
+
+
+class Stop:
+    """A flag that is set once, from any thread or a signal handler.
+
+    `threading.Event` will not do: a handler that sets it while the same thread is about to wait for it waits for ever.
+    """
+
+    STEP = 0.05
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def set(self) -> None:
+        """Stop."""
+        self._set = True
+
+    def is_set(self) -> bool:
+        """Whether `set` was called."""
+        return self._set
+
+    def wait(self, timeout: float) -> bool:
+        """Wait that long, or until shortly after `set`; whether it is set."""
+        until = time.monotonic() + timeout
+        while not self._set and (left := until - time.monotonic()) > 0:
+            time.sleep(min(self.STEP, left))
+        return self._set
+
+
 def is_passing(error: FedportalError) -> bool:
     """Whether the same request may well succeed later."""
     return error.status in PASSING
@@ -43,7 +79,7 @@ class Patience:
 
     def __init__(
         self,
-        stop: threading.Event,
+        stop: Flag,
         report: Callable[[FedportalError | None], None] = lambda _: None,
         limit: float | None = None,
     ) -> None:

@@ -26,7 +26,7 @@ from fedportal_sdk._config import DeviceRecord, Home, key_id_of
 from fedportal_sdk._door import DeviceDoor
 from fedportal_sdk._http import Http
 from fedportal_sdk._loop import LONGEST_WAIT, Loop, Participation
-from fedportal_sdk._retry import Patience, Stopped
+from fedportal_sdk._retry import Patience, Stop, Stopped
 from fedportal_sdk.local import EvaluateFn, FunctionWork, LocalTrainFn, TableWork, Work
 from fedwire import routes
 from fedwire.errors import FedportalError
@@ -69,7 +69,7 @@ class FederatedClient:
         self._folder = self.home.device(self.url, self.device_identifier)
         self._http = Http(self.url, ca_file=self.home.ca_file(ca_file))
         self._on_event = on_event
-        self._stop = threading.Event()
+        self._stop = Stop()
         self._patience = Patience(self._stop, self._report, limit=patience)
         self._record: DeviceRecord | None = None
         self._use(self._folder.record(self._key_id))
@@ -157,7 +157,10 @@ class FederatedClient:
         return fresh
 
     def stop(self) -> None:
-        """End what this client is doing, from any thread, for good. A task in work is left for the next start."""
+        """End what this client is doing, for good; from any thread or a signal handler.
+
+        A task in work is left for the next start.
+        """
         self._stop.set()
         self._http.interrupt()
 
