@@ -1,0 +1,143 @@
+"""The outbox: written with its cause, sent after the commit, tried again until it leaves."""
+
+from __future__ import annotations
+
+import smtplib
+import socketserver
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core import mail
+
+from federations.models import Letter
+from federations.services import letters
+from federations.tasks import send_letter
+from fedportal.common import clock
+from fedportal.common.transactions import unit
+
+pytestmark = pytest.mark.django_db
+
+
+def write(address: str = "olga@acme.example") -> Letter:
+    with unit():
+        return letters.write(address, "password_reset", link="https://portal.example/x", person="Olga")
+
+
+class _Refuses(socketserver.StreamRequestHandler):
+    """A mail server that is there and takes nothing."""
+
+    def handle(self) -> None:
+        self.wfile.write(b"421 come back later\r\n")
+
+
+@pytest.fixture
+def no_mail_today(settings: Any) -> Iterator[None]:
+    """Mail goes to a server that refuses everything."""
+    with socketserver.TCPServer(("127.0.0.1", 0), _Refuses) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address
+        yield
+        server.shutdown()
+
+
+def test_a_letter_leaves_once_and_keeps_no_secret(db: None) -> None:
+    letter = write()
+    assert letters.send(letter.pk)
+    assert not letters.send(letter.pk)
+    assert letters.send_due() == 0
+    letter.refresh_from_db()
+    assert (letter.text, letter.html, letter.attempts) == ("", "", 1)
+    assert letter.sent_at is not None
+    (message,) = mail.outbox
+    assert message.to == ["olga@acme.example"]
+    assert "https://portal.example/x" in message.body
+    assert "text/html" in [kind for _, kind in message.alternatives]  # type: ignore[attr-defined]
+
+
+def test_the_job_sends_after_the_commit(django_capture_on_commit_callbacks: Any) -> None:
+    with django_capture_on_commit_callbacks() as callbacks:
+        letter = write()
+    assert len(callbacks) == 1
+    assert mail.outbox == []
+    send_letter(letter.pk)
+    assert len(mail.outbox) == 1
+
+
+def test_a_letter_whose_cause_was_rolled_back_never_leaves() -> None:
+    def act() -> None:
+        with unit():
+            letters.write("olga@acme.example", "password_reset", link="x", person="")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        act()
+    assert letters.send_due() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_letter_outside_a_unit_is_refused() -> None:
+    with pytest.raises(RuntimeError):
+        letters.write("olga@acme.example", "password_reset", link="x", person="")
+
+
+def test_what_fails_is_tried_again_with_growing_pauses(no_mail_today: None) -> None:
+    letter = write()
+    start = clock.now()
+    waited = []
+    for _ in range(9):
+        letter.refresh_from_db()
+        with clock.frozen(letter.next_attempt_at):
+            assert not letters.send(letter.pk)
+            now = clock.now()
+        letter.refresh_from_db()
+        waited.append((letter.next_attempt_at - now).total_seconds())
+    assert waited == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]
+    assert letter.attempts == 9
+    assert letter.last_error.startswith(smtplib.SMTPConnectError.__name__)
+    assert letter.text
+    assert clock.now() - start < timedelta(minutes=1)
+
+
+def test_what_waits_leaves_when_the_server_is_back(no_mail_today: None, settings: Any) -> None:
+    letter = write()
+    assert letters.send_due() == 0
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    assert letters.send_due() == 0  # not due yet
+    with clock.shifted(timedelta(seconds=31)):
+        assert letters.send_due() == 1
+    letter.refresh_from_db()
+    assert (letter.attempts, letter.last_error) == (2, "")
+
+
+def test_a_claimed_letter_is_left_alone_until_the_claim_ends() -> None:
+    letter = write()
+    Letter.objects.filter(pk=letter.pk).update(next_attempt_at=clock.now() + letters.CLAIM)
+    assert letters.send_due() == 0
+    with clock.shifted(letters.CLAIM + timedelta(seconds=1)):
+        assert letters.send_due() == 1
+
+
+def test_an_old_letter_is_given_up() -> None:
+    write()
+    with clock.shifted(letters.GIVE_UP_AFTER + timedelta(minutes=1)):
+        assert letters.send_due() == 0
+
+
+def test_a_subject_is_one_line(db: None) -> None:
+    with unit():
+        letter = letters.write("a@x.example", "password_reset", link="x", person="a\r\nBcc: all@x.example")
+    assert "\n" not in letter.subject
+    letters.send(letter.pk)
+    assert "Bcc" not in mail.outbox[0].message()
+
+
+def test_operators_hurry_only_what_has_not_left() -> None:
+    sent, waiting = write(), write()
+    letters.send(sent.pk)
+    Letter.objects.filter(pk=waiting.pk).update(next_attempt_at=clock.now() + timedelta(hours=1))
+    assert letters.hurry(Letter.objects.all()) == 1
+    assert letters.send_due() == 1

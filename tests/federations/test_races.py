@@ -1,0 +1,73 @@
+"""What happens at the same moment happens once: fifty threads on a real database file, and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import services
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+def races(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What came of every race, by name."""
+    env = {"FEDPORTAL_DATA_DIR": str(tmp_path_factory.mktemp("races")), "FEDPORTAL_DATABASE_URL": "sqlite"}
+    if request.param == "sqlite":
+        yield run(env)
+        return
+    try:
+        with services.postgresql() as url:
+            yield run({**env, "FEDPORTAL_DATABASE_URL": url})
+    except services.Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+def run(env: dict[str, str]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.federations.racing"]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_fifty_parallel_accepts_make_one_membership(races: dict[str, Any]) -> None:
+    assert races["accept"] == {"outcomes": {"ok": 1, "invitation_used": 49}, "members": 1, "memberships": 1}
+
+
+def test_joining_fifty_times_is_joining_once(races: dict[str, Any]) -> None:
+    assert races["join"] == {"outcomes": {"ok": 50}, "entries": 1}
+
+
+def test_one_device_registering_fifty_times_is_one_device(races: dict[str, Any]) -> None:
+    assert races["same_device"] == {"outcomes": {"ok": 50}, "devices": 1}
+
+
+def test_one_of_fifty_key_pairs_gets_the_identifier(races: dict[str, Any]) -> None:
+    assert races["taken_device"] == {"outcomes": {"ok": 1, "device_taken": 49}, "devices": 1}
+
+
+def test_a_limit_holds_against_fifty_at_once(races: dict[str, Any]) -> None:
+    assert races["limited_key"] == {"outcomes": {"ok": 5, "enrolment_full": 45}, "devices": 5}
+
+
+def test_of_two_last_owners_one_stays(races: dict[str, Any]) -> None:
+    assert races["last_owner"] == {"outcomes": {"ok": 1, "last_owner": 1}, "owners": 1}
+
+
+def test_twenty_of_fifty_guesses_are_let_through(races: dict[str, Any]) -> None:
+    assert races["tries"] == {"outcomes": {"ok": 20, "too_many_tries": 30}}
+
+
+def test_every_chain_is_whole_after_fifty_appends_at_once(races: dict[str, Any]) -> None:
+    assert races["appending"] == {"outcomes": {"ok": 50}, "breaks": []}
