@@ -2,8 +2,21 @@
 
 from django.urls import URLPattern, path
 
+from training.api import views
 from training.api.device_runs import DeviceRun
 
 urlpatterns: list[URLPattern] = [
     path("device/runs/<str:run>", DeviceRun.as_view(), name="api-device-run"),
+    path("training/strategies", views.Strategies.as_view(), name="api-strategies"),
+    path("training/sessions", views.Sessions.as_view(), name="api-sessions"),
+    path("training/sessions/<str:run>", views.OneSession.as_view(), name="api-session"),
+    path("training/sessions/<str:run>/snapshot", views.Snapshot.as_view(), name="api-session-snapshot"),
+    path("training/sessions/<str:run>/rounds", views.Rounds.as_view(), name="api-session-rounds"),
+    path("training/sessions/<str:run>/events", views.Events.as_view(), name="api-session-events"),
+    path("training/sessions/<str:run>/pause", views.Pause.as_view(), name="api-session-pause"),
+    path("training/sessions/<str:run>/resume", views.Resume.as_view(), name="api-session-resume"),
+    path("training/sessions/<str:run>/stop", views.Stop.as_view(), name="api-session-stop"),
+    # Names of models come last: `sessions` and `strategies` are reserved words.
+    path("training/<str:model>/status", views.ModelStatus.as_view(), name="api-training-status"),
+    path("training/<str:model>/stop", views.ModelStop.as_view(), name="api-training-stop"),
 ]

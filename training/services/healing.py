@@ -74,7 +74,14 @@ def beat(after_start: bool) -> timedelta:
 
 def void_claims() -> None:
     """Where one process is the whole portal, claims from before its start are nobody's."""
-    Round.objects.filter(state=RoundState.AGGREGATING).update(lease_until=clock.now() - timedelta(seconds=1))
+    Round.objects.filter(state=RoundState.AGGREGATING).update(lease_until=_just_past())
+
+
+def requeue(found: Round) -> None:
+    """Have a worker look at this round again: its claim, if it has one, is void."""
+    with unit():
+        Round.objects.filter(pk=found.pk, state=RoundState.AGGREGATING).update(lease_until=_just_past())
+        ring(tasks.settle_round, found.pk)
 
 
 def drop_the_gone() -> None:
@@ -120,3 +127,7 @@ def without_a_round() -> list[int]:
     alive = Round.objects.filter(run=OuterRef("pk"), state__in=ALIVE_ROUNDS)
     idle = Run.objects.filter(~Exists(alive), state=RunState.RUNNING)
     return list(idle.order_by("pk").values_list("pk", flat=True))
+
+
+def _just_past() -> datetime:
+    return clock.now() - timedelta(seconds=1)

@@ -1,0 +1,78 @@
+"""Runs in the operators' admin site: every table searchable; a run can be stopped, a round rung for again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from federations.admin import Looking, LookingOnly, each
+from fedportal.common.jobs import ring
+from training import models, tasks
+from training.services import healing, runs
+
+
+@admin.register(models.Run)
+class RunAdmin(Looking):
+    list_display = (
+        *("public_id", "model", "federation", "organization", "state", "strategy"),
+        *("current_round", "total_rounds", "created_at"),
+    )
+    list_filter = ("state", "strategy", "created_at")
+    list_select_related = ("model", "federation", "organization")
+    search_fields = ("public_id", "model__name", "model__public_id", "federation__name", "organization__name", "group")
+    actions = ("cancel", "go_on")
+
+    @admin.action(description="Cancel: stop the run and call off what is going on", permissions=["change"])
+    def cancel(self, request: HttpRequest, rows: QuerySet[models.Run]) -> None:
+        person: Any = request.user
+        each(request, rows, lambda run: runs.stop_by_staff(person, run), "cancelled")
+
+    @admin.action(description="Go on: open the next round if it was not opened", permissions=["change"])
+    def go_on(self, request: HttpRequest, rows: QuerySet[models.Run]) -> None:
+        each(request, rows, lambda run: ring(tasks.advance_run, run.pk), "rung for")
+
+
+@admin.register(models.Round)
+class RoundAdmin(Looking):
+    list_display = ("run", "number", "attempt", "kind", "state", "opened_at", "deadline", "closed_at", "fence")
+    list_filter = ("state", "kind", "opened_at")
+    list_select_related = ("run", "run__model", "run__federation")
+    search_fields = ("run__public_id", "run__model__name", "base_blob", "result_blob", "digest", "reason")
+    actions = ("requeue",)
+
+    @admin.action(description="Requeue: have a worker look at the round again", permissions=["change"])
+    def requeue(self, request: HttpRequest, rows: QuerySet[models.Round]) -> None:
+        each(request, rows, healing.requeue, "requeued")
+
+
+@admin.register(models.Assignment)
+class AssignmentAdmin(LookingOnly):
+    list_display = ("device", "organization", "round", "state", "reason", "offered_at", "changed_at")
+    list_filter = ("state", "offered_at")
+    list_select_related = ("device", "organization", "round", "round__run")
+    search_fields = ("device__identifier", "device__public_id", "organization__name", "round__run__public_id")
+
+
+@admin.register(models.Update)
+class UpdateAdmin(LookingOnly):
+    list_display = ("device", "organization", "round", "samples", "size", "norm", "blob", "received_at")
+    list_filter = ("received_at",)
+    list_select_related = ("device", "organization", "round", "round__run")
+    search_fields = ("device__identifier", "device__public_id", "organization__name", "round__run__public_id", "blob")
+
+
+@admin.register(models.RunEvent)
+class RunEventAdmin(LookingOnly):
+    list_display = ("run", "sequence", "kind", "at", "organization")
+    list_filter = ("kind", "at")
+    list_select_related = ("run", "run__model", "run__federation", "organization")
+    search_fields = ("run__public_id", "run__model__name", "kind")
+
+
+@admin.register(models.Pulse)
+class PulseAdmin(LookingOnly):
+    list_display = ("beat_at", "back_at", "down_seconds")
+    search_fields = ("pk",)

@@ -1,0 +1,164 @@
+"""What the addresses of runs read and answer, as JSON. A run is called a session there, as clients know it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from fedportal.common.api import Text, Whole
+
+# --- what comes in ---------------------------------------------------------------------------------------------------
+
+
+class NewSession(serializers.Serializer[Any]):
+    """POST /training/sessions. `min_devices` and `min_participants` are the same; privacy beyond "none" is refused."""
+
+    model_id = Text(help_text="Id or name of the model.")
+    federation_id = Text(required=False, allow_null=True, help_text="Id or name; needed if it is shared with several.")
+    version = Text(required=False, allow_null=True, help_text="The version to start from; the latest by default.")
+    group = Text(required=False, allow_null=True, allow_blank=True, help_text="Only devices with this label.")
+    strategy = Text(required=False, allow_null=True)
+    rounds = Whole()
+    min_devices = Whole(required=False, allow_null=True)
+    min_participants = Whole(required=False, allow_null=True)
+    round_seconds = Whole(required=False, allow_null=True)
+    config = serializers.DictField(required=False, allow_null=True)
+    privacy = Text(required=False, allow_null=True)
+    epsilon = serializers.FloatField(required=False, allow_null=True)
+
+
+# --- what goes out ---------------------------------------------------------------------------------------------------
+
+
+class Reference(serializers.Serializer[Any]):
+    id = serializers.CharField()
+    name = serializers.CharField()
+
+
+class SessionShape(serializers.Serializer[Any]):
+    """A run by itself."""
+
+    session_id = serializers.CharField()
+    id = serializers.CharField()
+    status = serializers.CharField()
+    model_id = serializers.CharField()
+    model = Reference()
+    federation = Reference()
+    organization = Reference()
+    state = serializers.CharField()
+    word = serializers.CharField()
+    strategy = serializers.CharField()
+    config = serializers.DictField()
+    current_round = serializers.IntegerField()
+    total_rounds = serializers.IntegerField()
+    min_participants = serializers.IntegerField()
+    round_seconds = serializers.IntegerField()
+    group = serializers.CharField(allow_blank=True)
+    reason = serializers.CharField(allow_blank=True)
+    created_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+    base_version = serializers.CharField()
+    result_version = serializers.CharField(allow_null=True)
+    best_round = serializers.IntegerField(allow_null=True)
+    progress = serializers.FloatField()
+
+
+class SessionList(serializers.Serializer[Any]):
+    sessions = SessionShape(many=True)
+    total = serializers.IntegerField()
+
+
+class SnapshotShape(serializers.Serializer[Any]):
+    """Everything the run's page shows; `sequence` is the number of the last event it contains."""
+
+    run = serializers.DictField()
+    sequence = serializers.IntegerField()
+    round = serializers.DictField(allow_null=True)
+    participants = serializers.ListField(child=serializers.DictField())
+    contributions = serializers.ListField(child=serializers.DictField())
+    curves = serializers.ListField(child=serializers.DictField())
+    names = serializers.DictField(child=serializers.CharField())
+    actions = serializers.DictField(child=serializers.BooleanField())
+
+
+class RoundShape(serializers.Serializer[Any]):
+    """One attempt of a round. `metrics` are those of the model it began with."""
+
+    number = serializers.IntegerField()
+    attempt = serializers.IntegerField()
+    kind = serializers.CharField()
+    state = serializers.CharField()
+    reason = serializers.CharField(allow_blank=True)
+    opened_at = serializers.DateTimeField()
+    deadline = serializers.DateTimeField()
+    closed_at = serializers.DateTimeField(allow_null=True)
+    digest = serializers.CharField(allow_blank=True)
+    sha256 = serializers.CharField(allow_blank=True, source="result_blob")
+    bytes_up = serializers.IntegerField()
+    bytes_down = serializers.IntegerField()
+    metrics = serializers.DictField()
+
+
+class RoundList(serializers.Serializer[Any]):
+    rounds = RoundShape(many=True)
+    total = serializers.IntegerField()
+
+
+class EventShape(serializers.Serializer[Any]):
+    sequence = serializers.IntegerField()
+    kind = serializers.CharField()
+    at = serializers.DateTimeField()
+    data = serializers.DictField()
+
+
+class EventList(serializers.Serializer[Any]):
+    """Events after a number, in order. `more`: whether there are further ones."""
+
+    events = EventShape(many=True)
+    more = serializers.BooleanField()
+
+
+class StatusShape(serializers.Serializer[Any]):
+    """How the model's current or last run stands. Accuracy is a fraction from 0 to 1."""
+
+    session_id = serializers.CharField()
+    id = serializers.CharField()
+    model_id = serializers.CharField()
+    status = serializers.CharField()
+    current_round = serializers.IntegerField()
+    total_rounds = serializers.IntegerField()
+    active_devices = serializers.IntegerField()
+    loss = serializers.FloatField(allow_null=True)
+    accuracy = serializers.FloatField(allow_null=True)
+    auc = serializers.FloatField(allow_null=True)
+    trend = serializers.ListField(child=serializers.DictField())
+    contributions = serializers.ListField(child=serializers.DictField())
+    waiting = serializers.DictField(allow_null=True)
+    reason = serializers.CharField(allow_blank=True)
+    result_version = serializers.CharField(allow_null=True)
+
+
+class StoppedShape(serializers.Serializer[Any]):
+    session_id = serializers.CharField()
+    id = serializers.CharField()
+    status = serializers.CharField()
+    last_round = serializers.IntegerField()
+    reason = serializers.CharField()
+
+
+class StrategyShape(serializers.Serializer[Any]):
+    """A strategy: what it computes, from which paper, and its parameters."""
+
+    name = serializers.CharField()
+    title = serializers.CharField()
+    formula = serializers.CharField()
+    paper = serializers.CharField()
+    parameters = serializers.ListField(child=serializers.DictField())
+    needs_individual_updates = serializers.BooleanField()
+    needs_device_state = serializers.BooleanField()
+
+
+class StrategyList(serializers.Serializer[Any]):
+    strategies = StrategyShape(many=True)
