@@ -29,9 +29,9 @@ class Letters:
 
     def __init__(self) -> None:
         self._arrived: queue.Queue[Any] = queue.Queue()
-        self._controller = Controller(self, hostname="127.0.0.1", port=0)
+        self.port = _free_port()
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
         self._controller.start()
-        self.port = self._controller.server.sockets[0].getsockname()[1]
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         self._arrived.put((envelope.rcpt_tos, email.message_from_bytes(envelope.content, policy=policy.default)))
