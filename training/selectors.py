@@ -17,8 +17,8 @@ from registry.models import Model
 from training import wording
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, TAKING_PART, UNFINISHED
 from training.models import Assignment, Round, Run
-from training.services import cohorts
-from training.wording import Party, Share
+from training.services import cohorts, giving
+from training.wording import Party
 
 # A round that has lasted longer says for whom it still waits.
 PATIENCE = timedelta(seconds=10)
@@ -80,15 +80,15 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
     rounds = list(rounds_of(fresh))
     latest = max(rounds, key=lambda row: (row["number"], row["attempt"]), default=None)
     parts = _parts(latest["pk"]) if latest else []
-    names = _names(fresh)
+    going_on = latest["pk"] if latest is not None and latest["state"] in ALIVE_ROUNDS else None
     return {
         "run": overview(fresh),
         "sequence": fresh.sequence,
         "round": _round(fresh, latest, parts) if latest else None,
         "participants": [_card(part) for part in parts],
-        "contributions": _contributions(rounds, latest, parts),
+        "contributions": wording.contributions(giving.shares(fresh.pk, also=going_on)),
         "curves": curves(rounds),
-        "names": names,
+        "names": _names(fresh),
         "actions": actions(fresh, actor),
     }
 
@@ -217,29 +217,6 @@ def _waiting(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> dict
     enough = row["kind"] == RoundKind.EVALUATE or submitted >= run.min_participants
     then = wording.then_of(row["kind"]) if enough else "the round is tried again"
     return wording.stragglers(submitted, names, row["deadline"], then)
-
-
-def _contributions(
-    rounds: list[dict[str, Any]], latest: dict[str, Any] | None, parts: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Devices and updates of the latest training round; rows as each device last reported them."""
-    trained = [row for row in rounds if row["kind"] == RoundKind.TRAIN]
-    if not trained or latest is None:
-        return []
-    newest = trained[-1]
-    shown = parts if newest["pk"] == latest["pk"] else _parts(newest["pk"])
-    closed = [row for row in trained if row["state"] == RoundState.DONE and row["pk"] != newest["pk"]]
-    before = {p["device_id"]: p["update__samples"] for p in _parts(closed[-1]["pk"])} if closed else {}
-    shares: dict[str, Share] = {}
-    for part in shown:
-        key = part["organization__public_id"]
-        share = shares.get(key, Share(key, part["organization__name"], 0, 0, 0))
-        submitted = part["state"] == AssignmentState.SUBMITTED
-        samples = part["update__samples"] if submitted else before.get(part["device_id"])
-        shares[key] = share._replace(
-            devices=share.devices + 1, updates=share.updates + submitted, samples=share.samples + (samples or 0)
-        )
-    return wording.contributions(shares.values())
 
 
 def _names(run: Run) -> dict[str, str]:

@@ -21,12 +21,13 @@ class Party(NamedTuple):
 
 
 class Share(NamedTuple):
-    """What one organization gave: devices asked, updates in, and the rows behind them."""
+    """What one organization gave: its devices, the updates that came of those asked for, and the rows behind them."""
 
     organization_id: str
     organization: str
     devices: int
     updates: int
+    expected: int
     samples: int
 
 
@@ -117,7 +118,7 @@ def contributions(shares: Iterable[Share]) -> list[dict[str, Any]]:
             "organization": {"id": share.organization_id, "name": share.organization},
             "devices": share.devices,
             "updates": share.updates,
-            "expected": share.devices,
+            "expected": share.expected,
             "samples": share.samples,
             "share": round(share.samples / total, 6) if total else 0.0,
         }

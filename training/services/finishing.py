@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
-
-from django.db.models import Count, Q, Sum
 
 from federations.models import DeviceTask
 from federations.services import audit, device_tasks
@@ -15,7 +12,8 @@ from fedwire.states import AssignmentState, RoundKind, RoundState, RunState
 from registry.services import versions
 from training import lifecycle, progress
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
-from training.models import Assignment, Round, Run, Update
+from training.models import Assignment, Round, Run
+from training.services import giving
 
 
 def complete(run_pk: int) -> None:
@@ -92,30 +90,20 @@ def lineage(run: Run, last: Round) -> dict[str, Any]:
         "strategy": run.strategy,
         "config": run.config,
         "rounds": run.total_rounds,
-        "organizations": list(given(run)),
+        "organizations": [
+            {
+                "id": share.organization_id,
+                "name": share.organization,
+                "devices": share.devices,
+                "updates": share.updates,
+                "samples": share.samples,
+            }
+            for share in sorted(giving.shares(run.pk), key=lambda share: share.organization)
+        ],
         "base": {"version": run.base_version.version, "digest": run.base_version.digest},
         "result": {"round": last.number, "digest": last.digest, "sha256": last.result_blob},
         "best": {"round": best.number, "digest": best.digest, "sha256": best.result_blob} if best else None,
     }
-
-
-def given(run: Run) -> Iterable[dict[str, Any]]:
-    """What each organization gave over the whole run: devices, updates counted, rows processed."""
-    counted = Q(round__run=run, round__state=RoundState.DONE, round__kind=RoundKind.TRAIN)
-    rows = (
-        Update.objects.filter(counted)
-        .order_by()
-        .values("organization__public_id", "organization__name")
-        .annotate(devices=Count("device", distinct=True), updates=Count("pk"), samples=Sum("samples"))
-    )
-    for row in sorted(rows, key=lambda row: row["organization__name"]):
-        yield {
-            "id": row["organization__public_id"],
-            "name": row["organization__name"],
-            "devices": row["devices"],
-            "updates": row["updates"],
-            "samples": row["samples"],
-        }
 
 
 def _rounds(run: Run) -> Any:

@@ -19,7 +19,6 @@ from training.aggregation.assembly import Digests
 from training.aggregation.transforms import Update as FoldedUpdate
 from training.models import Round, Update
 from training.services.opening import manifest_of
-from training.wording import Share
 
 ANSWER = (
     *("blob", "samples", "norm", "answer", "device__identifier"),
@@ -29,13 +28,12 @@ ANSWER = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """The model after a round, what its devices measured of the model before it, and what they gave."""
+    """The model after a round, and what its devices measured of the model before it."""
 
     blob: str
     digest: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
     standardisation: dict[str, Any] | None = None
-    shares: tuple[Share, ...] = ()
     answers: int = 0
 
 
@@ -51,14 +49,13 @@ def of(closing: Round, alive: Callable[[], None]) -> Outcome:
         for answer in answers
         if answer["answer"].get("evaluation")
     )
-    shares = tuple(_shares(answers))
     if closing.kind == RoundKind.TRAIN:
         digests = _trained(closing, answers, alive)
-        return Outcome(digests.sha256, digests.digest, measured, shares=shares, answers=len(answers))
+        return Outcome(digests.sha256, digests.digest, measured, answers=len(answers))
     if closing.kind == RoundKind.STATISTICS and answers:
         digests, standardisation = _standardised(closing, answers)
-        return Outcome(digests.sha256, digests.digest, {}, standardisation, shares, len(answers))
-    return Outcome(closing.base_blob, "", measured, shares=shares, answers=len(answers))
+        return Outcome(digests.sha256, digests.digest, {}, standardisation, len(answers))
+    return Outcome(closing.base_blob, "", measured, answers=len(answers))
 
 
 def _trained(closing: Round, answers: list[dict[str, Any]], alive: Callable[[], None]) -> Digests:
@@ -113,14 +110,3 @@ def _stored(closing: Round, write: Callable[[Path], Digests]) -> Digests:
     finally:
         out.unlink(missing_ok=True)
     return digests
-
-
-def _shares(answers: list[dict[str, Any]]) -> list[Share]:
-    by_organization: dict[str, Share] = {}
-    for answer in answers:
-        key = answer["organization__public_id"]
-        before = by_organization.get(key, Share(key, answer["organization__name"], 0, 0, 0))
-        by_organization[key] = before._replace(
-            devices=before.devices + 1, updates=before.updates + 1, samples=before.samples + answer["samples"]
-        )
-    return list(by_organization.values())

@@ -20,11 +20,11 @@ from training import lifecycle, progress, wording
 from training.aggregation.kernels import Truncated
 from training.lifecycle import Lost
 from training.models import Assignment, Round, Run
-from training.services import finishing, lease, opening, outcomes
+from training.services import finishing, giving, lease, opening, outcomes
 from training.services.lease import Lease
 from training.services.outcomes import Outcome
 from training.services.plan import Standing
-from training.wording import Party, Share
+from training.wording import Party
 
 log = logging.getLogger(__name__)
 
@@ -165,6 +165,7 @@ def _give_up(claimed: Round) -> None:
 
 def _close(claimed: Round, outcome: Outcome) -> None:
     """aggregating → done with its result, and what follows for the run, in one unit. Raises Lost."""
+    given = wording.contributions(giving.shares(claimed.run_id, also=claimed.pk))
     down = blobs.size(claimed.base_blob) * outcome.answers if claimed.kind != RoundKind.STATISTICS else 0
     with unit():
         now = clock.now()
@@ -190,7 +191,7 @@ def _close(claimed: Round, outcome: Outcome) -> None:
             "bytes_up": claimed.bytes_up,
             "bytes_down": down,
             "point": known,
-            "contributions": _contributions(claimed, outcome),
+            "contributions": given,
             "current_round": run.current_round,
             "best_round": run.best_round,
         }
@@ -225,15 +226,6 @@ def _note_in_run(claimed: Round, outcome: Outcome, known: dict[str, Any] | None)
         for name, value in changes.items():
             setattr(run, name, value)
     return run
-
-
-def _contributions(claimed: Round, outcome: Outcome) -> list[dict[str, Any]]:
-    """What each organization gave in this round, with those that were asked and gave nothing."""
-    given = {share.organization_id: share for share in outcome.shares}
-    asked = Assignment.objects.filter(round=claimed).order_by()
-    rows = asked.values_list("organization__public_id", "organization__name").annotate(devices=Count("pk"))
-    shares = [given.get(key, Share(key, name, 0, 0, 0))._replace(devices=devices) for key, name, devices in rows]
-    return wording.contributions(shares)
 
 
 def seconds(start: Any, stop: Any) -> float:
