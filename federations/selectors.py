@@ -153,7 +153,7 @@ def open_letters(federation: Federation) -> QuerySet[Invitation]:
 
 def invitations(federation: Federation) -> QuerySet[Invitation]:
     """All invitations by letter to a federation, newest first."""
-    return Invitation.objects.filter(federation=federation).select_related("organization", "invited_by")
+    return Invitation.objects.filter(federation=federation).select_related("organization", "federation", "invited_by")
 
 
 def find_invitation(actor: Actor, public_id: str) -> Invitation:
@@ -209,7 +209,7 @@ def open_invitations(organization: Organization) -> QuerySet[Invitation]:
     """The colleagues who were invited and have not answered."""
     return Invitation.objects.filter(
         organization=organization, kind=Invitation.Kind.ORGANIZATION, state=InvitationState.PENDING
-    ).select_related("invited_by", "organization")
+    ).select_related("invited_by", "organization", "federation")
 
 
 def memberships_of(actor: Actor) -> QuerySet[Membership]:
@@ -237,7 +237,7 @@ def find_key(actor: Actor, public_id: str) -> ApiKey:
 
 def audit_entries(organization: Organization) -> QuerySet[AuditEntry]:
     """The organization's log, newest first."""
-    return AuditEntry.objects.filter(chain=organization.public_id).order_by("-sequence")
+    return AuditEntry.objects.filter(chain=organization.public_id).select_related("organization").order_by("-sequence")
 
 
 # --- devices ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The whole map of object grants after everything that may change it, written out here and not taken from the tables."""
+"""The whole map of object grants after everything that may change it, written out here, not taken from the table."""
 
 from __future__ import annotations
 
