@@ -93,7 +93,8 @@ def found_federation(stage: Stage, password: str) -> dict[str, str]:
     link = stage.letters.link_for(address)
     say(f"{WEST} opens the link in its letter")
     browser = Browser(stage.url)
-    browser.submit(link, "new_password", name="Owner", new_password=password, organization_name=WEST)
+    said = {"name": "Owner", "new_password": password, "organization_name": WEST, "answer": "accept"}
+    browser.submit(link, "new_password", **said)
     west = browser.call(routes.API_KEYS, {"name": "devices", "scopes": ["devices:enroll"]})
     return {name: row["api_key"] for name, row in keys.items()} | {WEST: west["api_key"]}
 

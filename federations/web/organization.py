@@ -1,0 +1,164 @@
+"""One's own organization: its devices, people, keys and log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+
+from federations import permissions, roles, selectors
+from federations.models import Role
+from federations.services import devices, invitations, keys, organizations
+from federations.web.page import confirm, may, one_page, own_organization, page
+from fedwire.errors import FedportalError
+from fedwire.version import VERSION
+
+ON_DEVICES = {
+    "revoke": (devices.revoke, "Its keys end at once and for good."),
+    "retire": (devices.retire, "It takes part in nothing any more, for good."),
+    "reset": (devices.reset, "It may register again with another key pair, for example on a new machine."),
+    "quarantine": (devices.quarantine, "It stays out of rounds until you restore it."),
+    "restore": (devices.restore, "It takes part in rounds again."),
+}
+
+
+@page()
+def device_list(request: Any) -> HttpResponse:
+    """The devices, and how to add one."""
+    organization = own_organization(request)
+    rows = one_page(request, selectors.devices(request.actor))
+    for row in rows:
+        row.present = selectors.is_present(row)
+    context = {
+        "rows": rows,
+        "may_manage": may(request, "organization.manage_devices", organization),
+        "portal": settings.FEDPORTAL_PUBLIC_URL,
+        "wheel": f"{settings.FEDPORTAL_PUBLIC_URL}/sdk/fedportal_sdk-{VERSION}-py3-none-any.whl",
+    }
+    return render(request, "federations/devices.html", context)
+
+
+@page("GET", "POST")
+def device_act(request: Any, device: str, act: str) -> HttpResponse:
+    """Revoke, retire, reset, quarantine or restore a device."""
+    found = selectors.find_device(request.actor, device)
+    if act not in ON_DEVICES:
+        raise FedportalError("not_found", what="page")
+    service, consequence = ON_DEVICES[act]
+    if request.method == "GET":
+        permissions.require(request.actor, "organization.manage_devices", own_organization(request))
+        title = f"{act.capitalize()} {found.identifier}?"
+        return confirm(request, title=title, consequence=consequence, button=act.capitalize(), back="/devices")
+    service(request.actor, found)
+    messages.success(request, f"{found.identifier}: done.")
+    return redirect("/devices")
+
+
+@page("POST")
+def device_groups(request: Any, device: str) -> HttpResponse:
+    """Put a device into the groups that were typed, separated by commas."""
+    found = selectors.find_device(request.actor, device)
+    names = [name.strip() for name in request.POST.get("groups", "").split(",") if name.strip()]
+    devices.set_groups(request.actor, found, names)
+    messages.success(request, f"{found.identifier} is in {', '.join(names) or 'no group'}.")
+    return redirect("/devices")
+
+
+@page("GET", "POST")
+def team(request: Any) -> HttpResponse:
+    """The people; POST invites a colleague."""
+    organization = own_organization(request)
+    if request.method == "POST":
+        role = request.POST.get("role", "")
+        if role not in Role.values:
+            raise FedportalError("field_invalid", field="role", reason="choose one of the roles.")
+        written = invitations.invite_colleague(
+            request.actor, organization, email=request.POST.get("email", ""), role=Role(role)
+        )
+        request.session["links"] = [{"email": written.invitation.email, "link": written.link}]
+        messages.success(request, f"A letter to {written.invitation.email} is on its way.")
+        return redirect("/team")
+    manages = may(request, "organization.manage_people", organization)
+    context = {
+        "rows": one_page(request, selectors.people(organization)),
+        "invitations": selectors.open_invitations(organization) if manages else [],
+        "may_manage": manages,
+        "roles": Role.choices,
+        "links": request.session.pop("links", []),
+    }
+    return render(request, "federations/team.html", context)
+
+
+@page("POST")
+def role(request: Any, person: str) -> HttpResponse:
+    """Give a colleague another role."""
+    membership = selectors.find_membership(own_organization(request), person)
+    wanted = request.POST.get("role", "")
+    if wanted not in Role.values:
+        raise FedportalError("field_invalid", field="role", reason="choose one of the roles.")
+    organizations.set_role(request.actor, membership, Role(wanted))
+    messages.success(request, f"{membership.person} is now {Role(wanted).label.lower()}.")
+    return redirect("/team")
+
+
+@page("GET", "POST")
+def dismiss(request: Any, person: str) -> HttpResponse:
+    """Take a colleague out of the organization."""
+    membership = selectors.find_membership(own_organization(request), person)
+    if request.method == "GET":
+        consequence = "They no longer see anything of this organization, and their keys end at once."
+        title = f"Remove {membership.person}?"
+        return confirm(request, title=title, consequence=consequence, button="Remove", back="/team")
+    organizations.remove(request.actor, membership)
+    messages.success(request, f"{membership.person} is no longer in the organization.")
+    return redirect("/team" if membership.person != request.actor.person else "/")
+
+
+@page("GET", "POST")
+def key_list(request: Any) -> HttpResponse:
+    """API keys; POST makes one, whose text is shown this once."""
+    own_organization(request)
+    context: dict[str, Any] = {"scopes": list(roles.SCOPES)}
+    if request.method == "POST":
+        limit = request.POST.get("device_limit", "").strip()
+        try:
+            if limit and not limit.isdigit():
+                raise FedportalError("field_invalid", field="device_limit", reason="it is not a whole number.")
+            key, text = keys.create(
+                request.actor,
+                name=request.POST.get("name", "").strip(),
+                scopes=request.POST.getlist("scopes"),
+                device_limit=int(limit) if limit else None,
+            )
+            context |= {"fresh": key, "text": text}
+        except FedportalError as error:
+            context |= {"error": error, "said": request.POST}
+    context["rows"] = one_page(request, selectors.keys(request.actor))
+    return render(
+        request, "federations/keys.html", context, status=context["error"].status if "error" in context else 200
+    )
+
+
+@page("GET", "POST")
+def key_revoke(request: Any, key: str) -> HttpResponse:
+    """End a key."""
+    found = selectors.find_key(request.actor, key)
+    if request.method == "GET":
+        consequence = "Programs and devices that use it are refused from now on. Devices keep their own keys."
+        return confirm(request, title=f"Revoke {found.name}?", consequence=consequence, button="Revoke", back="/keys")
+    keys.revoke(request.actor, found)
+    messages.success(request, f"{found.name} is revoked.")
+    return redirect("/keys")
+
+
+@page()
+def audit(request: Any) -> HttpResponse:
+    """The organization's log, newest first."""
+    organization = own_organization(request)
+    permissions.require(request.actor, "organization.view_audit", organization)
+    return render(
+        request, "federations/audit.html", {"rows": one_page(request, selectors.audit_entries(organization), 50)}
+    )
