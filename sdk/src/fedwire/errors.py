@@ -140,9 +140,6 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "The model {model} is not shared with a federation you may train in.",
         "Share it with `fedportal federation share`.",
     ),
-    "too_few_participants": K(
-        409, "{have} of {need} devices are available.", "Waiting for {waiting_for} until {until}."
-    ),
     # Data on the device (raised in the SDK, never sent)
     "data_missing": K(400, "The file {path} cannot be read: {reason}", "Check the path."),
     "data_empty": K(400, "The file {path} has no rows.", "Check that the export worked."),
@@ -170,9 +167,6 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "Give the same columns in the same order as the other hospitals.",
     ),
     "torch_missing": K(400, "This needs torch, which is not installed.", "Run `pip install torch`."),
-    "training_failed": K(
-        400, "The local training failed: {reason}", "Correct the training function and start the device again."
-    ),
     "not_configured": K(400, "The {what} is not known.", "Pass it, set {variable}, or run `fedportal login`."),
     # Transport and the unexpected
     "tls_failed": K(
