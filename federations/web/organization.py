@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 
 from federations import permissions, roles, selectors
-from federations.models import Role
+from federations.models import ROLE_CHOICES, Role
 from federations.services import devices, invitations, keys, organizations
 from federations.web.page import confirm, may, one_page, own_organization, page
 from fedwire.errors import FedportalError
@@ -73,7 +73,7 @@ def team(request: Any) -> HttpResponse:
     organization = own_organization(request)
     if request.method == "POST":
         role = request.POST.get("role", "")
-        if role not in Role.values:
+        if role not in set(Role):
             raise FedportalError("field_invalid", field="role", reason="choose one of the roles.")
         written = invitations.invite_colleague(
             request.actor, organization, email=request.POST.get("email", ""), role=Role(role)
@@ -86,7 +86,7 @@ def team(request: Any) -> HttpResponse:
         "rows": one_page(request, selectors.people(organization)),
         "invitations": selectors.open_invitations(organization) if manages else [],
         "may_manage": manages,
-        "roles": Role.choices,
+        "roles": ROLE_CHOICES,
         "links": request.session.pop("links", []),
     }
     return render(request, "federations/team.html", context)
@@ -97,7 +97,7 @@ def role(request: Any, person: str) -> HttpResponse:
     """Give a colleague another role."""
     membership = selectors.find_membership(own_organization(request), person)
     wanted = request.POST.get("role", "")
-    if wanted not in Role.values:
+    if wanted not in set(Role):
         raise FedportalError("field_invalid", field="role", reason="choose one of the roles.")
     organizations.set_role(request.actor, membership, Role(wanted))
     messages.success(request, f"{membership.person} is now {Role(wanted).label.lower()}.")

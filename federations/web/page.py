@@ -56,6 +56,7 @@ def page(*methods: str, public: bool = False) -> Callable[[View], View]:
             except FedportalError as error:
                 return refuse(request, error)
 
+        wrapped.methods = methods or ("GET",)  # type: ignore[attr-defined]  # for the table of addresses in the tests
         return wrapped
 
     return decorate
