@@ -96,7 +96,7 @@ def found_federation(stage: Stage, password: str) -> dict[str, str]:
     said = {"name": "Owner", "new_password": password, "organization_name": WEST, "answer": "accept"}
     browser.submit(link, "new_password", **said)
     west = browser.call(routes.API_KEYS, {"name": "devices", "scopes": ["devices:enroll"]})
-    return {name: row["api_key"] for name, row in keys.items()} | {WEST: west["api_key"]}
+    return {name: row["api_key"] for name, row in keys.items()} | {WEST: west["key"]}
 
 
 def share_model(north: Http) -> None:
