@@ -17,7 +17,7 @@ from django.views.decorators.http import require_safe
 from fedwire.errors import FedportalError
 
 _WHEEL = re.compile(r"fedportal_sdk-[0-9A-Za-z.+!_]+-py3-none-any\.whl")
-NEXT_STEP = "Run `python3 dev.py install`, or `pip wheel ./sdk --no-deps` into the folder `sdk` of the data folder."
+NEXT_STEP = "Run any command of `python3 dev.py`, or `pip wheel ./sdk --no-deps` into `sdk` of the data folder."
 
 
 @require_safe
