@@ -1,7 +1,7 @@
 """Whether a run still has those with whom it began.
 
-Starters are the devices of the run's first round that answered (until one did: those that were asked). When a round
-could not be closed and more than half of them are gone, trying again makes no sense.
+Starters are the devices that did their part in the run's first round; until it is closed, those that were asked. When a
+round could not be closed and more than half of them are gone, trying again makes no sense.
 """
 
 from __future__ import annotations
@@ -33,13 +33,11 @@ def why_over(run: Run) -> str:
 def _starters(run: Run) -> dict[int, str]:
     """Device → its name, for those with whom the run began."""
     parts = Assignment.objects.filter(round__run=run)
-    first = parts.filter(state=AssignmentState.SUBMITTED).order_by("round__number", "round__attempt")
-    found = first.values_list("round_id", flat=True).first()
-    began = (
-        parts.filter(round_id=found, state=AssignmentState.SUBMITTED)
-        if found is not None
-        else parts.filter(round__number=parts.order_by("round__number").values("round__number")[:1])
-    )
+    closed = run.rounds.filter(state=RoundState.DONE).order_by("number").values_list("pk", flat=True).first()
+    if closed is not None:
+        began = parts.filter(round_id=closed, state__in=(AssignmentState.SUBMITTED, AssignmentState.DECLINED))
+    else:
+        began = parts.filter(round__number=parts.order_by("round__number").values("round__number")[:1])
     rows = began.order_by("device__organization__name", "device__identifier")
     return {
         pk: f"{identifier} of {organization}"

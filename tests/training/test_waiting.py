@@ -1,0 +1,233 @@
+"""Rounds with too few devices: whom they wait for, who is let in, and when a run gives up."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from federations.models import Device, DeviceKey
+from federations.services import devices as device_services
+from federations.services import federations as federation_services
+from fedportal.common import clock
+from fedwire.errors import FedportalError
+from tests.training.conftest import Site, Stage, current, rewind
+from training.models import Assignment, Run, Update
+from training.services import healing, rounds
+
+
+def test_waiting_round_says_for_whom_until_when_and_what_then(stage: Stage) -> None:
+    stage.site(stage.cast.acme, "acme-1")
+    run = stage.start(min_participants=2, round_seconds=300)
+    waiting = stage.snapshot(run)["round"]["waiting"]
+    until = current(run).deadline
+    assert waiting == {
+        "have": 1,
+        "need": 2,
+        "for": ["metro"],
+        "until": until.isoformat(),
+        "then": "the round is tried again",
+        "sentence": f"Waiting for 1 more device (metro has none available) until {until:%H:%M} UTC; "
+        "then the round is tried again.",
+    }
+    opened = run.events.get(kind="round.opened")
+    assert opened.data["waiting"] == waiting
+
+
+def test_nobody_there_waits_for_all_members(stage: Stage) -> None:
+    run = stage.start(min_participants=3)
+    waiting = stage.snapshot(run)["round"]["waiting"]
+    assert waiting["for"] == ["acme", "metro"]
+    assert waiting["sentence"].startswith("Waiting for 3 more devices (acme and metro have none available) until ")
+
+
+def test_round_that_has_enough_waits_for_nobody(stage: Stage) -> None:
+    stage.three()
+    run = stage.start(min_participants=3)
+    assert stage.snapshot(run)["round"]["waiting"] is None
+
+
+def test_after_a_while_the_page_names_the_stragglers(stage: Stage) -> None:
+    first, second, _ = stage.three()
+    run = stage.start(min_participants=2)
+    first.answer()
+    second.answer()
+    with clock.shifted(timedelta(seconds=30)):
+        waiting = stage.snapshot(run)["round"]["waiting"]
+    assert waiting["for"] == ["metro-1 of metro"]
+    assert (waiting["have"], waiting["need"]) == (2, 3)
+    assert waiting["then"] == "the round goes on without them"
+
+
+def test_device_that_arrives_is_let_into_a_round_that_is_short(stage: Stage) -> None:
+    first = stage.site(stage.cast.acme, "acme-1")
+    run = stage.start(min_participants=2)
+    late = stage.site(stage.cast.metro, "metro-1")
+    assert late.tasks() == []
+    late.arrive()
+    assert late.task.content["round"] == 1
+    joined = run.events.get(kind="round.joined")
+    assert joined.data["participant"]["device"]["identifier"] == "metro-1"
+    assert joined.data["waiting"] is None
+    first.answer()
+    late.answer()
+    assert current(run).number == 2
+
+
+def test_device_that_arrives_at_a_full_round_waits_for_the_next(stage: Stage) -> None:
+    first = stage.site(stage.cast.acme, "acme-1")
+    run = stage.start(min_participants=1)
+    late = stage.site(stage.cast.metro, "metro-1")
+    late.arrive()
+    assert late.tasks() == []
+    first.answer()
+    assert current(run).number == 2
+    assert late.task.content["round"] == 2
+
+
+def test_device_that_declined_is_replaced_by_another(stage: Stage) -> None:
+    first = stage.site(stage.cast.acme, "acme-1")
+    stage.start(min_participants=1)
+    spare = stage.site(stage.cast.metro, "metro-1")
+    first.decline("no power")
+    assert Assignment.objects.get(device=first.device).reason == "no power"
+    assert spare.task.content["round"] == 1
+    first.arrive()
+    assert first.tasks() == []
+
+
+@pytest.mark.parametrize("why", ["stranger", "invited", "revoked", "quarantined", "silent", "keyless", "other group"])
+def test_devices_that_may_not_or_cannot_take_part_are_not_asked(stage: Stage, why: str) -> None:
+    cast = stage.cast
+    organization = {"invited": cast.valley}.get(why, cast.metro)
+    site = stage.site(organization, "metro-1")
+    if why == "stranger":
+        Device.objects.filter(pk=site.device.pk).update(organization=cast.rival)
+    elif why == "revoked":
+        device_services.revoke(cast.actor("mia"), site.device)
+    elif why == "quarantined":
+        device_services.quarantine(cast.actor("mia"), site.device)
+    elif why == "silent":
+        site.vanish()
+    elif why == "keyless":
+        DeviceKey.objects.filter(device=site.device).update(expires_at=clock.now() - timedelta(seconds=1))
+    stage.start(group="production" if why == "other group" else "")
+    assert site.tasks() == []
+
+
+def test_group_limits_who_is_asked(stage: Stage) -> None:
+    production, other = stage.site(stage.cast.metro, "metro-1"), stage.site(stage.cast.metro, "metro-2")
+    device_services.set_groups(stage.cast.actor("mia"), production.device, ["production"])
+    stage.start(group="production")
+    assert production.task.content["round"] == 1
+    assert other.tasks() == []
+
+
+def fail_round(run: Run) -> None:
+    """The open round's deadline passes and a worker notices."""
+    rewind(run)
+    rounds.settle(current(run).pk)
+    run.refresh_from_db()
+
+
+def test_run_goes_on_trying_while_half_of_its_starters_are_there(stage: Stage) -> None:
+    sites = stage.three()
+    run = stage.start(min_participants=3)
+    sites[0].vanish()
+    for attempt in range(1, 6):
+        assert (current(run).attempt, run.state) == (attempt, "running")
+        for site in sites[1:]:
+            site.answer()
+        fail_round(run)
+    assert run.state == "running"
+
+
+def test_run_fails_when_more_than_half_of_its_starters_were_silent_for_three_deadlines(stage: Stage) -> None:
+    sites = stage.three()
+    run = stage.start(min_participants=3)
+    for _ in range(2):
+        sites[0].answer()
+        fail_round(run)
+        assert run.state == "running"
+    sites[0].answer()
+    fail_round(run)
+    assert run.state == "failed"
+    assert run.reason == (
+        "2 of the 3 devices that began are gone: acme-2 of acme (silent for 3 deadlines) "
+        "and metro-1 of metro (silent for 3 deadlines)."
+    )
+    assert run.events.order_by("-sequence")[0].kind == "run.failed"
+    assert not any(site.tasks() for site in sites)
+
+
+def test_run_fails_when_its_starters_decline(stage: Stage) -> None:
+    sites = stage.three()
+    run = stage.start(min_participants=2)
+    sites[0].decline("wrong columns")
+    sites[1].decline("wrong columns")
+    fail_round(run)
+    assert run.state == "failed"
+    assert "acme-1 of acme (declined)" in run.reason
+
+
+def test_run_fails_when_its_only_device_is_revoked(stage: Stage) -> None:
+    site = stage.site(stage.cast.metro, "metro-1")
+    run = stage.start()
+    device_services.revoke(stage.cast.actor("mia"), site.device)
+    fail_round(run)
+    assert run.state == "failed"
+    assert run.reason == "The only device that began is gone: metro-1 of metro (revoked)."
+
+
+def test_run_that_never_had_a_device_waits_on(stage: Stage) -> None:
+    run = stage.start()
+    for _ in range(4):
+        fail_round(run)
+    assert run.state == "running"
+    assert current(run).attempt == 5
+
+
+def test_member_that_leaves_is_waited_for_no_longer(stage: Stage) -> None:
+    first, second, third = stage.three()
+    run = stage.start(min_participants=2)
+    first.answer()
+    second.answer()
+    federation_services.leave(stage.cast.actor("mia"), stage.cast.federation)
+    healing.sweep()
+    assert current(run).number == 2
+    part = Assignment.objects.get(round__number=1, device=third.device)
+    assert (part.state, part.reason) == ("expired", healing.GONE)
+    assert third.tasks() == []
+
+
+def test_member_that_left_cannot_answer_any_more(stage: Stage) -> None:
+    *_, third = stage.three()
+    stage.start()
+    federation_services.leave(stage.cast.actor("mia"), stage.cast.federation)
+    with pytest.raises(FedportalError) as refused:
+        third.answer()
+    assert refused.value.code == "forbidden"
+    assert not Update.objects.exists()
+
+
+def test_last_round_does_not_wait_for_devices_that_left(stage: Stage) -> None:
+    site = stage.site(stage.cast.metro, "metro-1")
+    run = stage.start(rounds=1)
+    site.answer()
+    evaluating = current(run)
+    assert evaluating.kind == "evaluate"
+    assert evaluating.deadline - evaluating.opened_at < timedelta(seconds=10)
+    fail_round(run)
+    assert run.state == "completed"
+    assert run.result_version is not None
+    assert run.result_version.metrics == {}
+
+
+def test_last_round_without_any_device_ends_the_run_at_once(stage: Stage) -> None:
+    site: Site = stage.site(stage.cast.metro, "metro-1")
+    run = stage.start(rounds=1)
+    task = site.take()
+    site.vanish()
+    site.answer(task)
+    run.refresh_from_db()
+    assert run.state == "completed"
