@@ -157,11 +157,15 @@ def invitations(federation: Federation) -> QuerySet[Invitation]:
 
 
 def find_invitation(actor: Actor, public_id: str) -> Invitation:
-    """An invitation of the actor's organization. Raises `not_found`."""
+    """An invitation of the actor's organization, for who may invite. Raises `not_found`, `forbidden`."""
     found = permissions.visible(actor, Invitation.objects.select_related("organization", "federation__organization"))
     invitation = found.filter(public_id=public_id).first()
     if invitation is None:
         raise FedportalError("not_found", what="invitation")
+    if invitation.federation is not None:
+        permissions.require(actor, "federation.invite", invitation.federation)
+    else:
+        permissions.require(actor, "organization.manage_people", invitation.organization)
     return invitation
 
 

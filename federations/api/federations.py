@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from federations import permissions, selectors
 from federations.api import shapes
 from federations.api.organizations import written_json
-from federations.api.parts import PAGE, TOTAL, check_organization, link_to_copy
+from federations.api.parts import PAGE, TOTAL, check_organization
 from federations.models import Federation, Invitation, Member, Organization
 from federations.permissions import Actor
 from federations.services import federations, invitations
@@ -213,5 +213,5 @@ def _invited_address(written: invitations.Written) -> dict[str, Any]:
         "status": str(written.invitation.state),
         "email": written.invitation.email,
         "invitation_id": written.invitation.public_id,
-        "link": link_to_copy(written),
+        "link": written.link_to_copy,
     }

@@ -8,7 +8,7 @@ from rest_framework.response import Response
 
 from federations import permissions, selectors
 from federations.api import shapes
-from federations.api.parts import PAGE, link_to_copy
+from federations.api.parts import PAGE
 from federations.models import ApiKey, AuditEntry, Membership, Role
 from federations.services import invitations, keys, organizations
 from fedportal.common.api import Door, limit_offset
@@ -110,5 +110,5 @@ class KeyRevoke(Door):
 
 def written_json(written: invitations.Written) -> dict[str, object]:
     """A fresh invitation, with its link where it may be shown."""
-    links = {written.invitation.pk: link_to_copy(written)}
+    links = {written.invitation.pk: written.link_to_copy}
     return dict(shapes.WrittenShape(written.invitation, context={"links": links}).data)

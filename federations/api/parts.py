@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from django.conf import settings
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 
 from federations.permissions import Actor
-from federations.services.invitations import Written
 from fedwire.errors import FedportalError
 
 PAGE = [
@@ -22,8 +20,3 @@ def check_organization(actor: Actor, org_id: str | None) -> None:
     """Raises `organization_mismatch` when a request names another organization than the key's or session's."""
     if org_id and (actor.organization is None or org_id not in (actor.organization.public_id, actor.organization.name)):
         raise FedportalError("organization_mismatch", org_id=org_id[:40])
-
-
-def link_to_copy(written: Written) -> str | None:
-    """The secret link of a letter, where no mail server is set up; with one, only the letter holds it."""
-    return None if settings.FEDPORTAL_EMAIL_URL else written.link

@@ -37,6 +37,11 @@ class Written:
     invitation: Invitation
     link: str
 
+    @property
+    def link_to_copy(self) -> str | None:
+        """The link where no mail server is set up. With one only the letter holds it, so that it proves the address."""
+        return None if settings.FEDPORTAL_EMAIL_URL else self.link
+
 
 @dataclass(frozen=True)
 class Accepted:

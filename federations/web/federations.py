@@ -82,7 +82,9 @@ def invite(request: Any, federation: str) -> HttpResponse:
     invited = federations.invite(
         request.actor, found, org_ids=[part for part in typed if "@" not in part], emails=addresses
     )
-    request.session["links"] = [{"email": w.invitation.email, "link": w.link} for w in invited.letters]
+    request.session["links"] = [
+        {"email": w.invitation.email, "link": w.link_to_copy} for w in invited.letters if w.link_to_copy
+    ]
     messages.success(request, f"Invited: {', '.join(typed)}.")
     return redirect(_address(found))
 
@@ -91,7 +93,8 @@ def invite(request: Any, federation: str) -> HttpResponse:
 def resend(request: Any, invitation: str) -> HttpResponse:
     """A new letter with a new link."""
     written = invitations.resend(request.actor, selectors.find_invitation(request.actor, invitation))
-    request.session["links"] = [{"email": written.invitation.email, "link": written.link}]
+    if written.link_to_copy:
+        request.session["links"] = [{"email": written.invitation.email, "link": written.link_to_copy}]
     messages.success(request, f"A new letter to {written.invitation.email} is on its way; the old link ended.")
     return redirect(_back(written.invitation))
 

@@ -78,7 +78,8 @@ def team(request: Any) -> HttpResponse:
         written = invitations.invite_colleague(
             request.actor, organization, email=request.POST.get("email", ""), role=Role(role)
         )
-        request.session["links"] = [{"email": written.invitation.email, "link": written.link}]
+        if written.link_to_copy:
+            request.session["links"] = [{"email": written.invitation.email, "link": written.link_to_copy}]
         messages.success(request, f"A letter to {written.invitation.email} is on its way.")
         return redirect("/team")
     manages = may(request, "organization.manage_people", organization)

@@ -17,12 +17,13 @@ from fedportal.common import blobs, clock
 from fedportal.common.transactions import unit
 from registry.services import models, versions
 from tests.cast import PASSWORD, Cast, assemble, client_with, register
+from training.services import runs
 
 # World → name of a part of an address → the id that stands there. "missing" ids look right and belong to nothing.
 World = dict[str, str]
 LOGISTIC = {"kind": "logistic", "inputs": 2, "classes": 2}
 # What is no id and yet is missing.
-MISSING = {"version": "9.9.9"}
+MISSING = {"version": "9.9.9", "member_act": "suspend", "device_act": "revoke"}
 PREPARERS: list[Callable[[Stage], None]] = []
 PEOPLE = ("olga", "otto", "mia", "vera", "rex")
 
@@ -98,14 +99,19 @@ def _tasks(stage: Stage) -> None:
 
 @prepares
 def _registry(stage: Stage) -> None:
-    """A model with a version that is shared, one that is not, and an upload, in each world."""
+    """A model with a version that is shared and in training, one that is not, and an upload, in each world."""
     for name, world in (("olga", stage.own), ("rex", stage.foreign)):
+        devices.heartbeat(Device.objects.get(public_id=world["device"]), {})  # so it takes part in the run
         actor = stage.cast.actor(name)
         shared, kept = (models.create(actor, name=word, architecture=LOGISTIC) for word in ("shared", "kept"))
         versions.initial(actor, shared)
         models.share(actor, shared, Federation.objects.get(public_id=world["federation"]))
         upload = versions.begin_upload(actor, kept, 1000, "0" * 64)
+        run = runs.start(actor, shared, rounds=1)
         world |= {
+            "run": run.public_id,
+            "member_act": "suspend",
+            "device_act": "revoke",
             "model": shared.public_id,
             "kept": kept.public_id,
             "version": "1.0.0",

@@ -41,6 +41,7 @@ class Row:
     rex: int | None = None  # at an address without an object; None: as olga
     # Whether a foreign id in a later place is as good as missing; a version "1.0.0" is not an id.
     mixed: bool = True
+    page: bool = False  # for people in a browser; the body is a form, and who is not signed in is sent to sign in
     # Only people with a key: a browser's session gets this instead.
     session: int | None = None
 
@@ -65,6 +66,54 @@ _ORG = API + "orgs/<str:org>"
 _DEV = API + "devices/<str:device>"
 _MOD = API + "models/<str:model>"
 _VER = _MOD + "/versions/<str:version>"
+_RUN = API + "training/sessions/<str:run>"
+
+
+def _new_run(stage: Stage, world: World) -> dict[str, Any]:
+    return {"model_id": world["model"], "federation_id": world["federation"], "rounds": 1}
+
+
+def _page(method: str, route: str, *statuses: int, staff: int, **more: Any) -> Row:
+    return Row(method, route, *statuses, staff=staff, page=True, **more)
+
+
+_FEDP = "federations/<str:federation>"
+_INV = "invitations/<str:invitation>"
+_MEM = {"org": "member", "act": "member_act"}
+_ACT = {"act": "device_act"}
+# Forms end with a redirect, also where a service refuses in its own words; what may not be seen or done is a page.
+PAGES: list[Row] = [
+    _page("POST", "sign-out", 302, 302, 302, 302, staff=302),
+    _page("POST", "organization", 302, 302, 404, 404, staff=404, rex=404, body=lambda s, w: {"organization": w["org"]}),
+    _page("POST", _INV + "/resend", 302, 403, 404, 404, staff=404),
+    _page("GET", _INV + "/revoke", 200, 403, 404, 404, staff=404),
+    _page("POST", _INV + "/revoke", 302, 403, 404, 404, staff=404),
+    _page("GET", "federations", 200, 200, 200, 200, staff=200),
+    _page("GET", "federations/new", 200, 403, 200, 200, staff=403),
+    _page("POST", "federations/new", 302, 403, 302, 302, staff=403, body=lambda s, w: {"name": "second-circle"}),
+    _page("GET", _FEDP, 200, 200, 200, 200, staff=404),
+    _page("POST", _FEDP + "/invite", 302, 403, 403, 403, staff=404, body=lambda s, w: {"whom": "new@x.example"}),
+    _page("POST", _FEDP + "/join", 302, 403, 302, 302, staff=404),
+    _page("POST", _FEDP + "/decline", 302, 403, 302, 302, staff=404),
+    _page("GET", _FEDP + "/leave", 200, 200, 200, 200, staff=404),
+    _page("POST", _FEDP + "/leave", 302, 403, 302, 302, staff=404),
+    _page("GET", _FEDP + "/members/<str:org>/<str:act>", 200, 403, 403, 403, staff=404, places=_MEM),
+    _page("POST", _FEDP + "/members/<str:org>/<str:act>", 302, 403, 403, 403, staff=404, places=_MEM),
+    _page("GET", "devices", 200, 200, 200, 200, staff=403),
+    _page("POST", "devices/<str:device>/groups", 302, 403, 404, 404, staff=404, body=lambda s, w: {"groups": "a, b"}),
+    _page("GET", "devices/<str:device>/<str:act>", 200, 403, 404, 404, staff=404, places=_ACT, mixed=False),
+    _page("POST", "devices/<str:device>/<str:act>", 302, 403, 404, 404, staff=404, places=_ACT, mixed=False),
+    _page("GET", "team", 200, 200, 200, 200, staff=403),
+    _page("POST", "team", 302, 403, 302, 302, staff=403, body=lambda s, w: {"email": "n@x.example", "role": "viewer"}),
+    _page("POST", "team/<str:person>/role", 302, 403, 404, 404, staff=403, body=lambda s, w: {"role": "auditor"}),
+    _page("GET", "team/<str:person>/remove", 200, 200, 404, 404, staff=403),
+    _page("POST", "team/<str:person>/remove", 302, 403, 404, 404, staff=403),
+    _page("GET", "keys", 200, 200, 200, 200, staff=403),
+    _page("POST", "keys", 200, 200, 200, 200, staff=403, body=lambda s, w: {"name": "laptop", "scopes": "*"}),
+    _page("GET", "keys/<str:key>/revoke", 200, 404, 404, 404, staff=404),
+    _page("POST", "keys/<str:key>/revoke", 302, 404, 404, 404, staff=404),
+    _page("GET", "audit", 200, 403, 200, 200, staff=403),
+]
 
 ROWS: list[Row] = [
     # People and keys
@@ -118,6 +167,20 @@ ROWS: list[Row] = [
     # The body names a model that is not shared: metro and valley do not see it.
     Row("POST", _FED + "/models", 201, 403, 404, 404, staff=404, body=lambda s, w: {"model_id": w["kept"]}),
     Row("DELETE", _FED + "/models/<str:model>", 204, 403, 403, 404, staff=404),
+    # Runs: an active member sees them; rex, who sees no model of acme, cannot start one with it
+    Row("GET", API + "training/strategies", 200, 200, 200, 200, staff=200),
+    Row("GET", API + "training/sessions", 200, 200, 200, 200, staff=200),
+    Row("POST", API + "training/sessions", 201, 403, 403, 404, staff=404, body=_new_run, rex=404),
+    Row("GET", _RUN, 200, 200, 200, 404, staff=404),
+    Row("GET", _RUN + "/snapshot", 200, 200, 200, 404, staff=404),
+    Row("GET", _RUN + "/rounds", 200, 200, 200, 404, staff=404),
+    Row("GET", _RUN + "/events", 200, 200, 200, 404, staff=404),
+    Row("POST", _RUN + "/pause", 200, 403, 403, 404, staff=404),
+    Row("POST", _RUN + "/resume", 409, 403, 403, 404, staff=404),
+    Row("POST", _RUN + "/stop", 200, 403, 403, 404, staff=404),
+    Row("GET", API + "training/<str:model>/status", 200, 200, 200, 404, staff=404),
+    Row("POST", API + "training/<str:model>/stop", 200, 403, 403, 404, staff=404),
+    *PAGES,
 ]
 
 # Registration takes a key and no session, and its signature names that key; see test_registration_needs_a_key.
@@ -127,6 +190,7 @@ REGISTER = API + "devices/register"
 # would get for a missing object, API keys and sessions 401.
 DEVICE_ROWS: dict[tuple[str, str], int] = {
     ("POST", _DEV + "/heartbeat"): 200,
+    ("GET", API + "device/runs/<str:run>"): 200,  # a run it had a part in
 }
 
 # Answered in front of Django (`fedportal.door`), asked through what the floors registered there. At a device's
@@ -147,6 +211,13 @@ DOOR_ROWS: dict[tuple[str, str], int | tuple[int, int, int, int]] = {
 PUBLIC: dict[str, str] = {
     "api/schema": "the description of the API holds no tenant's data",
     "api/docs": "as the schema",
+    "sdk/": "the SDK is for everybody",
+    "sdk/<str:name>": "as its index",
+    "sign-in": "where everybody begins",
+    "sign-up": "as sign-in",
+    "password-reset": "as sign-in; the answer is the same whoever exists",
+    "password-reset/<str:uid>/<str:token>": "the link is the secret; tests/federations/test_people.py",
+    "invitations/<str:token>": "the link is the secret; tests/federations/test_invitations.py",
 }
 # Only for portal staff; every address below it sends others to its own sign-in.
 STAFF_ONLY = "admin/"
