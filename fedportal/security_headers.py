@@ -1,4 +1,4 @@
-"""What every page tells the browser: load nothing from elsewhere, run nothing inline, keep tenant pages out of caches."""
+"""What every page tells the browser: load nothing from elsewhere, run nothing inline, cache no tenant pages."""
 
 from __future__ import annotations
 

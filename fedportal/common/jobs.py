@@ -34,7 +34,7 @@ def job(function: Callable[..., object]) -> Any:
 
 
 def ring(work: Any, *args: Any) -> None:
-    """Ask a worker to run `work(*args)` once the present unit is committed. A lost message is the sweeper's business."""
+    """Have a worker run `work(*args)` once the present unit is committed. The sweeper makes up for a lost message."""
 
     def send() -> None:
         try:

@@ -27,7 +27,7 @@ _redis: redis.Redis | None = None
 
 
 def attach_loop(loop: asyncio.AbstractEventLoop | None) -> None:
-    """Tell this module the server's event loop (embedded mode: the layer in memory lives on it and is not thread-safe)."""
+    """Tell this module the server's event loop (in embedded mode the layer lives on it and is not thread-safe)."""
     global _loop
     _loop = loop
 
