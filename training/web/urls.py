@@ -1,5 +1,12 @@
 """Addresses of the pages of this floor."""
 
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from training.web import views
+
+urlpatterns = [
+    path("runs", views.index, name="runs"),
+    path("runs/new", views.new, name="run-new"),
+    path("runs/<str:run>", views.one, name="run"),
+    path("runs/<str:run>/<str:verb>", views.control, name="run-control"),
+]
