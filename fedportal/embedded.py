@@ -32,7 +32,7 @@ django.setup()
 
 from fedportal import listening  # noqa: E402
 from fedportal.celery import app as celery_app  # noqa: E402
-from fedportal.common import live, sweeping  # noqa: E402
+from fedportal.common import sweeping  # noqa: E402
 
 WORKER_THREADS = 2
 # Threads hand the interpreter to one another this often: a round is many short steps in several threads.
@@ -92,8 +92,7 @@ class Server(uvicorn.Server):
 
 @asynccontextmanager
 async def beside(*helpers: Any) -> AsyncIterator[None]:
-    """Run the helpers' threads while the server runs; news for browsers go to this event loop."""
-    live.attach_loop(asyncio.get_running_loop())
+    """Run the helpers' threads while the server runs."""
     for helper in helpers:
         helper.start()
     try:
@@ -101,7 +100,6 @@ async def beside(*helpers: Any) -> AsyncIterator[None]:
     finally:
         for helper in helpers:
             await asyncio.to_thread(helper.stop)
-        live.attach_loop(None)
 
 
 async def serve(listener: socket.socket, on_ready: Callable[[], object], *helpers: Any) -> None:

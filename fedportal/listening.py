@@ -14,6 +14,10 @@ from fedportal.door.protocol import Protocol
 # How long open requests may take to end; waiting devices are sent away at once.
 GRACE_SECONDS = 5
 BACKLOG = 4096
+# Devices speak again after training; a connection that is still open then saves them making one.
+KEEP_ALIVE_SECONDS = 75
+# Browsers send no more than a few words.
+SOCKET_MESSAGE_BYTES = 64 << 10
 
 
 def configuration(*, workers: int = 1) -> uvicorn.Config:
@@ -27,6 +31,8 @@ def configuration(*, workers: int = 1) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        ws_max_size=SOCKET_MESSAGE_BYTES,
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,
         # The proxy's own address comes from uvicorn's FORWARDED_ALLOW_IPS; without one it must be on this machine.

@@ -9,12 +9,24 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import close_old_connections
 
+from fedportal.common import blobs
+
 log = logging.getLogger(__name__)
-_passes: list[Callable[[], object]] = []
+
+# A part of an upload that nobody continued for so long is given up.
+PART_AGE = timedelta(hours=24)
+
+
+def _remove_old_parts() -> None:
+    blobs.sweep(PART_AGE)
+
+
+_passes: list[Callable[[], object]] = [_remove_old_parts]
 
 
 def register(sweep: Callable[[], object]) -> None:

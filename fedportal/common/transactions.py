@@ -28,5 +28,5 @@ def unit() -> Iterator[None]:
 
 
 def after_commit(call: Callable[[], object]) -> None:
-    """Run `call` once the surrounding unit is committed, for nothing leaves before. Its errors never undo the commit."""
+    """Run `call` once the surrounding unit is committed, for nothing leaves before. Its errors undo nothing."""
     transaction.on_commit(call, robust=True)

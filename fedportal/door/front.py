@@ -203,12 +203,14 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         if message["type"] == "lifespan.startup":
             waiting.hub.start()
             live.on_bell(waiting.hub.ring)
+            live.attach_loop(asyncio.get_running_loop())  # news for browsers leave from this loop
             _close_on_signal(asyncio.get_running_loop())
             if settings.FEDPORTAL_REDIS_URL:
                 listener = asyncio.ensure_future(bells.listen(settings.FEDPORTAL_REDIS_URL))
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
             waiting.hub.close()
+            live.attach_loop(None)
             if listener is not None:
                 listener.cancel()
             await send({"type": "lifespan.shutdown.complete"})

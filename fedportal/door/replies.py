@@ -10,6 +10,8 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from django.conf import settings
+
 from fedwire.errors import FedportalError
 
 Scope = MutableMapping[str, Any]
@@ -26,6 +28,8 @@ SAFE: list[Header] = [
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 ]
+if settings.SECURE_HSTS_SECONDS:
+    SAFE.append((b"strict-transport-security", b"max-age=%d" % settings.SECURE_HSTS_SECONDS))
 # Of a refused body this much is read and thrown away, so that the sender gets to read the refusal.
 DRAIN_BYTES = 64 << 20
 DRAIN_SECONDS = 2.0

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fedportal.door import parts, replies, threads
 from fedportal.door.hooks import DoorRequest, UploadResolver, UploadTicket
@@ -145,29 +145,43 @@ class Upload:
 
     async def _stream(self, ticket: UploadTicket, said: Announcement, part: Part) -> tuple[int, int]:
         """Read the socket while a thread checks and writes; then seal. Refusals leave nothing, cuts leave the part."""
-        self._task = asyncio.current_task()
-        _active[ticket.staging_name] = self
         keep = False
         try:
-            await self._feed(part)
+            await self._interruptibly(ticket.staging_name, self._feed(part))
             if part.stored == ticket.expected_bytes:
-                stored = await threads.work(part.seal, said.digest)
+                stored = await _to_the_end(threads.work(part.seal, said.digest))
                 await threads.record(ticket.on_stored, stored)
             keep = True
             return part.stored, ticket.expected_bytes
         except FedportalError as error:
-            keep = error.code == "body_short"
+            keep = error.code in ("body_short", "conflict")
             raise
-        except (Cut, asyncio.CancelledError) as error:
+        except (Cut, asyncio.CancelledError):
             keep = True
-            if self._superseded and isinstance(error, asyncio.CancelledError) and self._task is not None:
-                self._task.uncancel()
-                raise FedportalError("conflict") from None
             raise
         finally:
-            await threads.work(part.close if keep else part.discard)
-            del _active[ticket.staging_name]
+            await _to_the_end(threads.work(part.close if keep else part.discard))
             self._let_go.set()
+
+    async def _interruptibly(self, name: str, reading: Coroutine[Any, Any, None]) -> None:
+        """Read, until a newer connection for the same part wants it; then raise `conflict`.
+
+        Only reading is interrupted: whoever lets go of a part while a thread still works on it lets two write one file.
+        """
+        self._task = running = asyncio.current_task()
+        assert running is not None, "an upload runs in a task"
+        _active[name] = self
+        try:
+            await reading
+        except asyncio.CancelledError:
+            if not self._superseded:
+                raise
+            running.uncancel()
+            raise FedportalError("conflict") from None
+        finally:
+            self._task = None
+            if _active.get(name) is self:
+                del _active[name]
 
     async def _feed(self, part: Part) -> None:
         pieces: list[bytes] = []
@@ -188,10 +202,9 @@ class Upload:
             if writing is not None:
                 await asyncio.shield(writing)
             writing = threads.work(part.feed, pieces)
-            await asyncio.shield(writing)
         finally:
-            if writing is not None and not writing.done():
-                await asyncio.wait([writing])
+            if writing is not None:
+                await _to_the_end(writing)
 
     async def _bodies(self) -> AsyncIterator[bytes]:
         """The body's pieces as they come. Raises Cut, or `body_short` for a sender that is too slow."""
@@ -240,6 +253,15 @@ class Upload:
             self._superseded = True
             self._task.cancel()
         await self._let_go.wait()
+
+
+async def _to_the_end(work: asyncio.Future[T]) -> T:
+    """The result of a thread's work, which is waited for even when the waiting is cancelled."""
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
 
 
 def _already(ticket: UploadTicket, said: Announcement) -> tuple[int, int] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from fedwire import routes
@@ -57,3 +59,53 @@ def test_a_request_that_is_no_http_is_refused_in_our_words(portal: Portal) -> No
 def test_neighbours_of_the_doors_addresses_are_not_the_doors(portal: Portal, path: str) -> None:
     with Wire(portal) as wire:
         assert wire.request("GET", path.format(task="tsk_x")).status == 404
+
+
+def test_a_head_without_an_end_is_refused(portal: Portal) -> None:
+    with Wire(portal) as wire:
+        wire.send(b"GET / HTTP/1.1\r\nX-Long: ")
+        with pytest.raises(OSError, match=r"closed|reset|pipe"):  # noqa: PT012  (the refusal may outrun the sending)
+            for _ in range(100):
+                wire.send(b"x" * 10_000)
+            while True:
+                reply = wire.reply()
+                assert (reply.status, reply.code) == (400, "bad_request")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("said", [b"", b"GET /sign-in HTTP/1.1\r\nHost: "], ids=["silent", "slow"])
+def test_a_connection_that_never_asks_is_closed(portal: Portal, said: bytes) -> None:
+    with Wire(portal) as wire:
+        wire.send(said)
+        began = time.monotonic()
+        assert wire.socket.recv(100) == b""
+        assert 10 < time.monotonic() - began < 20
+
+
+def test_pages_answer_head_like_get_and_many_cookies_as_one(portal: Portal) -> None:
+    with Wire(portal) as wire:
+        whole = wire.request("GET", "/sign-in", {"Cookie": "a=1"})
+        head = wire.request("HEAD", "/sign-in")
+        assert (head.status, whole.status) == (200, 200)
+        assert head.body == b""
+        assert whole.body
+
+
+def test_pages_answer_while_many_devices_wait_and_others_are_slow(portal: Portal) -> None:
+    made = portal.do("enrol", count=50, organization="acme", first=2000)
+    waiting = [Wire(portal, one["key"]) for one in made]
+    slow = [Wire(portal) for _ in range(50)]
+    try:
+        for wire in waiting:
+            wire.head("GET", f"{routes.TASK_NEXT}?wait=25")
+        for wire in slow:
+            wire.head("POST", "/sign-in", {"Content-Length": 100})
+            wire.send(b"x")
+        with Wire(portal) as wire:
+            began = time.monotonic()
+            for _ in range(20):
+                assert wire.request("GET", "/sign-in").status == 200
+            assert time.monotonic() - began < 3.0
+    finally:
+        for wire in [*waiting, *slow]:
+            wire.close()

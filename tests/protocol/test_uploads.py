@@ -473,3 +473,24 @@ def test_a_refused_sender_gets_to_read_the_refusal(portal: Portal, device: Devic
         wire.head("PUT", upload_of("tsk_missing"), {"Content-Length": len(body)})
         wire.send(body)
         assert wire.reply().code == "not_found"
+
+
+def test_connections_that_take_over_from_one_another_all_get_an_answer(portal: Portal, device: Device) -> None:
+    task, body = device.offered(LARGE), update(LARGE)
+    statuses: list[int] = []
+
+    def put() -> None:
+        for _ in range(6):
+            with device.wire(timeout=10) as wire:
+                wire.head("PUT", upload_of(task), {"Content-Length": len(body)})
+                wire.send(body)
+                statuses.append(wire.reply().status)
+
+    threads = [threading.Thread(target=put) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(statuses) == 48
+    assert set(statuses) <= {200, 409, 503}
+    assert portal.do("task", task_id=task)["upload_sha256"] == sha256(body)
