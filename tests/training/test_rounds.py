@@ -175,6 +175,7 @@ def test_devices_that_decline_statistics_train_all_the_same(stage: Stage) -> Non
     run = stage.start(model=model, rounds=1, min_participants=3)
     for site in sites:
         site.decline("no columns to describe")
+        site.arrive()
     assert current(run).number == 1
     assert finish(run, sites).state == "completed"
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from federations.models import Device, DeviceKey
+from federations.services import device_tasks
 from federations.services import devices as device_services
 from federations.services import federations as federation_services
 from fedportal.common import clock
@@ -208,6 +209,40 @@ def test_member_that_left_cannot_answer_any_more(stage: Stage) -> None:
         third.answer()
     assert refused.value.code == "forbidden"
     assert not Update.objects.exists()
+
+
+def test_device_that_declined_and_went_away_is_not_asked_again(stage: Stage) -> None:
+    first, second, third = stage.three()
+    stage.start(min_participants=1)
+    third.decline("wrong columns")
+    first.answer()
+    second.answer()
+    assert first.task.content["round"] == 2
+    assert third.tasks() == []
+
+
+def test_device_that_declined_and_waits_again_is_asked_again(stage: Stage) -> None:
+    first, second, third = stage.three()
+    stage.start(min_participants=1)
+    third.decline("no power")
+    device_tasks.tell_idle([third.device.pk])
+    first.answer()
+    second.answer()
+    assert third.task.content["round"] == 2
+
+
+def test_device_that_never_came_for_its_task_is_waited_for_no_longer(stage: Stage) -> None:
+    first, second, third = stage.three()
+    run = stage.start(min_participants=2)
+    second.take()
+    healing.sweep()
+    with clock.shifted(timedelta(seconds=70)):
+        first.seen()
+        healing.drop_the_gone()
+        healing.drop_the_silent()
+    states = dict(current(run).assignments.values_list("device__identifier", "state"))
+    assert states == {"acme-1": "offered", "acme-2": "training", "metro-1": "expired"}
+    assert third.tasks() == []
 
 
 def test_last_round_does_not_wait_for_devices_that_left(stage: Stage) -> None:

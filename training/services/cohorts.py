@@ -11,25 +11,33 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from federations.models import Device, DeviceKey, Member, Organization
 from fedportal.common import clock
-from fedwire.states import DeviceState, MemberState
-from training.models import Pulse, Run
+from fedwire.states import AssignmentState, DeviceState, MemberState, RunState
+from training.models import Assignment, Pulse, Run
 from training.wording import Party
 
 # A number that every JSON reader keeps exact.
 SEED_BITS = 53
 
 
-def available(run: Run, among: Iterable[int] | None = None) -> list[Device]:
+def available(run: Run, previous: int | None, among: Iterable[int] | None = None) -> list[Device]:
     """The devices that can take part now, in a fixed order, with their organizations.
 
     Active devices of active members, in the run's group, with a usable key, heard of within
-    FEDPORTAL_PRESENCE_SECONDS. `among`: only these.
+    FEDPORTAL_PRESENCE_SECONDS, and, if they declined in the round `previous`, heard of since. `among`: only these.
     """
     now = clock.now()
+    declined = Assignment.objects.filter(
+        device=OuterRef("pk"),
+        round_id=previous,
+        state=AssignmentState.DECLINED,
+        changed_at__gt=OuterRef("last_seen_at"),
+    )
     usable = DeviceKey.objects.filter(
         Q(expires_at__isnull=True) | Q(expires_at__gt=now), device=OuterRef("pk"), revoked_at__isnull=True
     )
-    devices = of_members(run).filter(Exists(usable), last_seen_at__gte=_seen_since(now))
+    devices = of_members(run).filter(Exists(usable), last_seen_at__gte=seen_since(now))
+    if previous is not None:
+        devices = devices.filter(~Exists(declined))
     if among is not None:
         devices = devices.filter(pk__in=list(among))
     columns = ("public_id", "identifier", "last_seen_at", "organization__public_id", "organization__name")
@@ -54,6 +62,17 @@ def without_any(run: Run, present: Iterable[int]) -> list[str]:
     return list(members.exclude(pk__in=set(present)).order_by("name").values_list("name", flat=True))
 
 
+def came_to_wait(device_pks: Iterable[int]) -> None:
+    """These devices wait for work. Those that declined lately are thereby heard of again, and asked again."""
+    declined = Assignment.objects.filter(
+        device=OuterRef("pk"),
+        state=AssignmentState.DECLINED,
+        round__run__state=RunState.RUNNING,
+        changed_at__gt=OuterRef("last_seen_at"),
+    )
+    Device.objects.filter(Exists(declined), pk__in=list(device_pks)).update(last_seen_at=clock.now())
+
+
 def party_of(device: Device) -> Party:
     """The device as it is shown."""
     organization = device.organization
@@ -66,7 +85,7 @@ def seed_for(run_seed: int, number: int, party: Party) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> (64 - SEED_BITS)
 
 
-def _seen_since(now: datetime) -> datetime:
+def seen_since(now: datetime) -> datetime:
     """Since when a device must have been seen. Right after a downtime this reaches back to before it: whoever was
     there then is taken to be there still, until it had the time to show that it is not."""
     presence = timedelta(seconds=settings.FEDPORTAL_PRESENCE_SECONDS)

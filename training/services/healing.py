@@ -12,22 +12,23 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from federations.models import Member
 from federations.services import device_tasks
 from fedportal.common import clock
 from fedportal.common.jobs import ring
 from fedportal.common.transactions import unit
-from fedwire.states import DeviceState, MemberState, RoundState, RunState, TaskState
+from fedwire.states import AssignmentState, DeviceState, MemberState, RoundState, RunState, TaskState
 from training import progress, tasks
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
 from training.models import Assignment, Pulse, Round, Run
-from training.services import finishing, opening, rounds
+from training.services import cohorts, finishing, opening, rounds
 
 # A pause between two passes that is longer than so many intervals was a downtime (a machine that slept).
 MISSED_BEATS = 3
 GONE = "the device or its organization is not in the federation any more"
+SILENT = "the device did not come for its task"
 _first = threading.Event()
 
 
@@ -39,6 +40,7 @@ def sweep() -> None:
     if after_start and not settings.FEDPORTAL_REDIS_URL:
         void_claims()
     drop_the_gone()
+    drop_the_silent()
     for round_pk in opening.short_of_devices():
         opening.fill(round_pk)
     for round_pk in due():
@@ -95,12 +97,23 @@ def drop_the_gone() -> None:
     gone = Assignment.objects.filter(round__state=RoundState.OPEN, state__in=UNFINISHED).filter(
         ~Q(device__state=DeviceState.ACTIVE) | Q(organization__suspended_at__isnull=False) | ~Exists(member) | closed
     )
-    for round_pk in list(gone.order_by("round_id").values_list("round_id", flat=True).distinct()):
+    _drop(gone, GONE)
+
+
+def drop_the_silent() -> None:
+    """Wait no longer for devices that have not come for their task and that nobody has heard of for long."""
+    offered = Assignment.objects.filter(round__state=RoundState.OPEN, state=AssignmentState.OFFERED)
+    since = cohorts.seen_since(clock.now())
+    _drop(offered.filter(device__last_seen_at__lt=since, offered_at__lt=since), SILENT)
+
+
+def _drop(parts: QuerySet[Assignment], reason: str) -> None:
+    for round_pk in list(parts.order_by("round_id").values_list("round_id", flat=True).distinct()):
         with unit():
             found = Round.objects.select_related("run").get(pk=round_pk)
-            dropped = finishing.close_parts(gone.filter(round_id=round_pk), GONE, cancelled=True)
-            parts = Assignment.objects.filter(pk__in=dropped)
-            progress.tell_all(found.run, rounds.cards(found, parts, GONE))
+            dropped = finishing.close_parts(parts.filter(round_id=round_pk), reason, cancelled=True)
+            news = rounds.cards(found, Assignment.objects.filter(pk__in=dropped), reason)
+            progress.tell_all(found.run, news)
 
 
 def due() -> Iterable[int]:

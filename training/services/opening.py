@@ -29,7 +29,7 @@ from training.models import Assignment, Round, Run
 from training.services import cohorts, finishing, plan, starters
 from training.services.plan import Step
 
-LAST = ("number", "attempt", "kind", "state", "base_blob", "result_blob", "opened_at", "closed_at", "reason")
+LAST = ("pk", "number", "attempt", "kind", "state", "base_blob", "result_blob", "opened_at", "closed_at", "reason")
 
 
 def advance(run_pk: int) -> int | None:
@@ -60,6 +60,9 @@ def locked(run_pk: int) -> Run:
 
 def welcome(device_pks: Sequence[int]) -> None:
     """These devices came to wait: let them into the open rounds that have too few."""
+    if not Run.objects.filter(state=RunState.RUNNING).exists():
+        return
+    cohorts.came_to_wait(device_pks)
     for round_pk in short_of_devices():
         fill(round_pk, device_pks)
 
@@ -84,7 +87,8 @@ def fill(round_pk: int, among: Iterable[int] | None = None) -> None:
         have = sum(state in TAKING_PART for state in parts.values())
         if run.state != RunState.RUNNING or have >= run.min_participants:
             return
-        devices = [device for device in cohorts.available(run, among) if device.pk not in parts]
+        before = run.rounds.filter(pk__lt=found.pk).order_by("-pk").values_list("pk", flat=True).first()
+        devices = [device for device in cohorts.available(run, before, among) if device.pk not in parts]
         if not devices:
             return
         _ask(run, found, devices)
@@ -110,7 +114,7 @@ def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
         opened_at=now,
         deadline=now + timedelta(seconds=plan.seconds_for(run, step.kind, took)),
     )
-    devices = cohorts.available(run)
+    devices = cohorts.available(run, last["pk"] if last else None)
     _ask(run, opened, devices)
     cards = [wording.participant(cohorts.party_of(d), last_seen_at=d.last_seen_at) for d in devices]
     news = {
