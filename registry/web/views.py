@@ -123,6 +123,8 @@ def unshare(request: Any, model: str, federation: str) -> HttpResponse:
     found = selectors.find_model(request.actor, model)
     place = places.find_federation(request.actor, federation)
     if request.method == "GET":
+        if not may(request, "federation.manage", place):
+            permissions.require(request.actor, "model.share", found)
         consequence = "Its members no longer see the model or its versions. What they have pulled stays with them."
         title = f"Take {found.name} out of {place.name}?"
         return confirm(request, title=title, consequence=consequence, button="Take it out", back=_address(found))

@@ -2,9 +2,10 @@
 
 from django.urls import path
 
-from training.web import views
+from training.web import home, views
 
 urlpatterns = [
+    path("", home.home, name="home"),
     path("runs", views.index, name="runs"),
     path("runs/new", views.new, name="run-new"),
     path("runs/<str:run>", views.one, name="run"),

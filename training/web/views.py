@@ -13,17 +13,17 @@ from federations import permissions
 from federations import selectors as places
 from federations.web.page import confirm, one_page, page
 from fedwire.errors import FedportalError
-from fedwire.states import RunState, word
+from fedwire.states import RunState
 from registry.models import Model, Share
 from registry.selectors import find_model, models_for
 from training import progress, selectors
 from training.models import Run
 from training.services import configs, runs
 from training.web.charts import charts
+from training.web.lists import WORDS, with_progress
 
 VERBS = {"pause": runs.pause, "resume": runs.resume, "stop": runs.stop}
 MOST_NEWS = 30
-WORDS = {str(state): word("run", state) for state in RunState}
 
 
 @page()
@@ -35,9 +35,7 @@ def index(request: Any) -> HttpResponse:
     if chosen is not None:
         seen = seen.filter(federation=chosen)
     rows = one_page(request, seen)
-    for row in rows:
-        row.word = WORDS[row.state]
-        row.percent = round(100 * selectors.progress_of(row))
+    rows.object_list = with_progress(rows.object_list)
     filters = {"state": state, "federation": federation}
     context = {
         "rows": rows,
