@@ -193,6 +193,11 @@ def grants(obj: models.Model) -> dict[str, frozenset[str]]:
     return {name: frozenset(verbs) for name, verbs in found.items()}
 
 
+def count_grants() -> int:
+    """How many grants there are in all, of groups and of guests."""
+    return int(GroupObjectPermission.objects.count() + UserObjectPermission.objects.count())
+
+
 # --- groups ----------------------------------------------------------------------------------------------------------
 
 

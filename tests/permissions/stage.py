@@ -23,7 +23,7 @@ from training.services import runs
 World = dict[str, str]
 LOGISTIC = {"kind": "logistic", "inputs": 2, "classes": 2}
 # What is no id and yet is missing.
-MISSING = {"version": "9.9.9", "member_act": "suspend", "device_act": "revoke"}
+MISSING = {"version": "9.9.9", "member_act": "suspend", "device_act": "revoke", "verb": "stop"}
 PREPARERS: list[Callable[[Stage], None]] = []
 PEOPLE = ("olga", "otto", "mia", "vera", "rex")
 
@@ -112,6 +112,8 @@ def _registry(stage: Stage) -> None:
             "run": run.public_id,
             "member_act": "suspend",
             "device_act": "revoke",
+            "run_verb": "pause",
+            "verb": "stop",
             "model": shared.public_id,
             "kept": kept.public_id,
             "version": "1.0.0",

@@ -11,8 +11,9 @@ from federations.models import Federation, Organization, Role
 from federations.services import federations, organizations
 from fedportal.common.transactions import unit
 from registry.models import Model
-from registry.services import models
+from registry.services import models, versions
 from tests.cast import Cast
+from training.services import runs
 
 SEE = "view view_roster"
 FEDERATION = {
@@ -223,3 +224,56 @@ def test_a_superuser_is_a_stranger_to_every_tenant(cast: Cast) -> None:
         obj: Any = cast.acme if action.startswith("organization") else cast.federation
         assert not permissions.can(cast.actor("rex"), action, obj)
     assert list(permissions.visible(cast.actor("rex"), Federation.objects.all())) == []
+
+
+RUN = {
+    "starter": {
+        "owner": "view control",
+        "admin": "view",
+        "data_scientist": "view control",
+        "device_operator": "view",
+        "privacy_officer": "view",
+        "auditor": "view",
+        "viewer": "view",
+    },
+    "member": dict.fromkeys(Role, "view"),
+}
+RUN["owner"] = RUN["starter"]
+
+
+@pytest.fixture
+def trained(cast: Cast, tmp_path: Any, settings: Any) -> Model:
+    """A model with a version, shared with the consortium whose members may start runs."""
+    settings.FEDPORTAL_DATA_DIR = tmp_path
+    described = {"kind": "logistic", "inputs": 2, "classes": 2}
+    model = models.create(cast.actor("olga"), name="radiology-v2", architecture=described)
+    versions.initial(cast.actor("olga"), model)
+    models.share(cast.actor("olga"), model, cast.federation)
+    federations.change(cast.actor("olga"), cast.federation, members_may_start_runs=True)
+    return model
+
+
+def test_a_run_is_its_starters_the_owners_and_the_members(cast: Cast, trained: Model) -> None:
+    own = runs.start(cast.actor("olga"), trained, rounds=1)
+    assert named(permissions.grants(own)) == expected(RUN, acme="owner", metro="member")
+    theirs = runs.start(cast.actor("mia"), trained, rounds=1)
+    assert named(permissions.grants(theirs)) == expected(RUN, acme="owner", metro="starter")
+
+
+def test_a_run_follows_the_members_that_come_and_go(cast: Cast, trained: Model) -> None:
+    run = runs.start(cast.actor("olga"), trained, rounds=1)
+    federations.join(cast.actor("vera"), cast.federation)
+    assert named(permissions.grants(run)) == expected(RUN, acme="owner", metro="member", valley="member")
+    federations.suspend(cast.actor("olga"), cast.federation, cast.metro)
+    assert named(permissions.grants(run)) == expected(RUN, acme="owner", valley="member")
+    federations.reinstate(cast.actor("olga"), cast.federation, cast.metro)
+    federations.leave(cast.actor("vera"), cast.federation)
+    assert named(permissions.grants(run)) == expected(RUN, acme="owner", metro="member")
+
+
+def test_the_map_of_everything_has_no_other_rows(cast: Cast, trained: Model) -> None:
+    run = runs.start(cast.actor("olga"), trained, rounds=1)
+    everything = sum(
+        len(verbs) for obj in (cast.federation, trained, run) for verbs in permissions.grants(obj).values()
+    )
+    assert permissions.count_grants() == everything
