@@ -19,9 +19,10 @@ from tests.federations.helpers import recorded, refused
 
 
 @pytest.fixture
-def rung(monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any) -> list[int]:
-    """The devices that were rung, and a way to let commits happen: see `committed`."""
+def rung(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[int]:
+    """The devices that were rung in this process."""
     heard: list[int] = []
+    settings.FEDPORTAL_REDIS_URL = ""
     monkeypatch.setattr(live, "_listeners", [heard.extend])
     return heard
 
