@@ -83,8 +83,6 @@ _MEM = {"org": "member", "act": "member_act"}
 _ACT = {"act": "device_act"}
 _MODP = "models/<str:model>"
 _RUNP = "runs/<str:run>"
-_VERB = {"verb": "run_verb"}
-_NEW_RUN = {"rounds": "1", "min_participants": "1", "round_seconds": "60"}
 # Forms end with a redirect, also where a service refuses in its own words; what may not be seen or done is a page.
 PAGES: list[Row] = [
     _page("POST", "sign-out", 302, 302, 302, 302, staff=302),
@@ -117,13 +115,23 @@ PAGES: list[Row] = [
     _page("GET", "keys/<str:key>/revoke", 200, 404, 404, 404, staff=404),
     _page("POST", "keys/<str:key>/revoke", 302, 404, 404, 404, staff=404),
     _page("GET", "audit", 200, 403, 200, 200, staff=403),
+    _page("GET", "", 200, 200, 200, 200, staff=200),
+    _page("GET", "models", 200, 200, 200, 200, staff=200),
+    _page("GET", "models/new", 200, 403, 200, 200, staff=403),
+    _page("POST", "models/new", 302, 403, 302, 302, staff=403, body=lambda s, w: {"name": "fresh"}),
+    _page("GET", _MODP, 200, 200, 200, 404, staff=404),
+    _page("GET", _MODP + "/versions/<str:version>", 200, 200, 200, 404, staff=404, mixed=False),
+    _page("POST", _MODP + "/share", 302, 403, 403, 404, staff=404, body=lambda s, w: {"federation": w["federation"]}),
+    _page("GET", _MODP + "/unshare/<str:federation>", 200, 403, 403, 404, staff=404),
+    _page("POST", _MODP + "/unshare/<str:federation>", 302, 403, 403, 404, staff=404),
+    _page("POST", _MODP + "/initial", 302, 403, 403, 404, staff=404),
     _page("GET", "runs", 200, 200, 200, 200, staff=200),
     _page("GET", "runs/new", 200, 200, 200, 200, staff=200),
     # The form comes back with the error, and its status is the error's.
     _page("POST", "runs/new", 400, 400, 400, 400, staff=400),
-    _page("GET", "runs/<str:run>", 200, 200, 200, 404, staff=404),
-    _page("GET", "runs/<str:run>/<str:verb>", 200, 403, 403, 404, staff=404, mixed=False),
-    _page("POST", "runs/<str:run>/<str:verb>", 302, 403, 403, 404, staff=404, mixed=False),
+    _page("GET", _RUNP, 200, 200, 200, 404, staff=404),
+    _page("GET", _RUNP + "/<str:verb>", 200, 403, 403, 404, staff=404, mixed=False),
+    _page("POST", _RUNP + "/<str:verb>", 302, 403, 403, 404, staff=404, mixed=False),
 ]
 
 ROWS: list[Row] = [
