@@ -6,17 +6,21 @@ goes out afterwards may be lost or overtaken; the watcher sees the gap and asks 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
-from django.db import connection, transaction
+from django.db import transaction
 
-from fedportal.common import clock, live
+from fedportal.common import clock, live, sql
 from fedportal.common.transactions import after_commit
 from training.models import Run, RunEvent
 
 # A watcher that missed more gets a fresh snapshot instead.
 MOST_MISSED = 500
+_NUMBER = f"UPDATE {Run._meta.db_table} SET sequence = sequence + %s WHERE id = %s RETURNING sequence"  # noqa: S608
+_APPEND = f"INSERT INTO {RunEvent._meta.db_table} (organization_id, run_id, sequence, at, kind, data) VALUES "  # noqa: S608
 
 
 class RunLike(Protocol):
@@ -44,26 +48,18 @@ def tell_all(run: RunLike, news: Sequence[News]) -> None:
         raise RuntimeError("events are appended inside a unit")
     if not news:
         return
-    last, now = _numbered(run.pk, len(news)), clock.now()
-    events = [
-        RunEvent(
-            organization_id=run.organization_id,
-            run_id=run.pk,
-            sequence=last - len(news) + offset,
-            at=now,
-            kind=kind,
-            data=dict(data),
-        )
-        for offset, (kind, data) in enumerate(news, 1)
-    ]
-    RunEvent.objects.bulk_create(events)
-    messages = [message(event) for event in events]
+    first, now = _numbered(run.pk, len(news)) - len(news) + 1, clock.now()
+    numbered = [(number, kind, data) for number, (kind, data) in enumerate(news, first)]
+    owner, at = [run.organization_id, run.pk], sql.stored(now)
+    rows = [[*owner, number, at, kind, json.dumps(data)] for number, kind, data in numbered]
+    sql.write(_APPEND + ", ".join([f"({sql.marks(6)})"] * len(rows)), [value for row in rows for value in row])
+    messages = [_message(number, kind, now, data) for number, kind, data in numbered]
     after_commit(lambda: _publish(group(run.public_id), messages))
 
 
 def message(event: RunEvent) -> dict[str, Any]:
     """An event as it travels."""
-    return {"sequence": event.sequence, "kind": event.kind, "at": event.at.isoformat(), "data": event.data}
+    return _message(event.sequence, event.kind, event.at, event.data)
 
 
 def since(run_pk: int, sequence: int, most: int = MOST_MISSED) -> list[dict[str, Any]] | None:
@@ -80,13 +76,13 @@ def group(run_id: str) -> str:
 
 def _numbered(run_pk: int, count: int) -> int:
     """Take the next `count` numbers of the run; the last of them. One statement, which also locks the row."""
-    table = Run._meta.db_table
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"UPDATE {table} SET sequence = sequence + %s WHERE id = %s RETURNING sequence",  # noqa: S608 (our table)
-            [count, run_pk],
-        )
-        return int(cursor.fetchone()[0])
+    row = sql.one(_NUMBER, [count, run_pk])
+    assert row is not None, "events belong to a run"
+    return int(row[0])
+
+
+def _message(sequence: int, kind: str, at: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"sequence": sequence, "kind": kind, "at": at.isoformat(), "data": dict(data)}
 
 
 def _publish(name: str, messages: Iterable[dict[str, Any]]) -> None:

@@ -1,21 +1,20 @@
 """The rows of device tasks as the hot path reads and writes them: in SQL, without the query builder.
 
-Every device of every round passes here four times. The same questions through Django's query builder take 240 µs
-instead of 15, almost all of it in Python, which one processor does for all devices together. Whatever is not on a
-device's way (offering, cancelling, pages) uses the models as everywhere else.
+Every device of every round passes here four times; `fedportal.common.sql` says what that costs. Offering, cancelling
+and pages use the models.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.db import DEFAULT_DB_ALIAS, connection
+from django.db import DEFAULT_DB_ALIAS
 
 from federations.models import DeviceTask
-from fedportal.common import clock
+from fedportal.common import clock, sql
 from fedwire.states import TaskState
 
 UNFINISHED = (TaskState.OPEN, TaskState.TAKEN)
@@ -71,7 +70,7 @@ class Waiting(NamedTuple):
 
 def find(device_pk: int, public_id: str) -> DeviceTask | None:
     """The task if it is this device's."""
-    row = _one(_FIND, [public_id, device_pk])
+    row = sql.one(_FIND, [public_id, device_pk])
     if row is None:
         return None
     values = list(row)
@@ -82,7 +81,7 @@ def find(device_pk: int, public_id: str) -> DeviceTask | None:
 
 def files(device_pk: int, public_id: str) -> Files | None:
     """The files of the task if it is this device's."""
-    row = _one(_FILES, [public_id, device_pk])
+    row = sql.one(_FILES, [public_id, device_pk])
     return Files(*row)._replace(update_header=bytes(row[4])) if row is not None else None
 
 
@@ -90,44 +89,19 @@ def unfinished(device_pks: Sequence[int]) -> list[Waiting]:
     """The unfinished tasks of these devices whose deadline lies ahead, oldest first."""
     if not device_pks:
         return []
-    query = _NEXT % ", ".join(["%s"] * len(device_pks))
-    with connection.cursor() as cursor:
-        cursor.execute(query, [*device_pks, _stored(clock.now())])
-        return [Waiting(*row)._replace(deadline=_aware(row[4])) for row in cursor.fetchall()]
+    found = sql.rows(_NEXT % sql.marks(len(device_pks)), [*device_pks, sql.stored(clock.now())])
+    return [Waiting(*row)._replace(deadline=sql.aware(row[4])) for row in found]
 
 
 def note_upload(pk: int, sha256: str, norm: float | None) -> bool:
     """Write down a complete upload, if the task is unfinished. Call it inside a unit."""
-    return _write(_NOTE_UPLOAD, [sha256, norm, pk])
+    return bool(sql.write(_NOTE_UPLOAD, [sha256, norm, pk]))
 
 
 def close_answered(task: DeviceTask, at: datetime, digest: str, receipt: dict[str, Any]) -> bool:
     """unfinished → answered, if nobody was quicker. Call it inside a unit."""
-    values = [str(TaskState.ANSWERED), _stored(at), digest, json.dumps(receipt), task.pk, task.upload_sha256]
-    if not _write(_CLOSE, values):
+    values = [str(TaskState.ANSWERED), sql.stored(at), digest, json.dumps(receipt), task.pk, task.upload_sha256]
+    if not sql.write(_CLOSE, values):
         return False
     task.state, task.closed_at, task.answer_digest, task.receipt = TaskState.ANSWERED, at, digest, receipt
     return True
-
-
-def _one(query: str, values: list[Any]) -> tuple[Any, ...] | None:
-    with connection.cursor() as cursor:
-        cursor.execute(query, values)
-        row: tuple[Any, ...] | None = cursor.fetchone()
-        return row
-
-
-def _write(query: str, values: list[Any]) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(query, values)
-        return bool(cursor.rowcount)
-
-
-def _stored(moment: datetime) -> Any:
-    """The moment as the database's columns hold it."""
-    return connection.ops.adapt_datetimefield_value(moment)
-
-
-def _aware(moment: datetime) -> datetime:
-    """SQLite gives moments without their zone, which is UTC."""
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

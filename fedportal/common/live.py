@@ -44,6 +44,8 @@ def publish(group: str, message: dict[str, Any]) -> None:
         return
     event = {"type": "news", "message": message}
     try:
+        if not settings.FEDPORTAL_REDIS_URL and group not in layer.groups:
+            return  # nobody watches; whoever comes now reads the rows
         if _loop is not None and _loop.is_running():
             asyncio.run_coroutine_threadsafe(layer.group_send(group, event), _loop)
         elif settings.FEDPORTAL_REDIS_URL:

@@ -9,37 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.db.models import Exists, F, OuterRef
+from django.db.models import F
 
-from federations.models import DeviceTask, Member
+from federations.models import DeviceTask
 from federations.services import device_tasks
 from fedportal.common import clock, faults
 from fedportal.common.jobs import ring
 from fedportal.common.transactions import after_commit
 from fedwire.errors import FedportalError
-from fedwire.states import AssignmentState, MemberState, RoundKind, RoundState, TaskKind, TaskState
+from fedwire.states import AssignmentState, RoundKind, RoundState, TaskKind, TaskState
 from training import lifecycle, progress, tasks, wording
 from training.lifecycle import Lost
-from training.models import Assignment, Round, Run, Update
-from training.services import opening, rounds
-from training.wording import Party
+from training.models import Assignment, Round, Run
+from training.services import opening, part_rows, rounds
+from training.services.part_rows import Part, RunRow
 
 KINDS = (TaskKind.STATISTICS, TaskKind.TRAIN, TaskKind.EVALUATE)
-COLUMNS = (
-    *("pk", "round_id", "device_id", "organization_id", "device__last_seen_at"),
-    *("round__number", "round__attempt", "round__kind", "round__run_id"),
-    *("round__run__public_id", "round__run__organization_id", "round__run__min_participants"),
-    *rounds.PARTY,
-)
-
-
-class RunRow:
-    """As much of a run as its events need."""
-
-    def __init__(self, part: Mapping[str, Any]) -> None:
-        self.pk: int = part["round__run_id"]
-        self.public_id: str = part["round__run__public_id"]
-        self.organization_id: int = part["round__run__organization_id"]
+# What of an answer is kept with the update.
+KEPT = ("evaluation", "statistics", "metrics", "seconds")
 
 
 def connect() -> None:
@@ -51,17 +38,14 @@ def connect() -> None:
 
 def on_taken(taken: Sequence[DeviceTask]) -> None:
     """These tasks left for their devices: their parts are in training."""
-    parts = _parts([task.pk for task in taken]).filter(state=AssignmentState.OFFERED)
-    rows = list(parts.values(*COLUMNS))
-    now = clock.now()
-    lifecycle.move(
-        Assignment.objects.filter(pk__in=[row["pk"] for row in rows]), AssignmentState.TRAINING, changed_at=now
-    )
-    by_run: dict[int, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        by_run.setdefault(row["round__run_id"], []).append(row)
-    for of_run in by_run.values():
-        progress.tell_all(RunRow(of_run[0]), [_changed(row, AssignmentState.TRAINING) for row in of_run])
+    parts = [p for p in part_rows.of_tasks([task.pk for task in taken]) if p.state == AssignmentState.OFFERED]
+    rows = Assignment.objects.filter(pk__in=[part.pk for part in parts])
+    lifecycle.move(rows, AssignmentState.TRAINING, changed_at=clock.now())
+    by_run: dict[RunRow, list[Part]] = {}
+    for part in parts:
+        by_run.setdefault(part.run, []).append(part)
+    for run, of_run in by_run.items():
+        progress.tell_all(run, [_changed(part, AssignmentState.TRAINING) for part in of_run])
 
 
 def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm: float | None) -> None:
@@ -70,103 +54,84 @@ def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm
     Raises `task_closed` when the round went on meanwhile, `forbidden` when the organization is no active member any
     more, `metrics_invalid` for statistics of another width; then nothing is recorded.
     """
-    part = _part(task, Exists(_membership()))
-    if not part["is_member"]:
+    part = _part(task)
+    if not part.is_member:
         raise FedportalError("forbidden", action="take part", who="Only devices of active members may take part.")
-    if part["round__kind"] == RoundKind.STATISTICS:
+    if part.kind == RoundKind.STATISTICS:
         _check_width(part, answer)
     now = clock.now()
     try:
-        lifecycle.move_one(Assignment.objects.filter(pk=part["pk"]), AssignmentState.SUBMITTED, changed_at=now)
+        lifecycle.move_one(Assignment.objects.filter(pk=part.pk), AssignmentState.SUBMITTED, changed_at=now)
     except Lost:
         raise _closed(task) from None
-    still_open = Round.objects.filter(pk=part["round_id"], state=RoundState.OPEN)
+    still_open = Round.objects.filter(pk=part.round_pk, state=RoundState.OPEN)
     if not still_open.update(bytes_up=F("bytes_up") + task.update_bytes):
         raise _closed(task)
-    Update.objects.create(
-        organization_id=part["organization_id"],
-        round_id=part["round_id"],
-        device_id=part["device_id"],
-        assignment_id=part["pk"],
+    part_rows.keep(
+        part,
         blob=stored_sha,
         size=task.update_bytes,
         samples=answer["samples"],
         norm=norm,
-        answer={name: answer[name] for name in ("evaluation", "statistics", "metrics", "seconds") if name in answer},
-        received_at=now,
+        answer={name: answer[name] for name in KEPT if name in answer},
+        at=now,
     )
     news = _changed(part, AssignmentState.SUBMITTED, samples=answer["samples"], seconds=answer.get("seconds"))
-    progress.tell(RunRow(part), *news)
+    progress.tell(part.run, *news)
     _ring_if_complete(part)
 
 
 def on_decline(task: DeviceTask, reason: str) -> None:
     """The device will not do it. Somebody else may take its place."""
     part = _part(task)
-    rows = Assignment.objects.filter(pk=part["pk"])
+    rows = Assignment.objects.filter(pk=part.pk)
     if not lifecycle.move(rows, AssignmentState.DECLINED, reason=reason, changed_at=clock.now()):
         return
     # Rows are locked in one order everywhere: task, part, round, run.
-    list(Round.objects.select_for_update().filter(pk=part["round_id"]).values_list("pk"))
-    progress.tell(RunRow(part), *_changed(part, AssignmentState.DECLINED, reason=reason))
-    if part["round__kind"] == RoundKind.TRAIN:
-        opening.fill(part["round_id"])
+    list(Round.objects.select_for_update().filter(pk=part.round_pk).values_list("pk"))
+    progress.tell(part.run, *_changed(part, AssignmentState.DECLINED, reason=reason))
+    if part.kind == RoundKind.TRAIN:
+        opening.fill(part.round_pk)
     _ring_if_complete(part)
 
 
 def on_late(task: DeviceTask) -> None:
     """An answer came for a task that was closed: the part was late, its update does not count."""
-    part = _parts([task.pk]).values(*COLUMNS).first()
-    if part is None:
+    parts = part_rows.of_tasks([task.pk])
+    if not parts:
         return
-    rows, reason = Assignment.objects.filter(pk=part["pk"]), "the answer came after the round had gone on"
+    part = parts[0]
+    rows, reason = Assignment.objects.filter(pk=part.pk), "the answer came after the round had gone on"
     if lifecycle.move(rows, AssignmentState.LATE, reason=reason, changed_at=clock.now()):
-        progress.tell(RunRow(part), *_changed(part, AssignmentState.LATE, reason=reason))
+        progress.tell(part.run, *_changed(part, AssignmentState.LATE, reason=reason))
 
 
-def _parts(task_pks: Sequence[int]) -> Any:
-    return Assignment.objects.filter(task_id__in=task_pks).order_by("pk")
-
-
-def _part(task: DeviceTask, is_member: Any = None) -> Mapping[str, Any]:
-    rows = _parts([task.pk])
-    found = rows.annotate(is_member=is_member).values(*COLUMNS, "is_member") if is_member else rows.values(*COLUMNS)
-    part: Mapping[str, Any] | None = found.first()
-    if part is None:
+def _part(task: DeviceTask) -> Part:
+    found = part_rows.of_tasks([task.pk])
+    if not found:
         raise _closed(task)
-    return part
+    return found[0]
 
 
-def _membership() -> Any:
-    return Member.objects.filter(
-        federation_id=OuterRef("round__run__federation_id"),
-        organization_id=OuterRef("organization_id"),
-        state=MemberState.ACTIVE,
+def _changed(part: Part, state: str, **more: Any) -> progress.News:
+    return "assignment.changed", wording.changed(
+        part.number, part.attempt, wording.participant(part.party, state, **more)
     )
 
 
-def _changed(part: Mapping[str, Any], state: str, **more: Any) -> progress.News:
-    card = wording.participant(Party(*(part[column] for column in rounds.PARTY)), state, **more)
-    return "assignment.changed", wording.changed(part["round__number"], part["round__attempt"], card)
-
-
-def _check_width(part: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+def _check_width(part: Part, answer: Mapping[str, Any]) -> None:
     version = (
-        Run.objects.select_related("base_version")
-        .only("base_version__architecture")
-        .get(pk=part["round__run_id"])
-        .base_version
+        Run.objects.select_related("base_version").only("base_version__architecture").get(pk=part.run.pk).base_version
     )
     expected, got = opening.columns_of(version), len(answer["statistics"]["mean"])
     if got != expected:
         raise FedportalError("metrics_invalid", reason=f"the statistics have {got} columns, the model has {expected}.")
 
 
-def _ring_if_complete(part: Mapping[str, Any]) -> None:
-    stands = rounds.standing(part["round_id"])
-    if stands.complete(part["round__kind"], part["round__run__min_participants"]):
+def _ring_if_complete(part: Part) -> None:
+    if rounds.standing(part.round_pk).complete(part.kind, part.min_participants):
         after_commit(lambda: faults.point("before_bell"))
-        ring(tasks.settle_round, part["round_id"])
+        ring(tasks.settle_round, part.round_pk)
 
 
 def _closed(task: DeviceTask) -> FedportalError:

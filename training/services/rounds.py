@@ -10,8 +10,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import Count
-
 from fedportal.common import blobs, clock, faults
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
@@ -20,7 +18,7 @@ from training import lifecycle, progress, wording
 from training.aggregation.kernels import Truncated
 from training.lifecycle import Lost
 from training.models import Assignment, Round, Run
-from training.services import finishing, giving, lease, opening, outcomes
+from training.services import finishing, giving, lease, opening, outcomes, part_rows
 from training.services.lease import Lease
 from training.services.outcomes import Outcome
 from training.services.plan import Standing
@@ -43,8 +41,7 @@ def settle(round_pk: int) -> None:
 
 def standing(round_pk: int) -> Standing:
     """How the parts of the round stand."""
-    rows = Assignment.objects.filter(round_id=round_pk).order_by().values("state").annotate(count=Count("pk"))
-    return Standing({row["state"]: row["count"] for row in rows})
+    return Standing(part_rows.counts(round_pk))
 
 
 def _settle_one(round_pk: int) -> int | None:

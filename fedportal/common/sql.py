@@ -1,0 +1,50 @@
+"""A few statements in SQL, for the places that every device of every round passes.
+
+The same questions through Django's query builder take 240 µs instead of 15, almost all of it in Python, which one
+processor does for all devices together. Whatever is not on a device's way uses the models as everywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import connection
+
+
+def one(query: str, values: Sequence[Any]) -> tuple[Any, ...] | None:
+    """The first row, or None."""
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        row: tuple[Any, ...] | None = cursor.fetchone()
+        return row
+
+
+def rows(query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """All rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        return list(cursor.fetchall())
+
+
+def write(query: str, values: Sequence[Any]) -> int:
+    """How many rows it touched. Call it inside a unit."""
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        return int(cursor.rowcount)
+
+
+def marks(count: int) -> str:
+    """`count` placeholders for a list of values."""
+    return ", ".join(["%s"] * count)
+
+
+def stored(moment: datetime) -> Any:
+    """The moment as the database's columns hold it."""
+    return connection.ops.adapt_datetimefield_value(moment)
+
+
+def aware(moment: datetime) -> datetime:
+    """A moment as it was read; SQLite gives moments without their zone, which is UTC."""
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -1,0 +1,81 @@
+"""The rows of a round's parts as answers read and write them: in SQL, see `fedportal.common.sql`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from federations.models import Device, Member, Organization
+from fedportal.common import sql
+from fedwire.states import MemberState
+from training.models import Assignment, Round, Run, Update
+from training.wording import Party
+
+_PART, _ROUND, _RUN, _UPDATE = (model._meta.db_table for model in (Assignment, Round, Run, Update))
+_DEVICE, _ORGANIZATION, _MEMBER = (model._meta.db_table for model in (Device, Organization, Member))
+_IS_MEMBER = (
+    f"EXISTS (SELECT 1 FROM {_MEMBER} member WHERE member.federation_id = run.federation_id"  # noqa: S608
+    f" AND member.organization_id = part.organization_id AND member.state = '{MemberState.ACTIVE}')"
+)
+_OF_TASKS = (
+    "SELECT part.id, part.state, part.device_id, part.organization_id, part.round_id,"  # noqa: S608
+    " round.number, round.attempt, round.kind, run.id, run.public_id, run.organization_id, run.min_participants,"
+    f" {_IS_MEMBER}, device.public_id, device.identifier, owner.public_id, owner.name"
+    f" FROM {_PART} part JOIN {_ROUND} round ON round.id = part.round_id JOIN {_RUN} run ON run.id = round.run_id"
+    f" JOIN {_DEVICE} device ON device.id = part.device_id"
+    f" JOIN {_ORGANIZATION} owner ON owner.id = part.organization_id"
+    " WHERE part.task_id IN (%s) ORDER BY part.id"
+)
+_COUNT = f"SELECT state, COUNT(*) FROM {_PART} WHERE round_id = %s GROUP BY state"  # noqa: S608
+_INSERT = (
+    f"INSERT INTO {_UPDATE} (organization_id, round_id, device_id, assignment_id, blob, size, samples, norm, answer,"  # noqa: S608
+    " received_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+)
+
+
+class RunRow(NamedTuple):
+    """As much of a run as its events need."""
+
+    pk: int
+    public_id: str
+    organization_id: int
+
+
+class Part(NamedTuple):
+    """A device's part in a round, with what is told of it."""
+
+    pk: int
+    state: str
+    device_pk: int
+    organization_pk: int
+    round_pk: int
+    number: int
+    attempt: int
+    kind: str
+    run: RunRow
+    min_participants: int
+    is_member: bool  # whether the device's organization is an active member of the run's federation
+    party: Party
+
+
+def of_tasks(task_pks: Sequence[int]) -> list[Part]:
+    """The parts that these device tasks stand for, in order."""
+    if not task_pks:
+        return []
+    found = sql.rows(_OF_TASKS % sql.marks(len(task_pks)), task_pks)
+    return [Part._make([*row[:8], RunRow(*row[8:11]), row[11], bool(row[12]), Party(*row[13:])]) for row in found]
+
+
+def counts(round_pk: int) -> dict[str, int]:
+    """How many parts of the round are in each state."""
+    return dict(sql.rows(_COUNT, [round_pk]))
+
+
+def keep(
+    part: Part, *, blob: str, size: int, samples: int, norm: float | None, answer: Mapping[str, Any], at: datetime
+) -> None:
+    """Write down what the device sent. Call it inside a unit. A second one for the part raises IntegrityError."""
+    owner = [part.organization_pk, part.round_pk, part.device_pk, part.pk]
+    sql.write(_INSERT, [*owner, blob, size, samples, norm, json.dumps(answer), sql.stored(at)])
