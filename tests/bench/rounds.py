@@ -97,6 +97,7 @@ def measure(name: str, setting: Setting, env: dict[str, str]) -> dict[str, objec
         owner.share(MODEL, "benchmark")
         for number in range(setting.devices):
             stack.enter_context(device(portal, key, number, folder, setting.params - 1))
+        gather(owner, setting.devices)
         wish = {
             "model_id": MODEL,
             "rounds": setting.rounds,
@@ -117,6 +118,16 @@ def measure(name: str, setting: Setting, env: dict[str, str]) -> dict[str, objec
     }
 
 
+def gather(owner: Owner, devices: int) -> None:
+    """Until so many devices wait for work; starting their processes is no part of a round."""
+    give_up = time.monotonic() + GIVE_UP_SECONDS
+    while sum(row["last_seen_at"] is not None for row in owner.devices()) < devices:
+        if time.monotonic() > give_up:
+            raise RuntimeError("the devices did not come")
+        time.sleep(0.2)
+    time.sleep(1.0)
+
+
 def wait(owner: Owner, run: str, portal: Portal) -> None:
     """Until the run is completed; asks rarely, so as not to be in the way."""
     give_up = time.monotonic() + GIVE_UP_SECONDS
@@ -130,13 +141,11 @@ def times_of(owner: Owner, run: str) -> list[float]:
     """The milliseconds of each training round, in order."""
     rows = list(owner._rows(routes.SESSION_ROUNDS.format(run=run), "rounds"))
     trained = [row for row in rows if row["kind"] == "train" and row["state"] == "done"]
-    opened = datetime.fromisoformat(trained[0]["opened_at"])
-    if len(trained) > 1 and trained[0]["opened_at"]:
-        # The first round also waited for the devices' processes to start: it counts from the last one's opening.
-        trained = trained[1:]
-        opened = datetime.fromisoformat(next(r["closed_at"] for r in rows if r["number"] == 1))
-    moments = [opened, *(datetime.fromisoformat(row["closed_at"]) for row in trained)]
-    return [(after - before).total_seconds() * 1000 for before, after in pairwise(moments)]
+    moments = [trained[0]["opened_at"], *(row["closed_at"] for row in trained)]
+    return [
+        (datetime.fromisoformat(after) - datetime.fromisoformat(before)).total_seconds() * 1000
+        for before, after in pairwise(moments)
+    ]
 
 
 def main(arguments: list[str] | None = None) -> None:
