@@ -88,7 +88,7 @@ def person_of_reset(uid: str, token: str) -> Person:
         public_id = urlsafe_base64_decode(uid).decode()
     except ValueError as error:
         raise FedportalError("not_found", what="reset link") from error
-    person = Person.objects.filter(public_id=public_id, is_active=True).first()
+    person = Person.objects.filter(public_id=public_id, is_active=True).first() if public_id.isprintable() else None
     if person is None or not default_token_generator.check_token(person, token):
         raise FedportalError("not_found", what="reset link")
     return person

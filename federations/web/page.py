@@ -15,7 +15,7 @@ from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
 from django.core.paginator import Page, Paginator
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, QueryDict
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 
@@ -52,6 +52,7 @@ def page(*methods: str, public: bool = False) -> Callable[[View], View]:
             elif not public:
                 return redirect_to_login(request.get_full_path())
             try:
+                _check_text(request.POST)
                 return view(request, *args, **kwargs)
             except FedportalError as error:
                 return refuse(request, error)
@@ -60,6 +61,13 @@ def page(*methods: str, public: bool = False) -> Callable[[View], View]:
         return wrapped
 
     return decorate
+
+
+def _check_text(form: QueryDict) -> None:
+    """Raises `field_invalid` for NUL, which no database keeps as text."""
+    for field, values in form.lists():
+        if "\0" in field or any("\0" in value for value in values):
+            raise FedportalError("field_invalid", field=field.replace("\0", ""), reason="it is not plain text.")
 
 
 def refuse(request: Any, error: FedportalError) -> HttpResponse:

@@ -7,7 +7,7 @@ import secrets
 from typing import Any, TypeVar
 
 from django.core import exceptions as django_errors
-from django.db import IntegrityError, models
+from django.db import DataError, IntegrityError, models
 from django.http import Http404
 from rest_framework import exceptions, serializers, status
 from rest_framework.request import Request
@@ -147,6 +147,7 @@ _KNOWN: tuple[tuple[tuple[type[Exception], ...], str, dict[str, Any]], ...] = (
     ((django_errors.RequestDataTooBig,), "body_too_large", {"limit": 1 << 20}),
     ((django_errors.SuspiciousOperation,), "bad_request", {"reason": "The request is malformed."}),
     ((IntegrityError,), "conflict", {}),
+    ((DataError,), "bad_request", {"reason": "A value does not fit."}),
 )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import shared_task
-from django.db import close_old_connections
+from django.db import close_old_connections, connection
 
 from fedportal.common.transactions import after_commit
 
@@ -22,15 +22,21 @@ def job(function: Callable[..., object]) -> Any:
     """Make `function` a background job. Its arguments must be plain JSON values: ids, not rows."""
 
     def run(*args: Any) -> None:
-        close_old_connections()
+        _drop_old_connections()
         try:
             function(*args)
         finally:
-            close_old_connections()
+            _drop_old_connections()
 
     run.__doc__ = function.__doc__
     run.__module__ = function.__module__
     return shared_task(name=f"{function.__module__}.{function.__name__}", ignore_result=True)(run)
+
+
+def _drop_old_connections() -> None:
+    """Let go of connections that are too old or broken, but not of one that a unit around this job still needs."""
+    if not connection.in_atomic_block:
+        close_old_connections()
 
 
 def ring(work: Any, *args: Any) -> None:

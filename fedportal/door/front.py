@@ -61,6 +61,8 @@ class Door:
             await self._app(scope, receive, send)
             return
         try:
+            if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+                raise FedportalError("bad_request", reason="The address holds a character that is no text.")
             # Few coroutines inside one another: each of the thousands that wait holds all of them.
             serving = _serving(scope, receive, send) or self._guarded(scope, receive, send)
             await serving

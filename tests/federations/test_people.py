@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.core import mail
 
-from federations.models import AuditEntry, Membership, Organization, Person
+from federations.models import AuditEntry, Federation, Membership, Organization, Person
 from federations.services import audit, letters, people
 from federations.tasks import send_letter
 from fedportal.common import clock
@@ -170,3 +170,9 @@ def test_the_reset_letter_leaves_by_the_job(cast: Cast) -> None:
     send_letter(Letter.objects.latest("pk").pk)
     assert mail.outbox[-1].to == ["olga@acme.example"]
     assert letters.send_due() >= 0
+
+
+def test_a_form_with_a_character_that_no_database_keeps_is_refused(cast: Cast) -> None:
+    answer = cast.browser("olga").post("/federations/new", {"name": "second\0circle"}, follow=True)
+    assert "not plain text" in answer.content.decode()
+    assert not Federation.objects.filter(name__startswith="second").exists()

@@ -61,6 +61,13 @@ def test_neighbours_of_the_doors_addresses_are_not_the_doors(portal: Portal, pat
         assert wire.request("GET", path.format(task="tsk_x")).status == 404
 
 
+@pytest.mark.parametrize("path", ["/federations/%00", "/sign-in?next=%00", "/api/v1/device/tasks/%00/answer"])
+def test_an_address_with_a_character_that_no_database_keeps_is_refused(portal: Portal, path: str) -> None:
+    with Wire(portal) as wire:
+        reply = wire.request("GET", path)
+        assert (reply.status, reply.code) == (400, "bad_request")
+
+
 def test_a_head_without_an_end_is_refused(portal: Portal) -> None:
     with Wire(portal) as wire:
         wire.send(b"GET / HTTP/1.1\r\nX-Long: ")
