@@ -220,6 +220,11 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Federated learning between organizations: the owner's, member's and device's API.",
     "SERVE_AUTHENTICATION": [],  # the description is public, whatever key comes with the question
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "fedportal.door.description.add_to_schema",
+    ],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
