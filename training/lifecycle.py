@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Model, QuerySet
 
+from fedportal.common import sql
 from fedwire.errors import FedportalError
 from fedwire.states import MOVES, AssignmentState, RoundState, RunState
 from training.models import Assignment, Round, Run
@@ -38,15 +39,33 @@ def move(rows: QuerySet[M], to: str, **values: Any) -> int:
     """
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("states move inside a unit")
-    moves = MOVES[_KINDS[rows.model]]
-    before = [state for state, followers in moves.items() if to in followers]
-    return rows.filter(state__in=before).order_by().update(state=to, **values)
+    return rows.filter(state__in=_before(rows.model, to)).order_by().update(state=to, **values)
 
 
 def move_one(rows: QuerySet[M], to: str, **values: Any) -> None:
     """`move` of exactly one row. Raises Lost when there is none in a state that allows it."""
     if move(rows, to, **values) != 1:
         raise Lost
+
+
+def move_row(model: type[Model], pk: int, to: str, **values: Any) -> None:
+    """`move_one` of the row with this primary key, in SQL; every device of every round passes here."""
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("states move inside a unit")
+    before, fields = _before(model, to), {name: model._meta.get_field(name) for name in values}
+    stored = [field.get_db_prep_save(values[name], connection) for name, field in fields.items()]
+    assigned = ", ".join(f"{field.column} = %s" for field in fields.values())
+    query = (
+        f"UPDATE {model._meta.db_table} SET state = %s, {assigned}"  # noqa: S608 (our names)
+        f" WHERE id = %s AND state IN ({sql.marks(len(before))})"
+    )
+    if not before or sql.write(query, [str(to), *stored, pk, *before]) != 1:
+        raise Lost
+
+
+def _before(model: type[Model], to: str) -> list[str]:
+    """The states from which a row may go to `to`."""
+    return [str(state) for state, followers in MOVES[_KINDS[model]].items() if to in followers]
 
 
 def require(what: str, state: str, to: str, hint: str) -> None:

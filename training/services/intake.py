@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.db.models import F
-
 from federations.models import DeviceTask
 from federations.services import device_tasks
 from fedportal.common import clock, faults
 from fedportal.common.jobs import ring
 from fedportal.common.transactions import after_commit
 from fedwire.errors import FedportalError
-from fedwire.states import AssignmentState, RoundKind, RoundState, TaskKind, TaskState
+from fedwire.states import AssignmentState, RoundKind, TaskKind, TaskState
 from training import lifecycle, progress, tasks, wording
 from training.lifecycle import Lost
 from training.models import Assignment, Round, Run
@@ -61,11 +59,10 @@ def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm
         _check_width(part, answer)
     now = clock.now()
     try:
-        lifecycle.move_one(Assignment.objects.filter(pk=part.pk), AssignmentState.SUBMITTED, changed_at=now)
+        lifecycle.move_row(Assignment, part.pk, AssignmentState.SUBMITTED, changed_at=now)
     except Lost:
         raise _closed(task) from None
-    still_open = Round.objects.filter(pk=part.round_pk, state=RoundState.OPEN)
-    if not still_open.update(bytes_up=F("bytes_up") + task.update_bytes):
+    if not part_rows.count_bytes(part, task.update_bytes):
         raise _closed(task)
     part_rows.keep(
         part,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from federations.models import Device, Member, Organization
 from fedportal.common import sql
-from fedwire.states import MemberState
+from fedwire.states import MemberState, RoundState
 from training.models import Assignment, Round, Run, Update
 from training.wording import Party
 
@@ -29,6 +29,7 @@ _OF_TASKS = (
     " WHERE part.task_id IN (%s) ORDER BY part.id"
 )
 _COUNT = f"SELECT state, COUNT(*) FROM {_PART} WHERE round_id = %s GROUP BY state"  # noqa: S608
+_BYTES = f"UPDATE {_ROUND} SET bytes_up = bytes_up + %s WHERE id = %s AND state = '{RoundState.OPEN}'"  # noqa: S608
 _INSERT = (
     f"INSERT INTO {_UPDATE} (organization_id, round_id, device_id, assignment_id, blob, size, samples, norm, answer,"  # noqa: S608
     " received_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
@@ -71,6 +72,11 @@ def of_tasks(task_pks: Sequence[int]) -> list[Part]:
 def counts(round_pk: int) -> dict[str, int]:
     """How many parts of the round are in each state."""
     return dict(sql.rows(_COUNT, [round_pk]))
+
+
+def count_bytes(part: Part, count: int) -> bool:
+    """Add to what the part's round received; False when the round is not open any more. Call it inside a unit."""
+    return bool(sql.write(_BYTES, [count, part.round_pk]))
 
 
 def keep(
