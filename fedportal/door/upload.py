@@ -77,8 +77,11 @@ def natural(text: str, field: str) -> int:
 
 
 async def head(request: DoorRequest, resolver: UploadResolver, send: Send) -> None:
-    """HEAD: how much of the upload is there."""
+    """HEAD: how much of the upload is there. Whoever asks means to continue, so a connection that still writes, but
+    is dead for all the device knows, lets go first; otherwise the answer would be out of date when it arrives."""
     ticket = await threads.ask(resolver, request)
+    if (writing := _active.get(ticket.staging_name)) is not None:
+        await writing._yield()
     stored = await threads.work(parts.stored_bytes, ticket)
     headers = [(b"upload-offset", b"%d" % stored), (b"upload-length", b"%d" % ticket.expected_bytes)]
     await replies.send_bytes(send, 200, b"", headers)
@@ -199,12 +202,12 @@ class Upload:
                     writing, pieces, gathered = threads.work(part.feed, pieces), [], 0
                     if not part.begun_well:
                         await asyncio.shield(writing)  # a foreign header is refused before more is read
-            if writing is not None:
-                await asyncio.shield(writing)
-            writing = threads.work(part.feed, pieces)
         finally:
             if writing is not None:
                 await _to_the_end(writing)
+            # What came before a cut is kept too, so that nobody has to send it again.
+            if pieces:
+                await _to_the_end(threads.work(part.feed, pieces))
 
     async def _bodies(self) -> AsyncIterator[bytes]:
         """The body's pieces as they come. Raises Cut, or `body_short` for a sender that is too slow."""
