@@ -86,7 +86,7 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
         "sequence": fresh.sequence,
         "round": _round(fresh, latest, parts) if latest else None,
         "participants": [_card(part) for part in parts],
-        "contributions": wording.contributions(giving.shares(fresh.pk, also=going_on)),
+        "contributions": wording.contributions(giving.shares(fresh, also=going_on)),
         "curves": curves(rounds),
         "names": _names(fresh),
         "actions": actions(fresh, actor),

@@ -47,7 +47,7 @@ class Assignment(models.Model):
 
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")  # the device's
     round = models.ForeignKey(Round, models.CASCADE, related_name="assignments")
-    device = models.ForeignKey(Device, models.PROTECT, related_name="assignments")
+    device = models.ForeignKey(Device, models.PROTECT, related_name="assignments", db_index=False)
     task = models.OneToOneField(DeviceTask, models.SET_NULL, null=True, related_name="+")
     state = models.CharField(max_length=12, choices=[(s, s) for s in AssignmentState], default=AssignmentState.OFFERED)
     reason = models.CharField(max_length=300, blank=True)
@@ -57,6 +57,8 @@ class Assignment(models.Model):
     class Meta:
         ordering = ["round_id", "id"]
         constraints = [models.UniqueConstraint(fields=["round", "device"], name="one_assignment_each")]
+        # Whether a device has declined is asked whenever a round opens, among all the parts it ever had.
+        indexes = [models.Index(fields=["device", "state"], name="parts_of_a_device")]
 
     def __str__(self) -> str:
         return f"{self.device} in {self.round} ({self.state})"

@@ -34,6 +34,8 @@ class Run(models.Model):
     # The training round whose model had the lowest loss on the held-out rows so far; 0 is the base.
     best_round = models.PositiveIntegerField(null=True, blank=True)
     best_loss = models.FloatField(null=True, blank=True)
+    # What each organization gave in the closed rounds; see `training.services.giving`.
+    given = models.JSONField(default=dict)
     sequence = models.PositiveBigIntegerField(default=0)  # number of the last event
     started_by = models.ForeignKey(Person, models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(default=clock.now, editable=False)

@@ -98,7 +98,7 @@ def lineage(run: Run, last: Round) -> dict[str, Any]:
                 "updates": share.updates,
                 "samples": share.samples,
             }
-            for share in sorted(giving.shares(run.pk), key=lambda share: share.organization)
+            for share in sorted(giving.shares(run), key=lambda share: share.organization)
         ],
         "base": {"version": run.base_version.version, "digest": run.base_version.digest},
         "result": {"round": last.number, "digest": last.digest, "sha256": last.result_blob},

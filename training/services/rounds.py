@@ -162,7 +162,6 @@ def _give_up(claimed: Round) -> None:
 
 def _close(claimed: Round, outcome: Outcome) -> None:
     """aggregating → done with its result, and what follows for the run, in one unit. Raises Lost."""
-    given = wording.contributions(giving.shares(claimed.run_id, also=claimed.pk))
     down = blobs.size(claimed.base_blob) * outcome.answers if claimed.kind != RoundKind.STATISTICS else 0
     with unit():
         now = clock.now()
@@ -188,7 +187,7 @@ def _close(claimed: Round, outcome: Outcome) -> None:
             "bytes_up": claimed.bytes_up,
             "bytes_down": down,
             "point": known,
-            "contributions": given,
+            "contributions": wording.contributions(giving.shares(run)),
             "current_round": run.current_round,
             "best_round": run.best_round,
         }
@@ -209,10 +208,10 @@ def _known_point(claimed: Round, outcome: Outcome) -> dict[str, Any] | None:
 def _note_in_run(claimed: Round, outcome: Outcome, known: dict[str, Any] | None) -> Run:
     """What the run remembers of the round."""
     run, changes = claimed.run, dict[str, Any]()
-    best = Run.objects.filter(pk=run.pk).values_list("best_round", "best_loss").get()
-    run.best_round, run.best_loss = best
+    kept = Run.objects.filter(pk=run.pk).values_list("best_round", "best_loss", "given").get()
+    run.best_round, run.best_loss, run.given = kept
     if claimed.kind == RoundKind.TRAIN:
-        changes["current_round"] = claimed.number
+        changes["current_round"], changes["given"] = claimed.number, giving.with_round(run.given, claimed.pk)
     if outcome.standardisation:
         changes["standardisation"] = outcome.standardisation
     loss = known["loss"] if known else None
