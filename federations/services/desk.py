@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Q
@@ -79,12 +80,12 @@ def note_taken(task_pks: Sequence[int]) -> None:
     device_tasks.note_taken(task_pks)
 
 
-def note_seen(device_pks: Sequence[int]) -> None:
-    """These devices are there now."""
+def note_seen(device_pks: Sequence[int], at: datetime) -> None:
+    """These devices were there at this moment. Who has been seen since stays as it is."""
+    earlier = Device.objects.filter(Q(last_seen_at__isnull=True) | Q(last_seen_at__lt=at))
     with unit():
         for start in range(0, len(device_pks), CHUNK):
-            chunk = device_pks[start : start + CHUNK]
-            Device.objects.filter(pk__in=chunk).update(last_seen_at=clock.now())
+            earlier.filter(pk__in=device_pks[start : start + CHUNK]).update(last_seen_at=at)
 
 
 def note_idle(device_pks: Sequence[int]) -> None:

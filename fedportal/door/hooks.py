@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -47,8 +48,8 @@ class Desk(Protocol):
     def note_taken(self, task_pks: Sequence[int]) -> None:
         """These tasks left for their devices."""
 
-    def note_seen(self, device_pks: Sequence[int]) -> None:
-        """These devices are there now."""
+    def note_seen(self, device_pks: Sequence[int], at: datetime) -> None:
+        """These devices were there at this moment."""
 
     def note_idle(self, device_pks: Sequence[int]) -> None:
         """These devices came to wait and there was nothing to do."""

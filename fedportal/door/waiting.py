@@ -12,8 +12,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
+from fedportal.common import clock
 from fedportal.door import callers, hooks, replies, threads
 from fedportal.door.hooks import Caller, NextTask
 from fedportal.door.replies import Receive, Scope, Send
@@ -55,7 +57,7 @@ class Hub:
         self._asking: dict[int, None] = {}  # an ordered set of devices to ask for
         self._taken: list[int] = []
         self._seen: dict[int, float] = {}  # device → when it was last noted as seen
-        self._arrived: dict[int, None] = {}  # devices to be noted as seen
+        self._arrived: dict[int, datetime] = {}  # devices to be noted as seen, and when they were
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._question: asyncio.Task[None] | None = None
@@ -80,7 +82,7 @@ class Hub:
     def saw(self, device_pk: int) -> None:
         """This device made itself heard; that is written down soon, at most every SEEN_SECONDS."""
         if time.monotonic() - self._seen.get(device_pk, -SEEN_SECONDS) >= SEEN_SECONDS:
-            self._arrived[device_pk] = None
+            self._arrived.setdefault(device_pk, clock.now())
 
     def join(self, caller: Caller, token: str, seconds: float, send: Send) -> Waiter:
         """Let a device wait: its request is answered with a task (200), or when `seconds` have passed (204).
@@ -213,9 +215,11 @@ class Hub:
         due = [pk for pk in self._waiters if now - self._seen.get(pk, -SEEN_SECONDS) >= SEEN_SECONDS]
         seen = list(dict.fromkeys([*self._arrived, *due]))
         if seen:
+            # When the first of them was seen, not when it is written down: what a device did in between came later.
+            at = min(self._arrived.values(), default=clock.now())
             self._arrived.clear()
             self._seen.update((pk, now) for pk in seen)
-            await threads.record(hooks.desk().note_seen, seen)
+            await threads.record(hooks.desk().note_seen, seen, at)
         if len(self._seen) > 2 * len(self._waiters) + 1000:
             self._seen = {pk: at for pk, at in self._seen.items() if now - at < SEEN_SECONDS}
         # Those that are still being asked for may get their task before anybody had to be told.

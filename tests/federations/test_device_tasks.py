@@ -240,7 +240,9 @@ def test_who_is_gone_is_whom_identifying_would_refuse(cast: Cast) -> None:
     assert code(desk.identify, cast.device_key) == "device_inactive"
 
 
-def test_seen_devices_are_noted(cast: Cast) -> None:
+def test_seen_devices_are_noted_with_the_moment_and_never_earlier_than_before(cast: Cast) -> None:
     Device.objects.update(last_seen_at=None)
-    desk.note_seen([cast.device.pk])
-    assert Device.objects.get(pk=cast.device.pk).last_seen_at is not None
+    now = clock.now()
+    for at in (now, now - timedelta(seconds=1)):
+        desk.note_seen([cast.device.pk], at)
+        assert Device.objects.get(pk=cast.device.pk).last_seen_at == now

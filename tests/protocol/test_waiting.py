@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -182,6 +183,16 @@ def test_waiting_is_noted_as_a_sign_of_life(portal: Portal, device: Device) -> N
     with device.wire() as wire:
         wire.head("GET", f"{NEXT}?wait=20")
         eventually(lambda: portal.do("seen", device_pks=[device.pk])[0])
+
+
+def test_a_sign_of_life_is_noted_with_its_own_moment_and_not_that_of_the_note(portal: Portal, device: Device) -> None:
+    """Who declined and went away has not been seen since, although the note of its coming is written later."""
+    task = device.offered()
+    device.next(wait=5)
+    assert device.request("POST", routes.TASK_DECLINE.format(task=task), body=b"{}").status == 200
+    left = datetime.now(UTC)
+    seen = eventually(lambda: portal.do("seen", device_pks=[device.pk])[0])
+    assert datetime.fromisoformat(seen) < left
 
 
 def test_the_floor_above_hears_once_of_a_device_with_nothing_to_do(portal: Portal, device: Device) -> None:

@@ -215,7 +215,7 @@ def test_devices_that_were_there_before_the_downtime_are_asked_right_after_it(st
         rounds.settle(first.pk)
         assert current(run).assignments.count() == 3
     with clock.shifted(timedelta(hours=1, minutes=5)):
-        assert cohorts.available(run, None) == []
+        assert cohorts.available(run) == []
 
 
 def test_damaged_file_fails_the_attempt_after_some_claims(stage: Stage, silent: Hush) -> None:

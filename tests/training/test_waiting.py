@@ -215,10 +215,11 @@ def test_device_that_declined_and_went_away_is_not_asked_again(stage: Stage) -> 
     first, second, third = stage.three()
     stage.start(min_participants=1)
     third.decline("wrong columns")
-    first.answer()
-    second.answer()
-    assert first.task.content["round"] == 2
-    assert third.tasks() == []
+    for number in (2, 3):
+        first.answer()
+        second.answer()
+        assert first.task.content["round"] == number
+        assert third.tasks() == []
 
 
 def test_device_that_declined_and_waits_again_is_asked_again(stage: Stage) -> None:

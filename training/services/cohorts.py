@@ -19,25 +19,23 @@ from training.wording import Party
 SEED_BITS = 53
 
 
-def available(run: Run, previous: int | None, among: Iterable[int] | None = None) -> list[Device]:
+def available(run: Run, among: Iterable[int] | None = None) -> list[Device]:
     """The devices that can take part now, in a fixed order, with their organizations.
 
     Active devices of active members, in the run's group, with a usable key, heard of within
-    FEDPORTAL_PRESENCE_SECONDS, and, if they declined in the round `previous`, heard of since. `among`: only these.
+    FEDPORTAL_PRESENCE_SECONDS, and, if they declined a part of this run, heard of since. `among`: only these.
     """
     now = clock.now()
     declined = Assignment.objects.filter(
         device=OuterRef("pk"),
-        round_id=previous,
+        round__run=run,
         state=AssignmentState.DECLINED,
         changed_at__gt=OuterRef("last_seen_at"),
     )
     usable = DeviceKey.objects.filter(
         Q(expires_at__isnull=True) | Q(expires_at__gt=now), device=OuterRef("pk"), revoked_at__isnull=True
     )
-    devices = of_members(run).filter(Exists(usable), last_seen_at__gte=seen_since(now))
-    if previous is not None:
-        devices = devices.filter(~Exists(declined))
+    devices = of_members(run).filter(Exists(usable), ~Exists(declined), last_seen_at__gte=seen_since(now))
     if among is not None:
         devices = devices.filter(pk__in=list(among))
     columns = ("public_id", "identifier", "last_seen_at", "organization__public_id", "organization__name")

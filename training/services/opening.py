@@ -87,8 +87,7 @@ def fill(round_pk: int, among: Iterable[int] | None = None) -> None:
         have = sum(state in TAKING_PART for state in parts.values())
         if run.state != RunState.RUNNING or have >= run.min_participants:
             return
-        before = run.rounds.filter(pk__lt=found.pk).order_by("-pk").values_list("pk", flat=True).first()
-        devices = [device for device in cohorts.available(run, before, among) if device.pk not in parts]
+        devices = [device for device in cohorts.available(run, among) if device.pk not in parts]
         if not devices:
             return
         _ask(run, found, devices)
@@ -114,7 +113,7 @@ def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
         opened_at=now,
         deadline=now + timedelta(seconds=plan.seconds_for(run, step.kind, took)),
     )
-    devices = cohorts.available(run, last["pk"] if last else None)
+    devices = cohorts.available(run)
     _ask(run, opened, devices)
     cards = [wording.participant(cohorts.party_of(d), last_seen_at=d.last_seen_at) for d in devices]
     news = {
