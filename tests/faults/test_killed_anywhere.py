@@ -6,27 +6,36 @@ acknowledged update is counted, and none twice.
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fedportal.common import faults
 from fedportal_sdk import FedportalError
 from fedwire import routes
+from fedwire.states import is_final
 from tests.journeys.story import MEMBERS, Story, devices
 from tests.running import Portal
 
-DEATHS = 5
 ROUNDS = 7
-# At which passage of the point the portal dies, in its first, second, … life: not always at the first.
+# At which passage of the point the portal dies in its first, second, … life: not always at the first.
 PASSAGES = (1, 2, 1, 3, 1)
-# Points that a run passes once; a restarted portal passes them again until it gets beyond.
-ONCE = ("before_version", "after_version")
+FIRST = (1, 1, 1, 1, 1)
+# A run passes these once; a portal that is started again passes them again until it gets beyond. And that tasks were
+# taken is noted for several rounds at once when rounds are quick.
+AT_FIRST = ("task_taken", "before_version", "after_version")
+# So long each device trains where a life must not see more than a round or two.
+LINGER_SECONDS = {"task_taken": 0.5}
 QUICK = {"SWEEP_SECONDS": 0.3, "LEASE_SECONDS": 1.5}
+# When to give up waiting for a death or an ending, far beyond what a slow machine needs.
+PATIENCE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -37,77 +46,150 @@ class Ending:
     counted: list[tuple[int, str, str, int]]  # round, organization, digest of the update, samples
 
 
-def ending_of(story: Story) -> Ending:
+class Hospitals:
+    """A portal with three hospitals for all tests, made anew when a test left it in disorder."""
+
+    def __init__(self) -> None:
+        self._story: Story | None = None
+        self._undisturbed: Ending | None = None
+
+    @property
+    def story(self) -> Story:
+        if self._story is None:
+            portal = Portal(**QUICK)
+            self._story = Story(portal.__enter__())
+        return self._story
+
+    @property
+    def folder(self) -> Path:
+        """Where the devices keep their data and keys."""
+        return self.story.portal.data_dir / "devices"
+
+    def undisturbed(self) -> Ending:
+        """The ending of a run to which nothing happens."""
+        if self._undisturbed is None:
+            model, heard = "undisturbed", Heard()
+            self.story.shared_model(model)
+            with devices(self.story, self.folder, model=model, on_event=heard):
+                self.story.completed(begin(self.story, model))
+            self._undisturbed = ending_of(self.story, model)
+        return self._undisturbed
+
+    def tidy(self) -> None:
+        """Throw the portal away unless it answers and every run in it is over."""
+        if self._story is None:
+            return
+        try:
+            sessions = self._story.call("acme", "GET", routes.SESSIONS)["sessions"]
+            in_order = all(is_final("run", session["state"]) for session in sessions)
+        except FedportalError:
+            in_order = False
+        if not in_order:
+            self.close()
+
+    def close(self) -> None:
+        if self._story is not None:
+            self._story.portal.close()
+            self._story = None
+
+
+class Heard:
+    """What the devices were told: the digests of the updates that the portal acknowledged."""
+
+    def __init__(self, linger: float = 0.0) -> None:
+        self.acknowledged: list[str] = []
+        self._linger = linger
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] == "training":
+            time.sleep(self._linger)
+        if event["event"] == "answered" and event["kind"] == "train":
+            self.acknowledged.append(event["receipt"]["sha256"])
+
+
+@pytest.fixture(scope="module")
+def everybody() -> Iterator[Hospitals]:
+    hospitals = Hospitals()
+    yield hospitals
+    hospitals.close()
+
+
+@pytest.fixture
+def hospitals(everybody: Hospitals) -> Iterator[Hospitals]:
+    """In order before and after every test."""
+    yield everybody
+    everybody.tidy()
+
+
+def ending_of(story: Story, model: str) -> Ending:
     """Read from the portal's answers and, for the counts, from its database file."""
-    newest = story.versions()[0]
+    newest = story.versions(model)[0]
     assert newest["version"] == "2.0.0"
     database = sqlite3.connect(f"file:{story.portal.data_dir / 'var' / 'fedportal.sqlite3'}?mode=ro", uri=True)
     rows = database.execute(
         "select r.number, o.name, u.blob, u.samples from training_update u join training_round r on r.id = u.round_id"
+        " join training_run t on t.id = r.run_id join registry_model m on m.id = t.model_id"
         " join federations_organization o on o.id = u.organization_id"
-        " where r.state = 'done' and r.kind = 'train' order by 1, 2"
+        " where r.state = 'done' and r.kind = 'train' and m.name = ? order by 1, 2",
+        [model],
     ).fetchall()
     database.close()
-    detail = story.call("acme", "GET", routes.MODEL_VERSION.format(model=story.model, version="2.0.0"))
+    detail = story.call("acme", "GET", routes.MODEL_VERSION.format(model=model, version="2.0.0"))
     return Ending(detail["digest"], rows)
 
 
-def begin(story: Story) -> str:
-    """Start the run, or find it started if the portal died before it could say so; the run's id."""
+def begin(story: Story, model: str) -> str:
+    """Start the model's run, or find it started by a portal that died before it could say so; the run's id."""
     while True:
         try:
-            found = story.call("acme", "GET", routes.SESSIONS)["sessions"]
-            return str(found[0]["id"]) if found else story.start(rounds=ROUNDS, devices=len(MEMBERS), round_seconds=600)
+            sessions = story.call("acme", "GET", routes.SESSIONS)["sessions"]
+            found = [session["id"] for session in sessions if session["model"]["name"] == model]
+            rounds = {"rounds": ROUNDS, "devices": len(MEMBERS), "round_seconds": 600}
+            return str(found[0]) if found else story.start(model=model, **rounds)
         except FedportalError as error:
             if error.status != 503:
                 raise
-            if not story.portal.running:
-                return ""
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ending]:
-    """The ending of the run when nothing happens."""
-    with Portal(**QUICK) as portal:
-        story = Story(portal)
-        with devices(story, tmp_path_factory.mktemp("undisturbed")):
-            story.completed(begin(story))
-        yield ending_of(story)
+        if not story.portal.running:
+            return ""
+        time.sleep(0.02)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", faults.POINTS)
-def test_a_run_survives_five_kills_at(point: str, undisturbed: Ending, tmp_path: Path) -> None:
-    with Portal(**QUICK) as portal:
-        story = Story(portal)
-        with devices(story, tmp_path) as taking_part:
-            for passage in PASSAGES:
-                if portal.running:
-                    portal.stop()
-                portal.start(FAULT=f"{point}:{1 if point in ONCE else passage}")
-                begin(story)
-                portal.wait_for_death(90)
-            portal.start()
-            story.completed(begin(story), seconds=90)
-            for device in taking_part:
-                device.join(30)
-        assert portal.log.read_text().count("fedportal answers at") == DEATHS + 2
-        assert ending_of(story) == undisturbed
-
-
-def test_deadlines_are_extended_by_the_downtime(tmp_path: Path) -> None:
-    with Portal(**QUICK) as portal:
-        story = Story(portal)
-        run = story.start(rounds=1, devices=len(MEMBERS), round_seconds=30)
-        before = story.wait_for(run, lambda s: s["round"] is not None)["round"]
-        time.sleep(1)  # the sweeper has noted that it lives
+def test_a_run_survives_five_kills_at(point: str, hospitals: Hospitals) -> None:
+    undisturbed, story, model = hospitals.undisturbed(), hospitals.story, f"killed-{point}"
+    portal, heard = story.portal, Heard(LINGER_SECONDS.get(point, 0.0))
+    story.shared_model(model)
+    with devices(story, hospitals.folder, model=model, on_event=heard) as taking_part:
         portal.kill()
-        time.sleep(6)
+        for passage in FIRST if point in AT_FIRST else PASSAGES:
+            portal.launch(FAULT=f"{point}:{passage}")
+            begin(story, model)
+            assert portal.wait_for_death(PATIENCE_SECONDS) == -signal.SIGKILL
         portal.start()
-        after = story.wait_for(run, lambda s: s["round"]["deadline"] != before["deadline"], seconds=10)["round"]
-        assert (after["number"], after["attempt"]) == (before["number"], before["attempt"])
-        with devices(story, tmp_path):
-            story.completed(run)
+        story.completed(begin(story, model), PATIENCE_SECONDS)
+        for device in taking_part:
+            assert device.join(PATIENCE_SECONDS).rounds == ROUNDS
+    ending = ending_of(story, model)
+    assert ending == undisturbed
+    assert sorted(heard.acknowledged) == sorted(digest for _, _, digest, _ in ending.counted)
+
+
+def test_deadlines_are_extended_by_the_downtime(hospitals: Hospitals) -> None:
+    story, model, down = hospitals.story, "deadlines", 1.5
+    story.shared_model(model)
+    run = story.start(model=model, rounds=1, devices=len(MEMBERS), round_seconds=30)
+    before = story.wait_for(run, lambda s: s["round"] is not None)["round"]
+    time.sleep(1)  # the sweeper has noted that it lives
+    story.portal.kill()
+    time.sleep(down)
+    story.portal.start()
+    after = story.wait_for(run, lambda s: s["round"]["deadline"] != before["deadline"])["round"]
+    assert (after["number"], after["attempt"]) == (before["number"], before["attempt"])
+    given = datetime.fromisoformat(after["deadline"]) - datetime.fromisoformat(before["deadline"])
+    assert given >= timedelta(seconds=down)
+    with devices(story, hospitals.folder, model=model):
+        story.completed(run)
 
 
 def test_every_marked_point_is_passed_somewhere_in_the_code() -> None:

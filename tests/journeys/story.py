@@ -40,20 +40,25 @@ class Story:
         self.call("acme", "POST", routes.FEDERATION_INVITE.format(federation=FEDERATION), {"org_ids": others})
         for name in ("metro", "valley"):
             self.call(name, "POST", routes.FEDERATION_JOIN.format(federation=FEDERATION), {})
-        described = {"name": MODEL, "architecture": architecture or ARCHITECTURE}
-        self.model = self.call("acme", "POST", routes.MODELS, described)["id"]
-        initial = {"initial": True, "seed": 0}
-        self.call("acme", "POST", routes.MODEL_VERSIONS.format(model=MODEL), initial)
-        self.call("acme", "POST", routes.FEDERATION_MODELS.format(federation=FEDERATION), {"model_id": self.model})
+        self.model = self.shared_model(MODEL, architecture or ARCHITECTURE)
+
+    def shared_model(self, name: str, architecture: dict[str, Any] = ARCHITECTURE) -> str:
+        """The id of a new model of acme with the same initial weights every time, shared with the federation."""
+        made = self.call("acme", "POST", routes.MODELS, {"name": name, "architecture": architecture})
+        self.call("acme", "POST", routes.MODEL_VERSIONS.format(model=name), {"initial": True, "seed": 0})
+        self.call("acme", "POST", routes.FEDERATION_MODELS.format(federation=FEDERATION), {"model_id": made["id"]})
+        return str(made["id"])
 
     def call(self, name: str, method: str, path: str, body: Any = None) -> Any:
         """What the portal answers to this organization's key."""
         return self.doors[name].json(method, path, body)
 
-    def start(self, rounds: int = 5, devices: int = 3, round_seconds: int = 60, **config: Any) -> str:
+    def start(
+        self, rounds: int = 5, devices: int = 3, round_seconds: int = 60, model: str = MODEL, **config: Any
+    ) -> str:
         """Start a run; its id."""
         plan = {"epochs": 1, "learning_rate": 0.5, "batch_size": 16, "seed": 3, "standardise": True, **config}
-        wish = {"model_id": MODEL, "federation_id": FEDERATION, "strategy": "fedavg", "rounds": rounds}
+        wish = {"model_id": model, "federation_id": FEDERATION, "strategy": "fedavg", "rounds": rounds}
         wish |= {"min_devices": devices, "round_seconds": round_seconds, "config": plan}
         return str(self.call("acme", "POST", routes.SESSIONS, wish)["session_id"])
 
@@ -78,9 +83,9 @@ class Story:
         assert ended["run"]["state"] == "completed", f"{ended['run']}\n{self.portal.tail()}"
         return ended
 
-    def versions(self) -> list[dict[str, Any]]:
+    def versions(self, model: str = MODEL) -> list[dict[str, Any]]:
         """The model's versions, newest first."""
-        found = self.call("acme", "GET", routes.MODEL_VERSIONS.format(model=MODEL))
+        found = self.call("acme", "GET", routes.MODEL_VERSIONS.format(model=model))
         rows: list[dict[str, Any]] = found["versions"] if isinstance(found, dict) else found
         return rows
 
@@ -114,17 +119,30 @@ class Device:
 
 @contextmanager
 def devices(
-    story: Story, folder: Path, act: Callable[[FederatedClient], Participation] | None = None, url: str | None = None
+    story: Story,
+    folder: Path,
+    act: Callable[[FederatedClient], Participation] | None = None,
+    url: str | None = None,
+    model: str = MODEL,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> Iterator[list[Device]]:
-    """A device in each organization; by default each trains on its own patients until the run ends."""
+    """A device in each organization; by default each trains on its own patients until the run ends.
+
+    With the same `folder` they are the same devices again.
+    """
     clients = []
+    folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(MEMBERS):
         csv_file = patients(folder / f"{name}.csv", number)
         client = FederatedClient(
-            story.keys[name], f"hospital-{number + 1:03d}", url or story.portal.url, folder / f"home-{name}"
+            story.keys[name],
+            f"hospital-{number + 1:03d}",
+            url or story.portal.url,
+            folder / f"home-{name}",
+            on_event=on_event,
         )
         client.register()
-        train = act or (lambda c, csv_file=csv_file: c.train(MODEL, csv_file, "diagnosis"))
+        train = act or (lambda c, csv_file=csv_file: c.train(model, csv_file, "diagnosis"))
         clients.append(Device(client, train))
     try:
         yield clients
