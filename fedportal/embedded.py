@@ -34,7 +34,6 @@ from fedportal import listening  # noqa: E402
 from fedportal.celery import app as celery_app  # noqa: E402
 from fedportal.common import sweeping  # noqa: E402
 
-WORKER_THREADS = 2
 # Threads hand the interpreter to one another this often: a round is many short steps in several threads.
 SWITCH_SECONDS = 0.0005
 
@@ -45,7 +44,7 @@ class Worker:
     def __init__(self) -> None:
         self._controller = celery_app.WorkController(
             pool="threads",
-            concurrency=WORKER_THREADS,
+            concurrency=settings.FEDPORTAL_WORKER_THREADS,
             without_mingle=True,
             without_gossip=True,
             without_heartbeat=True,

@@ -33,7 +33,7 @@ FIRST = (1, 1, 1, 1, 1)
 AT_FIRST = ("task_taken", "before_version", "after_version")
 # So long each device trains where a life must not see more than a round or two.
 LINGER_SECONDS = {"task_taken": 0.5}
-QUICK = {"SWEEP_SECONDS": 0.3, "LEASE_SECONDS": 1.5}
+QUICK: dict[str, Any] = {"SWEEP_SECONDS": 0.3, "LEASE_SECONDS": 1.5}
 # When to give up waiting for a death or an ending, far beyond what a slow machine needs.
 PATIENCE_SECONDS = 120.0
 
@@ -100,7 +100,7 @@ class Heard:
         self.acknowledged: list[str] = []
         self._linger = linger
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, organization: str, event: dict[str, Any]) -> None:
         if event["event"] == "training":
             time.sleep(self._linger)
         if event["event"] == "answered" and event["kind"] == "train":

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +125,13 @@ def devices(
     act: Callable[[FederatedClient], Participation] | None = None,
     url: str | None = None,
     model: str = MODEL,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
+    on_event: Callable[[str, dict[str, Any]], None] = lambda name, event: None,
 ) -> Iterator[list[Device]]:
     """A device in each organization; by default each trains on its own patients until the run ends.
 
-    With the same `folder` they are the same devices again.
+    With the same `folder` they are the same devices again. `on_event(organization, event)` hears what they hear.
     """
-    clients = []
+    clients: list[Device] = []
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(MEMBERS):
         csv_file = patients(folder / f"{name}.csv", number)
@@ -139,16 +140,19 @@ def devices(
             f"hospital-{number + 1:03d}",
             url or story.portal.url,
             folder / f"home-{name}",
-            on_event=on_event,
+            on_event=partial(on_event, name),
         )
         client.register()
-        train = act or (lambda c, csv_file=csv_file: c.train(model, csv_file, "diagnosis"))
-        clients.append(Device(client, train))
+        clients.append(Device(client, act or partial(_train, model, csv_file)))
     try:
         yield clients
     finally:
         for device in clients:
             device.client.close()
+
+
+def _train(model: str, csv_file: Path, client: FederatedClient) -> Participation:
+    return client.train(model, csv_file, "diagnosis")
 
 
 def patients(path: Path, number: int, rows: int = 120) -> Path:
