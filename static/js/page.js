@@ -1,5 +1,6 @@
 /* Small comforts of every page: times in the reader's zone, and buttons that copy. */
 const FORMAT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const RELATIVE = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
 
 export function ago(moment, now = Date.now()) {
@@ -14,7 +15,7 @@ export function showTimes(root = document) {
   for (const element of root.querySelectorAll("time[datetime]")) {
     const moment = new Date(element.dateTime);
     if (Number.isNaN(moment.getTime())) continue;
-    const text = element.hasAttribute("data-ago") ? ago(moment) : FORMAT.format(moment);
+    const text = element.hasAttribute("data-ago") ? ago(moment) : (element.hasAttribute("data-clock") ? CLOCK : FORMAT).format(moment);
     if (element.textContent !== text) element.textContent = text;
     element.title = FORMAT.format(moment);
   }

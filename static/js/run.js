@@ -80,16 +80,24 @@ function apply(message) {
 
 /* --- the same sentences as training/web/views.py --- */
 
+function counted(devices) {
+  return devices === 1 ? "1 device" : `${devices} devices`;
+}
+
+function nameOf(data) {
+  return { statistics: "Gathering statistics", evaluate: "Measuring the last model" }[data.kind] ?? `Round ${data.number}`;
+}
+
 function sentence({ kind, data }) {
   const who = (one) => `${one.device.identifier} of ${one.organization.name}`;
-  const reason = data.reason ? `: ${data.reason}` : "";
+  const reason = data.reason ? `: ${data.reason.replace(/\.$/, "")}` : "";
   switch (kind) {
-    case "round.opened": return `Round ${data.number} opened with ${(data.participants ?? []).length} devices${data.attempt > 1 ? `, attempt ${data.attempt}` : ""}.`;
+    case "round.opened": return `${nameOf(data)} began with ${counted((data.participants ?? []).length)}${data.attempt > 1 ? `, attempt ${data.attempt}` : ""}.`;
     case "round.joined": return `${who(data.participant)} joined the round.`;
     case "assignment.changed": return `${who(data)}: ${data.word}${reason}.`;
-    case "round.aggregating": return `Round ${data.number} is being aggregated.`;
-    case "round.done": return `Round ${data.number} is done after ${(data.seconds ?? 0).toFixed(2)} s.`;
-    case "round.failed": return `Round ${data.number} failed${reason}`;
+    case "round.aggregating": return `${nameOf(data)}: the answers are put together.`;
+    case "round.done": return `${nameOf(data)} took ${(data.seconds ?? 0).toFixed(2)} s.`;
+    case "round.failed": return `${nameOf(data)} failed${reason}.`;
     default: {
       const was = ["run.paused", "run.resumed", "run.stopped"].includes(kind) ? "was " : "";
       return `The run ${was}${kind.split(".")[1]}${data.version ? ` as version ${data.version}` : ""}${reason}.`;
@@ -102,6 +110,7 @@ function log(message) {
   const item = element("li");
   const time = element("time");
   time.dateTime = message.at;
+  time.dataset.clock = "";
   time.textContent = message.at.slice(11, 19);
   item.append(time, " ", sentence(message));
   list.prepend(item);
@@ -169,16 +178,23 @@ function drawParticipants() {
   list.replaceChildren(...(cards.length ? cards : [element("li", "soft", "No device takes part yet.")]));
 }
 
+function cell(label, className, content) {
+  const made = element("td", className);
+  made.dataset.label = label;
+  made.append(content);
+  return made;
+}
+
 function drawContributions() {
   const rows = state.contributions.map((given) => {
     const row = element("tr");
     const bar = element("progress");
     bar.max = 1;
     bar.value = given.share;
-    const share = element("td");
-    share.append(bar);
-    row.append(element("td", "", given.organization.name), element("td", "number", given.devices),
-      element("td", "number", `${given.updates}/${given.expected}`), element("td", "number", given.samples), share);
+    const share = element("div", "share");
+    share.append(bar, element("span", "", `${Math.round(100 * given.share)} %`));
+    row.append(cell("Organization", "", given.organization.name), cell("Devices", "number", given.devices),
+      cell("Updates", "number", `${given.updates} of ${given.expected}`), cell("Rows", "number", given.samples), cell("Share", "", share));
     return row;
   });
   if (rows.length) at("contributions").replaceChildren(...rows);

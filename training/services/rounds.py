@@ -18,7 +18,7 @@ from training import lifecycle, progress, wording
 from training.aggregation.kernels import Truncated
 from training.lifecycle import Lost
 from training.models import Assignment, Round, Run
-from training.services import finishing, giving, lease, opening, outcomes, part_rows
+from training.services import finishing, giving, lease, opening, outcomes, part_rows, pulse
 from training.services.lease import Lease
 from training.services.outcomes import Outcome
 from training.services.plan import Standing
@@ -26,7 +26,7 @@ from training.wording import Party
 
 log = logging.getLogger(__name__)
 
-# So often a round is claimed before files that cannot be read fail it.
+# So often a round is claimed before answers that cannot be computed fail it.
 MOST_CLAIMS = 5
 PARTY = ("device__public_id", "device__identifier", "organization__public_id", "organization__name")
 
@@ -72,7 +72,7 @@ def _claim(round_pk: int) -> Round | int | None:
 def _claim_open(found: Round) -> Round | int | None:
     need, news = found.run.min_participants, list[progress.News]()
     if not standing(found.pk).complete(found.kind, need):
-        if clock.now() < found.deadline:
+        if clock.now() < found.deadline or not pulse.is_steady():
             return None
         news = _expire_the_rest(found)
     if not standing(found.pk).enough(found.kind, need):
@@ -80,7 +80,7 @@ def _claim_open(found: Round) -> Round | int | None:
     row = Round.objects.filter(pk=found.pk, fence=found.fence)
     found.fence += 1
     lifecycle.move_one(row, RoundState.AGGREGATING, fence=found.fence, lease_until=lease.until())
-    news.append(("round.aggregating", {"number": found.number, "attempt": found.attempt}))
+    news.append(("round.aggregating", _named(found)))
     progress.tell_all(found.run, news)
     return found
 
@@ -124,7 +124,7 @@ def _fail(found: Round, before: str, reason: str, news: Sequence[progress.News] 
     """The attempt failed. The run goes on, or not, when `opening.advance` looks at it."""
     row = Round.objects.filter(pk=found.pk, state=before, fence=found.fence)
     lifecycle.move_one(row, RoundState.FAILED, reason=reason, closed_at=clock.now())
-    failed = {"number": found.number, "attempt": found.attempt, "reason": reason}
+    failed = {**_named(found), "reason": reason}
     progress.tell_all(found.run, [*news, ("round.failed", failed)])
     return found.run_id
 
@@ -135,21 +135,30 @@ def _work(claimed: Round) -> int | None:
     try:
         with held.held():
             outcome = outcomes.of(claimed, held.check)
-    except FedportalError as error:
-        if error.code != "not_finite":
-            raise  # short of disk: the round stays claimed, and the sweeper brings it back when the lease is over
-        _give_up(claimed)
-        return None
-    except (OSError, EOFError, Truncated) as error:
-        if claimed.fence < MOST_CLAIMS:
+    except Lost:
+        raise
+    except Exception as error:
+        code = error.code if isinstance(error, FedportalError) else ""
+        if code == "not_finite":
+            _give_up(claimed)
+            return None
+        # The round stays claimed, and the sweeper brings it back when the lease is over; for want of disk again and
+        # again, for anything else a few times.
+        if code == "storage_full" or claimed.fence < MOST_CLAIMS:
             raise
         log.exception("round %s cannot be aggregated", claimed)
         with unit():
-            return _fail(claimed, RoundState.AGGREGATING, f"a file of this round cannot be read ({error})")
+            return _fail(claimed, RoundState.AGGREGATING, _why_not(error))
     faults.point("after_aggregation")
     _close(claimed, outcome)
     faults.point("after_publish")
     return claimed.run_id
+
+
+def _why_not(error: Exception) -> str:
+    if isinstance(error, (OSError, EOFError, Truncated)):
+        return f"a file of this round cannot be read ({error})"
+    return f"this round cannot be computed ({type(error).__name__})"
 
 
 def _give_up(claimed: Round) -> None:
@@ -179,9 +188,7 @@ def _close(claimed: Round, outcome: Outcome) -> None:
         run = _note_in_run(claimed, outcome, known)
         claimed.refresh_from_db(fields=["bytes_up"])
         news = {
-            "number": claimed.number,
-            "attempt": claimed.attempt,
-            "kind": str(claimed.kind),
+            **_named(claimed),
             "digest": outcome.digest,
             "seconds": seconds(claimed.opened_at, now),
             "bytes_up": claimed.bytes_up,
@@ -222,6 +229,11 @@ def _note_in_run(claimed: Round, outcome: Outcome, known: dict[str, Any] | None)
         for name, value in changes.items():
             setattr(run, name, value)
     return run
+
+
+def _named(found: Round) -> dict[str, Any]:
+    """What an event says of its round."""
+    return {"number": found.number, "attempt": found.attempt, "kind": str(found.kind)}
 
 
 def seconds(start: Any, stop: Any) -> float:

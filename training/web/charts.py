@@ -40,6 +40,17 @@ def charts(curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> lis
     return [_chart(name, title, curves, names) for name, title in MEASURES]
 
 
+def legend(names: Mapping[str, str]) -> list[dict[str, str]]:
+    """Which line stands for whom."""
+    lines = [{"kind": "all", "label": "All organizations"}]
+    lines += [{"kind": _series(index), "label": label} for index, label in enumerate(names.values())]
+    return lines
+
+
+def _series(index: int) -> str:
+    return f"series-{index % SERIES + 1}"
+
+
 def values(name: str, curves: Sequence[Mapping[str, Any]], organization: str = "") -> list[tuple[int, float]]:
     """The points (round, value) of a measure, of one organization or of all; unmeasured rounds are left out."""
     found = []
@@ -60,8 +71,7 @@ def _chart(name: str, title: str, curves: Sequence[Mapping[str, Any]], names: Ma
     series = [("all", "All organizations", values(name, curves))]
     if name not in ("seconds", "bytes"):
         series += [
-            (f"series-{index % SERIES + 1}", label, values(name, curves, key))
-            for index, (key, label) in enumerate(names.items())
+            (_series(index), label, values(name, curves, key)) for index, (key, label) in enumerate(names.items())
         ]
     series = [row for row in series if row[2]]
     every = [value for _, _, points in series for _, value in points]

@@ -13,17 +13,19 @@ from federations import permissions
 from federations import selectors as places
 from federations.web.page import confirm, one_page, page
 from fedwire.errors import FedportalError
-from fedwire.states import RunState
+from fedwire.states import RoundKind, RunState
 from registry.models import Model, Share
 from registry.selectors import find_model, models_for
 from training import progress, selectors
 from training.models import Run
 from training.services import configs, runs
-from training.web.charts import charts
+from training.web.charts import charts, legend
 from training.web.lists import WORDS, with_progress
 
 VERBS = {"pause": runs.pause, "resume": runs.resume, "stop": runs.stop}
 MOST_NEWS = 30
+# Rounds that train nothing, as the log calls them.
+ROUND_NAMES = {RoundKind.STATISTICS: "Gathering statistics", RoundKind.EVALUATE: "Measuring the last model"}
 
 
 @page()
@@ -70,12 +72,15 @@ def one(request: Any, run: str) -> HttpResponse:
     """The run as it is now; `static/js/run.js` keeps the page true from here."""
     found = selectors.find_run(request.actor, run)
     shown = selectors.snapshot(found, request.actor)
+    for given in shown["contributions"]:
+        given["percent"] = round(100 * given["share"])
     events = [progress.message(event) for event in found.events.order_by("-sequence")[:MOST_NEWS]]
     context = {
         "run": found,
         "shown": shown,
         "percent": round(100 * shown["run"]["progress"]),
         "charts": charts(shown["curves"], shown["names"]),
+        "legend": legend(shown["names"]),
         "news": [{"at": event["at"], "text": sentence(event)} for event in events],
         "live": {"snapshot": shown, "words": WORDS, "socket": f"/ws/runs/{found.public_id}"},
         "over": found.state in (RunState.COMPLETED, RunState.FAILED, RunState.STOPPED),
@@ -119,24 +124,24 @@ def control(request: Any, run: str, verb: str) -> HttpResponse:
 def sentence(event: dict[str, Any]) -> str:
     """An event as one line of the log; `static/js/run.js` says the same."""
     data, kind = event["data"], event["kind"]
-    number = data.get("number")
+    name = ROUND_NAMES.get(data.get("kind", ""), f"Round {data.get('number')}")
+    reason = f": {data['reason'].rstrip('.')}" if data.get("reason") else ""
     if kind == "round.opened":
         again = f", attempt {data['attempt']}" if data.get("attempt", 1) > 1 else ""
-        return f"Round {number} opened with {len(data.get('participants', []))} devices{again}."
+        count = len(data.get("participants", []))
+        return f"{name} began with {count} device{'' if count == 1 else 's'}{again}."
     if kind == "round.joined":
         card = data["participant"]
         return f"{card['device']['identifier']} of {card['organization']['name']} joined the round."
     if kind == "assignment.changed":
-        reason = f": {data['reason']}" if data.get("reason") else ""
         return f"{data['device']['identifier']} of {data['organization']['name']}: {data['word']}{reason}."
     if kind == "round.aggregating":
-        return f"Round {number} is being aggregated."
+        return f"{name}: the answers are put together."
     if kind == "round.done":
-        return f"Round {number} is done after {data.get('seconds') or 0:.2f} s."
+        return f"{name} took {data.get('seconds') or 0:.2f} s."
     if kind == "round.failed":
-        return f"Round {number} failed: {data.get('reason', '')}"
+        return f"{name} failed{reason}."
     version = f" as version {data['version']}" if data.get("version") else ""
-    reason = f": {data['reason']}" if data.get("reason") else ""
     was = "was " if kind in ("run.paused", "run.resumed", "run.stopped") else ""
     return f"The run {was}{kind.split('.')[1]}{version}{reason}."
 
