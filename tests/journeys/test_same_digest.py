@@ -1,4 +1,4 @@
-"""In whatever order the hospitals answer, and however many workers and threads there are: the same model, to the bit."""
+"""Whatever the order of the answers and however many workers and threads there are: the same model, to the bit."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from federations.models import Device, DeviceTask, Organization
-from federations.services import device_tasks
+from federations.services import device_tasks, task_rows
 from federations.services import federations as federation_services
 from fedportal.celery import app as celery_app
 from fedportal.common import blobs, clock
@@ -42,7 +42,7 @@ class Site:
 
     def tasks(self) -> list[DeviceTask]:
         """The open tasks of the device, oldest first."""
-        return list(self.device.tasks.filter(state__in=device_tasks.UNFINISHED).order_by("id"))
+        return list(self.device.tasks.filter(state__in=task_rows.UNFINISHED).order_by("id"))
 
     @property
     def task(self) -> DeviceTask:

@@ -19,7 +19,7 @@ from tests.training.conftest import Stage, current
 from training import lifecycle
 from training.lifecycle import Lost
 from training.models import Pulse, Round, Run, Update
-from training.services import cohorts, finishing, healing, opening, outcomes, rounds
+from training.services import cohorts, finishing, healing, opening, outcomes, pulse, rounds
 from training.services.lease import Lease
 
 Hush = Callable[[], None]
@@ -165,10 +165,10 @@ def test_version_that_was_published_before_the_crash_is_found_again(stage: Stage
 def test_downtime_is_given_back_to_rounds_and_tasks(stage: Stage) -> None:
     sites = stage.three()
     run = stage.start(min_participants=3)
-    healing.beat(after_start=False)
+    pulse.beat(after_start=False)
     deadline, task = current(run).deadline, sites[0].task
     with clock.shifted(timedelta(hours=2)):
-        down = healing.beat(after_start=True)
+        down = pulse.beat(after_start=True)
         assert timedelta(hours=2) <= down < timedelta(hours=2, seconds=5)
         assert list(healing.due()) == []
     task.refresh_from_db()
@@ -179,39 +179,39 @@ def test_downtime_is_given_back_to_rounds_and_tasks(stage: Stage) -> None:
 def test_usual_beats_extend_nothing(stage: Stage) -> None:
     stage.three()
     run = stage.start()
-    healing.beat(after_start=False)
+    pulse.beat(after_start=False)
     deadline = current(run).deadline
     with clock.shifted(timedelta(seconds=20)):
-        assert healing.beat(after_start=False) == timedelta()
+        assert pulse.beat(after_start=False) == timedelta()
     assert current(run).deadline == deadline
     assert Pulse.objects.count() == 1
 
 
 def test_machine_that_slept_extends_deadlines_too(stage: Stage) -> None:
     run = stage.start()
-    healing.beat(after_start=False)
+    pulse.beat(after_start=False)
     deadline = current(run).deadline
     with clock.shifted(timedelta(hours=8)):
-        healing.beat(after_start=False)
+        pulse.beat(after_start=False)
     assert current(run).deadline > deadline + timedelta(hours=7)
 
 
 def test_same_downtime_is_given_back_once(stage: Stage) -> None:
     run = stage.start()
-    healing.beat(after_start=False)
+    pulse.beat(after_start=False)
     with clock.shifted(timedelta(hours=1)):
-        healing.beat(after_start=True)
+        pulse.beat(after_start=True)
         deadline = current(run).deadline
-        assert healing.beat(after_start=True) < timedelta(seconds=5)
+        assert pulse.beat(after_start=True) < timedelta(seconds=5)
     assert current(run).deadline - deadline < timedelta(seconds=5)
 
 
 def test_devices_that_were_there_before_the_downtime_are_asked_right_after_it(stage: Stage, silent: Hush) -> None:
     """Otherwise a restart would shrink the cohort to whoever came back first."""
     run, first = answered(stage, silent)
-    healing.beat(after_start=False)
+    pulse.beat(after_start=False)
     with clock.shifted(timedelta(hours=1)):
-        healing.beat(after_start=True)
+        pulse.beat(after_start=True)
         rounds.settle(first.pk)
         assert current(run).assignments.count() == 3
     with clock.shifted(timedelta(hours=1, minutes=5)):

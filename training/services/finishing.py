@@ -7,8 +7,9 @@ from typing import Any
 from federations.models import DeviceTask
 from federations.services import audit, device_tasks
 from fedportal.common import clock, faults
-from fedportal.common.transactions import unit
+from fedportal.common.transactions import after_commit, unit
 from fedwire.states import AssignmentState, RoundKind, RoundState, RunState
+from registry.models import ModelVersion
 from registry.services import versions
 from training import lifecycle, progress
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
@@ -17,14 +18,29 @@ from training.services import giving
 
 
 def complete(run_pk: int) -> None:
-    """Publish the last model as a version, with its lineage, and end the run. Any number of calls do it once."""
-    run = Run.objects.select_related("model", "federation", "base_version", "started_by", "organization").get(pk=run_pk)
-    if run.state != RunState.RUNNING:
-        return
+    """Publish the last model as a version, with its lineage, and end the run. Any number of calls do it once.
+
+    Both happen in one unit: nobody can stop a run that has a version, and a stopped run gets none.
+    """
     faults.point("before_version")
+    rows = Run.objects.select_related("model", "federation", "base_version", "started_by", "organization")
+    with unit():
+        run = rows.select_for_update(of=("self",)).get(pk=run_pk)
+        if run.state != RunState.RUNNING:
+            return
+        version, now = _published(run), clock.now()
+        after_commit(lambda: faults.point("after_version"))
+        lifecycle.move_one(Run.objects.filter(pk=run.pk), RunState.COMPLETED, result_version=version, finished_at=now)
+        audit.record(run.organization, "portal", "run.completed", run.public_id, version=version.public_id)
+        news = {"version": version.version, "version_id": version.public_id, "finished_at": now.isoformat()}
+        progress.tell(run, "run.completed", news)
+
+
+def _published(run: Run) -> ModelVersion:
+    """The version of the run's last model."""
     last = _rounds(run).filter(kind=RoundKind.TRAIN).order_by("-number")[0]
     metrics = _final_metrics(run)
-    version = versions.publish(
+    return versions.publish(
         run.model,
         blob=last.result_blob,
         digest=last.digest,
@@ -34,15 +50,6 @@ def complete(run_pk: int) -> None:
         metrics={**metrics.get("overall", {}), "organizations": metrics.get("organizations", {})} if metrics else {},
         created_by=run.started_by,
     )
-    faults.point("after_version")
-    with unit():
-        now = clock.now()
-        rows = Run.objects.filter(pk=run.pk)
-        if not lifecycle.move(rows, RunState.COMPLETED, result_version=version, finished_at=now):
-            return
-        audit.record(run.organization, "portal", "run.completed", run.public_id, version=version.public_id)
-        news = {"version": version.version, "version_id": version.public_id, "finished_at": now.isoformat()}
-        progress.tell(run, "run.completed", news)
 
 
 def fail(run: Run, reason: str) -> None:

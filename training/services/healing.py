@@ -7,26 +7,27 @@ devices which are there.
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from federations.models import Member
-from federations.services import device_tasks
+from federations.models import DeviceKey, Member
 from fedportal.common import clock
 from fedportal.common.jobs import ring
 from fedportal.common.transactions import unit
 from fedwire.states import AssignmentState, DeviceState, MemberState, RoundState, RunState, TaskState
 from training import progress, tasks
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
-from training.models import Assignment, Pulse, Round, Run
-from training.services import cohorts, finishing, opening, rounds
+from training.models import Assignment, Round, Run
+from training.services import cohorts, finishing, opening, pulse, rounds
 
-# A pause between two passes that is longer than so many intervals was a downtime (a machine that slept).
-MISSED_BEATS = 3
+log = logging.getLogger(__name__)
+
 GONE = "the device or its organization is not in the federation any more"
 SILENT = "the device did not come for its task"
 _first = threading.Event()
@@ -36,42 +37,18 @@ def sweep() -> None:
     """One pass. Harmless at any time and in any number of processes."""
     after_start = not _first.is_set()
     _first.set()
-    beat(after_start)
+    pulse.beat(after_start)
     if after_start and not settings.FEDPORTAL_REDIS_URL:
         void_claims()
+    end_the_forsaken()
     drop_the_gone()
     drop_the_silent()
     for round_pk in opening.short_of_devices():
-        opening.fill(round_pk)
+        _carefully(opening.fill, round_pk)
     for round_pk in due():
         ring(tasks.settle_round, round_pk)
     for run_pk in without_a_round():
         ring(tasks.advance_run, run_pk)
-
-
-def beat(after_start: bool) -> timedelta:
-    """Note that the portal lives, and give back to open rounds and tasks the time in which it did not.
-
-    After a start that is all the time since the last beat, rather too much than too little.
-    """
-    now = clock.now()
-    last = Pulse.objects.filter(pk=1).values_list("beat_at", flat=True).first()
-    if last is None:
-        Pulse.objects.get_or_create(pk=1, defaults={"beat_at": now})
-        return timedelta()
-    interval = timedelta(seconds=settings.FEDPORTAL_SWEEP_SECONDS)
-    gap = now - last
-    down = gap if after_start else gap - interval if gap > MISSED_BEATS * interval else timedelta()
-    with unit():
-        pulse = Pulse.objects.filter(pk=1, beat_at=last)
-        if down <= timedelta():
-            pulse.update(beat_at=now)
-            return timedelta()
-        if not pulse.update(beat_at=now, back_at=now, down_seconds=down.total_seconds()):
-            return timedelta()  # another process noticed the same gap and has given the time back
-        device_tasks.extend_deadlines(down)
-        Round.objects.filter(state=RoundState.OPEN).update(deadline=F("deadline") + down)
-    return down
 
 
 def void_claims() -> None:
@@ -86,18 +63,42 @@ def requeue(found: Round) -> None:
         ring(tasks.settle_round, found.pk)
 
 
+def end_the_forsaken() -> None:
+    """End the runs whose federation was dissolved, or whose starter left it."""
+    starter = Member.objects.filter(
+        federation_id=OuterRef("federation_id"),
+        organization_id=OuterRef("organization_id"),
+        state__in=(MemberState.ACTIVE, MemberState.SUSPENDED),
+    )
+    alive = Run.objects.filter(state__in=(RunState.RUNNING, RunState.PAUSED)).select_related("federation")
+    forsaken = alive.filter(Q(federation__dissolved_at__isnull=False) | ~Exists(starter))
+    for run in forsaken.select_related("organization").order_by("pk"):
+        _carefully(_end, run)
+
+
+def _end(run: Run) -> None:
+    reason = f"{run.organization.name}, which started the run, is not in the federation any more."
+    if run.federation.dissolved_at is not None:
+        reason = f"The federation {run.federation.name} was dissolved."
+    with unit():
+        finishing.fail(run, reason)
+
+
 def drop_the_gone() -> None:
-    """Wait no longer for devices that may not take part any more, or whose task was closed elsewhere."""
+    """Wait no longer for devices that may not take part any more, or whose task was closed elsewhere.
+
+    A device whose key ran out fetches another by itself; one whose keys were all revoked needs a person.
+    """
+    key = DeviceKey.objects.filter(device_id=OuterRef("device_id"), revoked_at__isnull=True)
     member = Member.objects.filter(
         federation_id=OuterRef("round__run__federation_id"),
         organization_id=OuterRef("organization_id"),
         state=MemberState.ACTIVE,
     )
     closed = Q(task__isnull=True) | Q(task__state__in=(TaskState.CANCELLED, TaskState.EXPIRED))
-    gone = Assignment.objects.filter(round__state=RoundState.OPEN, state__in=UNFINISHED).filter(
-        ~Q(device__state=DeviceState.ACTIVE) | Q(organization__suspended_at__isnull=False) | ~Exists(member) | closed
-    )
-    _drop(gone, GONE)
+    out = ~Q(device__state=DeviceState.ACTIVE) | Q(organization__suspended_at__isnull=False)
+    asked = Assignment.objects.filter(round__state=RoundState.OPEN, state__in=UNFINISHED)
+    _drop(asked.filter(out | ~Exists(member) | ~Exists(key) | closed), GONE)
 
 
 def drop_the_silent() -> None:
@@ -109,11 +110,15 @@ def drop_the_silent() -> None:
 
 def _drop(parts: QuerySet[Assignment], reason: str) -> None:
     for round_pk in list(parts.order_by("round_id").values_list("round_id", flat=True).distinct()):
-        with unit():
-            found = Round.objects.select_related("run").get(pk=round_pk)
-            dropped = finishing.close_parts(parts.filter(round_id=round_pk), reason, cancelled=True)
-            news = rounds.cards(found, Assignment.objects.filter(pk__in=dropped), reason)
-            progress.tell_all(found.run, news)
+        _carefully(_drop_from, round_pk, parts.filter(round_id=round_pk), reason)
+
+
+def _drop_from(round_pk: int, parts: QuerySet[Assignment], reason: str) -> None:
+    with unit():
+        found = Round.objects.select_related("run").get(pk=round_pk)
+        dropped = finishing.close_parts(parts, reason, cancelled=True)
+        news = rounds.cards(found, Assignment.objects.filter(pk__in=dropped), reason)
+        progress.tell_all(found.run, news)
 
 
 def due() -> Iterable[int]:
@@ -138,8 +143,16 @@ def _unclaimed(now: datetime) -> Iterable[int]:
 def without_a_round() -> list[int]:
     """Running runs that have no round going on: their next one was not opened."""
     alive = Round.objects.filter(run=OuterRef("pk"), state__in=ALIVE_ROUNDS)
-    idle = Run.objects.filter(~Exists(alive), state=RunState.RUNNING)
+    idle = opening.may_go_on(Run.objects.filter(~Exists(alive)))
     return list(idle.order_by("pk").values_list("pk", flat=True))
+
+
+def _carefully(act: Callable[..., object], *args: Any) -> None:
+    """Do it for one run or round; what fails there must not hold up the others."""
+    try:
+        act(*args)
+    except Exception:
+        log.exception("%s%r failed; the next pass tries again", act.__qualname__, args)
 
 
 def _just_past() -> datetime:

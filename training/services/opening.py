@@ -11,15 +11,15 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
-from django.db.models import Count, F, Q
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
-from federations.models import Device, DeviceTask
+from federations.models import Device, DeviceTask, Member
 from federations.services import device_tasks
 from federations.services.device_tasks import NewTask
 from fedportal.common import clock
 from fedportal.common.transactions import unit
 from fedwire.architectures import Architecture
-from fedwire.states import RoundKind, RoundState, RunState, TaskKind
+from fedwire.states import MemberState, RoundKind, RoundState, RunState, TaskKind
 from fedwire.tensors import Manifest
 from registry.models import ModelVersion
 from training import progress, wording
@@ -39,7 +39,7 @@ def advance(run_pk: int) -> int | None:
     """
     with unit():
         run = locked(run_pk)
-        if run.state != RunState.RUNNING:
+        if not may_go_on(Run.objects.filter(pk=run.pk)).exists():
             return None
         last = run.rounds.order_by("-number", "-attempt").values(*LAST).first()
         if not plan.finished(run, last):
@@ -50,6 +50,16 @@ def advance(run_pk: int) -> int | None:
             return _open(run, step, last) if step is not None else None
     finishing.complete(run_pk)
     return None
+
+
+def may_go_on(runs: QuerySet[Run]) -> QuerySet[Run]:
+    """Those of the runs that open further rounds: running ones, but not while their starter is suspended."""
+    suspended = Member.objects.filter(
+        federation_id=OuterRef("federation_id"),
+        organization_id=OuterRef("organization_id"),
+        state=MemberState.SUSPENDED,
+    )
+    return runs.filter(~Exists(suspended), state=RunState.RUNNING, organization__suspended_at__isnull=True)
 
 
 def locked(run_pk: int) -> Run:

@@ -10,12 +10,13 @@ from federations.models import Federation, Organization, Person
 from federations.permissions import Actor
 from federations.services import audit
 from fedportal.common import clock
+from fedportal.common.jobs import ring
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 from fedwire.states import MemberState, RoundState, RunState
 from registry.models import Model, ModelVersion, Share
 from registry.services import versions
-from training import lifecycle, progress
+from training import lifecycle, progress, tasks
 from training.lifecycle import Lost
 from training.models import Run
 from training.services import configs, finishing, opening
@@ -84,7 +85,8 @@ def resume(actor: Actor, run: Run) -> Run:
     if run.state == RunState.PENDING:
         raise FedportalError("wrong_state", what=WHAT, state=str(run.state), hint="It is about to start by itself.")
     moved = _move(actor, run, RunState.RUNNING, "Only a paused run can be resumed.")
-    opening.advance(run.pk)
+    if (complete := opening.advance(run.pk)) is not None:
+        ring(tasks.settle_round, complete)
     moved.refresh_from_db()
     return moved
 
