@@ -27,13 +27,13 @@ MEMBERS = ("acme", "metro", "valley")
 class Story:
     """Organizations, federation and model on a running portal. `call` speaks for one of the organizations."""
 
-    def __init__(self, portal: Portal, architecture: dict[str, Any] | None = None) -> None:
+    def __init__(self, portal: Portal, architecture: dict[str, Any] | None = None, password: str = "") -> None:
         self.portal = portal
         self.keys: dict[str, str] = {}
         self.ids: dict[str, str] = {}
         self.doors: dict[str, Http] = {}
         for name, person in (("acme", "olga"), ("metro", "mia"), ("valley", "vera")):
-            founded = portal.found(name, f"{person}@{name}.example")
+            founded = portal.found(name, f"{person}@{name}.example", password)
             self.keys[name], self.ids[name] = founded["api_key"], founded["org_id"]
             self.doors[name] = Http(portal.url, founded["api_key"])
         self.federation = self.call("acme", "POST", routes.FEDERATIONS, {"name": FEDERATION, "description": "Three."})
