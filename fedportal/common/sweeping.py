@@ -30,24 +30,46 @@ _passes: list[Callable[[], object]] = [_remove_old_parts]
 
 
 def register(sweep: Callable[[], object]) -> None:
-    """Run `sweep()` in every pass of the sweeper, after those registered before it."""
+    """Run `sweep()` in every pass of the sweeper."""
     if sweep not in _passes:
         _passes.append(sweep)
 
 
 def once() -> None:
-    """One pass over everything registered. What fails is logged and does not stop the rest."""
+    """One pass over everything registered, in its order. What fails is logged and does not stop the rest."""
     for sweep in list(_passes):
-        close_old_connections()
-        try:
-            sweep()
-        except Exception:
-            log.exception("the sweep %s.%s failed; the next pass tries again", sweep.__module__, sweep.__qualname__)
-    close_old_connections()
+        _pass(sweep)
 
 
 def forever(stop: threading.Event) -> None:
-    """Pass after pass until `stop` is set; the first one at once, so that a restart is noticed."""
+    """Pass after pass until `stop` is set; the first ones at once, so that a restart is noticed.
+
+    Each function has its own thread: a mail server that does not answer must not hold up the rounds.
+    """
+    threads = [
+        threading.Thread(target=_again_and_again, args=(sweep, stop), name=_name(sweep), daemon=True)
+        for sweep in _passes
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _again_and_again(sweep: Callable[[], object], stop: threading.Event) -> None:
     while not stop.is_set():
-        once()
+        _pass(sweep)
         stop.wait(settings.FEDPORTAL_SWEEP_SECONDS)
+
+
+def _pass(sweep: Callable[[], object]) -> None:
+    close_old_connections()
+    try:
+        sweep()
+    except Exception:
+        log.exception("the sweep %s failed; the next pass tries again", _name(sweep))
+    close_old_connections()
+
+
+def _name(sweep: Callable[[], object]) -> str:
+    return f"{sweep.__module__}.{sweep.__qualname__}"
