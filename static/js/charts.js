@@ -68,10 +68,10 @@ function drawOne(figure, curves, names) {
   parts.push(svg("text", { x: LEFT, y: HEIGHT - 6, "text-anchor": "start" }, first));
   parts.push(svg("text", { x: WIDTH - RIGHT, y: HEIGHT - 6, "text-anchor": "end" }, last));
   for (const [kind, label, points] of there.reverse()) {
-    const twice = points.length === 1 ? [points[0], points[0]] : points;
-    const line = svg("polyline", { class: `line ${kind}`, points: twice.map(([number, value]) => `${x(number)},${y(value)}`).join(" ") });
+    const line = svg("polyline", { class: `line ${kind}`, points: points.map(([number, value]) => `${x(number)},${y(value)}`).join(" ") });
     line.append(svg("title", {}, label));
-    parts.push(line);
+    const [number, value] = points.at(-1);
+    parts.push(line, svg("circle", { class: `end ${kind}`, cx: x(number), cy: y(value), r: 2.5 }));
   }
   const [number, newest] = there.at(-1)[2].at(-1);
   const summary = `${shown(name, newest)} at round ${number}`;

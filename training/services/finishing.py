@@ -29,7 +29,8 @@ def complete(run_pk: int) -> None:
         if run.state != RunState.RUNNING:
             return
         version, now = _published(run), clock.now()
-        after_commit(lambda: faults.point("after_version"))
+        faults.point("after_version")
+        after_commit(lambda: faults.point("after_end"))
         lifecycle.move_one(Run.objects.filter(pk=run.pk), RunState.COMPLETED, result_version=version, finished_at=now)
         audit.record(run.organization, "portal", "run.completed", run.public_id, version=version.public_id)
         news = {"version": version.version, "version_id": version.public_id, "finished_at": now.isoformat()}

@@ -80,8 +80,10 @@ def _chart(name: str, title: str, curves: Sequence[Mapping[str, Any]], names: Ma
     low, high = bounds(name, every)
     first, last = curves[0]["number"], max(curves[-1]["number"], curves[0]["number"] + 1)
     lines = [
-        {"kind": kind, "label": label, "points": _polyline(points, first, last, low, high)}
-        for kind, label, points in reversed(series)
+        {"kind": kind, "label": label, "points": line, "end": dict(zip("xy", line.split()[-1].split(","), strict=True))}
+        for kind, label, line in (
+            (kind, label, _polyline(points, first, last, low, high)) for kind, label, points in reversed(series)
+        )
     ]
     ticks = [{"y": round(_y(value, low, high), 1), "label": shown(name, value)} for value in _steps(low, high)]
     marks = [{"x": LEFT, "label": str(first)}, {"x": WIDTH - RIGHT, "label": str(last)}]
@@ -123,8 +125,6 @@ def _y(value: float, low: float, high: float) -> float:
 
 def _polyline(points: Sequence[tuple[int, float]], first: int, last: int, low: float, high: float) -> str:
     span = WIDTH - LEFT - RIGHT
-    if len(points) == 1:
-        points = [points[0], (points[0][0], points[0][1])]
     return " ".join(
         f"{LEFT + (number - first) / (last - first) * span:.1f},{_y(value, low, high):.1f}" for number, value in points
     )
