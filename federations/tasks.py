@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import threading
+
 from federations.services import letters
 from fedportal.common.jobs import job, ring
+
+# One thread of a worker is at the letters: a mail server that hangs must not keep all of them from the rounds.
+_at_it = threading.Lock()
 
 
 @job
 def send_letter(letter_pk: int) -> None:
-    """Send one letter; the sweeper sends it if this job is lost."""
-    letters.send(letter_pk)
+    """Send this letter and whatever else is due, or leave it to whoever is at it or to the sweeper."""
+    if not _at_it.acquire(blocking=False):
+        return
+    try:
+        letters.send(letter_pk)
+        while letters.send_due():
+            pass
+    finally:
+        _at_it.release()
 
 
 def ring_for(letter_pk: int) -> None:

@@ -53,7 +53,7 @@ FEDPORTAL_MAX_MODEL_BYTES = int(env("MAX_MODEL_BYTES", str(8 << 30)))
 # Largest number of samples a device may claim for one update.
 FEDPORTAL_MAX_SAMPLES = int(env("MAX_SAMPLES", "10000000"))
 # Jobs at a time in the embedded portal.
-FEDPORTAL_WORKER_THREADS = int(env("WORKER_THREADS", "2"))
+FEDPORTAL_WORKER_THREADS = int(env("WORKER_THREADS", "4"))
 # Threads that combine updates in one worker.
 FEDPORTAL_AGGREGATION_THREADS = int(env("AGGREGATION_THREADS", str(min(4, os.cpu_count() or 1))))
 # 1 when a proxy stands in front, whose X-Forwarded-Proto is then believed.

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.core import mail
 
+from federations import tasks
 from federations.models import Letter
 from federations.services import letters
 from federations.tasks import send_letter
@@ -65,6 +66,16 @@ def test_the_job_sends_after_the_commit(django_capture_on_commit_callbacks: Any)
     assert mail.outbox == []
     send_letter(letter.pk)
     assert len(mail.outbox) == 1
+
+
+def test_one_job_at_a_time_is_at_the_letters_and_sends_all_that_are_due() -> None:
+    """Otherwise a mail server that hangs keeps every thread of the worker from the rounds."""
+    first, second = write(), write("mia@metro.example")
+    with tasks._at_it:
+        send_letter(first.pk)
+    assert mail.outbox == []
+    send_letter(second.pk)
+    assert [message.to for message in mail.outbox] == [["mia@metro.example"], ["olga@acme.example"]]
 
 
 def test_a_letter_whose_cause_was_rolled_back_never_leaves() -> None:
