@@ -25,7 +25,8 @@ POINTS = (
     "before_publish",  # inside the transaction that closes the round
     "after_publish",  # the round is closed, the next is not open
     "before_version",  # the last round is closed, the version does not exist
-    "after_version",  # the version exists, nobody was told
+    "after_version",  # inside the transaction that writes the version and ends the run
+    "after_end",  # the run is over, nobody was told
 )
 
 _target, _, _count = os.environ.get("FEDPORTAL_FAULT", "").partition(":")

@@ -9,9 +9,10 @@ from __future__ import annotations
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from fedportal.common import faults
 from fedportal_sdk import FedportalError
 from fedwire import routes
 from fedwire.states import is_final
-from tests.journeys.story import MEMBERS, Story, devices
+from tests.journeys.story import MEMBERS, Device, Story, devices
 from tests.running import Portal
 
 ROUNDS = 7
@@ -31,6 +32,8 @@ FIRST = (1, 1, 1, 1, 1)
 # A run passes these once; a portal that is started again passes them again until it gets beyond. And that tasks were
 # taken is noted for several rounds at once when rounds are quick.
 AT_FIRST = ("task_taken", "before_version", "after_version")
+# A run passes this once and for all.
+END = "after_end"
 # So long each device trains where a life must not see more than a round or two.
 LINGER_SECONDS = {"task_taken": 0.5}
 QUICK: dict[str, Any] = {"SWEEP_SECONDS": 0.3, "LEASE_SECONDS": 1.5}
@@ -155,7 +158,7 @@ def begin(story: Story, model: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("point", faults.POINTS)
+@pytest.mark.parametrize("point", [point for point in faults.POINTS if point != END])
 def test_a_run_survives_five_kills_at(point: str, hospitals: Hospitals) -> None:
     undisturbed, story, model = hospitals.undisturbed(), hospitals.story, f"killed-{point}"
     portal, heard = story.portal, Heard(LINGER_SECONDS.get(point, 0.0))
@@ -163,14 +166,42 @@ def test_a_run_survives_five_kills_at(point: str, hospitals: Hospitals) -> None:
     with devices(story, hospitals.folder, model=model, on_event=heard) as taking_part:
         portal.kill()
         for passage in FIRST if point in AT_FIRST else PASSAGES:
-            portal.launch(FAULT=f"{point}:{passage}")
-            begin(story, model)
-            assert portal.wait_for_death(PATIENCE_SECONDS) == -signal.SIGKILL
+            die_at(portal, f"{point}:{passage}", partial(begin, story, model))
         portal.start()
         story.completed(begin(story, model), PATIENCE_SECONDS)
-        for device in taking_part:
-            assert device.join(PATIENCE_SECONDS).rounds == ROUNDS
-    ending = ending_of(story, model)
+        survived(taking_part)
+    check(undisturbed, ending_of(story, model), heard)
+
+
+@pytest.mark.slow
+def test_five_runs_survive_a_kill_at_their_end(hospitals: Hospitals) -> None:
+    undisturbed, story = hospitals.undisturbed(), hospitals.story
+    for number in range(len(PASSAGES)):
+        model, heard = f"killed-{END}-{number}", Heard()
+        story.shared_model(model)
+        with devices(story, hospitals.folder, model=model, on_event=heard) as taking_part:
+            story.portal.kill()
+            die_at(story.portal, END, partial(begin, story, model))
+            story.portal.start()
+            survived(taking_part)
+        check(undisturbed, ending_of(story, model), heard)
+
+
+def die_at(portal: Portal, fault: str, act: Callable[[], object]) -> None:
+    """Start the portal, `act`, and wait until it has killed itself at the point."""
+    portal.launch(FAULT=fault)
+    act()
+    assert portal.wait_for_death(PATIENCE_SECONDS) == -signal.SIGKILL
+
+
+def survived(taking_part: list[Device]) -> None:
+    """Every device did its part of every round once, and learned of the end."""
+    results = [device.join(PATIENCE_SECONDS) for device in taking_part]
+    assert [(result.rounds, result.state) for result in results] == [(ROUNDS, "completed")] * len(MEMBERS)
+
+
+def check(undisturbed: Ending, ending: Ending, heard: Heard) -> None:
+    """The same model from the same updates; what was acknowledged was counted, once."""
     assert ending == undisturbed
     assert sorted(heard.acknowledged) == sorted(digest for _, _, digest, _ in ending.counted)
 

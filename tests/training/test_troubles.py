@@ -67,7 +67,7 @@ def test_run_that_has_published_cannot_be_stopped_any_more(stage: Stage, monkeyp
 
     site = stage.site(stage.cast.metro, "metro-1")
     run = stage.start(rounds=1, config={"evaluate": False})
-    at_point(monkeypatch, "after_version", stop)
+    at_point(monkeypatch, "after_end", stop)
     site.answer()
     run.refresh_from_db()
     assert (run.state, refused) == ("completed", ["wrong_state"])
