@@ -28,7 +28,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     here = request.path
     return {
         "actor": actor,
-        "places": [membership.organization for membership in selectors.memberships_of(actor)],
+        "own_organizations": [membership.organization for membership in selectors.memberships_of(actor)],
         "navigation": [
             {"name": name, "address": address, "here": here == address if address == "/" else here.startswith(address)}
             for name, address in NAVIGATION

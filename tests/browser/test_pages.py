@@ -44,6 +44,8 @@ def test_pages_fit_and_every_control_has_a_name(
     page = visit(width=width, dark=dark)
     for number, pattern in enumerate(PAGES):
         check(page, address(pattern, story))
+        expect(page.get_by_role("banner")).to_contain_text("acme")
+        expect(page.get_by_role("banner").get_by_role("combobox")).to_have_count(0)  # nothing to choose from
         keep(page, f"{number:02d}", tmp_path)
 
 
