@@ -1,0 +1,152 @@
+"""Pages as their readers meet them: empty, long, filtered, refused, dangerous."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from federations.models import Device, Federation
+from federations.services import federations
+from registry.models import Model, Share
+from registry.services import models, versions
+from tests.cast import PASSWORD, Cast
+from training.services import runs
+
+LOGISTIC = {"kind": "logistic", "inputs": 2, "classes": 2}
+
+
+@pytest.fixture
+def model(cast: Cast, settings: Any, tmp_path: Any) -> Model:
+    """A model of acme with first weights, shared with the consortium."""
+    settings.FEDPORTAL_DATA_DIR = tmp_path
+    made = models.create(cast.actor("olga"), name="radiology-v1", architecture=LOGISTIC)
+    versions.initial(cast.actor("olga"), made)
+    models.share(cast.actor("olga"), made, cast.federation)
+    return made
+
+
+def text_of(browser: Client, address: str, status: int = 200) -> str:
+    answer = browser.get(address)
+    assert answer.status_code == status
+    return " ".join(re.sub(r"<[^>]+>", " ", answer.content.decode().partition("<main")[2]).split())
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("/federations", "A federation is a group of organizations"),
+        ("/models", "No model"),
+        ("/runs", "No run yet"),
+        ("/runs/new", "No model to train yet"),
+        ("/devices", "No device yet"),
+    ],
+)
+def test_what_is_empty_says_what_it_is_for(address: str, words: str, cast: Cast) -> None:
+    assert words in text_of(cast.browser("rex"), address)
+
+
+def test_a_new_account_is_led_by_its_first_steps(cast: Cast) -> None:
+    steps = text_of(cast.browser("rex"), "/")
+    assert steps.index("Found a federation") < steps.index("Describe a model") < steps.index("Let a device register")
+
+
+def test_somebody_without_an_organization_is_told_what_to_do(cast: Cast) -> None:
+    browser = Client()
+    browser.post("/sign-up", {"name": "Nia", "email": "nia@nowhere.example", "password": PASSWORD})
+    for address in ("/", "/team", "/devices"):
+        assert "invitation" in browser.get(address).content.decode()
+
+
+def test_long_lists_have_pages_that_keep_the_filter(cast: Cast, settings: Any, tmp_path: Any) -> None:
+    settings.FEDPORTAL_DATA_DIR = tmp_path
+    olga = cast.actor("olga")
+    made = [models.create(olga, name=f"net-{number:02d}") for number in range(30)]
+    Share.objects.bulk_create(
+        Share(organization_id=one.organization_id, model=one, federation=cast.federation) for one in made[:28]
+    )
+    browser = cast.browser("olga")
+    page = browser.get(f"/models?federation={cast.federation.public_id}").content.decode()
+    assert "Page 1 of 2" in page
+    following = re.search(r'rel="next" href="([^"]+)"', page)
+    assert following is not None
+    assert text_of(browser, "/models" + following[1].replace("&amp;", "&")).count("net-") == 3
+    assert text_of(browser, "/models?text=net-07").count("net-") == 1
+    assert "Page 2 of 2" in browser.get("/models?page=999").content.decode()
+
+
+def test_runs_are_filtered_by_state(cast: Cast, model: Model) -> None:
+    runs.stop(cast.actor("olga"), runs.start(cast.actor("olga"), model, rounds=1))
+    runs.start(cast.actor("olga"), model, rounds=7)
+    browser = cast.browser("olga")
+    assert "0 / 7" not in text_of(browser, "/runs?state=stopped")
+    assert "0 / 7" in text_of(browser, "/runs?state=running")
+    assert "No run like this" in text_of(browser, "/runs?state=failed")
+
+
+def test_a_run_that_waits_says_for_whom_and_until_when(cast: Cast, model: Model) -> None:
+    Device.objects.update(last_seen_at=None)
+    run = runs.start(cast.actor("olga"), model, rounds=1, min_participants=2)
+    text = text_of(cast.browser("olga"), f"/runs/{run.public_id}")
+    assert re.search(r"Waiting for 2 more devices \(acme and metro have none available\) until \d\d:\d\d UTC", text)
+
+
+def test_the_dangerous_asks_first_and_looking_at_the_question_changes_nothing(cast: Cast, model: Model) -> None:
+    run = runs.start(cast.actor("olga"), model, rounds=1)
+    browser = cast.browser("olga")
+    metro = cast.metro.public_id
+    for address, words in (
+        (f"/runs/{run.public_id}/stop", "cannot be undone"),
+        (f"/federations/{cast.federation.public_id}/members/{metro}/remove", "needs a new invitation"),
+        (f"/devices/{cast.device.public_id}/revoke", ""),
+    ):
+        answer = (browser if words else cast.browser("mia")).get(address)
+        assert answer.status_code == 200
+        assert "<form" in answer.content.decode()
+        assert words in answer.content.decode()
+    run.refresh_from_db()
+    cast.device.refresh_from_db()
+    assert (run.state, cast.device.state) == ("running", "active")
+    assert cast.federation.members.get(organization=cast.metro).state == "active"
+
+
+def test_an_error_of_a_form_names_the_next_step_on_the_page_it_came_from(cast: Cast) -> None:
+    where = f"/federations/{cast.federation.public_id}"
+    answer = cast.browser("olga").post(
+        f"{where}/invite", {"whom": " "}, headers={"Referer": f"http://testserver{where}"}
+    )
+    assert (answer.status_code, answer["Location"]) == (302, f"http://testserver{where}")
+
+
+def test_names_of_tenants_are_escaped(cast: Cast) -> None:
+    federations.change(cast.actor("olga"), cast.federation, description="<script>alert(1)</script>")
+    page = cast.browser("mia").get(f"/federations/{cast.federation.public_id}").content.decode()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+def test_a_taken_name_keeps_what_was_typed(cast: Cast) -> None:
+    answer = cast.browser("olga").post("/federations/new", {"name": "healthcare-consortium", "description": "Again."})
+    assert answer.status_code == 409
+    assert "Again." in answer.content.decode()
+    assert Federation.objects.filter(name="healthcare-consortium").count() == 1
+
+
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"]
+)
+def test_signing_in_leads_nowhere_else(target: str, cast: Cast) -> None:
+    said = {"email": "olga@acme.example", "password": PASSWORD, "next": target}
+    assert Client().post("/sign-in", said)["Location"] == "/"
+
+
+def test_pages_tell_the_browser_to_load_nothing_from_elsewhere(cast: Cast) -> None:
+    answer = cast.browser("olga").get("/")
+    policy = answer["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert answer["X-Frame-Options"] == "DENY"
+    assert answer["Cache-Control"] == "no-store"
+    assert not re.search(r"<script(?![^>]*\b(src|type=\"application/json\"))", answer.content.decode())
