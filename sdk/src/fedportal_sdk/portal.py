@@ -5,32 +5,29 @@ Names and ids are taken alike. Every failure is a `FedportalError` that says wha
 
 from __future__ import annotations
 
-import hashlib
-import os
-import secrets
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from fedportal_sdk import transfers
 from fedportal_sdk._config import Home
 from fedportal_sdk._http import Http
 from fedportal_sdk._retry import Patience
+from fedportal_sdk.transfers import Progress
 from fedwire import routes
 from fedwire.errors import FedportalError
 from fedwire.states import is_final
 
 Json = dict[str, Any]
-# (bytes done, bytes in all)
-Progress = Callable[[int, int], object]
 
 PAGE = 200
-PIECE = 1 << 20
-TRANSFER_TIMEOUT = 300.0
 PATIENCE = 30.0
-CONVERSION_SECONDS = 300.0
+# What an id, a name, an address or a version may look like; nothing else gets into a path.
+REFERENCE = re.compile(r"[^\s/\\?#][^/\\?#\x00-\x1f]*")
 
 
 def _nobody(done: int, total: int) -> None:
@@ -53,6 +50,11 @@ class Portal:
         self._http = Http(self.url, place.api_key(api_key), ca_file=place.ca_file(ca_file))
         self._patience = Patience(threading.Event(), limit=PATIENCE)
 
+    @property
+    def has_key(self) -> bool:
+        """Whether there is an API key at all."""
+        return bool(self._http.token)
+
     # --- who am I ----------------------------------------------------------------------------------------------------
 
     def whoami(self) -> Json:
@@ -63,7 +65,7 @@ class Portal:
 
     def federations(self) -> list[Json]:
         """The federations one sees."""
-        return list(self._get(routes.FEDERATIONS))
+        return list(self._rows(routes.FEDERATIONS))
 
     def found_federation(self, name: str, description: str = "") -> Json:
         """Found a federation."""
@@ -89,6 +91,22 @@ class Portal:
     def members(self, federation: str) -> list[Json]:
         """The roster."""
         return list(self._get(_path(routes.FEDERATION_MEMBERS, federation=federation)))
+
+    def act_on_member(self, federation: str, org: str, act: str) -> Json:
+        """suspend, reinstate or remove a member."""
+        return self._post(_path(routes.FEDERATION_MEMBER, federation=federation, org=org) + f"/{act}")
+
+    def invitations(self, federation: str) -> list[Json]:
+        """The invitations by letter, newest first."""
+        return list(self._rows(_path(routes.FEDERATION_INVITATIONS, federation=federation)))
+
+    def act_on_invitation(self, invitation: str, act: str) -> Json:
+        """resend or revoke an invitation by letter, given by its id."""
+        return self._post(_path(routes.INVITATION, invitation=invitation) + f"/{act}")
+
+    def shared_models(self, federation: str) -> list[Json]:
+        """The models that a federation sees."""
+        return list(self._rows(_path(routes.FEDERATION_MODELS, federation=federation)))
 
     def share(self, model: str, federation: str) -> Json:
         """Show a model to a federation."""
@@ -139,15 +157,10 @@ class Portal:
         Raises `data_missing` when the file cannot be read, and what the portal says of it.
         """
         path = Path(file)
-        try:
-            size, sha = path.stat().st_size, _sha256(path)
-        except OSError as error:
-            raise FedportalError("data_missing", path=str(path), reason=error.strerror or str(error)) from error
-        upload = self._post(
-            _path(routes.MODEL_VERSIONS, model=model).replace("/versions", "/uploads"), size=size, sha256=sha
-        )
+        size, sha = transfers.measured(path)
+        upload = self._post(_path(routes.MODEL_UPLOADS, model=model), size=size, sha256=sha)
         if not upload["complete"]:
-            self._upload(upload["url"], path, size, sha, progress)
+            transfers.send(self._http, self._patience, upload["url"], path, size, sha, progress)
         said = {"upload": upload["id"], "version": version, "architecture": architecture, "notes": notes}
         return self._post(_path(routes.MODEL_VERSIONS, model=model), **said)
 
@@ -162,25 +175,8 @@ class Portal:
     ) -> Path:
         """Fetch a version into `file`, whole or not at all. Other forms than safetensors are made on demand."""
         path = _path(routes.MODEL_DOWNLOAD, model=model, version=version) + f"?format={quote(format)}"
-        target, give_up = Path(file), time.monotonic() + CONVERSION_SECONDS
-        while True:
-            response = self._http.send("GET", path, stream=True, timeout=TRANSFER_TIMEOUT)
-            if response.status == 202 and time.monotonic() < give_up:
-                response.release_conn()
-                time.sleep(0.5)
-                continue
-            break
-        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        try:
-            with self._http.reading(response), open(draft, "wb") as out:
-                total, done = int(response.headers.get("Content-Length", 0)), 0
-                while piece := response.read(PIECE):
-                    out.write(piece)
-                    done += len(piece)
-                    progress(done, total)
-            os.replace(draft, target)
-        finally:
-            draft.unlink(missing_ok=True)
+        target = Path(file)
+        transfers.fetch(self._http, self._patience, path, target, progress)
         return target
 
     # --- training ----------------------------------------------------------------------------------------------------
@@ -211,19 +207,22 @@ class Portal:
             said["round_seconds"] = round_seconds
         return self._post(routes.SESSIONS, **said, config=dict(config or {}))
 
-    def runs(self) -> list[Json]:
-        """The runs one sees, newest first."""
-        return list(self._rows(routes.SESSIONS, "sessions"))
+    def runs(self, model: str | None = None) -> list[Json]:
+        """The runs one sees, newest first; of one model, or of all."""
+        return list(self._rows(routes.SESSIONS, "sessions", **({"model_id": model} if model else {})))
 
     def run_of(self, model: str) -> str:
-        """The id of the model's newest run; an id of a run is its own. Raises `not_found`."""
+        """The id of the model's newest run that goes on, or of its last; a run's id is its own.
+
+        Raises `not_found`, `no_run`.
+        """
         if model.startswith("run_"):
             return model
-        wanted = self.model(model)["id"]
-        for run in self.runs():
-            if run["model"]["id"] == wanted:
-                return str(run["id"])
-        raise FedportalError("not_found", what="run of this model")
+        newest = self._get(f"{routes.SESSIONS}?{urlencode({'model_id': model, 'limit': PAGE})}")["sessions"]
+        if not newest:
+            raise FedportalError("no_run", model=model)
+        going_on = (run for run in newest if not is_final("run", run["state"]))
+        return str(next(going_on, newest[0])["id"])
 
     def status(self, run: str) -> Json:
         """The whole snapshot of a run, given by its id or by its model."""
@@ -270,11 +269,35 @@ class Portal:
 
     def team(self) -> Json:
         """The people of one's organization, and who is invited."""
-        return self._get(_path(routes.ORG_MEMBERS, org=self.own_organization()))
+        path = _path(routes.ORG_MEMBERS, org=self.own_organization())
+        return {**self._get(path), "members": list(self._rows(path, "members"))}
 
     def add_colleague(self, email: str, role: str) -> Json:
-        """Invite a colleague."""
+        """Invite a colleague by a letter."""
         return self._post(_path(routes.ORG_MEMBERS, org=self.own_organization()), email=email, role=role)
+
+    def set_role(self, colleague: str, role: str) -> Json:
+        """Give a colleague, by address or id, another role."""
+        changed: Json = self._call("PATCH", self._colleague(colleague), {"role": role})
+        return changed
+
+    def remove_colleague(self, colleague: str) -> None:
+        """Let a colleague go, by address or id; their keys end."""
+        self._call("DELETE", self._colleague(colleague))
+
+    def keys(self) -> list[Json]:
+        """One's keys; with the right to manage keys those of the whole organization."""
+        return list(self._rows(routes.API_KEYS, "keys"))
+
+    def make_key(
+        self, name: str, scopes: list[str], expires_at: str | None = None, device_limit: int | None = None
+    ) -> Json:
+        """A key for oneself. Its text, `key`, is in this answer and nowhere else."""
+        return self._post(routes.API_KEYS, name=name, scopes=scopes, expires_at=expires_at, device_limit=device_limit)
+
+    def revoke_key(self, key: str) -> Json:
+        """End a key at once; by its id."""
+        return self._post(_path(routes.API_KEY_REVOKE, key=key))
 
     def own_organization(self) -> str:
         """The id of the organization this key acts for."""
@@ -291,45 +314,31 @@ class Portal:
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         return self._http.json(method, path, body)
 
-    def _rows(self, path: str, name: str) -> Iterator[Json]:
+    def _rows(self, path: str, name: str = "", **filters: str) -> Iterator[Json]:
+        """All rows of a list that comes in pages: the list itself, or under `name` in an object."""
         offset = 0
         while True:
-            page = self._get(f"{path}?{urlencode({'limit': PAGE, 'offset': offset})}")
-            yield from page[name]
-            offset += len(page[name])
-            if not page[name] or offset >= page["total"]:
+            page = self._get(f"{path}?{urlencode({**filters, 'limit': PAGE, 'offset': offset})}")
+            rows = page[name] if name else page
+            yield from rows
+            offset += len(rows)
+            if len(rows) < PAGE:
                 return
 
-    def _upload(self, address: str, path: Path, size: int, sha: str, progress: Progress) -> None:
-        with open(path, "rb") as file:
-
-            def attempt() -> Any:
-                head = self._http.send("HEAD", address)
-                stored = int(head.headers.get("Upload-Offset", 0))
-                file.seek(stored)
-                headers = {
-                    "Upload-Offset": str(stored),
-                    "Upload-Digest": sha,
-                    "Content-Length": str(size - stored),
-                    "Content-Type": "application/octet-stream",
-                }
-                body = _pieces(file, stored, size, progress)
-                return self._http.send("PUT", address, body=body, headers=headers, timeout=TRANSFER_TIMEOUT)
-
-            self._patience(attempt)
-
-
-def _pieces(file: Any, done: int, size: int, progress: Progress) -> Iterator[bytes]:
-    while piece := file.read(PIECE):
-        yield piece
-        done += len(piece)
-        progress(done, size)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    def _colleague(self, reference: str) -> str:
+        """The address of a colleague, given by id or email address. Raises `not_found`."""
+        org, person = self.own_organization(), reference
+        if "@" in reference:
+            rows = self._rows(_path(routes.ORG_MEMBERS, org=org), "members")
+            person = next((row["id"] for row in rows if row["email"].casefold() == reference.casefold()), "")
+            if not person:
+                raise FedportalError("not_found", what="person in your organization")
+        return _path(routes.ORG_MEMBER, org=org, person=person)
 
 
 def _path(route: str, **names: str) -> str:
+    """The route with the names in it. Raises `invalid_name` for what can be neither an id nor a name."""
+    for value in names.values():
+        if not REFERENCE.fullmatch(value) or value in (".", ".."):
+            raise FedportalError("invalid_name", name=value)
     return route.format(**{name: quote(value, safe="") for name, value in names.items()})

@@ -140,8 +140,10 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "The model {model} is not shared with a federation you may train in.",
         "Share it with `fedportal federation share`.",
     ),
+    "no_run": K(404, "The model {model!r} was never trained.", "Start a run: `fedportal train start {model}`."),
     # Data on the device (raised in the SDK, never sent)
     "data_missing": K(400, "The file {path} cannot be read: {reason}", "Check the path."),
+    "file_unwritable": K(400, "The file {path} cannot be written: {reason}", "Name another place with --output."),
     "data_empty": K(400, "The file {path} has no rows.", "Check that the export worked."),
     "data_no_target": K(
         400, "The file {path} has no column {target!r}; it has {columns}.", "Name the target column with target_col."

@@ -8,6 +8,7 @@ API = "/api/v1"
 WHOAMI = f"{API}/whoami"
 # People and keys
 ORG_MEMBERS = API + "/orgs/{org}/members"
+ORG_MEMBER = ORG_MEMBERS + "/{person}"
 ORG_AUDIT = API + "/orgs/{org}/audit"
 API_KEYS = f"{API}/api-keys"
 API_KEY_REVOKE = API + "/api-keys/{key}/revoke"
@@ -27,6 +28,7 @@ INVITATION = API + "/invitations/{invitation}"  # + /resend, /revoke
 # Models
 MODELS = f"{API}/models"
 MODEL = API + "/models/{model}"
+MODEL_UPLOADS = MODEL + "/uploads"
 MODEL_VERSIONS = MODEL + "/versions"
 MODEL_LATEST = MODEL + "/versions/latest"
 MODEL_VERSION = MODEL + "/versions/{version}"

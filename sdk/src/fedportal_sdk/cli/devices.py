@@ -13,9 +13,37 @@ from fedportal_sdk.cli import output
 from fedportal_sdk.client import FederatedClient
 
 
-@click.group()
+@click.group(cls=output.Group)
 def device() -> None:
-    """Let this machine take part, and look after the organization's devices."""
+    """Let this machine take part, and look after the organization's devices.
+
+    \b
+    Examples, on the machine that has the data and in its organization:
+      fedportal device run radiology-v1 --data patients.csv --target diagnosis --identifier hospital-001
+      fedportal device list
+      fedportal device revoke hospital-001
+    """
+
+
+@device.command()
+@click.option("--identifier", default=None, help="This device's name; by default the host's.")
+@click.option("--group", "groups", multiple=True, help="A label, such as production; repeatable.")
+@output.command
+@output.speaking
+def register(identifier: str | None, groups: tuple[str, ...], as_json: bool) -> None:
+    """Register this machine as a device, or get it a fresh device key.
+
+    Its key pair is made here and never leaves it. Needs an API key with the scope devices:enroll.
+
+    \b
+    Example:
+      fedportal device register --identifier hospital-001 --group production
+    """
+    with FederatedClient(device_identifier=identifier) as client:
+        record = client.register(groups=list(groups) or None)
+    said = {"id": record.id, "device_identifier": record.device_identifier, "org_id": record.org_id}
+    then = f"fedportal device run --data FILE --target COLUMN --identifier {record.device_identifier}"
+    output.say(f"{record.device_identifier} is registered ({record.id}).", said, as_json, then=then)
 
 
 @device.command()
@@ -24,6 +52,8 @@ def device() -> None:
 @click.option("--target", default="target", show_default=True, help="The column to predict.")
 @click.option("--identifier", default=None, help="This device's name; by default the host's.")
 @click.option("--group", "groups", multiple=True, help="A label, such as production; repeatable.")
+@click.option("--label", "labels", multiple=True, help="A class of the target, in the model's order; repeatable.")
+@click.option("--rounds", default=None, type=click.IntRange(1), help="Leave after so many rounds.")
 @click.option("--forever", is_flag=True, help="Wait for the next run when one ends.")
 @output.command
 @output.speaking
@@ -33,20 +63,26 @@ def run(
     target: str,
     identifier: str | None,
     groups: tuple[str, ...],
+    labels: tuple[str, ...],
+    rounds: int | None,
     forever: bool,
     as_json: bool,
 ) -> None:
     """Register this machine and take part in training MODEL (without it: in whatever comes).
 
+    It waits out restarts of the portal and cuts of the network. Ctrl-C ends it and leaves a task in work for the
+    next start.
+
     \b
-    fedportal device run radiology-v1 --data patients.csv --target diagnosis --identifier hospital-001
+    Example:
+      fedportal device run radiology-v1 --data patients.csv --target diagnosis --identifier hospital-001
     """
     status = output.err.status("registering …") if output.err.is_terminal and not as_json else None
 
     def show(event: dict[str, Any]) -> None:
         if status is not None:
             status.update(words(event))
-        elif not as_json and event["event"] in ("answered", "declined", "finished", "unreachable", "reachable"):
+        elif not as_json and event["event"] in ("registered", "answered", "declined", "finished"):
             output.err.print(words(event))
 
     client = FederatedClient(device_identifier=identifier, on_event=show)
@@ -57,7 +93,7 @@ def run(
         if status is not None:
             status.start()
         client.register(groups=list(groups) or None)
-        result = client.train(model, data, target, forever=forever)
+        result = client.train(model, data, target, rounds=rounds, forever=forever, labels=list(labels) or None)
     finally:
         if status is not None:
             status.stop()
@@ -68,8 +104,10 @@ def run(
         "state": result.state,
         "result_version": result.result_version,
     }
+    counted = "1 round" if result.rounds == 1 else f"{result.rounds} rounds"
+    end = "left" if result.state == "left" else f"the run is {result.state}"
     published = f"; version {result.result_version} is published" if result.result_version else ""
-    output.say(f"Took part in {result.rounds} rounds; the run is {result.state}{published}.", said, as_json)
+    output.say(f"Took part in {counted}; {end}{published}.", said, as_json)
 
 
 @device.command("list")
@@ -85,7 +123,7 @@ def list_(as_json: bool) -> None:
         (
             row["device_identifier"],
             row["id"],
-            row["status"],
+            row["status"] + (", present" if row["present"] else ""),
             ", ".join(row["groups"]),
             row["sdk_version"],
             output.ago(row["last_seen_at"]),
@@ -122,7 +160,12 @@ _act("restore", "End a device's quarantine.", "{device} takes part again.")
 @output.command
 @output.speaking
 def rotate(identifier: str | None, as_json: bool) -> None:
-    """Change this machine's device key for a fresh one."""
+    """Change this machine's device key for a fresh one.
+
+    \b
+    Example:
+      fedportal device rotate --identifier hospital-001
+    """
     with FederatedClient(device_identifier=identifier) as client:
         record = client.rotate()
     said = {"id": record.id, "device_identifier": record.device_identifier}
@@ -144,6 +187,7 @@ def words(event: dict[str, Any]) -> str:
     """One line for what happens on the device."""
     kind, number = event["event"], event.get("round")
     lines = {
+        "registered": f"registered as {event.get('device')}",
         "waiting": "waiting for a round …",
         "task": f"round {number}: got a task",
         "downloading": f"round {number}: fetching the model",

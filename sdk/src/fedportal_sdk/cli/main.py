@@ -8,37 +8,60 @@ from fedportal_sdk._config import Home
 from fedportal_sdk.cli import output
 from fedportal_sdk.cli.devices import device
 from fedportal_sdk.cli.federations import federation
-from fedportal_sdk.cli.models import pull, push
-from fedportal_sdk.cli.team import team
+from fedportal_sdk.cli.models import model_group, pull, push
+from fedportal_sdk.cli.team import key, team
 from fedportal_sdk.cli.training import train
 from fedportal_sdk.portal import Portal
 from fedwire.version import VERSION
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=output.Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(VERSION, prog_name="fedportal")
 def main() -> None:
     """Train one model together without sharing data.
 
     \b
-    fedportal login --url https://portal.example --api-key edg_…
-    fedportal federation create "healthcare-consortium"
-    fedportal push radiology-v1 model.safetensors
-    fedportal train start radiology-v1 --rounds 50
+    Once, with a key from the portal's page Keys:
+      fedportal login --url https://portal.example --api-key edg_…
+
+    \b
+    Whoever leads:
+      fedportal federation create healthcare-consortium
+      fedportal federation invite healthcare-consortium --org org_… --email mia@metro.example
+      fedportal push radiology-v1 model.safetensors
+      fedportal federation share radiology-v1 --federation healthcare-consortium
+      fedportal train start radiology-v1 --rounds 50
+      fedportal train watch radiology-v1
+
+    \b
+    Whoever takes part:
+      fedportal federation join healthcare-consortium
+      fedportal device run radiology-v1 --data patients.csv --target diagnosis
+
+    Every command takes --json and --help. FEDPORTAL_URL and FEDPORTAL_API_KEY go before what `login` saved in
+    ~/.fedportal (or FEDPORTAL_HOME).
     """
 
 
 @main.command()
 @click.option("--url", required=True, help="The portal's address.")
-@click.option("--api-key", required=True, prompt=True, hide_input=True, help="An API key, edg_…")
+@click.option(
+    "--api-key", required=True, prompt="API key", hide_input=True, help="An API key, edg_…; asked for if left out."
+)
 @click.option("--ca-file", default=None, help="A file of further trusted certificates.")
 @output.command
 @output.speaking
 def login(url: str, api_key: str, ca_file: str | None, as_json: bool) -> None:
-    """Save the portal's address and an API key, after trying them."""
+    """Save the portal's address and an API key, after trying them.
+
+    \b
+    Example:
+      fedportal login --url https://portal.example --api-key edg_…
+    """
     home = Home()
-    who = Portal(url, api_key, ca_file=ca_file).whoami()
-    home.save_settings(url=Home().url(url), api_key=api_key, **({"ca_file": ca_file} if ca_file else {}))
+    tried = Portal(url, api_key, ca_file=ca_file)
+    who = tried.whoami()
+    home.save_settings(url=tried.url, api_key=api_key.strip(), **({"ca_file": ca_file} if ca_file else {}))
     person, organization = who.get("person") or {}, who.get("organization") or {}
     output.say(f"Signed in as {person.get('email', '?')} of {organization.get('name', '?')}.", who, as_json)
 
@@ -47,13 +70,24 @@ def login(url: str, api_key: str, ca_file: str | None, as_json: bool) -> None:
 @output.command
 @output.speaking
 def whoami(as_json: bool) -> None:
-    """Who the saved key acts for."""
+    """Who the saved key acts for, and what it may do."""
     who = output.portal().whoami()
-    person, organization = who.get("person") or {}, who.get("organization") or {}
-    output.say(
-        f"{person.get('email', '?')} of {organization.get('name', '?')} ({organization.get('id', '?')})", who, as_json
+    if as_json:
+        output.print_json(who)
+        return
+    person, organization, key_ = who["person"], who["organization"] or {}, who["key"] or {}
+    output.facts(
+        (
+            ("portal", output.portal().url),
+            ("person", person["email"]),
+            ("organization", f"{organization.get('name', '?')} ({organization.get('id', '?')})"),
+            ("role", organization.get("role")),
+            ("key", f"{key_.get('name')} ({key_.get('prefix')}…)" if key_ else ""),
+            ("may", ", ".join(key_.get("scopes", []))),
+            ("ends", output.day(key_.get("expires_at"))),
+        )
     )
 
 
-for part in (federation, push, pull, train, device, team):
+for part in (federation, model_group, push, pull, train, device, team, key):
     main.add_command(part)

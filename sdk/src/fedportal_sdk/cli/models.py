@@ -1,4 +1,4 @@
-"""fedportal push and pull."""
+"""fedportal push, pull and model …"""
 
 from __future__ import annotations
 
@@ -42,8 +42,10 @@ def push(
     FILE is a safetensors file. Without it the version gets the first weights of the described architecture.
 
     \b
-    fedportal push radiology-v1 model.safetensors --version 1.0.0
-    fedportal push radiology-v1 --architecture '{"kind": "logistic", "inputs": 30, "standardise": true}'
+    Examples:
+      fedportal push radiology-v1 model.safetensors --version 1.0.0
+      fedportal push radiology-v1 --architecture '{"kind": "logistic", "inputs": 30, "classes": 2, "standardise": true}'
+      fedportal push radiology-v1 model.safetensors --architecture @architecture.json
     """
     described = _architecture(architecture)
     if file is None and described is None:
@@ -57,18 +59,26 @@ def push(
             pushed = portal.push(
                 found["id"], file, version=number, architecture=described, notes=notes, progress=progress
             )
-    output.say(f"Pushed {model} {pushed['version']} ({pushed['size']:,} bytes).", pushed, as_json)
+    then = "" if found["federations"] else f"fedportal federation share {model} --federation FEDERATION"
+    sentence = f"Pushed {model} {pushed['version']} ({pushed['parameters']:,} parameters, {pushed['size']:,} bytes)."
+    output.say(sentence, pushed, as_json, then=then)
 
 
 @click.command()
 @click.argument("model")
 @click.option("--format", "form", type=click.Choice(sorted(ENDINGS)), default="safetensors", show_default=True)
 @click.option("--version", "number", default="latest", show_default=True)
-@click.option("--output", "target", type=click.Path(path_type=Path), default=None, help="The file to write.")
+@click.option("--output", "-o", "target", type=click.Path(path_type=Path), default=None, help="The file to write.")
 @output.command
 @output.speaking
 def pull(model: str, form: str, number: str, target: Path | None, as_json: bool) -> None:
-    """Fetch a version of a model."""
+    """Fetch a version of a model.
+
+    \b
+    Examples:
+      fedportal pull radiology-v1
+      fedportal pull radiology-v1 --version 1.0.0 --format state_dict --output radiology.pt
+    """
     portal = output.portal()
     version = portal.version(model, number)
     place = target or Path(f"{model}-{version['version']}.{ENDINGS[form]}")
@@ -82,6 +92,86 @@ def pull(model: str, form: str, number: str, target: Path | None, as_json: bool)
         "bytes": place.stat().st_size,
     }
     output.say(f"{model} {version['version']} is in {place}.", said, as_json)
+
+
+@click.group("model", cls=output.Group)
+def model_group() -> None:
+    """The models you see, their versions and where these come from.
+
+    \b
+    Examples:
+      fedportal model list
+      fedportal model show radiology-v1
+      fedportal model show radiology-v1 --version 2.0.0
+    """
+
+
+@model_group.command("list")
+@output.command
+@output.speaking
+def list_(as_json: bool) -> None:
+    """The models you see, your own first."""
+    rows = output.portal().models()
+    if as_json:
+        output.print_json(rows)
+        return
+    cells = (
+        (
+            row["name"],
+            row["id"],
+            row["organization"]["name"],
+            row["latest_version"],
+            ", ".join(shared["name"] for shared in row["federations"]),
+        )
+        for row in rows
+    )
+    output.table(
+        cells, ("model", "id", "owner", "latest", "shared with"), "None yet. Push one: fedportal push MODEL FILE"
+    )
+
+
+@model_group.command()
+@click.argument("model")
+@output.command
+@output.speaking
+def versions(model: str, as_json: bool) -> None:
+    """Its versions, newest first."""
+    rows = output.portal().versions(model)
+    if as_json:
+        output.print_json(rows)
+        return
+    cells = ((row["version"], row["sentence"], f"{row['size']:,}", output.day(row["created_at"])) for row in rows)
+    output.table(cells, ("version", "origin", "bytes", "made"), f"None yet. Push one: fedportal push {model} FILE")
+
+
+@model_group.command()
+@click.argument("model")
+@click.option("--version", "number", default="latest", show_default=True)
+@output.command
+@output.speaking
+def show(model: str, number: str, as_json: bool) -> None:
+    """A version: how large, how good, and where it comes from."""
+    found = output.portal().version(model, number)
+    if as_json:
+        output.print_json(found)
+        return
+    lineage = found["lineage"]
+    parts = lineage.get("organizations", [])
+    given = [f"{row['name']} ({row['updates']} updates, {row['samples']:,} samples)" for row in parts]
+    metrics = [f"{name} {value:.4f}" for name, value in found["metrics"].items() if isinstance(value, float)]
+    output.facts(
+        (
+            ("version", f"{found['version']}, {found['sentence']}"),
+            ("parameters", f"{found['parameters']:,} ({found['size']:,} bytes)"),
+            ("architecture", json.dumps(found["architecture"]) if found["architecture"] else ""),
+            ("run", lineage.get("run")),
+            ("from", "; ".join(given)),
+            ("metrics", ", ".join(metrics)),
+            ("notes", found["notes"]),
+            ("digest", found["digest"]),
+            ("made", output.day(found["created_at"])),
+        )
+    )
 
 
 def _model(portal: Portal, name: str, description: str, architecture: dict[str, Any] | None) -> dict[str, Any]:

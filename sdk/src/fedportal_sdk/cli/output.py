@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
@@ -20,8 +21,29 @@ from fedwire.errors import FedportalError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# A file or another program has no width: nothing is cut off or wrapped for it.
+NO_WIDTH = 10_000
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where text for people goes."""
+    made = Console(stderr=stderr, highlight=False)
+    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=NO_WIDTH)
+
+
+out = console()
+err = console(stderr=True)
+
+
+class Group(click.Group):
+    """Commands under one word; the word alone asks for help and gets it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Show the help where no command is named."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
 
 
 def command(function: F) -> F:
@@ -50,19 +72,21 @@ def complain(error: FedportalError) -> None:
     """Say what is wrong and what to do, on standard error; for programs with --json as the error's JSON."""
     context = click.get_current_context(silent=True)
     if context is not None and context.params.get("as_json"):
-        click.echo(json.dumps(error.body()), err=True)
+        click.echo(json.dumps(error.body(), ensure_ascii=False), err=True)
         return
     err.print(f"[bold red]Error:[/] {_plain(error.message)}")
     if error.next_step:
         err.print(f"[dim]Next:[/]  {_plain(error.next_step)}")
 
 
-def say(sentence: str, value: Any, as_json: bool) -> None:
-    """One sentence, or the value as JSON."""
+def say(sentence: str, value: Any, as_json: bool, *, then: str = "") -> None:
+    """One sentence and what to do next, or the value as JSON."""
     if as_json:
         print_json(value)
-    else:
-        out.print(_plain(sentence))
+        return
+    out.print(_plain(sentence))
+    if then:
+        out.print(f"[dim]Next:[/] {_plain(then)}")
 
 
 def print_json(value: Any) -> None:
@@ -71,22 +95,36 @@ def print_json(value: Any) -> None:
 
 
 def table(rows: Iterable[Sequence[Any]], columns: Sequence[str], empty: str) -> None:
-    """A table, or the sentence `empty` when there is nothing in it."""
-    drawn = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    """A table, or the sentence `empty` when there is nothing in it. A narrow terminal folds cells, it loses none."""
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
     for row in rows:
         drawn.add_row(*[_plain("" if cell is None else str(cell)) for cell in row])
     if drawn.row_count:
         out.print(drawn)
     else:
-        out.print(empty)
+        out.print(_plain(empty))
+
+
+def facts(pairs: Iterable[tuple[str, Any]]) -> None:
+    """A thing's properties, one a line; empty ones are left out."""
+    drawn = Table(box=None, pad_edge=False, show_header=False)
+    drawn.add_column(style="dim")
+    drawn.add_column(overflow="fold")
+    for name, value in pairs:
+        if value not in (None, "", [], {}):
+            drawn.add_row(_plain(name), _plain(str(value)))
+    out.print(drawn)
 
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on standard error for bytes; what it yields takes (done, total)."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task(title, total=None)
+    shown = err.is_terminal and not _for_a_program()
+    with Progress(*columns, console=err, transient=True, disable=not shown) as progress:
+        task = progress.add_task(_plain(title), total=None)
 
         def advance(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total or None)
@@ -97,7 +135,7 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
 def portal() -> Portal:
     """The portal one logged in to."""
     found = Portal()
-    if not found._http.token:
+    if not found.has_key:
         raise FedportalError("not_configured", what="API key", variable="FEDPORTAL_API_KEY")
     return found
 
@@ -113,6 +151,16 @@ def ago(moment: str | None) -> str:
     return f"{seconds} s ago"
 
 
+def day(moment: str | None) -> str:
+    """The moment's day and minute."""
+    return datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if moment else ""
+
+
+def _for_a_program() -> bool:
+    context = click.get_current_context(silent=True)
+    return bool(context is not None and context.params.get("as_json"))
+
+
 def _plain(text: str) -> str:
     """Text from elsewhere is no markup, and control characters stay out of the terminal."""
-    return "".join(c for c in text if c.isprintable() or c == "\n").replace("[", "\\[")
+    return escape("".join(c for c in text if c.isprintable() or c == "\n"))

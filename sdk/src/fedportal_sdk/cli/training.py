@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -9,11 +11,21 @@ from rich.live import Live
 from rich.text import Text
 
 from fedportal_sdk.cli import output
+from fedwire.states import RunState
+
+Snapshot = dict[str, Any]
 
 
-@click.group()
+@click.group(cls=output.Group)
 def train() -> None:
-    """Start runs and follow them."""
+    """Start runs and follow them.
+
+    \b
+    Examples:
+      fedportal train start radiology-v1 --strategy fedavg --rounds 50 --group production
+      fedportal train watch radiology-v1
+      fedportal train pause radiology-v1
+    """
 
 
 @train.command()
@@ -45,7 +57,9 @@ def start(
     """Start a run of MODEL.
 
     \b
-    fedportal train start radiology-v1 --strategy fedavg --rounds 50 --group production
+    Examples:
+      fedportal train start radiology-v1 --strategy fedavg --rounds 50 --group production
+      fedportal train start radiology-v1 --min-devices 3 --round-seconds 600 --epochs 2 --learning-rate 0.2
     """
     started = output.portal().start(
         model,
@@ -57,63 +71,126 @@ def start(
         round_seconds=round_seconds,
         config={name: value for name, value in config.items() if value is not None},
     )
-    output.say(f"Started {started['id']}. Next: fedportal train status {model} --watch", started, as_json)
+    output.say(f"Started {started['id']}.", started, as_json, then=f"fedportal train watch {model}")
 
 
-@train.command()
-@click.argument("model")
-@click.option("--watch", is_flag=True, help="Follow the run until it ends.")
+@train.command("list")
+@click.argument("model", required=False)
 @output.command
 @output.speaking
-def status(model: str, watch: bool, as_json: bool) -> None:
-    """How the newest run of MODEL (or the run with this id) stands."""
-    portal = output.portal()
-    if not watch:
-        snapshot = portal.status(model)
-        output.print_json(snapshot) if as_json else output.out.print(described(snapshot))
-        return
+def list_(model: str | None, as_json: bool) -> None:
+    """The runs you see, newest first; of MODEL, or of all models."""
+    rows = output.portal().runs(model)
     if as_json:
-        for snapshot in portal.watch(model):
-            last = snapshot
-        output.print_json(last)
+        output.print_json(rows)
         return
-    with Live(console=output.out, auto_refresh=False) as live:
-        for snapshot in portal.watch(model):
-            live.update(described(snapshot), refresh=True)
+    cells = (
+        (
+            row["id"],
+            row["model"]["name"],
+            row["federation"]["name"],
+            row["word"],
+            f"{row['current_round']} / {row['total_rounds']}",
+            row["result_version"],
+            output.day(row["created_at"]),
+        )
+        for row in rows
+    )
+    columns = ("run", "model", "federation", "state", "rounds", "version", "started")
+    output.table(cells, columns, "None yet. Start one: fedportal train start MODEL")
 
 
 @train.command()
-@click.argument("model")
+@click.argument("model", metavar="MODEL|run_…")
+@click.option("--watch", "follow", is_flag=True, help="Follow the run until it ends.")
+@output.command
+@output.speaking
+def status(model: str, follow: bool, as_json: bool) -> None:
+    """How the run of MODEL that goes on (or else its last) stands.
+
+    \b
+    Example:
+      fedportal train status radiology-v1
+    """
+    portal = output.portal()
+    if follow:
+        _watch(portal.watch(model), as_json)
+        return
+    snapshot = portal.status(model)
+    output.print_json(snapshot) if as_json else output.out.print(described(snapshot))
+
+
+@train.command()
+@click.argument("model", metavar="MODEL|run_…")
+@output.command
+@output.speaking
+def watch(model: str, as_json: bool) -> None:
+    """Follow a run until it ends; with --json its last state is printed then.
+
+    The exit code is 1 when the run fails. Ctrl-C ends the watching; the run goes on.
+    """
+    _watch(output.portal().watch(model), as_json)
+
+
+@train.command()
+@click.argument("model", metavar="MODEL|run_…")
 @output.command
 @output.speaking
 def pause(model: str, as_json: bool) -> None:
     """Let the present round finish and open no other."""
-    output.say("Paused after the present round. Next: fedportal train resume", output.portal().pause(model), as_json)
+    then = f"fedportal train resume {model}"
+    output.say("Paused after the present round.", output.portal().pause(model), as_json, then=then)
 
 
 @train.command()
-@click.argument("model")
+@click.argument("model", metavar="MODEL|run_…")
 @output.command
 @output.speaking
 def resume(model: str, as_json: bool) -> None:
     """Go on after a pause."""
-    output.say("Running again.", output.portal().resume(model), as_json)
+    output.say("Running again.", output.portal().resume(model), as_json, then=f"fedportal train watch {model}")
 
 
 @train.command()
-@click.argument("model")
+@click.argument("model", metavar="MODEL|run_…")
 @output.command
 @output.speaking
 def stop(model: str, as_json: bool) -> None:
     """End the run for good; no version is published."""
-    output.say("Stopped.", output.portal().stop(model), as_json)
+    output.say("Stopped; no version is published.", output.portal().stop(model), as_json)
 
 
-def described(snapshot: dict[str, Any]) -> Text:
+def _watch(snapshots: Iterator[Snapshot], as_json: bool) -> None:
+    """Show each snapshot: as a picture that changes on a terminal, else a line for each change of round or state."""
+    last: Snapshot = {}
+    if as_json or not output.out.is_terminal:
+        shown = None
+        for last in snapshots:
+            line = _line(last)
+            if line != shown and not as_json:
+                output.out.print(Text(line))
+            shown = line
+        output.print_json(last) if as_json else output.out.print(described(last))
+    else:
+        with Live(console=output.out, auto_refresh=False) as live:
+            for last in snapshots:
+                live.update(described(last), refresh=True)
+    if last["run"]["state"] == RunState.FAILED:
+        sys.exit(1)
+
+
+def _line(snapshot: Snapshot) -> str:
+    run, curves = snapshot["run"], snapshot["curves"]
+    accuracy = curves[-1]["accuracy"] if curves else None
+    known = f", accuracy {accuracy:.4f}" if accuracy is not None else ""
+    return f"round {run['current_round']} / {run['total_rounds']}: {run['word']}{known}"
+
+
+def described(snapshot: Snapshot) -> Text:
     """A snapshot in a few lines."""
     run, round_ = snapshot["run"], snapshot["round"]
     lines = [
-        f"{run['model']['name']} in {run['federation']['name']}: {run['strategy']}, {run['word']}",
+        f"{run['model']['name']} in {run['federation']['name']}: {run['strategy']}, {run['word']} ({run['id']})",
         f"round {run['current_round']} / {run['total_rounds']}  {_bar(run['progress'])}",
     ]
     if run["reason"]:
@@ -126,7 +203,7 @@ def described(snapshot: dict[str, Any]) -> Text:
         lines.append(f"  {row['organization']['name']}: {devices}, {updates}, {row['samples']:,} samples")
     lines += [_trend(snapshot["curves"], name) for name in ("accuracy", "auc", "loss")]
     if run["result_version"]:
-        lines.append(f"version {run['result_version']} is published. Next: fedportal pull {run['model']['name']}")
+        lines.append(f"Version {run['result_version']} is published. Next: fedportal pull {run['model']['name']}")
     return Text("\n".join(filter(None, lines)))
 
 
