@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,8 +33,14 @@ class Story:
         self.keys: dict[str, str] = {}
         self.ids: dict[str, str] = {}
         self.doors: dict[str, Http] = {}
-        for name, person in (("acme", "olga"), ("metro", "mia"), ("valley", "vera")):
-            founded = portal.found(name, f"{person}@{name}.example", password)
+        owners = {"acme": "olga", "metro": "mia", "valley": "vera"}
+        with ThreadPoolExecutor() as pool:  # each is founded by a process of its own
+            founding = {
+                name: pool.submit(portal.found, name, f"{person}@{name}.example", password)
+                for name, person in owners.items()
+            }
+        for name, future in founding.items():
+            founded = future.result()
             self.keys[name], self.ids[name] = founded["api_key"], founded["org_id"]
             self.doors[name] = Http(portal.url, founded["api_key"])
         self.federation = self.call("acme", "POST", routes.FEDERATIONS, {"name": FEDERATION, "description": "Three."})
