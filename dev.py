@@ -58,12 +58,12 @@ def main(arguments: list[str]) -> int:
 
 def demo(rest: list[str]) -> int:
     """The demonstration."""
-    return python("-m", "deploy.demo", *rest)
+    return become("-m", "deploy.demo", *rest)
 
 
 def run(rest: list[str]) -> int:
     """The portal alone, with its data in var/."""
-    return python("-m", "fedportal.embedded", *rest)
+    return become("-m", "fedportal.embedded", *rest)
 
 
 def test(rest: list[str]) -> int:
@@ -224,6 +224,12 @@ def python(*arguments: str, env: dict[str, str] | None = None) -> int:
         return subprocess.run([str(PYTHON), *arguments], cwd=ROOT, env=environment, check=False).returncode
     except KeyboardInterrupt:
         return 130
+
+
+def become(*arguments: str) -> int:
+    """Let this process be the venv's Python, so that whoever ends it ends what it runs."""
+    os.chdir(ROOT)
+    os.execve(PYTHON, [str(PYTHON), *arguments], os.environ | {"PYTHONUNBUFFERED": "1"})
 
 
 if __name__ == "__main__":

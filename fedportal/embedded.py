@@ -119,7 +119,11 @@ def main(arguments: list[str] | None = None) -> None:
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
     call_command("migrate", verbosity=0, interactive=False)
     listening.allow_many_files()
-    listener = listening.listening_socket(options.host, options.port)
+    try:
+        listener = listening.listening_socket(options.host, options.port)
+    except OSError as error:
+        reason = f"Nothing can listen at {options.host}:{options.port} ({error.strerror})."
+        sys.exit(f"{reason} Choose another port with --port; 0 takes a free one.")
     sys.setswitchinterval(SWITCH_SECONDS)
     # What is loaded now stays; the collector need not look at it again and again.
     gc.collect()

@@ -6,6 +6,7 @@ import argparse
 import json
 import secrets
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -38,6 +39,17 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="run to the end and print one line of JSON")
     parser.add_argument("--port", type=int, default=None, help="the portal's port (8000; with --once a free one)")
     options = parser.parse_args()
+    # Whoever ends this process ends the portal and the devices with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        return perform(options)
+    except KeyboardInterrupt:
+        say("")
+        return 0
+
+
+def perform(options: argparse.Namespace) -> int:
+    """Everything between the beginning and Ctrl-C."""
     with folder(options.once) as place:
         port = options.port if options.port is not None else (0 if options.once else 8000)
         with Stage(place, port) as stage:
@@ -73,11 +85,9 @@ def play(stage: Stage, once: bool) -> int:
         return 0 if as_promised(result) else 1
     say(f"Version {result['version']}: accuracy {result['accuracy']:.3f}, alone {result['local_accuracy']:.3f}.")
     say("The devices wait for the next run; start one in the browser. Ctrl-C ends everything.")
-    try:
-        stage.wait()
-    except KeyboardInterrupt:
-        say("")
-    return 0
+    stage.wait()
+    say("The portal has ended.")
+    return 1
 
 
 def found_federation(stage: Stage, password: str) -> dict[str, str]:

@@ -145,7 +145,8 @@ class Stage:
             if match := re.search(r"https?://\S+", line):
                 self.url = match[0]
                 return
-        raise RuntimeError("The portal did not start:\n" + (self.folder / "portal.log").read_text()[-2000:])
+        last = (self.folder / "portal.log").read_text().strip().splitlines()[-1:] or ["no word"]
+        raise SystemExit(f"The portal did not start on port {self.port}: {last[0]}. Another one: --port 0")
 
 
 def _free_port() -> int:
