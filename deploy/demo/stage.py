@@ -146,7 +146,7 @@ class Stage:
                 self.url = match[0]
                 return
         last = (self.folder / "portal.log").read_text().strip().splitlines()[-1:] or ["no word"]
-        raise SystemExit(f"The portal did not start on port {self.port}: {last[0]}. Another one: --port 0")
+        raise SystemExit(f"The portal did not start: {last[0]}")
 
 
 def _free_port() -> int:
