@@ -154,8 +154,13 @@ def digest() -> str:
 
 
 def make_venv() -> None:
-    """A fresh or present .venv with pip."""
-    made = subprocess.run([sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True, check=False)
+    """A .venv with pip: the present one if it is this Python's, else a fresh one."""
+    notes = VENV / "pyvenv.cfg"
+    same = notes.exists() and f"executable = {Path(sys.executable).resolve()}" in notes.read_text().splitlines()
+    options = [] if same else ["--clear"]
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", *options, str(VENV)], capture_output=True, text=True, check=False
+    )
     if made.returncode:
         print(made.stdout + made.stderr, file=sys.stderr)
         sys.exit("The venv could not be made. On Debian and Ubuntu: apt-get install python3-venv, then try again.")
