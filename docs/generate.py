@@ -1,6 +1,6 @@
 """The pages of docs/ that are printed from the code: `python3 dev.py docs`.
 
-settings.md from the comments of fedportal/settings.py, roles.md from federations/roles.py, errors.md from
+settings.md from the comments of fedportal/settings.py, permissions.md from federations/roles.py, errors.md from
 fedwire/errors.py.
 `pages()` is what should stand there; a test compares.
 """
@@ -36,7 +36,7 @@ _DEFAULTS = {
 
 def pages() -> Mapping[str, str]:
     """File name in docs/ → what should stand there."""
-    return {"settings.md": settings_page(), "roles.md": roles_page(), "errors.md": errors_page()}
+    return {"settings.md": settings_page(), "permissions.md": roles_page(), "errors.md": errors_page()}
 
 
 def settings_page() -> str:

@@ -1,4 +1,4 @@
-"""Who may do what: the literal tables. `federations.permissions` asks them, docs/roles.md is printed from them.
+"""Who may do what: the literal tables. `federations.permissions` asks them, docs/permissions.md is printed from them.
 
 Three questions, three tables. ORGANIZATION: what a role may do in its own organization. OBJECTS: what it may do on a
 federation, a model or a run, by the organization's relation to it; these rows become object grants when something is
