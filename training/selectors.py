@@ -17,7 +17,7 @@ from registry.models import Model
 from training import wording
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, TAKING_PART, UNFINISHED
 from training.models import Assignment, Round, Run
-from training.services import cohorts, giving
+from training.services import cohorts, giving, opening
 from training.wording import Party
 
 # A round that has lasted longer says for whom it still waits.
@@ -198,12 +198,17 @@ def _round(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> dict[s
         "reason": row["reason"],
         "opened_at": row["opened_at"].isoformat(),
         "deadline": row["deadline"].isoformat(),
-        "waiting": _waiting(run, row, parts) if row["state"] == RoundState.OPEN else None,
+        "waiting": _waiting(run, row, parts),
     }
 
 
 def _waiting(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """For whom an open round waits: more devices, or after a while those that have not answered."""
+    """For whom the run waits: more devices, after a while those that have not answered, or its suspended starter."""
+    if row["state"] != RoundState.OPEN:
+        if row["state"] in ALIVE_ROUNDS or run.state != RunState.RUNNING:
+            return None
+        free = opening.may_go_on(Run.objects.filter(pk=run.pk)).exists()
+        return None if free else wording.held(run.organization.name)
     taking_part = [part for part in parts if part["state"] in TAKING_PART]
     if row["kind"] != RoundKind.EVALUATE and len(taking_part) < run.min_participants:
         present = {part["organization_id"] for part in taking_part}

@@ -90,6 +90,19 @@ def stragglers(have: int, names: Sequence[str], until: datetime, then: str) -> d
     }
 
 
+def held(starter: str) -> dict[str, Any]:
+    """Why a run opens no round while the organization that started it is suspended."""
+    then = "the next round opens"
+    return {
+        "have": 0,
+        "need": 0,
+        "for": [starter],
+        "until": None,
+        "then": then,
+        "sentence": f"{starter}, which started this run, is suspended. Once it is reinstated, {then}.",
+    }
+
+
 def point(number: int, metrics: Mapping[str, Any], trained: Mapping[str, Any] | None) -> dict[str, Any]:
     """A point of the curves: how the model of round `number` does, and what that round took.
 

@@ -162,6 +162,7 @@ function draw() {
 function drawWaiting() {
   const waiting = state.round?.waiting;
   if (!waiting) return show(at("waiting"), "");
+  if (!waiting.until) return show(at("waiting"), waiting.sentence);
   const left = Math.max(0, Math.round((new Date(waiting.until) - Date.now()) / 1000));
   show(at("waiting"), `${waiting.sentence} ${left >= 60 ? `${Math.floor(left / 60)} min ` : ""}${left % 60} s left.`);
 }

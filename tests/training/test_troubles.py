@@ -150,7 +150,11 @@ def test_run_of_a_suspended_organization_opens_no_round_until_it_is_reinstated(s
     healing.sweep()
     assert (current(run).number, current(run).state) == (1, "done")
     assert healing.without_a_round() == []
+    assert stage.snapshot(run)["round"]["waiting"]["sentence"] == (
+        "acme, which started this run, is suspended. Once it is reinstated, the next round opens."
+    )
     organizations.reinstate(operator, cast.acme)
+    assert stage.snapshot(run)["round"]["waiting"] is None
     first.seen()
     healing.sweep()
     assert current(run).number == 2
