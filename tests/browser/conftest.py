@@ -20,9 +20,9 @@ AWAY = ("ERR_CONNECTION", "WebSocket connection to", "Failed to load resource")
 Visit = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The browser that is installed on this machine."""
+    """The browser that is installed on this machine. It must end before other tests run: it holds an event loop."""
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
