@@ -43,7 +43,7 @@ def record(organization: Organization | None, actor: Author, action: str, subjec
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("an audit entry belongs into the unit of its act")
     chain = organization.public_id if organization else PORTAL
-    head, _ = AuditChain.objects.select_for_update().get_or_create(name=chain)
+    head, _ = AuditChain.objects.select_for_update(no_key=True).get_or_create(name=chain)
     entry = AuditEntry(
         chain=chain,
         organization=organization,

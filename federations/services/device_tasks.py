@@ -132,7 +132,11 @@ def note_taken(task_pks: Sequence[int]) -> None:
     """These tasks left for their devices: open → taken. Those that were answered meanwhile stay as they are."""
     faults.point("task_taken")
     with unit():
-        tasks = list(DeviceTask.objects.filter(pk__in=task_pks, state=TaskState.OPEN).select_for_update())
+        tasks = list(
+            DeviceTask.objects.filter(pk__in=task_pks, state=TaskState.OPEN)
+            .order_by("pk")
+            .select_for_update(no_key=True)
+        )
         now = clock.now()
         DeviceTask.objects.filter(pk__in=[task.pk for task in tasks]).update(state=TaskState.TAKEN, taken_at=now)
         by_kind: dict[str, list[DeviceTask]] = {}

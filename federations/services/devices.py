@@ -164,7 +164,9 @@ def set_certificate(actor: Actor, device: Device, certificate: str) -> Device:
 
 def _find_or_create(api_key: ApiKey, identifier: str, public_key: str, groups: list[str]) -> Device:
     """The device's locked row, new if there is none. Two registrations at the same moment meet in one row."""
-    found = Device.objects.select_for_update().filter(organization=api_key.organization, identifier=identifier)
+    found = Device.objects.select_for_update(no_key=True).filter(
+        organization=api_key.organization, identifier=identifier
+    )
     if device := found.first():
         return device
     _check_limit(api_key)
@@ -185,7 +187,7 @@ def _find_or_create(api_key: ApiKey, identifier: str, public_key: str, groups: l
 def _check_limit(api_key: ApiKey) -> None:
     if api_key.device_limit is None:
         return
-    ApiKey.objects.select_for_update().get(pk=api_key.pk)  # two registrations may not take one last place
+    ApiKey.objects.select_for_update(no_key=True).get(pk=api_key.pk)  # two registrations may not take one last place
     if Device.objects.filter(enrolled_with=api_key).count() >= api_key.device_limit:
         raise FedportalError("enrolment_full", limit=api_key.device_limit)
 

@@ -73,7 +73,7 @@ def welcome(federation: Federation, organization: Organization) -> Member:
 
 def find(federation: Federation, organization: Organization, missing: str = "not_invited") -> Member:
     """The organization's row in the federation, locked (inside a unit). Raises the error called `missing`."""
-    member = federation.members.select_for_update().filter(organization=organization).first()
+    member = federation.members.select_for_update(no_key=True).filter(organization=organization).first()
     if member is None:
         raise FedportalError(missing, what="member") if missing == "not_found" else FedportalError(missing)
     member.federation, member.organization = federation, organization

@@ -125,4 +125,4 @@ def _keep_an_owner(membership: Membership) -> None:
 
 def _lock(organization: Organization) -> None:
     """Let one change of people happen after the other, so that two owners cannot both be the last to go."""
-    Organization.objects.select_for_update().get(pk=organization.pk)
+    Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)

@@ -55,7 +55,7 @@ def count(kind: str, whom: str, limit: int, seconds: int) -> None:
     """Count one try, at most `limit` in any `seconds`. Raises `too_many_tries`; what is refused does not count."""
     now = clock.now()
     with unit():
-        row, _ = Tries.objects.select_for_update().get_or_create(
+        row, _ = Tries.objects.select_for_update(no_key=True).get_or_create(
             subject=_subject(kind, whom), defaults={"keep_until": now}
         )
         recent = _recent(row.times, seconds)

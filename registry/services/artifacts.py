@@ -33,7 +33,7 @@ def wanted(version: ModelVersion, form: str) -> Artifact:
     if ready is not None:
         return ready
     with unit():
-        artifact, _ = Artifact.objects.select_for_update().get_or_create(
+        artifact, _ = Artifact.objects.select_for_update(no_key=True).get_or_create(
             version=version, format=form, defaults={"organization_id": version.organization_id}
         )
         if artifact.state == Artifact.State.FAILED and artifact.claimed_at and _is_old(artifact, RETRY_AFTER):

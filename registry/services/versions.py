@@ -256,7 +256,7 @@ def _file_of(upload: StagedUpload) -> Path:
 
 def _lock(model: Model) -> None:
     """Let nobody else number versions of this model until the unit ends."""
-    Model.objects.select_for_update().get(pk=model.pk)
+    Model.objects.select_for_update(no_key=True).get(pk=model.pk)
 
 
 def _architecture(model: Model) -> Architecture | None:

@@ -25,7 +25,7 @@ def complete(run_pk: int) -> None:
     faults.point("before_version")
     rows = Run.objects.select_related("model", "federation", "base_version", "started_by", "organization")
     with unit():
-        run = rows.select_for_update(of=("self",)).get(pk=run_pk)
+        run = rows.select_for_update(of=("self",), no_key=True).get(pk=run_pk)
         if run.state != RunState.RUNNING:
             return
         version, now = _published(run), clock.now()
@@ -79,7 +79,7 @@ def close_parts(parts: Any, reason: str, *, cancelled: bool = False) -> list[int
     if not unfinished:
         return []
     task_pks = [task for _, task in unfinished if task is not None]
-    list(DeviceTask.objects.select_for_update().filter(pk__in=task_pks).order_by("pk").values_list("pk"))
+    list(DeviceTask.objects.select_for_update(no_key=True).filter(pk__in=task_pks).order_by("pk").values_list("pk"))
     (device_tasks.cancel if cancelled else device_tasks.expire)(task_pks)
     still = Assignment.objects.filter(pk__in=[pk for pk, _ in unfinished], state__in=UNFINISHED)
     closed = list(still.values_list("pk", flat=True))

@@ -65,7 +65,7 @@ def may_go_on(runs: QuerySet[Run]) -> QuerySet[Run]:
 def locked(run_pk: int) -> Run:
     """The run with what belongs to it, its row locked until the unit ends."""
     rows = Run.objects.select_related("model", "base_version", "federation")
-    return rows.select_for_update(of=("self",)).get(pk=run_pk)
+    return rows.select_for_update(of=("self",), no_key=True).get(pk=run_pk)
 
 
 def welcome(device_pks: Sequence[int]) -> None:
@@ -89,7 +89,7 @@ def short_of_devices() -> list[int]:
 def fill(round_pk: int, among: Iterable[int] | None = None) -> None:
     """Let available devices (of those in `among`) into an open round that has too few; a device joins once."""
     with unit():
-        found = Round.objects.select_for_update().filter(pk=round_pk, state=RoundState.OPEN).first()
+        found = Round.objects.select_for_update(no_key=True).filter(pk=round_pk, state=RoundState.OPEN).first()
         if found is None:
             return
         run = locked(found.run_id)
