@@ -116,6 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one")
     options = parser.parse_args(arguments)
+    os.umask(0o077)  # what the portal writes is nobody else's to read
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
     call_command("migrate", verbosity=0, interactive=False)
     listening.allow_many_files()

@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one")
     parser.add_argument("--workers", type=int, default=2, help="number of processes")
     options = parser.parse_args(arguments)
+    os.umask(0o077)  # what the portal writes is nobody else's to read
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fedportal.settings")
     listening.allow_many_files()
     listener = listening.listening_socket(options.host, options.port)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sys
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -38,7 +39,7 @@ ALLOWED_HOSTS = [
     *filter(None, env("ALLOWED_HOSTS").split(",")),
     *([] if FEDPORTAL_MODE == "production" else ["127.0.0.1", "localhost", "[::1]", "testserver"]),
 ]
-# smtp://user:password@host:port or smtps://…; empty shows letters on the console.
+# smtps://user:password@host:port, smtp+tls://… or smtp://… (not encrypted); empty shows letters on the console.
 FEDPORTAL_EMAIL_URL = env("EMAIL_URL")
 # The sender of letters.
 DEFAULT_FROM_EMAIL = env("EMAIL_FROM", "fedportal@localhost")
@@ -70,17 +71,27 @@ if FEDPORTAL_MODE not in ("embedded", "production"):
     raise ImproperlyConfigured("FEDPORTAL_MODE must be embedded or production.")
 
 
+SHORTEST_SECRET = 32
+
+
 def _local_secret(name: str) -> str:
     """A secret of this installation, made once and kept in the data folder (embedded mode only)."""
     path = FEDPORTAL_DATA_DIR / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        return path.read_text()
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(64))
-    return path.read_text()
+    if not path.exists():
+        # Complete or absent, whoever is killed and whoever else is at it.
+        draft = path.with_name(f"{name}.{secrets.token_hex(8)}")
+        with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(64))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+    found = path.read_text()
+    if len(found) < SHORTEST_SECRET:
+        raise ImproperlyConfigured(f"{path} is damaged: bring it back from a backup, or remove it to end all keys.")
+    return found
 
 
 if PRODUCTION:
@@ -90,7 +101,14 @@ if PRODUCTION:
             (len(SECRET_KEY) < 50, "FEDPORTAL_SECRET_KEY must have at least 50 characters"),
             (len(FEDPORTAL_PEPPER) < 32, "FEDPORTAL_PEPPER must have at least 32 characters"),
             (DEBUG, "FEDPORTAL_DEBUG must not be set"),
-            (not env("ALLOWED_HOSTS"), "FEDPORTAL_ALLOWED_HOSTS must name the portal's host"),
+            (len(set(SECRET_KEY)) < 10, "FEDPORTAL_SECRET_KEY must be random"),
+            (len(set(FEDPORTAL_PEPPER)) < 10, "FEDPORTAL_PEPPER must be random"),
+            (SECRET_KEY == FEDPORTAL_PEPPER, "FEDPORTAL_PEPPER must differ from FEDPORTAL_SECRET_KEY"),
+            (
+                not ALLOWED_HOSTS or any("*" in host for host in ALLOWED_HOSTS),
+                "FEDPORTAL_ALLOWED_HOSTS must name the portal's hosts, without *",
+            ),
+            (not FEDPORTAL_EMAIL_URL, "FEDPORTAL_EMAIL_URL must name a mail server: links in letters prove addresses"),
             (
                 not FEDPORTAL_DATABASE_URL.startswith("postgres"),
                 "FEDPORTAL_DATABASE_URL must name a PostgreSQL database",
@@ -107,6 +125,8 @@ if PRODUCTION:
     if unsafe:
         raise ImproperlyConfigured("Unsafe production settings: " + "; ".join(unsafe) + ".")
 else:
+    if DEBUG and urlsplit(FEDPORTAL_PUBLIC_URL).hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise ImproperlyConfigured("FEDPORTAL_DEBUG must not be set where others reach the portal.")
     SECRET_KEY = SECRET_KEY or _local_secret("secret_key")
     FEDPORTAL_PEPPER = FEDPORTAL_PEPPER or _local_secret("pepper")
 
@@ -158,6 +178,12 @@ TEMPLATES = [
 ]
 
 
+# What a PostgreSQL address may say after its question mark.
+DATABASE_OPTIONS = frozenset(
+    ("host", "sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "application_name", "options")
+)
+
+
 def _database(url: str) -> dict[str, object]:
     if url == "sqlite" or url.startswith("sqlite:"):
         return {
@@ -171,7 +197,9 @@ def _database(url: str) -> dict[str, object]:
             },
         }
     parts = urlsplit(url)
-    query = dict(item.split("=", 1) for item in parts.query.split("&") if "=" in item)
+    query = dict(parse_qsl(parts.query))
+    if unknown := sorted(query.keys() - DATABASE_OPTIONS):
+        raise ImproperlyConfigured(f"FEDPORTAL_DATABASE_URL has no option {unknown[0]}.")
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": unquote(parts.path.lstrip("/")),
@@ -179,6 +207,7 @@ def _database(url: str) -> dict[str, object]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": unquote(query.get("host", parts.hostname or "")),
         "PORT": str(parts.port or ""),
+        "OPTIONS": {name: value for name, value in query.items() if name != "host"},
         "CONN_MAX_AGE": 300,
         "CONN_HEALTH_CHECKS": True,
     }
@@ -232,11 +261,13 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
 }
 
+# A Redis that is silent must not hold up who writes. A layer's socket waits five seconds for a message by itself.
+REDIS_PATIENCE = {"socket_connect_timeout": 2, "socket_timeout": 10}
 CHANNEL_LAYERS = {
     "default": (
         {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [FEDPORTAL_REDIS_URL], "capacity": 1000},
+            "CONFIG": {"hosts": [{"address": FEDPORTAL_REDIS_URL, **REDIS_PATIENCE}], "capacity": 1000},
         }
         if FEDPORTAL_REDIS_URL
         else {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 1000}}
@@ -248,13 +279,17 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_SERIALIZER = "json"
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 60} if FEDPORTAL_REDIS_URL else {"polling_interval": 0.005}
+CELERY_BROKER_TRANSPORT_OPTIONS = (
+    REDIS_PATIENCE | {"visibility_timeout": 60} if FEDPORTAL_REDIS_URL else {"polling_interval": 0.005}
+)
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 
 EMAIL_TIMEOUT = 10
 if FEDPORTAL_EMAIL_URL:
     _mail = urlsplit(FEDPORTAL_EMAIL_URL)
+    if _mail.scheme not in ("smtp", "smtp+tls", "smtps"):
+        raise ImproperlyConfigured("FEDPORTAL_EMAIL_URL must begin with smtp://, smtp+tls:// or smtps://.")
     EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     EMAIL_HOST = _mail.hostname or "localhost"
     EMAIL_PORT = _mail.port or (465 if _mail.scheme == "smtps" else 25)
@@ -308,7 +343,9 @@ WHITENOISE_USE_FINDERS = not PRODUCTION
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "formatters": {
+        "line": {"()": "fedportal.common.logs.Line", "fmt": "{asctime} {levelname} {name}: {message}", "style": "{"}
+    },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "stream": sys.stderr}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
 }

@@ -35,6 +35,7 @@ class Production(Portal):
             PEPPER=secrets.token_urlsafe(32),
             ALLOWED_HOSTS="127.0.0.1",
             INSECURE_HTTP="1",
+            EMAIL_URL="smtp://127.0.0.1:9",  # nobody listens: letters wait
             DATABASE_URL=database,
             REDIS_URL=broker,
             **env,

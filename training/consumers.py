@@ -9,7 +9,6 @@ that, so somebody who lost them is sent away within a second of the next message
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 from collections import Counter
@@ -17,10 +16,13 @@ from typing import Any
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.db import DatabaseError
+from django.db.models import Q
 
 from federations import authentication, permissions
 from federations.models import Person
 from federations.permissions import Actor
+from fedportal.common import clock
 from fedwire.errors import FedportalError
 from training import progress, selectors
 from training.models import Run
@@ -32,7 +34,7 @@ MOST_FRAME = 64 << 10
 MOST_ASKS = 5  # per second
 MOST_SOCKETS = 20  # per person in this process
 
-NOT_SIGNED_IN, NOT_YOURS, TOO_MUCH = 4401, 4404, 4429
+NOT_SIGNED_IN, NOT_YOURS, TOO_MUCH, TRY_AGAIN = 4401, 4404, 4429, 1013
 _sockets: Counter[int] = Counter()
 
 
@@ -137,19 +139,25 @@ class RunConsumer(AsyncWebsocketConsumer):
         return True
 
     async def _keep_checking(self) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             while await self._still_allowed():
                 await asyncio.sleep(IDLE_SECONDS)
+        except DatabaseError:
+            await self.close(TRY_AGAIN)  # who cannot be asked about does not stay
 
 
 def _may_see(actor: Actor, run: Run) -> bool:
-    """Asked of the rows as they are now: the person may have been put out, the key revoked, the membership ended."""
+    """Asked of the rows as they are now: the person may have been put out, the key revoked, the membership ended.
+
+    A password that was changed ends what was opened with the old one.
+    """
     person = Person.objects.filter(pk=actor.person.pk, is_active=True).first()
-    if person is None:
+    if person is None or person.password != actor.person.password:
         return False
     key = actor.key
     if key is not None:
-        key = type(key).objects.filter(pk=key.pk, revoked_at__isnull=True).first()
+        usable = Q(expires_at__isnull=True) | Q(expires_at__gt=clock.now())
+        key = type(key).objects.filter(usable, pk=key.pk, revoked_at__isnull=True).first()
         if key is None:
             return False
     organization = actor.organization

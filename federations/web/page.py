@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
 from django.core.paginator import Page, Paginator
+from django.db import OperationalError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, QueryDict
 from django.shortcuts import redirect, render
@@ -56,6 +57,8 @@ def page(*methods: str, public: bool = False) -> Callable[[View], View]:
                 return view(request, *args, **kwargs)
             except FedportalError as error:
                 return refuse(request, error)
+            except OperationalError:
+                return refuse(request, FedportalError("unavailable"))
 
         wrapped.methods = methods or ("GET",)  # type: ignore[attr-defined]  # for the table of addresses in the tests
         return wrapped

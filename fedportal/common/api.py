@@ -7,7 +7,7 @@ import secrets
 from typing import Any, TypeVar
 
 from django.core import exceptions as django_errors
-from django.db import DataError, IntegrityError, models
+from django.db import DataError, IntegrityError, OperationalError, models
 from django.http import Http404
 from rest_framework import exceptions, serializers, status
 from rest_framework.request import Request
@@ -148,6 +148,9 @@ _KNOWN: tuple[tuple[tuple[type[Exception], ...], str, dict[str, Any]], ...] = (
     ((django_errors.SuspiciousOperation,), "bad_request", {"reason": "The request is malformed."}),
     ((IntegrityError,), "conflict", {}),
     ((DataError,), "bad_request", {"reason": "A value does not fit."}),
+    # The database is away, or ended one of two that waited for each other.
+    ((OperationalError,), "unavailable", {}),
+    ((RecursionError,), "bad_request", {"reason": "The body is nested too deeply."}),
 )
 
 

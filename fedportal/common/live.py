@@ -75,7 +75,7 @@ def _ring_through_redis(pks: list[int]) -> None:
     global _redis
     try:
         if _redis is None:
-            _redis = redis.Redis.from_url(settings.FEDPORTAL_REDIS_URL)
+            _redis = redis.Redis.from_url(settings.FEDPORTAL_REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
         _redis.publish(BELL_CHANNEL, json.dumps(pks))
     except redis.RedisError:
         log.warning("the bell for %d devices did not ring; they will ask by themselves", len(pks), exc_info=True)

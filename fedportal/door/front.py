@@ -66,6 +66,8 @@ class Door:
             # Few coroutines inside one another: each of the thousands that wait holds all of them.
             serving = _serving(scope, receive, send) or self._guarded(scope, receive, send)
             await serving
+        except TimeoutError:
+            await replies.finish_error(send, receive, FedportalError("body_late"), unread=_content_length(scope))
         except FedportalError as error:
             await replies.finish_error(send, receive, error, unread=_content_length(scope))
         except Exception as error:

@@ -87,7 +87,8 @@ class Hub:
     def join(self, caller: Caller, token: str, seconds: float, send: Send) -> Waiter:
         """Let a device wait: its request is answered with a task (200), or when `seconds` have passed (204).
 
-        Call `leave` when the device went away. Raises `unavailable` while the portal stops.
+        Call `leave` when the device went away. A request of the same device that waits already ends with `conflict`.
+        Raises `unavailable` while the portal stops.
         """
         if self._closing:
             raise FedportalError("unavailable")
@@ -95,7 +96,8 @@ class Hub:
         waiter = Waiter(caller, token, send, seconds)
         before = self._waiters.get(caller.device_pk)
         if before is not None:
-            self._finish(before, 204)  # the device asked again; whoever asks last is served
+            # Whoever asks last is served. Two that are told to ask again at once would drive each other for ever.
+            self._fail(before, FedportalError("conflict"))
         self._waiters[caller.device_pk] = waiter
         self.saw(caller.device_pk)
         self._ask_for([caller.device_pk])

@@ -14,23 +14,30 @@ from tests.architecture.source import ROOT
 
 SAFE = {
     "MODE": "production",
-    "SECRET_KEY": "s" * 50,
-    "PEPPER": "p" * 32,
+    "SECRET_KEY": "0123456789" * 5,
+    "PEPPER": "abcdefghijklmnop" * 2,
     "ALLOWED_HOSTS": "portal.example",
     "DATABASE_URL": "postgresql://portal@127.0.0.1:1/portal",
     "REDIS_URL": "redis://127.0.0.1:1/0",
     "PUBLIC_URL": "https://portal.example",
+    "EMAIL_URL": "smtps://portal@mail.example",
 }
-UNSAFE = {
-    "SECRET_KEY": "s" * 49,
-    "PEPPER": "p" * 31,
-    "DEBUG": "1",
-    "ALLOWED_HOSTS": "",
-    "DATABASE_URL": "sqlite",
-    "REDIS_URL": "",
-    "FAULT": "after_commit:1",
-    "PUBLIC_URL": "http://portal.example",
-}
+UNSAFE = [
+    ("SECRET_KEY", "0123456789" * 4),
+    ("SECRET_KEY", "s" * 50),
+    ("PEPPER", "abcdefghijklmnop"),
+    ("PEPPER", "p" * 32),
+    ("PEPPER", SAFE["SECRET_KEY"]),
+    ("DEBUG", "1"),
+    ("ALLOWED_HOSTS", ""),
+    ("ALLOWED_HOSTS", "*"),
+    ("ALLOWED_HOSTS", "portal.example,*.example"),
+    ("DATABASE_URL", "sqlite"),
+    ("REDIS_URL", ""),
+    ("FAULT", "after_commit:1"),
+    ("PUBLIC_URL", "http://portal.example"),
+    ("EMAIL_URL", ""),
+]
 PROBE = """
 import django
 django.setup()
@@ -65,9 +72,9 @@ def test_a_production_web_process_never_imports_torch_nor_the_sdk(tmp_path):
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", UNSAFE)
-def test_production_refuses_what_is_not_safe(tmp_path, name):
-    done = run(tmp_path, "import fedportal.settings", **{name: UNSAFE[name]})
+@pytest.mark.parametrize(("name", "value"), UNSAFE)
+def test_production_refuses_what_is_not_safe(tmp_path, name, value):
+    done = run(tmp_path, "import fedportal.settings", **{name: value})
     assert done.returncode != 0
     assert "Unsafe production settings" in done.stderr
     assert f"FEDPORTAL_{name}" in done.stderr.splitlines()[-1]
@@ -76,6 +83,35 @@ def test_production_refuses_what_is_not_safe(tmp_path, name):
 def test_production_makes_no_secret_of_its_own(tmp_path):
     assert run(tmp_path, "import fedportal.settings").returncode == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_database_address_keeps_its_options(tmp_path):
+    program = "from fedportal.settings import DATABASES; print(DATABASES['default']['OPTIONS'])"
+    strict = SAFE["DATABASE_URL"] + "?sslmode=verify-full&sslrootcert=/etc/ca.pem"
+    done = run(tmp_path, program, DATABASE_URL=strict)
+    assert done.stdout.strip() == "{'sslmode': 'verify-full', 'sslrootcert': '/etc/ca.pem'}"
+    assert "ssl_mode" in run(tmp_path, program, DATABASE_URL=SAFE["DATABASE_URL"] + "?ssl_mode=require").stderr
+
+
+def test_a_mail_address_of_another_kind_is_refused(tmp_path):
+    assert "smtp+tls" in run(tmp_path, "import fedportal.settings", EMAIL_URL="mail://mail.example").stderr
+
+
+def test_pages_with_details_of_errors_are_for_this_machine_only(tmp_path):
+    local = {"MODE": "embedded", "DEBUG": "1", "ALLOWED_HOSTS": ""}
+    assert run(tmp_path, "import fedportal.settings", **local, PUBLIC_URL="http://127.0.0.1:8000").returncode == 0
+    assert "DEBUG" in run(tmp_path, "import fedportal.settings", **local, PUBLIC_URL="https://portal.example").stderr
+
+
+def test_secrets_of_an_installation_are_whole_private_and_kept(tmp_path):
+    program = "from fedportal.settings import FEDPORTAL_PEPPER, SECRET_KEY; print(SECRET_KEY, FEDPORTAL_PEPPER)"
+    own = {"MODE": "embedded", "SECRET_KEY": "", "PEPPER": "", "PUBLIC_URL": ""}
+    first, second = (run(tmp_path, program, **own).stdout for _ in range(2))
+    assert first == second
+    assert all(len(word) > 50 for word in first.split())
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    (tmp_path / "pepper").write_text("")
+    assert "damaged" in run(tmp_path, program, **own).stderr
 
 
 def test_an_unknown_mode_is_refused(tmp_path):

@@ -116,3 +116,21 @@ def test_pages_answer_while_many_devices_wait_and_others_are_slow(portal: Portal
     finally:
         for wire in [*waiting, *slow]:
             wire.close()
+
+
+def test_a_body_nested_without_end_is_refused(portal: Portal) -> None:
+    key = portal.do("enrol", count=1, organization="acme", first=3000)[0]["key"]
+    for path in ("/api/v1/federations", routes.TASK_ANSWER.format(task="tsk_x")):
+        with Wire(portal, key) as wire:
+            body = b"[" * 200_000
+            wire.head("POST", path, {"Content-Length": len(body), "Content-Type": "application/json"})
+            wire.send(body)
+            assert wire.reply().status < 500
+
+
+@pytest.mark.slow
+def test_a_body_that_never_comes_is_the_senders_fault(portal: Portal) -> None:
+    with Wire(portal, timeout=30) as wire:
+        wire.head("POST", routes.TASK_ANSWER.format(task="tsk_x"), {"Content-Length": 10})
+        reply = wire.reply()
+        assert (reply.status, reply.code) == (408, "body_late")

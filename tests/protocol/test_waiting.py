@@ -123,7 +123,8 @@ def test_of_two_waits_of_one_device_the_later_is_served(device: Device) -> None:
         first.head("GET", f"{NEXT}?wait=20")
         time.sleep(0.2)
         second.head("GET", f"{NEXT}?wait=20")
-        assert first.reply().status == 204
+        ousted = first.reply()
+        assert (ousted.status, ousted.code) == (409, "conflict")
         task = device.offered()
         assert second.reply().json()["id"] == task
 

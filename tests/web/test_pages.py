@@ -10,6 +10,7 @@ from django.test import Client
 
 from federations.models import Device, Federation
 from federations.services import federations
+from fedportal.common.logs import Line
 from registry.models import Model, Share
 from registry.services import models, versions
 from tests.cast import PASSWORD, Cast
@@ -150,3 +151,18 @@ def test_pages_tell_the_browser_to_load_nothing_from_elsewhere(cast: Cast) -> No
     assert answer["X-Frame-Options"] == "DENY"
     assert answer["Cache-Control"] == "no-store"
     assert not re.search(r"<script(?![^>]*\b(src|type=\"application/json\"))", answer.content.decode())
+
+
+def test_guessing_at_the_operators_door_is_limited_like_everywhere(cast: Cast) -> None:
+    answer = Client().get("/admin/")
+    assert answer["Location"].startswith("/admin/login/")
+    answer = Client().get(answer["Location"])
+    assert answer["Location"] == "/sign-in?next=%2Fadmin%2F"
+    assert Client().post("/admin/login/", {"username": "olga@acme.example", "password": "guess"}).status_code == 302
+
+
+def test_a_link_that_is_refused_does_not_stand_in_the_log(cast: Cast, caplog: pytest.LogCaptureFixture) -> None:
+    Client().get("/invitations/a-secret-nobody-may-read")
+    lines = [Line("{message}", style="{").format(record) for record in caplog.records]
+    assert any("/invitations/" in line for line in lines)
+    assert not any("a-secret" in line for line in lines)

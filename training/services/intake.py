@@ -49,12 +49,14 @@ def on_taken(taken: Sequence[DeviceTask]) -> None:
 def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm: float | None) -> None:
     """The device's answer: its part is done, the update counts, and a complete round rings its bell after the commit.
 
-    Raises `task_closed` when the round went on meanwhile, `forbidden` when the organization is no active member any
-    more, `metrics_invalid` for statistics of another width; then nothing is recorded.
+    Raises `task_closed` when the round went on meanwhile, `forbidden` when the device or its membership is not
+    active any more, `metrics_invalid` for statistics of another width; then nothing is recorded.
     """
     part = _part(task)
-    if not part.is_member:
-        raise FedportalError("forbidden", action="take part", who="Only devices of active members may take part.")
+    if not part.may_answer:
+        raise FedportalError(
+            "forbidden", action="take part", who="Only active devices of active members may take part."
+        )
     if part.kind == RoundKind.STATISTICS:
         _check_width(part, answer)
     now = clock.now()

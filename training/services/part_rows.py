@@ -9,20 +9,21 @@ from typing import Any, NamedTuple
 
 from federations.models import Device, Member, Organization
 from fedportal.common import sql
-from fedwire.states import MemberState, RoundState
+from fedwire.states import DeviceState, MemberState, RoundState
 from training.models import Assignment, Round, Run, Update
 from training.wording import Party
 
 _PART, _ROUND, _RUN, _UPDATE = (model._meta.db_table for model in (Assignment, Round, Run, Update))
 _DEVICE, _ORGANIZATION, _MEMBER = (model._meta.db_table for model in (Device, Organization, Member))
-_IS_MEMBER = (
-    f"EXISTS (SELECT 1 FROM {_MEMBER} member WHERE member.federation_id = run.federation_id"  # noqa: S608
-    f" AND member.organization_id = part.organization_id AND member.state = '{MemberState.ACTIVE}')"
+_MAY_ANSWER = (
+    f"device.state = '{DeviceState.ACTIVE}' AND EXISTS (SELECT 1 FROM {_MEMBER} member"  # noqa: S608
+    " WHERE member.federation_id = run.federation_id AND member.organization_id = part.organization_id"
+    f" AND member.state = '{MemberState.ACTIVE}')"
 )
 _OF_TASKS = (
     "SELECT part.id, part.state, part.device_id, part.organization_id, part.round_id,"  # noqa: S608
     " round.number, round.attempt, round.kind, run.id, run.public_id, run.organization_id, run.min_participants,"
-    f" {_IS_MEMBER}, device.public_id, device.identifier, owner.public_id, owner.name"
+    f" {_MAY_ANSWER}, device.public_id, device.identifier, owner.public_id, owner.name"
     f" FROM {_PART} part JOIN {_ROUND} round ON round.id = part.round_id JOIN {_RUN} run ON run.id = round.run_id"
     f" JOIN {_DEVICE} device ON device.id = part.device_id"
     f" JOIN {_ORGANIZATION} owner ON owner.id = part.organization_id"
@@ -57,7 +58,7 @@ class Part(NamedTuple):
     kind: str
     run: RunRow
     min_participants: int
-    is_member: bool  # whether the device's organization is an active member of the run's federation
+    may_answer: bool  # the device is active, and its organization an active member of the run's federation
     party: Party
 
 

@@ -169,7 +169,8 @@ def _written(path: Path) -> float:
 
 def _write_private(path: Path, text: str, *, keep_existing: bool = False) -> None:
     """Write the file whole or not at all, readable by its owner only; with `keep_existing` the first writer wins."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for folder in (path.parent.parent, path.parent):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
@@ -181,3 +182,14 @@ def _write_private(path: Path, text: str, *, keep_existing: bool = False) -> Non
         draft.unlink()
     else:
         draft.replace(path)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Let what was renamed in the folder survive a power cut, where the system can say so of folders."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ KEPT_MODELS = 3
 TRIES_AFTER_MISMATCH = 3
 # Too slow for the portal's taste, or overtaken by a second connection: the next PUT continues.
 BROKEN_OFF = frozenset({"body_short", "conflict"})
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
@@ -70,7 +72,9 @@ class DeviceDoor:
         raise FedportalError("data_missing", path=str(self._folder), reason="models vanish from it")
 
     def manifest(self, task: Task) -> Manifest:
-        """The task's manifest; parsed once while it stays the same."""
+        """The task's manifest; parsed once while it stays the same. Raises `bad_request` for a digest that is none."""
+        if task["base_digest"] and not _SHA256.fullmatch(task["base_digest"]):
+            raise FedportalError("bad_request", reason="The portal's task names no digest.")
         rows = task["manifest"]
         if self._manifest is None or self._manifest[0] != rows:
             self._manifest = (rows, Manifest.from_json(rows))
@@ -121,13 +125,20 @@ class DeviceDoor:
         digest, content = self._small
         if digest == task["base_digest"]:
             return content
+        size = self.manifest(task).model_bytes
         path = routes.TASK_MODEL.format(task=task["id"])
         for _ in range(TRIES_AFTER_MISMATCH):
-            content = self._patience(lambda: self._http.send("GET", path).data)
+            content = self._patience(lambda: self._read(path, size))
             if hashlib.sha256(content).hexdigest() == task["base_digest"]:
                 self._small = (task["base_digest"], content)
                 return content
         raise FedportalError("digest_mismatch")
+
+    def _read(self, path: str, size: int) -> bytes:
+        """A small model of at most `size` bytes."""
+        response = self._http.send("GET", path, stream=True)
+        with self._http.reading(response):
+            return b"".join(_at_most(response.stream(BLOCK), size))
 
     def _large_model(self, task: Task, size: int, progress: Progress) -> Path:
         digest = task["base_digest"]
@@ -161,7 +172,7 @@ class DeviceDoor:
         if response.status != 206:
             have, sha = 0, hashlib.sha256()
         with self._http.reading(response), open(part, "ab" if have else "wb") as file:
-            for block in response.stream(BLOCK):
+            for block in _at_most(response.stream(BLOCK), size - have):
                 sha.update(block)
                 file.write(block)
                 have += len(block)
@@ -272,3 +283,12 @@ def _age(path: Path) -> float:
         return -os.stat(path).st_mtime
     except FileNotFoundError:
         return 0.0
+
+
+def _at_most(blocks: Iterable[bytes], count: int) -> Iterator[bytes]:
+    """The blocks. Raises `digest_mismatch` before they are more than the `count` bytes that were promised."""
+    for block in blocks:
+        count -= len(block)
+        if count < 0:
+            raise FedportalError("digest_mismatch")
+        yield block

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ Tell = Callable[..., None]
 log = logging.getLogger("fedportal")
 
 LONGEST_WAIT = 25.0
+# A pause after an answer that came although there was nothing to say.
+EARLY_SECONDS = 2.0
 # The round went on without this answer, or has it already: nothing to mend, on to the next task.
 PASSED = frozenset({"task_closed", "answer_differs", "not_found"})
 # The trouble is the run's and not this device's: decline, and take part again next time.
@@ -79,7 +82,7 @@ class Loop:
         """Take part until the run ends, `rounds` are done or `stop` is set. Raises what a person has to mend."""
         try:
             while not self._enough():
-                task = self._remote(lambda: self._door.next_task(self._wait))
+                task = self._next()
                 if task is not None:
                     self._take(task)
                 elif self._over():
@@ -87,6 +90,20 @@ class Loop:
         except Stopped:
             self._tell("stopped")
         return self.result
+
+    def _next(self) -> Task | None:
+        """The next task; None when none came. Never asks again at once after an answer that came too early."""
+        began = time.monotonic()
+        try:
+            task = self._remote(lambda: self._door.next_task(self._wait))
+        except FedportalError as error:
+            if error.code != "conflict":
+                raise
+            log.warning("Another process takes part as this device; the portal serves whoever asks last.")
+            task = None
+        if task is None and time.monotonic() - began < self._wait / 2:
+            self._stop.wait(EARLY_SECONDS * (0.5 + random.random()))  # noqa: S311 (no secret)
+        return task
 
     def _enough(self) -> bool:
         return self._rounds is not None and self.result.rounds >= self._rounds

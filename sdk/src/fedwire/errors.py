@@ -98,6 +98,7 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "body_short": K(
         400, "The body ended early: {stored} of {expected} bytes are stored.", "Continue at byte {stored}."
     ),
+    "body_late": K(408, "The body did not come in time.", "Send it again, faster."),
     "body_too_large": K(
         413, "The body is larger than {limit} bytes.", "Send less, or use the upload address for files."
     ),
@@ -179,7 +180,7 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "unreachable": K(
         503,
         "The portal at {url} cannot be reached: {reason}",
-        "Check the address and the network; the device keeps trying.",
+        "Check the address and the network; is the portal running?",
     ),
     "unexpected_answer": K(
         400,
