@@ -331,6 +331,18 @@ def test_stop_ends_a_wait_for_work(start: Start, csv_file: Path) -> None:
     assert time.monotonic() - started < 2
 
 
+def test_two_processes_of_one_device_do_not_drive_each_other(
+    start: Start, csv_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    portal = Portal()
+    portal.instead["next"] = [refusal("conflict") for _ in range(1000)]
+    client = start(portal)
+    threading.Timer(2.0, client.stop).start()
+    client.train(None, csv_file, "diagnosis")
+    assert 0 < 1000 - len(portal.instead["next"]) < 6
+    assert "Another process takes part as this device" in caplog.text
+
+
 def test_forever_goes_on_after_a_run(start: Start, csv_file: Path) -> None:
     portal, finished = Portal(task()), []
 

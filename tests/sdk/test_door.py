@@ -102,6 +102,27 @@ def test_other_bytes_than_announced_are_not_believed(tmp_path: Path, architectur
     assert caught.value.code == "digest_mismatch"
 
 
+@pytest.mark.parametrize("digest", ["../../elsewhere", "A" * 64, "a" * 63, "a" * 65])
+def test_a_digest_that_is_none_names_no_file(tmp_path: Path, digest: str) -> None:
+    content = model_file(LARGE_MODEL)
+    folder = tmp_path / "home" / "models"
+    with serving(lambda n, seen: Reply(200, content)) as server, pytest.raises(FedportalError) as caught:
+        door_of(server, folder).model({**task_for(LARGE_MODEL, content), "base_digest": digest}, no_progress)
+    assert caught.value.code == "bad_request"
+    assert server.seen == []
+    assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.parametrize("architecture", [SMALL_MODEL, LARGE_MODEL])
+def test_a_longer_file_than_promised_is_given_up(tmp_path: Path, architecture: Architecture) -> None:
+    content = model_file(architecture)
+    endless = content + bytes(20 * len(content))
+    with serving(lambda n, seen: Reply(200, endless)) as server, pytest.raises(FedportalError) as caught:
+        door_of(server, tmp_path).model(task_for(architecture, content), no_progress)
+    assert caught.value.code == "digest_mismatch"
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= len(content)
+
+
 def test_a_kept_file_that_rotted_is_fetched_again(tmp_path: Path) -> None:
     content = model_file(LARGE_MODEL)
     with serving(lambda n, seen: Reply(200, content)) as server:
