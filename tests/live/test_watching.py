@@ -111,11 +111,15 @@ async def _put_out_person(stage: Stage) -> None:
     await asyncio.to_thread(lambda: Person.objects.filter(pk=stage.cast.mia.pk).update(is_active=False))
 
 
+async def _change_password(stage: Stage) -> None:
+    await asyncio.to_thread(lambda: Person.objects.filter(pk=stage.cast.mia.pk).update(password="another"))
+
+
 async def _suspend_member(stage: Stage) -> None:
     await asyncio.to_thread(lambda: federations.suspend(stage.olga, stage.cast.federation, stage.cast.metro))
 
 
-@pytest.mark.parametrize("act", [_put_out_person, _suspend_member])
+@pytest.mark.parametrize("act", [_put_out_person, _change_password, _suspend_member])
 async def test_who_lost_the_right_is_sent_away(
     act: Any, watch: Watch, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,8 +133,12 @@ async def test_who_lost_the_right_is_sent_away(
     assert await watcher.hear() == {"closed": 4404}
 
 
-async def test_a_revoked_key_ends_an_idle_connection(
-    watch: Watch, stage: Stage, monkeypatch: pytest.MonkeyPatch
+ENDS: list[dict[str, str]] = [{"revoked_at": "2026-01-01T00:00:00Z"}, {"expires_at": "2026-01-01T00:00:00Z"}]
+
+
+@pytest.mark.parametrize("change", ENDS, ids=["revoked", "expired"])
+async def test_a_key_that_ended_ends_an_idle_connection(
+    change: dict[str, str], watch: Watch, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumers, "TRUST_SECONDS", 0.01)
     monkeypatch.setattr(consumers, "IDLE_SECONDS", 0.05)
@@ -138,7 +146,7 @@ async def test_a_revoked_key_ends_an_idle_connection(
     watcher = watch(run.public_id, "olga", key=True)
     await watcher.arrive()
     lookup = stage.cast.keys["olga"][4:12]
-    await asyncio.to_thread(lambda: ApiKey.objects.filter(lookup=lookup).update(revoked_at="2026-01-01T00:00:00Z"))
+    await asyncio.to_thread(lambda: ApiKey.objects.filter(lookup=lookup).update(**change))
     assert await watcher.hear() == {"closed": 4404}
 
 

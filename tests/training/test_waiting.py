@@ -211,6 +211,16 @@ def test_member_that_left_cannot_answer_any_more(stage: Stage) -> None:
     assert not Update.objects.exists()
 
 
+def test_quarantined_device_cannot_answer_any_more(stage: Stage) -> None:
+    *_, third = stage.three()
+    stage.start()
+    device_services.quarantine(stage.cast.actor("mia"), third.device)
+    with pytest.raises(FedportalError) as refused:
+        third.answer()
+    assert refused.value.code == "forbidden"
+    assert not Update.objects.exists()
+
+
 def test_device_that_declined_and_went_away_is_not_asked_again(stage: Stage) -> None:
     first, second, third = stage.three()
     stage.start(min_participants=1)
