@@ -213,15 +213,23 @@ class Hub:
         now = time.monotonic()
         if self._taken:
             taken, self._taken = self._taken, []
-            await threads.record(hooks.desk().note_taken, taken)
+            try:
+                await threads.record(hooks.desk().note_taken, taken)
+            except BaseException:
+                self._taken[:0] = taken  # said again when the database is back
+                raise
         due = [pk for pk in self._waiters if now - self._seen.get(pk, -SEEN_SECONDS) >= SEEN_SECONDS]
         seen = list(dict.fromkeys([*self._arrived, *due]))
         if seen:
             # When the first of them was seen, not when it is written down: what a device did in between came later.
             at = min(self._arrived.values(), default=clock.now())
-            self._arrived.clear()
+            arrived, self._arrived = self._arrived, {}
+            try:
+                await threads.record(hooks.desk().note_seen, seen, at)
+            except BaseException:
+                self._arrived = {**self._arrived, **arrived}
+                raise
             self._seen.update((pk, now) for pk in seen)
-            await threads.record(hooks.desk().note_seen, seen, at)
         if len(self._seen) > 2 * len(self._waiters) + 1000:
             self._seen = {pk: at for pk, at in self._seen.items() if now - at < SEEN_SECONDS}
         # Those that are still being asked for may get their task before anybody had to be told.
@@ -229,7 +237,12 @@ class Hub:
         if idle:
             for waiter in idle:
                 waiter.fresh = False
-            await threads.record(hooks.desk().note_idle, [waiter.caller.device_pk for waiter in idle])
+            try:
+                await threads.record(hooks.desk().note_idle, [waiter.caller.device_pk for waiter in idle])
+            except BaseException:
+                for waiter in idle:
+                    waiter.fresh = True
+                raise
 
     async def _send_away_the_gone(self) -> None:
         waiting = [waiter.caller for waiter in self._waiters.values()]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.db.models import QuerySet
 
 from fedportal.common import clock
@@ -53,8 +53,13 @@ class Lease:
         try:
             while not self._done.wait(pause):
                 renewed = True
-                with unit():
-                    ours = mine(self.round_pk, self.fence).update(lease_until=until())
+                try:
+                    with unit():
+                        ours = mine(self.round_pk, self.fence).update(lease_until=until())
+                except DatabaseError:
+                    # The database may be back before the claim runs out; if not, the next renewal finds it lost.
+                    connection.close()
+                    continue
                 if not ours:
                     self._lost.set()
                     return
