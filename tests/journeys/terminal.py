@@ -113,12 +113,14 @@ class World:
     def __init__(self, portal: Portal, letters: Letters, folder: Path) -> None:
         self.portal, self.letters, self.folder = portal, letters, folder
         self.ids: dict[str, str] = {}
+        self.key = ""  # of acme
         self.acme = self._organization("acme", "olga")
         self.metro = self._organization("metro", "mia")
 
     def _organization(self, name: str, person: str) -> Terminal:
         founded = self.portal.found(name, f"{person}@{name}.example")
         self.ids[name] = founded["org_id"]
+        self.key = self.key or founded["api_key"]
         terminal = Terminal(self.folder / name)
         terminal.run("login", "--url", self.portal.url, "--api-key", founded["api_key"])
         return terminal
@@ -134,11 +136,16 @@ class World:
         self.acme.run("push", MODEL, "--architecture", DESCRIBED)
         self.acme.run("federation", "share", MODEL, "--federation", FEDERATION)
 
+    def accept(self, address: str, **more: str) -> Browser:
+        """Somebody without an account takes the link of their letter; their browser."""
+        browser = Browser(self.portal.url)
+        said = {"name": "New", "new_password": PASSWORD, "answer": "accept", **more}
+        browser.submit(self.letters.link_for(address), "new_password", **said)
+        return browser
+
     def valley(self) -> Terminal:
         """vera of valley takes the letter's link, founds her organization on the way, and logs in."""
-        browser = Browser(self.portal.url)
-        said = {"name": "Vera", "new_password": PASSWORD, "organization_name": "valley", "answer": "accept"}
-        browser.submit(self.letters.link_for("vera@valley.example"), "new_password", **said)
+        browser = self.accept("vera@valley.example", organization_name="valley")
         key = browser.call("/api/v1/api-keys", {"name": "devices", "scopes": ["devices:enroll"]})["key"]
         terminal = Terminal(self.folder / "valley")
         terminal.run("login", "--url", self.portal.url, typed=f"{key}\n")

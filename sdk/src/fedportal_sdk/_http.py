@@ -69,7 +69,7 @@ class Http:
         headers = self._headers if token is None else self.headers_for(token)
         content = None
         if body is not None:
-            content = json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+            content = _content(body)
             headers = {**headers, "Content-Type": "application/json"}
         response = self._send(method, path, content, headers, timeout, preload=True)
         if response.status >= 300:
@@ -194,6 +194,13 @@ def _reason(error: BaseException) -> str:
     text = str(getattr(error, "reason", None) or error)
     # urllib3 names its connection object first, which tells a reader nothing.
     return text.partition("): ")[2] or text or type(error).__name__
+
+
+def _content(body: Any) -> bytes:
+    try:
+        return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError as error:
+        raise FedportalError("bad_request", reason="NaN and infinity are no numbers that can be sent.") from error
 
 
 def _parsed(content: bytes, url: str) -> Any:

@@ -46,10 +46,12 @@ class Table:
 
 
 def load(data: Any, target_col: str) -> Table:
-    """The rows of `data`: the path of a CSV file, a pair (features, target) of arrays, or a data frame.
+    """The rows of `data`: the path of a CSV file, a pair (features, target) of arrays, a data frame, or loaded rows.
 
     Raises data_missing, data_empty, data_no_target, data_not_numeric, data_gap, data_ragged and data_one_class.
     """
+    if isinstance(data, Table):
+        return data
     if isinstance(data, str | Path):
         table = read_csv(Path(data), target_col)
     elif hasattr(data, "to_numpy") and hasattr(data, "columns"):

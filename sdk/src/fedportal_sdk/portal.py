@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -35,7 +35,11 @@ def _nobody(done: int, total: int) -> None:
 
 
 class Portal:
-    """A portal with an API key: given, from FEDPORTAL_URL and FEDPORTAL_API_KEY, or saved by `fedportal login`."""
+    """A portal with an API key: given, from FEDPORTAL_URL and FEDPORTAL_API_KEY, or saved by `fedportal login`.
+
+    Questions and transfers are repeated for `patience` seconds while the portal is away; `report` is told the error
+    when that begins and None when it ends. Everything else is asked once.
+    """
 
     def __init__(
         self,
@@ -44,11 +48,13 @@ class Portal:
         *,
         home: str | Path | None = None,
         ca_file: str | Path | None = None,
+        patience: float = PATIENCE,
+        report: Callable[[FedportalError | None], None] = lambda _: None,
     ) -> None:
         place = Home(home)
         self.url = place.url(url)
         self._http = Http(self.url, place.api_key(api_key), ca_file=place.ca_file(ca_file))
-        self._patience = Patience(threading.Event(), limit=PATIENCE)
+        self._patience = Patience(threading.Event(), report, limit=patience)
 
     @property
     def has_key(self) -> bool:

@@ -56,9 +56,9 @@ def send(http: Http, patience: Patience, address: str, path: Path, size: int, sh
 
 def fetch(http: Http, patience: Patience, address: str, target: Path, progress: Progress) -> None:
     """Write what is at `address` to `target`, whole or not at all. Raises `file_unwritable`."""
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     if target.is_dir():
         raise FedportalError("file_unwritable", path=str(target), reason="Is a directory")
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
 
     def attempt() -> None:
         response = _ready(http, address)

@@ -11,6 +11,7 @@ import click
 
 from fedportal_sdk.cli import output
 from fedportal_sdk.client import FederatedClient
+from fedportal_sdk.data import load
 
 
 @click.group(cls=output.Group)
@@ -77,6 +78,7 @@ def run(
     Example:
       fedportal device run radiology-v1 --data patients.csv --target diagnosis --identifier hospital-001
     """
+    table = load(data, target)  # before the portal hears of this machine
     status = output.err.status("registering …") if output.err.is_terminal and not as_json else None
 
     def show(event: dict[str, Any]) -> None:
@@ -93,7 +95,7 @@ def run(
         if status is not None:
             status.start()
         client.register(groups=list(groups) or None)
-        result = client.train(model, data, target, rounds=rounds, forever=forever, labels=list(labels) or None)
+        result = client.train(model, table, target, rounds=rounds, forever=forever, labels=list(labels) or None)
     finally:
         if status is not None:
             status.stop()

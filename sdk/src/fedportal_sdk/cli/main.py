@@ -59,7 +59,7 @@ def login(url: str, api_key: str, ca_file: str | None, as_json: bool) -> None:
       fedportal login --url https://portal.example --api-key edg_…
     """
     home = Home()
-    tried = Portal(url, api_key, ca_file=ca_file)
+    tried = Portal(url, api_key, ca_file=ca_file, patience=0)
     who = tried.whoami()
     home.save_settings(url=tried.url, api_key=api_key.strip(), **({"ca_file": ca_file} if ca_file else {}))
     person, organization = who.get("person") or {}, who.get("organization") or {}

@@ -134,7 +134,7 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 def portal() -> Portal:
     """The portal one logged in to."""
-    found = Portal()
+    found = Portal(report=_away)
     if not found.has_key:
         raise FedportalError("not_configured", what="API key", variable="FEDPORTAL_API_KEY")
     return found
@@ -154,6 +154,11 @@ def ago(moment: str | None) -> str:
 def day(moment: str | None) -> str:
     """The moment's day and minute."""
     return datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if moment else ""
+
+
+def _away(error: FedportalError | None) -> None:
+    if error is not None and not _for_a_program():
+        err.print(f"[dim]{_plain(error.message)} Trying again for half a minute …[/]")
 
 
 def _for_a_program() -> bool:

@@ -1,0 +1,247 @@
+"""What the command line says: help with examples, tables for people, one JSON document for programs, errors that name
+the next step."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from fedportal_sdk.cli import main
+from fedwire.architectures import Architecture
+from fedwire.tensors import encode_model
+from tests.journeys.story import FEDERATION, MODEL
+from tests.journeys.terminal import DESCRIBED, PROGRAM, Terminal, World, world_in
+from tests.running import free_port
+
+WIDE = {"kind": "linear", "inputs": 1_000_000}
+
+
+def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every word and its command."""
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+LEAVES = {" ".join(path) for path, command in commands() if not isinstance(command, click.Group)}
+GROUPS = sorted(" ".join(path) for path, command in commands() if isinstance(command, click.Group))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """acme and metro in a federation that has a model."""
+    with world_in(tmp_path_factory.mktemp("world")) as world:
+        world.federation()
+        world.model()
+        yield world
+
+
+@pytest.mark.parametrize("group", ["", *GROUPS])
+def test_a_bare_word_shows_its_help_with_examples(group: str, tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    bare = terminal.run(*group.split())
+    assert bare == terminal.run(*group.split(), "--help")
+    assert "Example" in bare or "fedportal login --url" in bare
+    assert "Commands:" in bare
+
+
+def test_every_command_says_what_it_does_and_speaks_json() -> None:
+    for path, command in commands():
+        assert command.get_short_help_str(200), path
+        if not isinstance(command, click.Group):
+            assert any(parameter.name == "as_json" for parameter in command.params), path
+
+
+def test_every_command_prints_one_json_document(tmp_path: Path) -> None:
+    asked: set[str] = set()
+    with world_in(tmp_path) as world:
+        for terminal, words in story(world):
+            found = terminal.json(*words)
+            assert found is not None
+            asked.add(max((leaf for leaf in LEAVES if " ".join(words).startswith(leaf)), key=len))
+    assert asked == LEAVES
+
+
+def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
+    """Each command once, in an order that makes sense, as (who, words)."""
+    acme, metro, ids, folder = world.acme, world.metro, world.ids, world.folder
+    key = metro.json("key", "create", "more")
+    data = folder / "patients.csv"
+    data.write_text("a,b,c,d,e,f,y\n" + "".join(f"{i},1,2,3,4,5,{i % 2}\n" for i in range(20)))
+    login = ["login", "--url", world.portal.url, "--api-key", key["key"]]
+    yield metro, login
+    for words in (["whoami"], ["key", "create", "k"], ["key", "list"], ["federation", "list"], ["team", "list"]):
+        yield acme, words
+    yield acme, ["federation", "create", FEDERATION]
+    yield acme, ["federation", "invite", FEDERATION, "--org", ids["metro"], "--email", "vera@valley.example"]
+    yield metro, ["federation", "decline", FEDERATION]
+    acme.run("federation", "invite", FEDERATION, "--org", ids["metro"])
+    yield metro, ["federation", "join", FEDERATION]
+    yield acme, ["federation", "invitations", FEDERATION]
+    letter = acme.json("federation", "invitations", FEDERATION)[0]["id"]
+    yield acme, ["federation", "resend", letter]
+    yield acme, ["federation", "withdraw", letter]
+    yield acme, ["federation", "members", FEDERATION]
+    yield acme, ["federation", "suspend", FEDERATION, ids["metro"]]
+    yield acme, ["federation", "reinstate", FEDERATION, ids["metro"]]
+    yield acme, ["push", MODEL, "--architecture", DESCRIBED]
+    yield acme, ["federation", "share", MODEL, "--federation", FEDERATION]
+    yield metro, ["federation", "models", FEDERATION]
+    for words in (["model", "list"], ["model", "versions", MODEL], ["model", "show", MODEL]):
+        yield metro, words
+    yield metro, ["pull", MODEL, "--output", str(folder / "pulled.safetensors")]
+    yield metro, ["device", "register", "--identifier", "hospital-001"]
+    yield metro, ["device", "rotate", "--identifier", "hospital-001"]
+    yield acme, ["train", "start", MODEL, "--rounds", "2"]
+    mine = ["--identifier", "hospital-001", "--data", str(data), "--target", "y"]
+    yield metro, ["device", "run", MODEL, *mine, "--rounds", "1"]
+    for verb in ("status", "pause", "resume", "stop", "watch", "list"):
+        yield acme, ["train", verb, MODEL]
+    yield metro, ["device", "list"]
+    for act in (["groups", "pilot"], ["quarantine"], ["restore"], ["reset"], ["revoke", "--yes"]):
+        yield metro, ["device", act[0], "hospital-001", *act[1:]]
+    metro.run("device", "register", "--identifier", "hospital-002")
+    yield metro, ["device", "retire", "hospital-002", "--yes"]
+    yield from people(world)
+    yield acme, ["federation", "unshare", MODEL, "--federation", FEDERATION]
+    yield metro, ["federation", "leave", FEDERATION, "--yes"]
+    acme.run("federation", "invite", FEDERATION, "--org", ids["metro"])
+    yield acme, ["federation", "remove", FEDERATION, ids["metro"], "--yes"]
+    yield acme, ["key", "revoke", acme.json("key", "create", "short")["id"]]
+
+
+def people(world: World) -> Iterator[tuple[Terminal, list[str]]]:
+    """A colleague comes, gets another role and goes."""
+    yield world.acme, ["team", "add", "otto@acme.example"]
+    world.accept("otto@acme.example")
+    yield world.acme, ["team", "role", "otto@acme.example", "auditor"]
+    yield world.acme, ["team", "remove", "otto@acme.example", "--yes"]
+
+
+REFUSALS = [
+    ("metro", "federation members nowhere", "not_found", "id or name"),
+    ("metro", "federation members ../../keys", "invalid_name", "letters"),
+    ("metro", "federation join nowhere", "not_found", "id or name"),
+    ("acme", f"federation create {FEDERATION}", "name_taken", "another name"),
+    ("acme", "federation create rounds", "reserved_name", "another name"),
+    ("acme", f"federation invite {FEDERATION} --org org_nobody", "not_found", "Check the id"),
+    ("acme", f"federation invite {FEDERATION} --email nonsense", "field_invalid", "Correct this field"),
+    ("metro", f"federation invite {FEDERATION} --email a@b.example", "forbidden", "owner"),
+    ("metro", f"push {MODEL} README.md", "forbidden", "owner"),
+    ("acme", "push another nowhere.safetensors", "data_missing", "Check the path"),
+    ("acme", f"push {MODEL} README.md", "not_safetensors", "safetensors"),
+    ("acme", "push another --architecture {", "architecture_invalid", "docs/protocol.md"),
+    ("acme", f"pull {MODEL} --version 9.0.0 --output x", "not_found", "id or name"),
+    ("acme", f"pull {MODEL} --format onnx --output x", "format_unavailable", "safetensors"),
+    ("acme", f"pull {MODEL} --output /nowhere/x", "file_unwritable", "--output"),
+    ("acme", f"pull {MODEL} --output /", "file_unwritable", "--output"),
+    ("acme", f"train status {MODEL}", "no_run", f"fedportal train start {MODEL}"),
+    ("acme", "train status run_nothing", "not_found", "id or name"),
+    ("acme", f"train start {MODEL} --strategy gossip", "strategy_unknown", "fedavg"),
+    ("acme", f"train start {MODEL} --learning-rate nan", "bad_request", "send it again"),
+    ("metro", f"train start {MODEL}", "forbidden", "owner"),
+    ("metro", "device revoke nobody --yes", "not_found", "id or name"),
+    ("metro", "key revoke key_nobody", "not_found", "id or name"),
+    ("metro", "device run --data nowhere.csv", "data_missing", "Check the path"),
+]
+
+
+@pytest.mark.parametrize(("who", "words", "code", "next_step"), REFUSALS)
+def test_a_refusal_says_what_is_wrong_and_what_to_do(
+    world: World, who: str, words: str, code: str, next_step: str
+) -> None:
+    terminal: Terminal = getattr(world, who)
+    assert next_step in terminal.refused(*words.split())
+    assert terminal.code(*words.split()) == code
+
+
+def test_without_a_key_every_command_says_how_to_log_in(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    assert "fedportal login" in terminal.refused("federation", "list")
+    assert terminal.code("train", "start", MODEL) == "not_configured"
+    assert terminal.code("login", "--url", "portal", "--api-key", "edg_x") == "field_invalid"
+    nobody = f"http://127.0.0.1:{free_port()}"
+    assert "is the portal running?" in terminal.refused("login", "--url", nobody, "--api-key", "edg_x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_key_is_not_saved(world: World, tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    assert terminal.code("login", "--url", world.portal.url, "--api-key", "edg_wrong") == "key_invalid"
+    assert list(tmp_path.iterdir()) == []
+    terminal.run("login", "--url", world.portal.url + "/api/v1/", typed=f" {world.key} \n")
+    assert "olga@acme.example" in terminal.run("whoami")
+    assert (tmp_path / "config.json").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "words", ["federation invite x", "push x", "train start", "deploy x", "train start x --rounds 0"]
+)
+def test_a_command_that_is_not_understood_points_to_its_help(tmp_path: Path, words: str) -> None:
+    said = Terminal(tmp_path).try_(*words.split())
+    assert (said.code, said.out) == (2, "")
+    assert "--help" in said.err
+
+
+def test_what_others_wrote_is_text_and_not_markup(world: World) -> None:
+    world.acme.run("push", "odd", "--architecture", DESCRIBED)
+    file = world.folder / "odd.safetensors"
+    world.acme.run("pull", "odd", "--output", str(file))
+    world.acme.run("push", "odd", str(file), "--notes", "[red]stop[/red] \x1b[31m")
+    assert "[red]stop[/red]" in (shown := world.acme.run("model", "show", "odd"))
+    assert "\x1b" not in shown
+
+
+def test_bars_are_for_people_at_a_terminal_only(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "wide.safetensors"
+    architecture = Architecture.parse(WIDE)
+    file.write_bytes(encode_model(architecture.manifest(), architecture.initial(0)))
+    out, shown = on_a_terminal(world.acme, "push", "wide", str(file))
+    assert "Pushed wide 1.0.0" in out
+    assert "pushing wide.safetensors" in shown
+    out, shown = on_a_terminal(world.acme, "push", "wide", str(file), "--json")
+    assert out.startswith("{")
+    assert shown == ""
+    out, shown = on_a_terminal(world.acme, "pull", "wide", "--output", str(tmp_path / "copy"))
+    assert "pulling copy" in shown
+    assert (tmp_path / "copy").read_bytes() == file.read_bytes()
+    out, shown = on_a_terminal(world.acme, "train", "status", MODEL, "--json")
+    assert "no_run" in shown
+
+
+def test_tables_lose_nothing_without_a_terminal(world: World) -> None:
+    rows = world.acme.json("federation", "members", FEDERATION)
+    shown = world.acme.run("federation", "members", FEDERATION)
+    assert all(row["org_id"] in shown for row in rows)
+    assert "…" not in shown
+
+
+def on_a_terminal(terminal: Terminal, *words: str) -> tuple[str, str]:
+    """What the command writes to standard output, a file, and to standard error, a terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [str(PROGRAM), *words],
+        env=terminal.environment | {"TERM": "xterm-256color"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 65536):
+            shown += piece
+    except OSError:  # the last one at the other end is gone
+        pass
+    finally:
+        os.close(ours)
+    out = process.communicate(timeout=60)[0]
+    return out, shown.decode()
