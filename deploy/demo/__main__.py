@@ -1,4 +1,4 @@
-"""`python3 dev.py demo [--once] [--port N]`."""
+"""`python3 dev.py demo [--once] [--port N] [--folder PATH] [--start-after SECONDS]`."""
 
 from __future__ import annotations
 
@@ -38,6 +38,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 dev.py demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="run to the end and print one line of JSON")
     parser.add_argument("--port", type=int, default=None, help="the portal's port (8000; with --once a free one)")
+    parser.add_argument("--folder", type=Path, default=None, help="a new folder for everything (var/demo, made anew)")
+    parser.add_argument(
+        "--start-after", type=float, default=15.0, help="seconds until the run starts (not with --once)"
+    )
     options = parser.parse_args()
     # Whoever ends this process ends the portal and the devices with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -50,13 +54,13 @@ def main() -> int:
 
 def perform(options: argparse.Namespace) -> int:
     """Everything between the beginning and Ctrl-C."""
-    with folder(options.once) as place:
+    with folder(options) as place:
         port = options.port if options.port is not None else (0 if options.once else 8000)
         with Stage(place, port) as stage:
-            return play(stage, options.once)
+            return play(stage, options.once, options.start_after)
 
 
-def play(stage: Stage, once: bool) -> int:
+def play(stage: Stage, once: bool, start_after: float) -> int:
     """The story: found, invite, join, push, share, train."""
     began = time.monotonic()
     rows = patients()
@@ -72,8 +76,8 @@ def play(stage: Stage, once: bool) -> int:
     say(f"Three devices register, with {', '.join(str(len(rows.hospitals[name])) for name in HOSPITALS)} patients")
     if not once:
         say(f"\n    Open      {stage.url}\n    Sign in   owner@{NORTH}.example\n    Password  {password}\n")
-        say("The run starts in 15 seconds; watch it under Runs.")
-        time.sleep(15)
+        say(f"The run starts in {start_after:g} seconds; watch it under Runs.")
+        time.sleep(start_after)
     run = start(north)
     if not once:
         say(f"    Live      {stage.url}/runs/{run}\n")
@@ -186,9 +190,16 @@ def as_promised(result: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def folder(once: bool) -> Iterator[Path]:
-    """Where everything lies: a temporary folder for --once, else a fresh var/demo."""
-    if once:
+def folder(options: argparse.Namespace) -> Iterator[Path]:
+    """Where everything lies: the folder asked for, else a temporary one for --once, else a fresh var/demo."""
+    if options.folder is not None:
+        place: Path = options.folder.resolve()
+        place.mkdir(parents=True, exist_ok=True)
+        if any(place.iterdir()):
+            raise SystemExit(f"{place} is not empty. Name a new folder with --folder.")
+        yield place
+        return
+    if options.once:
         with tempfile.TemporaryDirectory(prefix="fedportal-demo-") as name:
             yield Path(name)
         return
