@@ -72,10 +72,11 @@ def change(
         "description": description,
         "members_may_start_runs": members_may_start_runs,
     }
-    changed = {field: v for field, v in wanted.items() if v is not None and v != getattr(federation, field)}
-    if not changed:
-        return federation
     with unit():
+        members.lock(federation)
+        changed = {field: v for field, v in wanted.items() if v is not None and v != getattr(federation, field)}
+        if not changed:
+            return federation
         for field, value in changed.items():
             setattr(federation, field, value)
         try:
@@ -101,6 +102,7 @@ def invite(actor: Actor, federation: Federation, *, org_ids: Iterable[str] = (),
         reason = f"name 1 to {MOST_AT_ONCE} organizations or addresses."
         raise FedportalError("field_invalid", field="org_ids", reason=reason)
     with unit():
+        members.lock(federation)
         _check_alive(federation)
         invited = [_invite_organization(actor, federation, org_id) for org_id in wanted]
         written = [invitations.write_for_federation(actor, federation, email) for email in addresses]
@@ -123,6 +125,7 @@ def join(actor: Actor, federation: Federation) -> Member:
     """
     organization = _answering(actor)
     with unit():
+        members.lock(federation)
         member = members.find(federation, organization)
         if member.state == MemberState.ACTIVE:
             return member
@@ -152,10 +155,12 @@ def suspend(actor: Actor, federation: Federation, organization: Organization) ->
 def reinstate(actor: Actor, federation: Federation, organization: Organization) -> Member:
     """The owner lets a suspended member go on. Raises `forbidden`, `not_found`, `wrong_state`."""
     permissions.require(actor, "federation.manage", federation)
-    member = members.find(federation, organization, missing="not_found")
-    if member.state != MemberState.SUSPENDED:
-        raise members.wrong(member)
-    return _manage(actor, federation, organization, MemberState.ACTIVE, "federation.member_reinstated")
+    with unit():
+        members.lock(federation)
+        member = members.find(federation, organization, missing="not_found")
+        if member.state != MemberState.SUSPENDED:
+            raise members.wrong(member)
+        return _manage(actor, federation, organization, MemberState.ACTIVE, "federation.member_reinstated")
 
 
 def remove(actor: Actor, federation: Federation, organization: Organization) -> Member:
@@ -170,9 +175,10 @@ def dissolve(actor: Actor, federation: Federation) -> Federation:
     """
     permissions.require(actor, "federation.manage", federation)
     with unit():
-        now = clock.now()
-        if Federation.objects.filter(pk=federation.pk, dissolved_at=None).update(dissolved_at=now):
-            federation.dissolved_at = now
+        members.lock(federation)
+        if federation.dissolved_at is None:
+            federation.dissolved_at = clock.now()
+            federation.save(update_fields=["dissolved_at"])
             invitations.close_all(federation)
             others = federation.members.exclude(organization=federation.organization).select_related("organization")
             for member in others.filter(state__in=(MemberState.INVITED, MemberState.ACTIVE, MemberState.SUSPENDED)):
@@ -217,6 +223,7 @@ def _answer(actor: Actor, federation: Federation, state: MemberState, action: st
             "wrong_state", what="Your organization", state="the owner", hint="The owner can dissolve the federation."
         )
     with unit():
+        members.lock(federation)
         member = members.find(federation, organization)
         members.move(member, state)
         members.settle(federation, organization)
@@ -229,6 +236,7 @@ def _manage(
 ) -> Member:
     permissions.require(actor, "federation.manage", federation)
     with unit():
+        members.lock(federation)
         member = members.find(federation, organization, missing="not_found")
         if organization.pk == federation.organization_id:
             raise FedportalError(

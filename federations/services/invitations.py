@@ -167,6 +167,8 @@ def accept(
     if person.email != invitation.email or not person.is_active:
         raise FedportalError("invitation_wrong_address")
     with unit():
+        if invitation.federation is not None:
+            members.lock(invitation.federation)
         if not _move(invitation, InvitationState.ACCEPTED, accepted_by=person):
             _check_open(Invitation.objects.get(pk=invitation.pk))
             raise FedportalError("conflict")
@@ -192,6 +194,8 @@ def accept_as_new(
     """Sign up under the invited address and accept, both or neither. Raises what `accept` and `people.create` raise."""
     invitation = find(token, ip)
     with unit():
+        if invitation.federation is not None:
+            members.lock(invitation.federation)
         person = people.create(invitation.email, password, name)
         accepted = accept(token, person=person, new_organization_name=organization_name)
     return person, accepted

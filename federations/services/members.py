@@ -2,6 +2,10 @@
 
 A member's state moves by a guarded UPDATE that must touch the row in its old state; with it, in the same unit, move the
 organization's grants on the federation and on everything shared or run in it.
+
+Whoever moves a member, shares, unshares, starts a run, invites, or changes or dissolves a federation asks who is in it
+and writes grants by the answer. So that the answer stays true until the commit, each of these units begins with `lock`.
+Everywhere rows are locked in one order: federation, organization, invitation, member, model, head of an audit chain.
 """
 
 from __future__ import annotations
@@ -16,6 +20,14 @@ from fedwire.errors import FedportalError
 from fedwire.states import MOVES, MemberState
 
 _GONE = (MemberState.LEFT, MemberState.REMOVED, MemberState.DECLINED)
+
+
+def lock(federation: Federation) -> None:
+    """Let nobody else change who is in the federation, or what is in it, until the unit ends; read it anew.
+
+    Call it first in the unit, and ask for rights that hang on the federation after it.
+    """
+    federation.refresh_from_db(from_queryset=Federation.objects.select_for_update(no_key=True))
 
 
 def activate(member: Member) -> None:
@@ -38,7 +50,10 @@ def move(member: Member, state: MemberState, **values: Any) -> None:
 
 
 def settle(federation: Federation, organization: Organization) -> None:
-    """Make the organization's grants on the federation, and on what is in it, what its state there says."""
+    """Make the organization's grants on the federation, and on what is in it, what its state there says.
+
+    Call it under the federation's lock.
+    """
     permissions.settle(federation, organization, relation_of(federation, organization))
     permissions.settle_followers(federation, organization)
     device_pks = list(Device.objects.filter(organization=organization).values_list("pk", flat=True))
@@ -61,7 +76,7 @@ def is_active(federation: Federation, organization: Organization) -> bool:
 
 
 def welcome(federation: Federation, organization: Organization) -> Member:
-    """Make the organization an active member by an accepted letter (inside the unit). Raises `already_member`."""
+    """Make the organization an active member by an accepted letter (under the lock). Raises `already_member`."""
     member, _ = Member.objects.get_or_create(federation=federation, organization=organization)
     if member.state in (MemberState.ACTIVE, MemberState.SUSPENDED):
         raise FedportalError("already_member", name=organization.name)
@@ -72,8 +87,8 @@ def welcome(federation: Federation, organization: Organization) -> Member:
 
 
 def find(federation: Federation, organization: Organization, missing: str = "not_invited") -> Member:
-    """The organization's row in the federation, locked (inside a unit). Raises the error called `missing`."""
-    member = federation.members.select_for_update(no_key=True).filter(organization=organization).first()
+    """The organization's row in the federation (under its lock). Raises the error called `missing`."""
+    member = federation.members.filter(organization=organization).first()
     if member is None:
         raise FedportalError(missing, what="member") if missing == "not_found" else FedportalError(missing)
     member.federation, member.organization = federation, organization

@@ -9,7 +9,7 @@ from django.db import IntegrityError
 from federations import permissions
 from federations.models import Federation, Member, Organization
 from federations.permissions import Actor
-from federations.services import audit, names
+from federations.services import audit, members, names
 from fedportal.common.transactions import unit
 from fedwire.architectures import Architecture
 from fedwire.errors import FedportalError
@@ -66,11 +66,12 @@ def share(actor: Actor, model: Model, federation: Federation) -> Share:
     Raises `forbidden` unless the actor may share both the model and with the federation, and `not_found` for a
     federation that is dissolved.
     """
-    permissions.require(actor, "model.share", model)
-    permissions.require(actor, "federation.share", federation)
-    if federation.dissolved_at is not None:
-        raise FedportalError("not_found", what="federation")
     with unit():
+        members.lock(federation)
+        permissions.require(actor, "model.share", model)
+        permissions.require(actor, "federation.share", federation)
+        if federation.dissolved_at is not None:
+            raise FedportalError("not_found", what="federation")
         found, fresh = Share.objects.get_or_create(
             model=model,
             federation=federation,
@@ -87,9 +88,10 @@ def unshare(actor: Actor, model: Model, federation: Federation) -> None:
 
     Raises `forbidden`, and `not_found` when it is not shared there.
     """
-    if not permissions.can(actor, "federation.manage", federation):
-        permissions.require(actor, "model.share", model)
     with unit():
+        members.lock(federation)
+        if not permissions.can(actor, "federation.manage", federation):
+            permissions.require(actor, "model.share", model)
         gone, _ = Share.objects.filter(model=model, federation=federation).delete()
         if not gone:
             raise FedportalError("not_found", what="share")
@@ -111,14 +113,20 @@ def relation(model: Model, organization: Organization) -> str | None:
 
 
 def shared_in(federation: Federation) -> list[Model]:
-    """Every model shared with the federation."""
-    return list(Model.objects.filter(shares__federation=federation).select_related("organization"))
+    """Every model shared with the federation, locked until the unit ends.
+
+    A model may be shared with several federations. Of two units that send an organization away from two of them, the
+    one that locks the model later sees what the other did, so one of them withdraws the grants.
+    """
+    shared = Model.objects.filter(pk__in=Share.objects.filter(federation=federation).values("model_id"))
+    return list(shared.select_for_update(no_key=True).order_by("pk"))
 
 
 def _settle(model: Model, federation: Federation) -> None:
     """Make the grants of the federation's organizations true; the owner keeps theirs."""
-    members = Organization.objects.filter(federation_members__federation=federation).exclude(pk=model.organization_id)
-    for organization in members:
+    Model.objects.select_for_update(no_key=True).get(pk=model.pk)  # for the reason that `shared_in` says
+    others = Organization.objects.filter(federation_members__federation=federation).exclude(pk=model.organization_id)
+    for organization in others:
         permissions.settle(model, organization, relation(model, organization))
 
 

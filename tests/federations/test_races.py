@@ -71,3 +71,16 @@ def test_twenty_of_fifty_guesses_are_let_through(races: dict[str, Any]) -> None:
 
 def test_every_chain_is_whole_after_fifty_appends_at_once(races: dict[str, Any]) -> None:
     assert races["appending"] == {"outcomes": {"ok": 50}, "breaks": []}
+
+
+@pytest.mark.parametrize("act", ["removed_during_share", "left_during_start", "left_during_change", "removed_from_two"])
+def test_who_goes_meanwhile_keeps_nothing(races: dict[str, Any], act: str) -> None:
+    assert races[act] == [[], False]
+
+
+def test_who_comes_meanwhile_gets_everything(races: dict[str, Any]) -> None:
+    assert races["joined_during_share"] == [[], True]
+
+
+def test_who_is_sent_away_meanwhile_shares_nothing(races: dict[str, Any]) -> None:
+    assert races["refused_after_leaving"] == [["FedportalError"], False]

@@ -8,7 +8,7 @@ from typing import Any
 from federations import permissions
 from federations.models import Federation, Organization, Person
 from federations.permissions import Actor
-from federations.services import audit
+from federations.services import audit, members
 from fedportal.common import clock
 from fedportal.common.jobs import ring
 from fedportal.common.transactions import unit
@@ -141,11 +141,16 @@ def _federation(actor: Actor, model: Model, federation: Federation | None) -> Fe
 
 def _begin(actor: Actor, run: Run) -> None:
     with unit():
+        members.lock(run.federation)
+        # Asked again: who was sent away, and what was taken out, since the first question starts nothing.
+        permissions.require(actor, "federation.train", run.federation)
+        permissions.require(actor, "model.train", run.model)
+        _federation(actor, run.model, run.federation)
         run.save(force_insert=True)
-        members = Organization.objects.filter(
+        active = Organization.objects.filter(
             federation_members__federation=run.federation, federation_members__state=MemberState.ACTIVE
         )
-        for organization in members:
+        for organization in active:
             permissions.settle(run, organization, relation(run, organization))
         now = clock.now()
         lifecycle.move_one(Run.objects.filter(pk=run.pk), RunState.RUNNING, started_at=now)
