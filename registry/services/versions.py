@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -76,25 +75,25 @@ def push(
 ) -> ModelVersion:
     """Make the uploaded file a version: `version`, or 1.0.0 for the first and the next minor one after that.
 
-    A repetition with the same upload gives the same version. Raises `forbidden`, `version_invalid`, `version_taken`,
-    `upload_incomplete`, `architecture_invalid`, and `not_safetensors`, `tensor_…` or `not_finite` for a file that is
-    not the model's; such a file is removed.
+    A repetition with the same upload, even at the same moment, gives the same version. Raises `forbidden`,
+    `version_invalid`, `version_taken`, `upload_incomplete`, `architecture_invalid`, and `not_safetensors`, `tensor_…`
+    or `not_finite` for a file that is not the model's; such a file is removed.
     """
     permissions.require(actor, "model.push", model)
-    if upload.pushed_as is not None:
-        return upload.pushed_as
+    if (before := _pushed_as(upload)) is not None:
+        return before
     wanted = versioning.parse(version) if version else None
     described = Architecture.parse(architecture) if architecture is not None else _architecture(model)
     _check_notes(notes)
-    _check_free(model, wanted)
-    stored = _taken_in(upload, described)
-
-    def note(pushed: ModelVersion) -> None:
-        StagedUpload.objects.filter(pk=upload.pk).update(pushed_as=pushed)
-        if model.architecture is None and described is not None:
-            Model.objects.filter(pk=model.pk).update(architecture=described.spec())
-
-    pushed = _add(model, stored, wanted, described, actor, notes=notes, also=note)
+    try:
+        _check_free(model, wanted)
+        stored = _taken_in(upload, described)
+        pushed = _add(model, stored, wanted, described, actor, notes=notes, upload=upload)
+    except FedportalError:
+        # The number may be taken, and the file gone, because another request pushed this upload meanwhile.
+        if (meanwhile := _pushed_as(upload)) is not None:
+            return meanwhile
+        raise
     blobs.staging(upload.public_id).unlink(missing_ok=True)
     return pushed
 
@@ -181,10 +180,12 @@ def _add(
     *,
     notes: str,
     lineage: dict[str, Any] | None = None,
-    also: Callable[[ModelVersion], None] | None = None,
+    upload: StagedUpload | None = None,
 ) -> ModelVersion:
     with unit():
         _lock(model)
+        if upload is not None and (meanwhile := _pushed_as(upload)) is not None:
+            return meanwhile
         _check_free(model, wanted)
         before = latest(model)
         pushed = _created(
@@ -197,8 +198,11 @@ def _add(
             notes=notes,
             created_by=actor.person,
         )
-        if also is not None:
-            also(pushed)
+        if upload is not None:
+            if not StagedUpload.objects.filter(pk=upload.pk, pushed_as=None).update(pushed_as=pushed):
+                raise FedportalError("not_found", what="upload")
+            if model.architecture is None and described is not None:
+                Model.objects.filter(pk=model.pk).update(architecture=described.spec())
         _record(pushed, actor, "version.pushed")
     return pushed
 
@@ -230,28 +234,48 @@ def _record(version: ModelVersion, author: Actor | Person | str, action: str) ->
 
 
 def _taken_in(upload: StagedUpload, described: Architecture | None) -> StoredModel:
-    """The uploaded file as a canonical blob. A file that cannot be the model is removed together with its upload."""
-    path = _file_of(upload)
+    """The uploaded file as a canonical blob. A file that cannot be the model is removed together with its upload.
+
+    It is taken in under a name of its own, so that of two requests neither takes the file from under the other.
+    """
+    path, own = _file_of(upload), blobs.scratch()
     try:
-        return files.store(path, described)
+        own.hardlink_to(path)
+        return files.store(own, described)
+    except FileNotFoundError:
+        raise _incomplete(upload) from None
     except FedportalError as error:
         if error.code != "storage_full":
             path.unlink(missing_ok=True)
             StagedUpload.objects.filter(pk=upload.pk, pushed_as=None).delete()
         raise
+    finally:
+        own.unlink(missing_ok=True)
 
 
 def _file_of(upload: StagedUpload) -> Path:
-    """Where the file waits; a crash between storing and noting may have made it a blob, then it is linked back."""
+    """Where the file waits; one that is gone is linked back if the store has it."""
     path = blobs.staging(upload.public_id)
     if upload.complete and not path.exists() and blobs.exists(upload.sha256):
         with suppress(FileExistsError):
             path.hardlink_to(blobs.path(upload.sha256))
     if not upload.complete or not path.exists():
-        there = path.stat().st_size if path.exists() else 0
-        StagedUpload.objects.filter(pk=upload.pk).update(complete=False)
-        raise FedportalError("upload_incomplete", stored=there, expected=upload.size)
+        raise _incomplete(upload)
     return path
+
+
+def _incomplete(upload: StagedUpload) -> FedportalError:
+    """Note that the file is not there, so that it can be sent again; the error that says so."""
+    path = blobs.staging(upload.public_id)
+    there = path.stat().st_size if path.exists() else 0
+    StagedUpload.objects.filter(pk=upload.pk, pushed_as=None).update(complete=False)
+    return FedportalError("upload_incomplete", stored=there, expected=upload.size)
+
+
+def _pushed_as(upload: StagedUpload) -> ModelVersion | None:
+    """The version that became of the upload by now, whatever was read of it earlier."""
+    now = StagedUpload.objects.select_related("pushed_as__model", "pushed_as__parent").filter(pk=upload.pk).first()
+    return now.pushed_as if now is not None else None
 
 
 def _lock(model: Model) -> None:

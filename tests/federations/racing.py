@@ -5,6 +5,7 @@ Prints one JSON object; `test_races` starts it in a process of its own, with the
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import django
+import numpy as np
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fedportal.settings")
 django.setup()
@@ -22,11 +24,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey 
 from django.conf import settings  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import connection  # noqa: E402
+from safetensors.numpy import save  # noqa: E402
 
 from federations.models import AuditEntry, Device, Invitation, Member, Membership, Role  # noqa: E402
 from federations.services import audit, federations, invitations, organizations, people, throttle  # noqa: E402
+from fedportal.common import blobs  # noqa: E402
 from fedportal.common.transactions import unit  # noqa: E402
 from fedwire.errors import FedportalError  # noqa: E402
+from registry.models import ModelVersion, StagedUpload  # noqa: E402
+from registry.services import models, versions  # noqa: E402
 from tests.cast import PASSWORD, Cast, assemble, register  # noqa: E402
 from tests.federations.overtaking import OVERTAKINGS  # noqa: E402
 
@@ -123,6 +129,21 @@ def appending(cast: Cast) -> dict[str, Any]:
     return {"outcomes": outcomes, "breaks": [str(found) for found in audit.verify_all()]}
 
 
+def push(cast: Cast) -> dict[str, Any]:
+    """One upload is pushed from ten windows, each of which read it before any pushed it."""
+    olga = cast.actor("olga")
+    model = models.create(olga, name="pushed at once")
+    content = save({"w": np.ones(3, np.float32)})
+    upload = versions.begin_upload(olga, model, len(content), hashlib.sha256(content).hexdigest())
+    blobs.staging(upload.public_id).write_bytes(content)
+    StagedUpload.objects.filter(pk=upload.pk).update(complete=True)
+    read = [StagedUpload.objects.get(pk=upload.pk) for _ in range(10)]
+    given: list[str] = []
+    outcomes = race(lambda number: given.append(versions.push(olga, model, read[number]).version), racers=len(read))
+    there = list(ModelVersion.objects.filter(model=model).values_list("version", flat=True))
+    return {"outcomes": outcomes, "given": sorted(set(given)), "there": there}
+
+
 def main() -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     call_command("migrate", verbosity=0)
@@ -133,7 +154,7 @@ def main() -> None:
     json.dump(found, sys.stdout)
 
 
-RACES = (accept, join, same_device, taken_device, limited_key, last_owner, tries, appending)
+RACES = (accept, join, same_device, taken_device, limited_key, last_owner, tries, appending, push)
 
 if __name__ == "__main__":
     main()

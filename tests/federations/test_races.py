@@ -73,6 +73,10 @@ def test_every_chain_is_whole_after_fifty_appends_at_once(races: dict[str, Any])
     assert races["appending"] == {"outcomes": {"ok": 50}, "breaks": []}
 
 
+def test_an_upload_pushed_ten_times_is_one_version(races: dict[str, Any]) -> None:
+    assert races["push"] == {"outcomes": {"ok": 10}, "given": ["1.0.0"], "there": ["1.0.0"]}
+
+
 @pytest.mark.parametrize("act", ["removed_during_share", "left_during_start", "left_during_change", "removed_from_two"])
 def test_who_goes_meanwhile_keeps_nothing(races: dict[str, Any], act: str) -> None:
     assert races[act] == [[], False]
