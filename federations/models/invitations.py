@@ -36,6 +36,18 @@ class Invitation(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["federation", "email"],
+                condition=models.Q(state="pending"),
+                name="one_open_letter_to_a_federation",
+            ),
+            models.UniqueConstraint(
+                fields=["organization", "email"],
+                condition=models.Q(kind="organization", state="pending"),
+                name="one_open_letter_to_a_colleague",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} invitation for {self.email} ({self.state})"

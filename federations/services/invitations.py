@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.db.models import QuerySet
 
 from federations import permissions
 from federations.models import Federation, Invitation, Member, Membership, Organization, Person, Role
@@ -56,15 +57,12 @@ class Accepted:
 
 
 def write_for_federation(actor: Actor, federation: Federation, email: str) -> Written:
-    """Invite an address to the federation, inside the unit of `federations.invite`, which asked for the right.
+    """Invite an address to the federation, under its lock, for `federations.invite`, which asked for the right.
 
     Raises `field_invalid`, and `already_member` when the address has an open invitation.
     """
     address = people.checked_address(email)
-    pending = Invitation.objects.filter(federation=federation, email=address, state=InvitationState.PENDING)
-    if pending.filter(expires_at__gt=clock.now()).exists():
-        raise FedportalError("already_member", name=address)
-    pending.update(state=InvitationState.EXPIRED, closed_at=clock.now())
+    _make_room(Invitation.objects.filter(federation=federation), address)
     return _write(actor, Kind.FEDERATION, federation.organization, address, federation=federation)
 
 
@@ -73,15 +71,10 @@ def invite_colleague(actor: Actor, organization: Organization, *, email: str, ro
     permissions.require(actor, "organization.manage_people", organization)
     address = people.checked_address(email)
     with unit():
+        organizations.lock(organization)
         organizations.check_rank(actor, role)
-        if Membership.objects.filter(organization=organization, person__email=address).exists():
-            raise FedportalError("already_member", name=address)
-        pending = Invitation.objects.filter(
-            organization=organization, kind=Kind.ORGANIZATION, email=address, state=InvitationState.PENDING
-        )
-        if pending.filter(expires_at__gt=clock.now()).exists():
-            raise FedportalError("already_member", name=address)
-        pending.update(state=InvitationState.EXPIRED, closed_at=clock.now())
+        _check_outside(organization, address)
+        _make_room(Invitation.objects.filter(organization=organization, kind=Kind.ORGANIZATION), address)
         written = _write(actor, Kind.ORGANIZATION, organization, address, role=role)
         audit.record(
             organization,
@@ -95,13 +88,27 @@ def invite_colleague(actor: Actor, organization: Organization, *, email: str, ro
 
 
 def resend(actor: Actor, invitation: Invitation) -> Written:
-    """Send a new letter with a new link, valid for the full time again; the old link ends. Raises `wrong_state`."""
+    """Send a new letter with a new link, valid for the full time again; the old link ends.
+
+    Raises `wrong_state`, and `already_member` when the address has another open letter or its person is in by now.
+    """
     _require(actor, invitation)
     token = secrets.token_urlsafe(TOKEN_BYTES)
     with unit():
-        revived = Invitation.objects.filter(
+        _lock(invitation)
+        open_or_over = Invitation.objects.filter(
             pk=invitation.pk, state__in=(InvitationState.PENDING, InvitationState.EXPIRED)
-        ).update(
+        )
+        if not open_or_over.exists():
+            raise _closed(invitation)
+        others = Invitation.objects.exclude(pk=invitation.pk)
+        if invitation.federation is not None:
+            _make_room(others.filter(federation=invitation.federation), invitation.email)
+        else:
+            _check_outside(invitation.organization, invitation.email)
+            others = others.filter(organization=invitation.organization, kind=Kind.ORGANIZATION)
+            _make_room(others, invitation.email)
+        revived = open_or_over.update(
             state=InvitationState.PENDING,
             token_hash=_hash(token),
             expires_at=clock.now() + VALID_FOR,
@@ -167,8 +174,7 @@ def accept(
     if person.email != invitation.email or not person.is_active:
         raise FedportalError("invitation_wrong_address")
     with unit():
-        if invitation.federation is not None:
-            members.lock(invitation.federation)
+        _lock(invitation)
         if not _move(invitation, InvitationState.ACCEPTED, accepted_by=person):
             _check_open(Invitation.objects.get(pk=invitation.pk))
             raise FedportalError("conflict")
@@ -194,8 +200,7 @@ def accept_as_new(
     """Sign up under the invited address and accept, both or neither. Raises what `accept` and `people.create` raise."""
     invitation = find(token, ip)
     with unit():
-        if invitation.federation is not None:
-            members.lock(invitation.federation)
+        _lock(invitation)
         person = people.create(invitation.email, password, name)
         accepted = accept(token, person=person, new_organization_name=organization_name)
     return person, accepted
@@ -272,6 +277,29 @@ def _send(invitation: Invitation, token: str) -> str:
         hours=int(VALID_FOR.total_seconds() // 3600),
     )
     return link
+
+
+def _lock(invitation: Invitation) -> None:
+    """Lock where the invitation leads to, for the unit: first of all, in the order that `members` says."""
+    if invitation.federation is not None:
+        members.lock(invitation.federation)
+    else:
+        organizations.lock(invitation.organization)
+
+
+def _make_room(letters: QuerySet[Invitation], address: str) -> None:
+    """Close those pending letters to the address that ran out unnoticed. Raises `already_member` when one is open."""
+    now = clock.now()
+    pending = letters.filter(email=address, state=InvitationState.PENDING)
+    if pending.filter(expires_at__gt=now).exists():
+        raise FedportalError("already_member", name=address)
+    pending.update(state=InvitationState.EXPIRED, closed_at=now)
+
+
+def _check_outside(organization: Organization, address: str) -> None:
+    """Raises `already_member` when the person with this address is in the organization."""
+    if Membership.objects.filter(organization=organization, person__email=address).exists():
+        raise FedportalError("already_member", name=address)
 
 
 def _require(actor: Actor, invitation: Invitation) -> None:

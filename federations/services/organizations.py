@@ -52,7 +52,7 @@ def set_role(actor: Actor, membership: Membership, role: Role) -> Membership:
     organization = membership.organization
     permissions.require(actor, "organization.manage_people", organization)
     with unit():
-        _lock(organization)
+        lock(organization)
         membership.refresh_from_db()
         check_rank(actor, membership.role, role)
         if role != Role.OWNER:
@@ -78,7 +78,7 @@ def remove(actor: Actor, membership: Membership) -> None:
     if leaving:
         permissions.require_scope(actor, "organization.manage_people")
     with unit():
-        _lock(organization)
+        lock(organization)
         if not leaving:
             check_rank(actor, membership.role)
         _keep_an_owner(membership)
@@ -110,6 +110,14 @@ def reinstate(by: Person, organization: Organization) -> None:
     organization.refresh_from_db()
 
 
+def lock(organization: Organization) -> None:
+    """Let one change of people or of their letters happen after the other, until the unit ends.
+
+    So two owners cannot both be the last to go, and no address gets two letters.
+    """
+    Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
+
+
 def check_rank(actor: Actor, *wanted: str) -> None:
     """Raises `role_too_high` when one of the roles is above the actor's own."""
     own = permissions.role_of(actor)
@@ -121,8 +129,3 @@ def _keep_an_owner(membership: Membership) -> None:
     others = Membership.objects.filter(organization=membership.organization, role=Role.OWNER).exclude(pk=membership.pk)
     if membership.role == Role.OWNER and not others.exists():
         raise FedportalError("last_owner")
-
-
-def _lock(organization: Organization) -> None:
-    """Let one change of people happen after the other, so that two owners cannot both be the last to go."""
-    Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)

@@ -74,6 +74,19 @@ def accept(cast: Cast) -> dict[str, Any]:
     return {"outcomes": outcomes, "members": members, "memberships": Membership.objects.filter(person=gina).count()}
 
 
+def invite(cast: Cast) -> dict[str, Any]:
+    """Twenty windows invite one address to a federation, and twenty into the organization."""
+    olga, address = cast.actor("olga"), "wanted@guest.example"
+    letters = Invitation.objects.filter(email=address, state="pending")
+    return {
+        "federation": race(lambda number: federations.invite(olga, cast.federation, emails=[address]), racers=20),
+        "organization": race(
+            lambda number: invitations.invite_colleague(olga, cast.acme, email=address, role=Role.VIEWER), racers=20
+        ),
+        "letters": sorted(letters.values_list("kind", flat=True)),
+    }
+
+
 def join(cast: Cast) -> dict[str, Any]:
     """An invited organization joins from fifty windows, while its owner is not asked again."""
     vera = cast.actor("vera")
@@ -154,7 +167,7 @@ def main() -> None:
     json.dump(found, sys.stdout)
 
 
-RACES = (accept, join, same_device, taken_device, limited_key, last_owner, tries, appending, push)
+RACES = (accept, invite, join, same_device, taken_device, limited_key, last_owner, tries, appending, push)
 
 if __name__ == "__main__":
     main()

@@ -6,12 +6,14 @@ import hashlib
 from datetime import timedelta
 
 import pytest
+from django.db import IntegrityError, transaction
 
 from federations import selectors
 from federations.models import AuditEntry, Invitation, Letter, Member, Membership, Organization, Person, Role
 from federations.permissions import Actor
 from federations.services import federations, invitations, organizations, people
 from fedportal.common import clock
+from fedportal.common.transactions import unit
 from tests.cast import PASSWORD, Cast
 from tests.federations.helpers import recorded, refused, token_for
 
@@ -205,6 +207,47 @@ def test_an_address_has_one_open_letter(cast: Cast, token: str) -> None:
     assert Invitation.objects.filter(email=GUEST, state="pending").count() == 1
 
 
+def test_no_letter_is_revived_beside_a_newer_one(cast: Cast, token: str) -> None:
+    old = Invitation.objects.get(email=GUEST)
+    with clock.shifted(timedelta(hours=73)):
+        federations.invite(cast.actor("olga"), cast.federation, emails=[GUEST])
+        with refused("already_member", name=GUEST):
+            invitations.resend(cast.actor("olga"), old)
+    with clock.shifted(timedelta(hours=150)):  # the newer one is over too, whether or not anybody noted it
+        invitations.resend(cast.actor("olga"), old)
+        assert Invitation.objects.get(email=GUEST, state="pending") == old
+
+
+def test_no_letter_to_a_colleague_is_revived_beside_a_newer_one(cast: Cast) -> None:
+    colleague_token(cast)
+    old = Invitation.objects.get(email=GUEST)
+    with clock.shifted(timedelta(hours=73)):
+        colleague_token(cast, Role.VIEWER)
+        with refused("already_member", name=GUEST):
+            invitations.resend(cast.actor("olga"), old)
+
+
+def test_a_letter_to_somebody_who_came_in_meanwhile_is_not_revived(cast: Cast) -> None:
+    colleague_token(cast)
+    gina = people.sign_up(GUEST, PASSWORD)
+    with unit():
+        organizations.enter(cast.acme, gina, Role.VIEWER)
+    with refused("already_member", name=GUEST):
+        invitations.resend(cast.actor("olga"), Invitation.objects.get(email=GUEST))
+
+
+@pytest.mark.parametrize("kind", ["federation", "organization"])
+def test_the_database_keeps_one_open_letter_of_a_kind_for_an_address(cast: Cast, kind: str) -> None:
+    federations.invite(cast.actor("olga"), cast.federation, emails=[GUEST])
+    colleague_token(cast)
+    twin = Invitation.objects.get(email=GUEST, kind=kind)
+    twin.pk, twin.public_id, twin.token_hash = None, "inv_twin", "0" * 64
+    with pytest.raises(IntegrityError), transaction.atomic():
+        twin.save(force_insert=True)
+    twin.state = "expired"
+    twin.save(force_insert=True)
+
+
 @pytest.mark.parametrize("who", ["otto", "mia", "vera"])
 def test_only_who_may_invite_resends_and_revokes(cast: Cast, token: str, who: str) -> None:
     invitation = Invitation.objects.get(email=GUEST)
@@ -268,8 +311,6 @@ def test_nobody_invites_above_their_own_role(cast: Cast) -> None:
 def test_a_colleague_who_is_in_already_is_told_so(cast: Cast) -> None:
     token = colleague_token(cast)
     gina = people.sign_up(GUEST, PASSWORD)
-    from fedportal.common.transactions import unit
-
     with unit():
         organizations.enter(cast.acme, gina, Role.VIEWER)
     with refused("already_member"):

@@ -45,6 +45,12 @@ def test_fifty_parallel_accepts_make_one_membership(races: dict[str, Any]) -> No
     assert races["accept"] == {"outcomes": {"ok": 1, "invitation_used": 49}, "members": 1, "memberships": 1}
 
 
+def test_an_address_invited_twenty_times_at_once_gets_one_letter_of_each_kind(races: dict[str, Any]) -> None:
+    once = {"ok": 1, "already_member": 19}
+    letters = ["federation", "organization"]
+    assert races["invite"] == {"federation": once, "organization": once, "letters": letters}
+
+
 def test_joining_fifty_times_is_joining_once(races: dict[str, Any]) -> None:
     assert races["join"] == {"outcomes": {"ok": 50}, "entries": 1}
 
