@@ -161,7 +161,7 @@ async def _json_body(scope: Scope, receive: Receive) -> bytes:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise FedportalError("body_short", stored=len(body), expected=length)
+                raise FedportalError("body_short", unread=length - len(body))
             body += message.get("body", b"")
             if not message.get("more_body", False):
                 return body

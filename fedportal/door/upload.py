@@ -72,7 +72,7 @@ def announced(headers: Mapping[str, str]) -> Announcement:
 def natural(text: str, field: str) -> int:
     """A whole number of a header. Raises `field_invalid`."""
     if not re.fullmatch(r"[0-9]{1,15}", text):
-        raise FedportalError("field_invalid", field=field, reason="it is not a whole number.")
+        raise FedportalError("field_invalid", field=field, reason="it is not a whole number of at most 15 digits.")
     return int(text)
 
 

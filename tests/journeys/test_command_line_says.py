@@ -134,7 +134,7 @@ REFUSALS = [
     ("acme", f"federation invite {FEDERATION} --org org_nobody", "not_found", "Check the id"),
     ("acme", f"federation invite {FEDERATION} --email nonsense", "field_invalid", "Correct this field"),
     ("metro", f"federation invite {FEDERATION} --email a@b.example", "forbidden", "owner"),
-    ("metro", f"push {MODEL} README.md", "forbidden", "owner"),
+    ("metro", f"push {MODEL} --architecture @architecture.json", "data_missing", "Check the path"),
     ("acme", "push another nowhere.safetensors", "data_missing", "Check the path"),
     ("acme", f"push {MODEL} README.md", "not_safetensors", "safetensors"),
     ("acme", "push another --architecture {", "architecture_invalid", "docs/protocol.md"),

@@ -42,8 +42,13 @@ def test_a_missing_value_never_breaks_the_sentence() -> None:
 
 
 def test_a_value_with_braces_is_not_a_template() -> None:
-    error = FedportalError("bad_request", reason="{0.__class__} {settings}")
-    assert error.message == "{0.__class__} {settings}"
+    error = FedportalError("bad_request", reason="{0.__class__} {settings}.")
+    assert error.message == "{0.__class__} {settings}."
+
+
+@pytest.mark.parametrize("reason", ["its header is not JSON", "its header is not JSON.", "what is this?"])
+def test_a_sentence_ends_once_whatever_the_reason(reason: str) -> None:
+    assert FedportalError("bad_request", reason=reason).message == reason.rstrip(".") + ("" if "?" in reason else ".")
 
 
 def test_an_error_of_a_newer_portal_keeps_its_words() -> None:

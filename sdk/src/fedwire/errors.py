@@ -96,7 +96,9 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "Send exactly the model's tensors.",
     ),
     "body_short": K(
-        400, "The body ended early: {stored} of {expected} bytes are stored.", "Continue at byte {stored}."
+        400,
+        "The body came too slowly or ended early: {unread} bytes are missing.",
+        "Ask with HEAD how much is stored, and continue there.",
     ),
     "body_late": K(408, "The body did not come in time.", "Send it again, faster."),
     "body_too_large": K(
@@ -212,8 +214,9 @@ class FedportalError(Exception):
 
     @property
     def message(self) -> str:
-        """The sentence with its values."""
-        return _fill(self.kind.sentence, self.context)
+        """The sentence with its values, ended as sentences are: reasons from elsewhere come without their full stop."""
+        text = _fill(self.kind.sentence, self.context)
+        return text if text.endswith((".", "?", "!")) else f"{text}."
 
     @property
     def next_step(self) -> str:

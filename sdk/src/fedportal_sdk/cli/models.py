@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import click
 
 from fedportal_sdk.cli import output
 from fedportal_sdk.portal import Portal
+from fedwire.architectures import Architecture
 from fedwire.errors import FedportalError
+from fedwire.tensors import all_finite, decode_model
 
+VERSION = re.compile(r"\d+\.\d+\.\d+", re.ASCII)
 ENDINGS = {"safetensors": "safetensors", "state_dict": "pt", "pytorch": "pt", "onnx": "onnx", "torchscript": "pt"}
 
 
@@ -50,6 +54,8 @@ def push(
     described = _architecture(architecture)
     if file is None and described is None:
         raise click.UsageError("Give a FILE, or an --architecture whose first weights are pushed.")
+    # Before anything is registered: what the portal would refuse leaves no model without a version.
+    _check(file, described, number)
     portal = output.portal()
     found = _model(portal, model, description, described)
     if file is None:
@@ -182,6 +188,22 @@ def _model(portal: Portal, name: str, description: str, architecture: dict[str, 
         if error.code != "not_found" or name.startswith("mdl_"):
             raise
     return portal.create_model(name, description, architecture)
+
+
+def _check(file: Path | None, architecture: dict[str, Any] | None, number: str | None) -> None:
+    """Raises `architecture_invalid`, `version_invalid`, `data_missing`, `not_safetensors` or `not_finite`."""
+    if architecture is not None:
+        Architecture.parse(architecture)
+    if number is not None and not VERSION.fullmatch(number):
+        raise FedportalError("version_invalid", version=number[:60])
+    if file is None:
+        return
+    try:
+        arrays = decode_model(file)[1]
+    except OSError as error:
+        raise FedportalError("data_missing", path=str(file), reason=error.strerror or str(error)) from error
+    if not all(all_finite(array) for array in arrays.values()):
+        raise FedportalError("not_finite")
 
 
 def _architecture(text: str | None) -> dict[str, Any] | None:
