@@ -13,6 +13,20 @@ from tests import services
 from tests.running import ROOT, STOP_SECONDS, Portal
 
 
+def environment(database: str, broker: str) -> dict[str, object]:
+    """Settings with which production starts on this machine, for `Portal`."""
+    return {
+        "MODE": "production",
+        "SECRET_KEY": secrets.token_urlsafe(50),
+        "PEPPER": secrets.token_urlsafe(32),
+        "ALLOWED_HOSTS": "127.0.0.1",
+        "INSECURE_HTTP": "1",
+        "EMAIL_URL": "smtp://127.0.0.1:9",  # nobody listens: letters wait
+        "DATABASE_URL": database,
+        "REDIS_URL": broker,
+    }
+
+
 class Production(Portal):
     """A running portal of several processes: `with Production() as portal: … portal.url …`.
 
@@ -30,15 +44,7 @@ class Production(Portal):
         super().__init__(
             module="fedportal.serve",
             arguments=["--workers", str(workers)],
-            MODE="production",
-            SECRET_KEY=secrets.token_urlsafe(50),
-            PEPPER=secrets.token_urlsafe(32),
-            ALLOWED_HOSTS="127.0.0.1",
-            INSECURE_HTTP="1",
-            EMAIL_URL="smtp://127.0.0.1:9",  # nobody listens: letters wait
-            DATABASE_URL=database,
-            REDIS_URL=broker,
-            **env,
+            **(environment(database, broker) | env),
         )
         self._helpers: dict[str, subprocess.Popen[bytes]] = {}
 

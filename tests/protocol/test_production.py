@@ -15,6 +15,7 @@ import pytest
 
 from fedwire import routes
 from tests import services
+from tests.production import environment
 from tests.protocol.wire import Device, eventually, manifest, sha256, update
 from tests.running import Portal
 
@@ -35,13 +36,7 @@ def production() -> Iterator[Portal]:
         portal = Portal(
             module="fedportal.serve",
             arguments=["--workers", str(WORKERS)],
-            MODE="production",
-            SECRET_KEY="s" * 60,
-            PEPPER="p" * 40,
-            ALLOWED_HOSTS="127.0.0.1",
-            DATABASE_URL=database,
-            REDIS_URL=broker,
-            INSECURE_HTTP="1",
+            **environment(database, broker),
         )
         portal.manage("migrate", "--verbosity", "0")
         yield stack.enter_context(portal)
