@@ -158,6 +158,13 @@ RANK: Mapping[str, int] = {
 }
 
 
+def may_invite(author: str, role: str) -> bool:
+    """Whether a person with the role `author` may invite a colleague as `role`, or with "" guests to a federation."""
+    if not role:
+        return author in OBJECTS["federation"]["owner"]["invite"]
+    return author in ORGANIZATION["organization.manage_people"] and RANK[role] >= RANK[author]
+
+
 def verbs(noun: str, relation: str, role: str) -> frozenset[str]:
     """What `role` may do on a `noun` to which its organization has `relation`. Raises KeyError for an unknown one."""
     return frozenset(verb for verb, roles in OBJECTS[noun][relation].items() if role in roles)

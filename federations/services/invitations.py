@@ -2,7 +2,7 @@
 
 Only the token's SHA-256 is stored. Looking at a link changes nothing; accepting it proves the address, because the
 token was sent nowhere else and the accepting person must be the one invited. Whoever accepts first wins: accepting is
-a guarded UPDATE.
+a guarded UPDATE. A letter gives no more than its author may give at that moment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import QuerySet
 
-from federations import permissions
+from federations import permissions, roles
 from federations.models import Federation, Invitation, Member, Membership, Organization, Person, Role
 from federations.permissions import Actor
 from federations.services import audit, letters, members, organizations, people, throttle
@@ -90,7 +90,8 @@ def invite_colleague(actor: Actor, organization: Organization, *, email: str, ro
 def resend(actor: Actor, invitation: Invitation) -> Written:
     """Send a new letter with a new link, valid for the full time again; the old link ends.
 
-    Raises `wrong_state`, and `already_member` when the address has another open letter or its person is in by now.
+    Who resends it is its author from then on. Raises `role_too_high`, `wrong_state`, and `already_member` when the
+    address has another open letter or its person is in by now.
     """
     _require(actor, invitation)
     token = secrets.token_urlsafe(TOKEN_BYTES)
@@ -105,6 +106,7 @@ def resend(actor: Actor, invitation: Invitation) -> Written:
         if invitation.federation is not None:
             _make_room(others.filter(federation=invitation.federation), invitation.email)
         else:
+            organizations.check_rank(actor, invitation.role)
             _check_outside(invitation.organization, invitation.email)
             others = others.filter(organization=invitation.organization, kind=Kind.ORGANIZATION)
             _make_room(others, invitation.email)
@@ -113,6 +115,7 @@ def resend(actor: Actor, invitation: Invitation) -> Written:
             token_hash=_hash(token),
             expires_at=clock.now() + VALID_FOR,
             closed_at=None,
+            invited_by=actor.person,
         )
         if not revived:
             raise _closed(invitation)
@@ -175,6 +178,7 @@ def accept(
         raise FedportalError("invitation_wrong_address")
     with unit():
         _lock(invitation)
+        invitation = find(token)  # as it and its author are under the lock
         if not _move(invitation, InvitationState.ACCEPTED, accepted_by=person):
             _check_open(Invitation.objects.get(pk=invitation.pk))
             raise FedportalError("conflict")
@@ -331,6 +335,11 @@ def _check_open(invitation: Invitation) -> None:
         raise FedportalError("invitation_expired")
     federation = invitation.federation
     if invitation.organization.suspended_at is not None or (federation and federation.dissolved_at is not None):
+        raise FedportalError("invitation_revoked")
+    author = Membership.objects.filter(
+        organization=invitation.organization, person=invitation.invited_by, person__is_active=True
+    ).first()
+    if author is None or not roles.may_invite(author.role, invitation.role):
         raise FedportalError("invitation_revoked")
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from django.db import IntegrityError, transaction
 
 from federations import permissions, roles
-from federations.models import Device, Membership, Organization, Person, Role
+from federations.models import Device, Invitation, Membership, Organization, Person, Role
 from federations.permissions import Actor
 from federations.services import audit, keys, names
 from fedportal.common import clock, live
 from fedportal.common.transactions import after_commit, unit
 from fedwire.errors import FedportalError
+from fedwire.states import InvitationState
 
 
 def found(name: str, owner: Person) -> Organization:
@@ -47,6 +50,7 @@ def enter(organization: Organization, person: Person, role: Role) -> Membership:
 def set_role(actor: Actor, membership: Membership, role: Role) -> Membership:
     """Give a person another role. Nobody gives or takes a role above their own, and one owner must remain.
 
+    Open invitations that the person could not write with the new role are revoked.
     Raises `forbidden`, `not_found`, `role_too_high`, `last_owner`.
     """
     organization = membership.organization
@@ -62,13 +66,21 @@ def set_role(actor: Actor, membership: Membership, role: Role) -> Membership:
             membership.role = role
             membership.save(update_fields=["role"])
             permissions.put_in_group(membership)
-            subject = membership.person.public_id
-            audit.record(organization, actor, "person.role_changed", subject, before=before, after=str(role))
+            revoked = _revoke_letters(membership, [given for given in ("", *Role) if roles.may_invite(role, given)])
+            audit.record(
+                organization,
+                actor,
+                "person.role_changed",
+                membership.person.public_id,
+                before=before,
+                after=str(role),
+                invitations_revoked=revoked,
+            )
     return membership
 
 
 def remove(actor: Actor, membership: Membership) -> None:
-    """Let a person go, or go oneself: their rights and their keys in this organization end with the commit.
+    """Let a person go, or go oneself: their rights, keys and open invitations end with the commit.
 
     Raises `forbidden`, `not_found`, `role_too_high`, `last_owner`.
     """
@@ -84,9 +96,10 @@ def remove(actor: Actor, membership: Membership) -> None:
         _keep_an_owner(membership)
         permissions.leave_groups(membership)
         ended = keys.revoke_all(organization, person)
+        revoked = _revoke_letters(membership, [])
         membership.delete()
         action = "person.left" if leaving else "person.removed"
-        audit.record(organization, actor, action, person.public_id, keys_revoked=ended)
+        audit.record(organization, actor, action, person.public_id, keys_revoked=ended, invitations_revoked=revoked)
 
 
 def suspend(by: Person, organization: Organization) -> None:
@@ -123,6 +136,14 @@ def check_rank(actor: Actor, *wanted: str) -> None:
     own = permissions.role_of(actor)
     if own is None or any(roles.RANK[role] < roles.RANK[own] for role in wanted):
         raise FedportalError("role_too_high")
+
+
+def _revoke_letters(author: Membership, kept: Sequence[str]) -> int:
+    """Revoke the open invitations that this person wrote here, but not those to a role in `kept`; how many."""
+    written = Invitation.objects.filter(
+        organization=author.organization, invited_by=author.person, state=InvitationState.PENDING
+    )
+    return written.exclude(role__in=kept).update(state=InvitationState.REVOKED, closed_at=clock.now())
 
 
 def _keep_an_owner(membership: Membership) -> None:
