@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
+from typing import Any
 
 from tests import services
 from tests.running import ROOT, STOP_SECONDS, Portal
 
 
-def environment(database: str, broker: str) -> dict[str, object]:
+def environment(database: str, broker: str) -> dict[str, Any]:
     """Settings with which production starts on this machine, for `Portal`."""
     return {
         "MODE": "production",

@@ -113,14 +113,13 @@ class World:
     def __init__(self, portal: Portal, letters: Letters, folder: Path) -> None:
         self.portal, self.letters, self.folder = portal, letters, folder
         self.ids: dict[str, str] = {}
-        self.key = ""  # of acme
+        self.keys: dict[str, str] = {}
         self.acme = self._organization("acme", "olga")
         self.metro = self._organization("metro", "mia")
 
     def _organization(self, name: str, person: str) -> Terminal:
         founded = self.portal.found(name, f"{person}@{name}.example")
-        self.ids[name] = founded["org_id"]
-        self.key = self.key or founded["api_key"]
+        self.ids[name], self.keys[name] = founded["org_id"], founded["api_key"]
         terminal = Terminal(self.folder / name)
         terminal.run("login", "--url", self.portal.url, "--api-key", founded["api_key"])
         return terminal

@@ -176,7 +176,7 @@ def test_a_wrong_key_is_not_saved(world: World, tmp_path: Path) -> None:
     terminal = Terminal(tmp_path)
     assert terminal.code("login", "--url", world.portal.url, "--api-key", "edg_wrong") == "key_invalid"
     assert list(tmp_path.iterdir()) == []
-    terminal.run("login", "--url", world.portal.url + "/api/v1/", typed=f" {world.key} \n")
+    terminal.run("login", "--url", world.portal.url + "/api/v1/", typed=f" {world.keys['acme']} \n")
     assert "olga@acme.example" in terminal.run("whoami")
     assert (tmp_path / "config.json").stat().st_mode & 0o077 == 0
 

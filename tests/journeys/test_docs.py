@@ -6,31 +6,17 @@ import ast
 import inspect
 import re
 import shlex
-from pathlib import Path
 
 import click
 import pytest
 
 from fedportal_sdk import FederatedClient
 from fedportal_sdk.cli import main
+from tests.journeys.documentation import PAGES, blocks
 from tests.running import ROOT
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "sdk").glob("*.md")])
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
-
-
-def blocks(language: str) -> list[tuple[str, str]]:
-    """Page and text of every fenced block in this language."""
-    return [
-        (page.relative_to(ROOT).as_posix(), text)
-        for page in PAGES
-        for kind, text in BLOCK.findall(page.read_text(encoding="utf-8"))
-        if kind == language
-    ]
-
-
-COMMANDS = [(page, line) for page, text in blocks("sh") for line in text.splitlines() if line.startswith("fedportal ")]
-MANAGE = sorted({name for _, text in blocks("sh") for name in re.findall(r"manage\.py (\w+)", text)})
+COMMANDS = [(b.page, line) for b in blocks("sh") for line in b.text.splitlines() if line.startswith("fedportal ")]
+MANAGE = sorted({name for block in blocks("sh") for name in re.findall(r"manage\.py (\w+)", block.text)})
 
 
 @pytest.mark.parametrize(("page", "line"), COMMANDS)
@@ -55,7 +41,7 @@ def test_a_management_command_of_the_documentation_exists(name: str) -> None:
     assert own.exists() or name in ("migrate", "collectstatic", "createsuperuser")
 
 
-@pytest.mark.parametrize(("page", "text"), blocks("python"))
+@pytest.mark.parametrize(("page", "text"), [(block.page, block.text) for block in blocks("python")])
 def test_python_of_the_documentation_calls_what_exists(page: str, text: str) -> None:
     for call in [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]:
         name = ast.unparse(call.func)
@@ -68,7 +54,27 @@ def test_python_of_the_documentation_calls_what_exists(page: str, text: str) -> 
         assert {keyword.arg for keyword in call.keywords} <= set(parameters), f"{page}: {ast.unparse(call)}"
 
 
-def test_files_of_the_documentation_are_where_it_says() -> None:
-    assert Path(ROOT / "dev.py").exists()
-    assert COMMANDS
-    assert MANAGE
+# Where each page's blocks are run as they stand, but for addresses and keys.
+RUN_BY = {
+    "CONTRIBUTING.md": ".ci/run",
+    "README.md": "tests/journeys/test_readme.py",
+    "docs/operating.md": "tests/journeys/test_operating.py",
+    "docs/protocol.md": "tests/journeys/test_devices_in_other_languages.py",
+    "docs/tutorials/device-engineer.md": "tests/journeys/test_tutorials.py",
+    "docs/tutorials/member.md": "tests/journeys/test_tutorials.py",
+    "docs/tutorials/operator.md": "tests/running.py",
+    "docs/tutorials/owner.md": "tests/journeys/test_tutorials.py",
+    "sdk/README.md": "tests/journeys/test_tutorials.py",
+}
+
+
+def test_every_page_with_something_to_type_is_run_by_a_test() -> None:
+    assert {block.page for language in ("sh", "python") for block in blocks(language)} == set(RUN_BY)
+    assert [test for test in RUN_BY.values() if not (ROOT / test).exists()] == []
+
+
+def test_every_dev_command_of_the_documentation_exists() -> None:
+    named = {name for page in PAGES for name in re.findall(r"dev\.py (\w+)", page.read_text(encoding="utf-8"))}
+    program = (ROOT / "dev.py").read_text(encoding="utf-8")
+    assert named
+    assert {name for name in named if not re.search(rf'"{name}": {name}\b', program)} == set()

@@ -12,17 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.journeys.documentation import block
 from tests.journeys.story import Story, devices, patients
 from tests.running import ROOT, Portal
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROUNDS = 400  # more than pass while the further device is made; the run is stopped once it took part
 WITHOUT_PACKAGES = ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME", "FEDPORTAL_HOME")
-
-
-def block(language: str, word: str) -> str:
-    """The first fenced block in this language that holds `word`."""
-    return next(text for text in re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S) if word in text)
 
 
 def test_the_snippet_makes_a_further_device_take_part_in_the_next_round(tmp_path: Path) -> None:
@@ -68,7 +64,7 @@ def fresh_venv(folder: Path, url: str) -> Path:
     """
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = folder / "bin" / "python"
-    line = block("sh", "pip install").splitlines()[1].replace("http://127.0.0.1:8000", url)
+    line = block("README.md", "sh", "pip install").text.splitlines()[1].replace("http://127.0.0.1:8000", url)
     assert line.startswith("venv/bin/pip install ")
     command = [str(folder / "bin" / "pip"), *line.split()[1:], "--no-index", "--no-deps", "--quiet"]
     done = subprocess.run(command, cwd=folder.parent, env=environment(), capture_output=True, text=True, check=False)
@@ -81,7 +77,9 @@ def fresh_venv(folder: Path, url: str) -> Path:
 def start_snippet(python: Path, url: str, key: str) -> subprocess.Popen[bytes]:
     """Run the README's Python block with a real key and address."""
     folder = python.parents[2]
-    text = block("python", "FederatedClient").replace("edg_…", key).replace("http://127.0.0.1:8000", url)
+    text = (
+        block("README.md", "python", "FederatedClient").text.replace("edg_…", key).replace("http://127.0.0.1:8000", url)
+    )
     (folder / "snippet.py").write_text(text)
     with open(folder / "log", "wb") as log:
         return subprocess.Popen(
