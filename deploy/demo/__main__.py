@@ -45,6 +45,7 @@ def main() -> int:
     options = parser.parse_args()
     # Whoever ends this process ends the portal and the devices with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with it ignored
     try:
         return perform(options)
     except KeyboardInterrupt:
