@@ -67,8 +67,9 @@ class Cast:
     def colleague(self, organization: Organization, role: Role | str) -> Person:
         """A further person in the organization; their name is their role."""
         address = f"{role}@{organization.name}.example"
+        newcomer = people.prepare(address, PASSWORD, str(role).replace("_", " "))
         with unit():
-            person = people.create(address, PASSWORD, str(role).replace("_", " "))
+            person = people.admit(newcomer)
             organizations.enter(organization, person, Role(role))
         return person
 

@@ -1,8 +1,11 @@
-"""The audit log: who did what, in hash chains that show every later change.
+"""The audit log: who did what, in hash chains that show a later change of entries.
 
 Each organization has a chain, the portal has one. An entry is appended in the unit of the act it speaks of ("no audit,
 no action"), under the lock of the chain's head. Its hash covers all its columns and the hash before it. Personal data
 enters as a keyed commitment, secrets never.
+
+What it does not show: the hashes have no key, so whoever can write to the database can compute a chain anew from the
+changed entry to its head. Against the operator only a head that somebody else has kept helps.
 """
 
 from __future__ import annotations

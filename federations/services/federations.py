@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from federations import permissions
 from federations.models import Federation, Member, Organization, Person, Role
 from federations.permissions import Actor
-from federations.services import audit, invitations, keys, letters, members, names
+from federations.services import audit, invitations, keys, letters, members, names, people, throttle
 from fedportal.common import clock
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
@@ -97,13 +97,14 @@ def invite(actor: Actor, federation: Federation, *, org_ids: Iterable[str] = (),
     Raises `forbidden`, `not_found` for an unknown organization, `already_member`, `field_invalid`, `wrong_state`.
     """
     permissions.require(actor, "federation.invite", federation)
-    wanted, addresses = list(dict.fromkeys(org_ids)), list(dict.fromkeys(emails))
+    wanted, addresses = list(dict.fromkeys(org_ids)), list(dict.fromkeys(map(people.checked_address, emails)))
     if not 0 < len(wanted) + len(addresses) <= MOST_AT_ONCE:
         reason = f"name 1 to {MOST_AT_ONCE} organizations or addresses."
         raise FedportalError("field_invalid", field="org_ids", reason=reason)
     with unit():
         members.lock(federation)
         _check_alive(federation)
+        throttle.before_letters(actor.person.public_id, federation.organization.public_id, [*wanted, *addresses])
         invited = [_invite_organization(actor, federation, org_id) for org_id in wanted]
         written = [invitations.write_for_federation(actor, federation, email) for email in addresses]
         audit.record(
@@ -208,8 +209,9 @@ def _invite_organization(actor: Actor, federation: Federation, org_id: str) -> M
             "organization_invited",
             organization,
             link=link,
-            federation=federation,
-            inviter=federation.organization,
+            federation=letters.as_words(federation.name),
+            federation_id=federation.public_id,
+            inviter=letters.as_words(federation.organization.name),
             organization_name=organization.name,
             person=person.name,
         )

@@ -56,18 +56,18 @@ class Accepted:
 # --- inviting --------------------------------------------------------------------------------------------------------
 
 
-def write_for_federation(actor: Actor, federation: Federation, email: str) -> Written:
-    """Invite an address to the federation, under its lock, for `federations.invite`, which asked for the right.
+def write_for_federation(actor: Actor, federation: Federation, address: str) -> Written:
+    """Invite a checked address to the federation, under its lock, for `federations.invite`, which asked for the right.
 
-    Raises `field_invalid`, and `already_member` when the address has an open invitation.
+    Raises `already_member` when the address has an open invitation.
     """
-    address = people.checked_address(email)
     _make_room(Invitation.objects.filter(federation=federation), address)
     return _write(actor, Kind.FEDERATION, federation.organization, address, federation=federation)
 
 
 def invite_colleague(actor: Actor, organization: Organization, *, email: str, role: Role) -> Written:
-    """Invite a person into the organization. Raises `forbidden`, `role_too_high`, `already_member`, `field_invalid`."""
+    """Invite a person into the organization. Raises `forbidden`, `role_too_high`, `already_member`, `field_invalid`,
+    `too_many_letters`."""
     permissions.require(actor, "organization.manage_people", organization)
     address = people.checked_address(email)
     with unit():
@@ -75,6 +75,7 @@ def invite_colleague(actor: Actor, organization: Organization, *, email: str, ro
         organizations.check_rank(actor, role)
         _check_outside(organization, address)
         _make_room(Invitation.objects.filter(organization=organization, kind=Kind.ORGANIZATION), address)
+        throttle.before_letters(actor.person.public_id, organization.public_id, [address])
         written = _write(actor, Kind.ORGANIZATION, organization, address, role=role)
         audit.record(
             organization,
@@ -90,8 +91,8 @@ def invite_colleague(actor: Actor, organization: Organization, *, email: str, ro
 def resend(actor: Actor, invitation: Invitation) -> Written:
     """Send a new letter with a new link, valid for the full time again; the old link ends.
 
-    Who resends it is its author from then on. Raises `role_too_high`, `wrong_state`, and `already_member` when the
-    address has another open letter or its person is in by now.
+    Who resends it is its author from then on. Raises `role_too_high`, `wrong_state`, `too_many_letters`, and
+    `already_member` when the address has another open letter or its person is in by now.
     """
     _require(actor, invitation)
     token = secrets.token_urlsafe(TOKEN_BYTES)
@@ -110,6 +111,7 @@ def resend(actor: Actor, invitation: Invitation) -> Written:
             _check_outside(invitation.organization, invitation.email)
             others = others.filter(organization=invitation.organization, kind=Kind.ORGANIZATION)
             _make_room(others, invitation.email)
+        throttle.before_letters(actor.person.public_id, invitation.organization.public_id, [invitation.email])
         revived = open_or_over.update(
             state=InvitationState.PENDING,
             token_hash=_hash(token),
@@ -201,11 +203,12 @@ def accept(
 def accept_as_new(
     token: str, *, password: str, name: str = "", organization_name: str = "", ip: str | None = None
 ) -> tuple[Person, Accepted]:
-    """Sign up under the invited address and accept, both or neither. Raises what `accept` and `people.create` raise."""
+    """Sign up under the invited address and accept, both or neither. Raises what `accept` and `people` raise."""
     invitation = find(token, ip)
+    newcomer = people.prepare(invitation.email, password, name)
     with unit():
         _lock(invitation)
-        person = people.create(invitation.email, password, name)
+        person = people.admit(newcomer)
         accepted = accept(token, person=person, new_organization_name=organization_name)
     return person, accepted
 
@@ -267,16 +270,17 @@ def _write(actor: Actor, kind: Kind, organization: Organization, address: str, *
 
 
 def _send(invitation: Invitation, token: str) -> str:
+    author, organization = invitation.invited_by, invitation.organization
     link = f"{settings.FEDPORTAL_PUBLIC_URL}/invitations/{token}"
     letters.write(
         invitation.email,
         f"{invitation.kind}_invitation",
-        invitation.organization,
+        organization,
         link=link,
         invitation=invitation,
-        inviter=invitation.organization,
-        invited_by=invitation.invited_by,
-        federation=invitation.federation,
+        inviter=letters.as_words(organization.name),
+        invited_by=letters.as_words(author.name) if author else "",
+        federation=letters.as_words(invitation.federation.name) if invitation.federation else "",
         role=Role(invitation.role).label.lower() if invitation.role else "",
         hours=int(VALID_FOR.total_seconds() // 3600),
     )

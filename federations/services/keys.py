@@ -179,6 +179,15 @@ def revoke_all(organization: Organization, person: Person) -> int:
     )
 
 
+def revoke_every(person: Person) -> int:
+    """End all keys of a person in all organizations, whose logs say so (inside the unit of that act); how many."""
+    alive = list(ApiKey.objects.filter(person=person, revoked_at=None).select_related("organization").order_by("pk"))
+    for key in alive:
+        if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=clock.now()):
+            audit.record(key.organization, person, "key.revoked", key.public_id, by="a new password")
+    return len(alive)
+
+
 def issue_device_key(device: Device, nonce: str | None = None) -> str:
     """A fresh key for the device; the ones it has end with the first use of this. Call it inside a unit."""
     minted = mint()
@@ -237,7 +246,7 @@ def _check_alive(revoked_at: datetime | None, expires_at: datetime | None) -> No
     if revoked_at is not None:
         raise FedportalError("key_revoked")
     if expires_at is not None and expires_at <= clock.now():
-        raise FedportalError("key_expired", expires_at=expires_at.date().isoformat())
+        raise FedportalError("key_expired", expired_at=expires_at.date().isoformat())
 
 
 def _compare(token: str, stored: str | None) -> None:

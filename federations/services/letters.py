@@ -6,6 +6,7 @@ A letter is `templates/federations/letters/<kind>.txt` (its first line is the su
 from __future__ import annotations
 
 import logging
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -44,6 +45,15 @@ def write(to: str, kind: str, organization: Organization | None = None, **values
     for bell in _doorbells:
         bell(letter.pk)
     return letter
+
+
+def as_words(chosen: str) -> str:
+    """What a sender chose, such as a name, as words: nothing in it becomes a link in the recipient's mail program.
+
+    A stranger's portal must not carry anybody's advertisement under its own name.
+    """
+    words = re.sub(r"[^\w.'’\- ]+", " ", chosen)
+    return " ".join(re.sub(r"\.(?=\w)", ". ", words).split())
 
 
 def on_letter(bell: Any) -> None:

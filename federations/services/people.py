@@ -14,7 +14,7 @@ from django.utils.http import urlsafe_base64_decode, urlsafe_base64_encode
 from federations import permissions
 from federations.models import Person
 from federations.permissions import Actor
-from federations.services import audit, letters, organizations, throttle
+from federations.services import audit, keys, letters, organizations, throttle
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 
@@ -25,30 +25,38 @@ def sign_up(email: str, password: str, name: str = "", organization_name: str = 
     Raises `field_invalid` for an unusable address or password, `name_taken`, and what `organizations.found` raises;
     then nobody is signed up.
     """
+    newcomer = prepare(email, password, name)
     with unit():
-        person = create(email, password, name)
+        person = admit(newcomer)
         if organization_name:
             organizations.found(organization_name, person)
-        else:
-            audit.record(None, person, "person.signed_up", person.public_id)
     return person
 
 
-def create(email: str, password: str, name: str = "") -> Person:
-    """The row of a new person (inside a unit; the caller writes the audit entry).
+def prepare(email: str, password: str, name: str = "") -> Person:
+    """A new person who is not stored yet, for `admit`. Call it outside a unit: hashing a password takes a while.
 
-    Raises `field_invalid`, `name_taken`.
+    Raises `field_invalid`.
     """
     address = checked_address(email)
     shown = " ".join(name.split())
     if len(shown) > 100 or not shown.isprintable():
         raise FedportalError("field_invalid", field="name", reason="it needs at most 100 printable characters.")
-    check_password(password, Person(email=address, name=shown))
+    newcomer = Person(email=address, name=shown)
+    check_password(password, newcomer)
+    newcomer.set_password(password)
+    return newcomer
+
+
+def admit(newcomer: Person) -> Person:
+    """Store the person whom `prepare` made, inside a unit. Raises `name_taken` when the address has an account."""
     try:
         with transaction.atomic():
-            return Person.objects.create_user(address, password, name=shown)
+            newcomer.save(force_insert=True)
     except IntegrityError as error:
-        raise FedportalError("name_taken", what="person", name=address) from error
+        raise FedportalError("name_taken", what="person", name=newcomer.email) from error
+    audit.record(None, newcomer, "person.signed_up", newcomer.public_id)
+    return newcomer
 
 
 def sign_in(email: str, password: str, ip: str) -> Person:
@@ -61,7 +69,7 @@ def sign_in(email: str, password: str, ip: str) -> Person:
     throttle.before_sign_in(ip, account)
     person = authenticate(username=account, password=password)
     if not isinstance(person, Person):
-        throttle.failed_sign_in(account)
+        throttle.failed_sign_in(ip, account)
         raise FedportalError("sign_in_failed")
     return person
 
@@ -95,17 +103,23 @@ def person_of_reset(uid: str, token: str) -> Person:
 
 
 def reset_password(uid: str, token: str, password: str) -> Person:
-    """Choose a new password by the letter's link; sessions that are open end. Raises `not_found`, `field_invalid`."""
+    """Choose a new password by the letter's link; open sessions and API keys end, and a letter says so.
+
+    Raises `not_found`, `field_invalid`.
+    """
     person = person_of_reset(uid, token)
     _set_password(person, password)
     return person
 
 
 def change_password(actor: Actor, old: str, new: str, ip: str) -> None:
-    """Change one's own password. Raises `sign_in_failed` for a wrong old one, `field_invalid`, `too_many_tries`."""
+    """Change one's own password; open sessions and API keys end, and a letter says so.
+
+    Raises `sign_in_failed` for a wrong old one, `field_invalid`, `too_many_tries`.
+    """
     throttle.before_sign_in(ip, actor.person.email)
     if actor.key is not None or not actor.person.check_password(old):
-        throttle.failed_sign_in(actor.person.email)
+        throttle.failed_sign_in(ip, actor.person.email)
         raise FedportalError("sign_in_failed")
     _set_password(actor.person, new)
 
@@ -146,8 +160,19 @@ def check_password(password: str, person: Person) -> None:
 
 
 def _set_password(person: Person, password: str) -> None:
+    """Whoever has the old password or what was opened with it is out: sessions by Django's hash of it, keys here."""
     check_password(password, person)
+    before = person.password
+    person.set_password(password)
     with unit():
-        person.set_password(password)
-        person.save(update_fields=["password"])
-        audit.record(None, person, "person.password_changed", person.public_id)
+        if not Person.objects.filter(pk=person.pk, password=before).update(password=person.password):
+            raise FedportalError("conflict")
+        ended = keys.revoke_every(person)
+        audit.record(None, person, "person.password_changed", person.public_id, keys_revoked=ended)
+        letters.write(
+            person.email,
+            "password_changed",
+            link=f"{settings.FEDPORTAL_PUBLIC_URL}/password-reset",
+            person=person.name,
+            keys=ended,
+        )

@@ -1,4 +1,4 @@
-"""Guessing is slowed down: how often somebody may try, by address of the network and by account.
+"""Guessing and flooding are slowed down: how often somebody may try, by network, account, sender and recipient.
 
 Counts live in the database, so that all processes share them; times are kept exactly (a sliding window), subjects only
 as hashes.
@@ -7,7 +7,9 @@ as hashes.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import math
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -18,53 +20,79 @@ from fedportal.common import clock
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 
-MINUTE = 60
-PER_IP, PER_IP_SECONDS = 20, MINUTE
+MINUTE, HOUR, DAY = 60, 60 * 60, 24 * 60 * 60
+# Sign-ins, sign-ups and looks at invitation links: by network.
+PER_NETWORK, PER_NETWORK_SECONDS = 20, MINUTE
+# Wrong passwords: few for an account from one network, so that a stranger elsewhere cannot lock its person out, and
+# more, but not without end, for the account from everywhere.
 FAILURES, FAILURE_SECONDS = 10, 15 * MINUTE
-RESETS, RESET_SECONDS = 5, 60 * MINUTE
+ALL_FAILURES, ALL_FAILURE_SECONDS = 100, HOUR
+RESETS, RESET_SECONDS = 5, HOUR
+# Letters that people cause to be sent to others, in a day.
+LETTERS_BY_PERSON, LETTERS_BY_ORGANIZATION, LETTERS_TO_ONE = 200, 400, 10
 
 
 def before_sign_in(ip: str, account: str) -> None:
-    """Count a sign-in from `ip`. Raises `too_many_tries` for it or for an account with too many failures."""
-    count("sign-in", ip, PER_IP, PER_IP_SECONDS)
-    check("failure", account, FAILURES, FAILURE_SECONDS)
+    """Count a sign-in from `ip`. Raises `too_many_tries` for its network or an account with too many failures."""
+    count("sign-in", network_of(ip), PER_NETWORK, PER_NETWORK_SECONDS)
+    check("failure", f"{account} {network_of(ip)}", FAILURES, FAILURE_SECONDS)
+    check("failure", account, ALL_FAILURES, ALL_FAILURE_SECONDS)
 
 
-def failed_sign_in(account: str) -> None:
+def failed_sign_in(ip: str, account: str) -> None:
     """Count a wrong password against the account, whether or not it exists."""
-    count("failure", account, FAILURES, FAILURE_SECONDS)
+    count("failure", f"{account} {network_of(ip)}", FAILURES, FAILURE_SECONDS)
+    count("failure", account, ALL_FAILURES, ALL_FAILURE_SECONDS)
 
 
 def before_reset(ip: str, account: str) -> None:
     """Count a request for a reset letter. Raises `too_many_tries`."""
-    count("sign-in", ip, PER_IP, PER_IP_SECONDS)
+    count("sign-in", network_of(ip), PER_NETWORK, PER_NETWORK_SECONDS)
     count("reset", account, RESETS, RESET_SECONDS)
 
 
 def before_token(ip: str) -> None:
     """Count a look at an invitation link from `ip`. Raises `too_many_tries`."""
-    count("token", ip, PER_IP, PER_IP_SECONDS)
+    count("token", network_of(ip), PER_NETWORK, PER_NETWORK_SECONDS)
 
 
 def before_sign_up(ip: str) -> None:
     """Count a sign-up from `ip`. Raises `too_many_tries`."""
-    count("sign-up", ip, PER_IP, PER_IP_SECONDS)
+    count("sign-up", network_of(ip), PER_NETWORK, PER_NETWORK_SECONDS)
 
 
-def count(kind: str, whom: str, limit: int, seconds: int) -> None:
-    """Count one try, at most `limit` in any `seconds`. Raises `too_many_tries`; what is refused does not count."""
+def before_letters(person: str, organization: str, recipients: Sequence[str]) -> None:
+    """Count letters that `person` of `organization` (public ids) sends: to addresses, or to organizations (public ids).
+
+    Call it in the unit in which they are written. Raises `too_many_letters`; then none is counted.
+    """
+    try:
+        count("letter by", person, LETTERS_BY_PERSON, DAY, len(recipients))
+        count("letter by", organization, LETTERS_BY_ORGANIZATION, DAY, len(recipients))
+        for recipient in sorted(recipients):  # rows are locked in one order
+            count("letter to", recipient, LETTERS_TO_ONE, DAY)
+    except FedportalError as error:
+        hours = math.ceil(error.context["seconds"] / HOUR)
+        raise FedportalError("too_many_letters", hours=hours, seconds=error.context["seconds"]) from error
+
+
+def count(kind: str, whom: str, limit: int, seconds: int, tries: int = 1) -> None:
+    """Count `tries`, of which `limit` (at least `tries`) are free in any `seconds`; those that are refused do not count.
+
+    Raises `too_many_tries`.
+    """
     now = clock.now()
     with unit():
         row, _ = Tries.objects.select_for_update(no_key=True).get_or_create(
             subject=_subject(kind, whom), defaults={"keep_until": now}
         )
         recent = _recent(row.times, seconds)
-        if len(recent) < limit:
-            row.times = [*recent, now.timestamp()]
+        if len(recent) + tries <= limit:
+            row.times = recent + [now.timestamp()] * tries
             row.keep_until = now + timedelta(seconds=seconds)
             row.save(update_fields=["times", "keep_until"])
             return
-    raise _too_many(recent, seconds)
+    raise _too_many(recent[len(recent) + tries - limit - 1 :], seconds)
 
 
 def check(kind: str, whom: str, limit: int, seconds: int) -> None:
@@ -88,12 +116,26 @@ def address_of(request: Any) -> str:
     return str(request.META.get("REMOTE_ADDR", ""))
 
 
+def network_of(ip: str) -> str:
+    """What one household or hospital holds: an IPv4 address, or the /64 around an IPv6 address."""
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return ip
+    if isinstance(address, ipaddress.IPv4Address):
+        return ip
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((int(address), 64), strict=False))
+
+
 def _recent(times: list[float], seconds: int) -> list[float]:
     since = clock.now().timestamp() - seconds
     return [time for time in times if time > since]
 
 
 def _too_many(recent: list[float], seconds: int) -> FedportalError:
+    """Tries are free again when the first of `recent` leaves the window."""
     wait = recent[0] + seconds - clock.now().timestamp()
     return FedportalError("too_many_tries", seconds=max(1, math.ceil(wait)))
 

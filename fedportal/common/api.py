@@ -99,7 +99,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     response = Response(found.body(), status=found.status)
     if found.status == status.HTTP_401_UNAUTHORIZED:
         response["WWW-Authenticate"] = "Bearer"
-    if found.code == "too_many_tries":
+    if found.code in ("too_many_tries", "too_many_letters"):
         response["Retry-After"] = str(found.context.get("seconds", 60))
     return response
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,14 +24,14 @@ def refused(code: str, **context: Any) -> Iterator[None]:
 
 
 @contextmanager
-def recorded(action: str, subject: str = "") -> Iterator[None]:
-    """Inside, exactly one audit entry is written, and it is this one."""
+def recorded(action: str, subject: str = "", *, after: Sequence[str] = ()) -> Iterator[None]:
+    """Inside, exactly this audit entry is written, and none before it but those of the actions in `after`."""
     before = set(AuditEntry.objects.values_list("pk", flat=True))
     yield
-    fresh = AuditEntry.objects.exclude(pk__in=before)
-    assert [entry.action for entry in fresh] == [action]
+    fresh = list(AuditEntry.objects.exclude(pk__in=before).order_by("pk"))
+    assert [entry.action for entry in fresh] == [*after, action]
     if subject:
-        assert fresh[0].subject == subject
+        assert fresh[-1].subject == subject
 
 
 def links(address: str) -> list[str]:

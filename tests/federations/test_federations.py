@@ -41,8 +41,9 @@ def test_reserved_and_unusable_names_are_refused(cast: Cast, name: str) -> None:
 
 @pytest.mark.parametrize("role", [role for role in Role if role not in (Role.OWNER, Role.ADMIN)])
 def test_founding_is_for_owners_and_admins(cast: Cast, role: Role) -> None:
+    colleague = cast.colleague(cast.acme, role)
     with refused("forbidden"):
-        federations.found(Actor(cast.colleague(cast.acme, role), cast.acme), name="fresh")
+        federations.found(Actor(colleague, cast.acme), name="fresh")
 
 
 def test_a_person_without_an_organization_founds_nothing(cast: Cast) -> None:

@@ -321,20 +321,45 @@ def test_a_colleague_who_is_in_already_is_told_so(cast: Cast) -> None:
 def test_the_letter_says_who_invites_where_to_and_until_when(token: str) -> None:
     letter = Letter.objects.filter(to=GUEST).latest("pk")
     assert letter.subject == "acme invites you to the federation healthcare-consortium"
-    for part in ("Olga of acme", "Three hospitals.", GUEST, "72 hours", f"/invitations/{token}"):
+    for part in ("Olga of acme", GUEST, "72 hours", f"/invitations/{token}"):
         assert part in letter.text
     assert f'href="http://127.0.0.1:8000/invitations/{token}"' in letter.html
 
 
-def test_text_of_tenants_is_escaped_in_html_and_bare_in_text(cast: Cast) -> None:
-    federations.change(cast.actor("olga"), cast.federation, description="<b>A & B</b>")
-    federations.invite(cast.actor("olga"), cast.federation, emails=["b@x.example"])
-    letter = Letter.objects.get(to="b@x.example")
+def test_names_are_escaped_in_html_and_bare_in_text(cast: Cast) -> None:
+    Person.objects.filter(pk=cast.olga.pk).update(name="<b>A & B</b>")
+    people.request_reset("olga@acme.example", "192.0.2.1")
+    letter = Letter.objects.filter(to="olga@acme.example").latest("pk")
     assert "<b>A & B</b>" in letter.text
-    assert "&lt;b&gt;A &amp; B&lt;/b&gt;" in letter.html
     assert "<b>A" not in letter.html
 
 
 def test_members_wait_for_answers_where_they_can_be_seen(cast: Cast) -> None:
     assert [member.federation for member in selectors.waiting_for(cast.valley)] == [cast.federation]
     assert Member.objects.filter(organization=cast.valley, state="invited").exists()
+
+
+def test_a_letter_to_a_stranger_carries_no_text_of_its_sender(cast: Cast) -> None:
+    Organization.objects.filter(pk=cast.acme.pk).update(name="evil.example")
+    Person.objects.filter(pk=cast.olga.pk).update(name="Claim at https://evil.example")
+    federations.change(cast.actor("olga"), cast.federation, description="Click www.evil.example\nnow")
+    federations.invite(cast.actor("olga"), cast.federation, emails=[GUEST], org_ids=[cast.rival.public_id])
+    invitations.invite_colleague(cast.actor("olga"), cast.acme, email=GUEST, role=Role.VIEWER)
+    written = Letter.objects.order_by("-pk")[:3]
+    assert {letter.to for letter in written} == {GUEST, "rex@rival.example"}
+    for letter in written:
+        assert "evil" in letter.text
+        assert not any("evil.example" in part or "www" in part for part in (letter.subject, letter.text, letter.html))
+
+
+def test_who_has_had_ten_letters_today_gets_no_more_and_nothing_is_half_done(cast: Cast) -> None:
+    invitation = invitations.invite_colleague(cast.actor("olga"), cast.acme, email=GUEST, role=Role.VIEWER).invitation
+    for _ in range(9):
+        invitations.resend(cast.actor("olga"), invitation)
+    before = Invitation.objects.get(pk=invitation.pk).token_hash
+    with refused("too_many_letters"):
+        invitations.resend(cast.actor("olga"), invitation)
+    assert Invitation.objects.get(pk=invitation.pk).token_hash == before
+    with refused("too_many_letters"):
+        federations.invite(cast.actor("olga"), cast.federation, emails=["else@guest.example", GUEST])
+    assert not Invitation.objects.filter(federation=cast.federation, email__endswith="guest.example").exists()

@@ -152,3 +152,20 @@ def test_operators_hurry_only_what_has_not_left() -> None:
     Letter.objects.filter(pk=waiting.pk).update(next_attempt_at=clock.now() + timedelta(hours=1))
     assert letters.hurry(Letter.objects.all()) == 1
     assert letters.send_due() == 1
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ("North Hospital", "North Hospital"),
+        ("Dr. Mia O'Neil-Şahin", "Dr. Mia O'Neil-Şahin"),
+        ("radiology-v1", "radiology-v1"),
+        ("evil.example", "evil. example"),
+        ("Win at https://evil.example/now?a=b", "Win at https evil. example now a b"),
+        ("pay@evil.example", "pay evil. example"),
+        ("<a href=x>here</a>", "a href x here a"),
+        ("two\nlines\u2028more", "two lines more"),
+    ],
+)
+def test_what_a_sender_chose_is_no_link_in_a_letter(chosen: str, words: str) -> None:
+    assert letters.as_words(chosen) == words

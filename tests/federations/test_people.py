@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.contrib.auth.hashers import make_password
 from django.core import mail
+from django.db import connection
 
 from federations.models import AuditEntry, Federation, Letter, Membership, Organization, Person
-from federations.services import audit, people
+from federations.services import audit, federations, invitations, people
 from federations.tasks import send_letter
 from fedportal.common import clock
-from tests.cast import PASSWORD, Cast
-from tests.federations.helpers import links, recorded, refused
+from tests.cast import PASSWORD, Cast, client_with
+from tests.federations.helpers import links, recorded, refused, token_for
 
 
 def test_signing_up_with_an_organization_makes_its_owner(cast: Cast) -> None:
-    with recorded("organization.founded"):
+    with recorded("organization.founded", after=["person.signed_up"]):
         person = people.sign_up(" New@Clinic.example ", PASSWORD, "Nia  New", "clinic")
     membership = Membership.objects.get(person=person)
     assert (person.email, person.name, membership.organization.name, membership.role) == (
@@ -80,14 +83,35 @@ def test_a_wrong_password_and_an_unknown_address_sound_alike(cast: Cast, address
         people.sign_in(address, "wrong", "192.0.2.1")
 
 
-def test_ten_failures_lock_the_account_for_fifteen_minutes_even_for_the_right_password(cast: Cast) -> None:
+def test_ten_failures_from_a_network_lock_it_out_of_the_account_for_fifteen_minutes(cast: Cast) -> None:
     for number in range(10):
         with refused("sign_in_failed"):
-            people.sign_in("olga@acme.example", "wrong", f"192.0.2.{number}")
+            people.sign_in("olga@acme.example", "wrong", f"2001:db8::{number}")
     with refused("too_many_tries"):
-        people.sign_in("olga@acme.example", PASSWORD, "192.0.2.99")
+        people.sign_in("olga@acme.example", PASSWORD, "2001:db8::ffff")
     with clock.shifted(timedelta(minutes=15, seconds=1)):
-        assert people.sign_in("olga@acme.example", PASSWORD, "192.0.2.99") == cast.olga
+        assert people.sign_in("olga@acme.example", PASSWORD, "2001:db8::ffff") == cast.olga
+
+
+def test_a_stranger_elsewhere_does_not_lock_anybody_out_of_their_account(cast: Cast) -> None:
+    for _ in range(10):
+        with refused("sign_in_failed"):
+            people.sign_in("olga@acme.example", "wrong", "192.0.2.1")
+    assert people.sign_in("olga@acme.example", PASSWORD, "192.0.2.2") == cast.olga
+
+
+def test_a_hundred_failures_in_an_hour_from_everywhere_lock_the_account(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(people, "authenticate", lambda **_: None)  # a hundred real hashes would take a minute
+    for number in range(100):
+        with refused("sign_in_failed"):
+            people.sign_in("olga@acme.example", "wrong", f"192.0.2.{number}")
+    monkeypatch.undo()
+    with refused("too_many_tries"):
+        people.sign_in("olga@acme.example", PASSWORD, "198.51.100.1")
+    with clock.shifted(timedelta(hours=1, seconds=1)):
+        assert people.sign_in("olga@acme.example", PASSWORD, "198.51.100.1") == cast.olga
 
 
 def test_twenty_tries_a_minute_from_one_network_address(cast: Cast) -> None:
@@ -120,7 +144,7 @@ def test_the_reset_letter_chooses_a_new_password_once(cast: Cast) -> None:
         people.request_reset("Olga@acme.example", "192.0.2.1")
     uid, token = links("olga@acme.example")[-1].split("/")[-2:]
     assert people.person_of_reset(uid, token) == cast.olga
-    with recorded("person.password_changed"):
+    with recorded("person.password_changed", after=["key.revoked"]):
         people.reset_password(uid, token, "an even longer password")
     assert people.sign_in("olga@acme.example", "an even longer password", "192.0.2.1") == cast.olga
     with refused("not_found"):
@@ -161,6 +185,44 @@ def test_changing_the_password_needs_the_old_one(cast: Cast) -> None:
         people.change_password(actor, "wrong", "an even longer password", "192.0.2.1")
     people.change_password(actor, PASSWORD, "an even longer password", "192.0.2.1")
     assert people.sign_in("olga@acme.example", "an even longer password", "192.0.2.1") == cast.olga
+
+
+def test_a_new_password_ends_the_sessions_and_keys_of_the_old_one_and_a_letter_says_so(cast: Cast) -> None:
+    browser, elsewhere = cast.browser("olga"), cast.key_for(cast.olga, cast.metro, ["*"])
+    assert browser.get("/").status_code == 200
+    people.change_password(cast.actor("olga"), PASSWORD, "an even longer password", "192.0.2.1")
+    assert browser.get("/").status_code == 302
+    for client in (cast.client("olga"), client_with(elsewhere)):
+        assert client.get("/api/v1/whoami").json()["error"] == "key_revoked"
+    assert cast.client("mia").get("/api/v1/whoami").status_code == 200
+    entries = AuditEntry.objects.filter(action="key.revoked", actor=cast.olga.public_id)
+    assert {entry.organization for entry in entries} == {cast.acme, cast.metro}
+    letter = Letter.objects.filter(to="olga@acme.example").latest("pk")
+    assert letter.subject == "Your password was changed"
+    assert "your API keys (2) no longer work" in letter.text
+
+
+def test_of_two_new_passwords_at_once_one_is_told_to_look_again(cast: Cast) -> None:
+    stale = cast.actor("olga")
+    people.change_password(cast.actor("olga"), PASSWORD, "an even longer password", "192.0.2.1")
+    with refused("conflict"):
+        people.change_password(stale, PASSWORD, "a third long password", "192.0.2.1")
+
+
+def test_no_password_is_hashed_while_others_wait_to_write(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    depths: list[int] = []
+
+    def watched(password: str, *rest: Any) -> str:
+        depths.append(len(connection.savepoint_ids))
+        return make_password(password, *rest)
+
+    outside = len(connection.savepoint_ids)
+    monkeypatch.setattr("django.contrib.auth.base_user.make_password", watched)
+    people.sign_up("new@clinic.example", PASSWORD, "", "clinic")
+    people.change_password(cast.actor("olga"), PASSWORD, "an even longer password", "192.0.2.1")
+    federations.invite(cast.actor("olga"), cast.federation, emails=["gina@guest.example"])
+    invitations.accept_as_new(token_for("gina@guest.example"), password=PASSWORD, organization_name="guest")
+    assert depths == [outside] * 3
 
 
 def test_the_reset_letter_leaves_by_the_job(cast: Cast) -> None:

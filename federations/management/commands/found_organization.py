@@ -38,13 +38,15 @@ class Command(BaseCommand):
 def found(name: str, email: str, password: str, person_name: str) -> dict[str, str]:
     """Found the organization, all or nothing; what the command prints. Raises FedportalError."""
     answer: dict[str, str] = {}
+    person = known = Person.objects.filter(email=Person.objects.normalize(email)).first()
+    if person is None:
+        chosen = password or secrets.token_urlsafe(12)
+        if not password:
+            answer["password"] = chosen
+        person = people.prepare(email, chosen, person_name)
     with unit():
-        person = Person.objects.filter(email=Person.objects.normalize(email)).first()
-        if person is None:
-            chosen = password or secrets.token_urlsafe(12)
-            if not password:
-                answer["password"] = chosen
-            person = people.create(email, chosen, person_name)
+        if known is None:
+            people.admit(person)
         organization = organizations.found(name, person)
         key, text = keys.issue(organization, person, name="command line", scopes=[roles.ANY_SCOPE])
         audit.record(organization, "portal", "key.created", key.public_id, scopes=key.scopes)

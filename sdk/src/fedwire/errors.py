@@ -35,6 +35,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "two_credentials": K(400, "A key and a browser session came with the same request.", "Send one of them, not both."),
     "sign_in_failed": K(401, "Email and password do not match.", "Try again, or reset the password."),
     "too_many_tries": K(429, "Too many tries.", "Wait {seconds} seconds and try again."),
+    "too_many_letters": K(
+        429,
+        "The portal sends no more letters for this sender or to this address today.",
+        "Wait {hours} h and try again, or give the link to the person yourself.",
+    ),
     # May you?
     "forbidden": K(403, "You may not {action} here.", "{who}"),
     "not_found": K(404, "There is no such {what}.", "Check the id or name, or ask whoever shared it with you."),
