@@ -2,7 +2,8 @@
 
 Server → browser: {"kind": "snapshot", "sequence": n, "data": …}, then {"sequence": k, "kind": …, "at": …, "data": …}.
 Messages may overtake one another or be lost on the way; whoever sees a gap sends {"ask": "since", "sequence": last}
-and gets what is missing, or a fresh snapshot. Rights are looked at when the socket opens and again and again after
+and gets what is missing, or a fresh snapshot. {"ask": "snapshot"} gets one at any time: whom a round waits for changes
+with the clock, of which no message tells. Rights are looked at when the socket opens and again and again after
 that, so somebody who lost them is sent away within a second of the next message.
 """
 
@@ -35,6 +36,7 @@ MOST_ASKS = 5  # per second
 MOST_SOCKETS = 20  # per person in this process
 
 NOT_SIGNED_IN, NOT_YOURS, TOO_MUCH, TRY_AGAIN = 4401, 4404, 4429, 1013
+SNAPSHOT = -1  # in place of a number: everything
 _sockets: Counter[int] = Counter()
 
 
@@ -84,7 +86,7 @@ class RunConsumer(AsyncWebsocketConsumer):
             self._counted = 0
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """{"ask": "since", "sequence": n}; anything else ends the connection."""
+        """{"ask": "since", "sequence": n} or {"ask": "snapshot"}; anything else ends the connection."""
         sequence = _asked_for(text_data)
         now = time.monotonic()
         self._asked = [at for at in self._asked if now - at < 1.0]
@@ -94,7 +96,9 @@ class RunConsumer(AsyncWebsocketConsumer):
         self._asked.append(now)
         if not await self._still_allowed():
             return
-        missing = await database_sync_to_async(progress.since)(self.run.pk, sequence)
+        missing = None
+        if sequence != SNAPSHOT:
+            missing = await database_sync_to_async(progress.since)(self.run.pk, sequence)
         async with self._sending:
             if missing is None:
                 await self._send_snapshot()
@@ -167,13 +171,15 @@ def _may_see(actor: Actor, run: Run) -> bool:
 
 
 def _asked_for(text: str | None) -> int | None:
-    """The number in an `ask`; None for anything else."""
+    """The number in an `ask` for what came since, `SNAPSHOT` for the whole; None for anything else."""
     if text is None or len(text) > MOST_FRAME:
         return None
     try:
         said = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    if said == {"ask": "snapshot"}:
+        return SNAPSHOT
     if not isinstance(said, dict) or said.get("ask") != "since":
         return None
     sequence = said.get("sequence")

@@ -77,9 +77,9 @@ def before_letters(person: str, organization: str, recipients: Sequence[str]) ->
 
 
 def count(kind: str, whom: str, limit: int, seconds: int, tries: int = 1) -> None:
-    """Count `tries`, of which `limit` (at least `tries`) are free in any `seconds`; those that are refused do not count.
+    """Count `tries`, of which `limit` (at least `tries`) are free in any `seconds`. Raises `too_many_tries`.
 
-    Raises `too_many_tries`.
+    What is refused does not count.
     """
     now = clock.now()
     with unit():

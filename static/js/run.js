@@ -4,6 +4,7 @@ import { showTimes } from "./page.js";
 
 const MOST_NEWS = 100;
 const MOST_HELD = 500;
+const QUIET_MS = 10000;
 const ENDED = new Set(["completed", "failed", "stopped"]);
 const REFUSED = new Set([4401, 4403, 4404, 4429, 1008]);
 const { snapshot: first, words, socket: address } = JSON.parse(document.getElementById("live").textContent);
@@ -207,6 +208,7 @@ let wait = 500;
 let socket = null;
 const early = new Map();
 let asked = false;
+let heard = Date.now();
 
 function tell(text, name) {
   const badge = at("live");
@@ -215,6 +217,7 @@ function tell(text, name) {
 }
 
 function hear(message) {
+  heard = Date.now();
   if (message.kind === "snapshot") {
     asked = false;
     for (const sequence of early.keys()) if (sequence <= message.sequence) early.delete(sequence);
@@ -233,6 +236,15 @@ function hear(message) {
   }
 }
 
+/* Whom a round waits for changes with the clock, of which no message tells. */
+function askAgain() {
+  if (socket.readyState !== WebSocket.OPEN || document.hidden || ENDED.has(state.run.state)) return;
+  if (Date.now() - heard >= QUIET_MS) {
+    heard = Date.now();
+    socket.send(JSON.stringify({ ask: "snapshot" }));
+  }
+}
+
 function connect() {
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${address}`);
   socket.addEventListener("open", () => { wait = 500; asked = false; early.clear(); tell("live", "live"); });
@@ -247,4 +259,4 @@ function connect() {
 
 draw();
 connect();
-setInterval(drawWaiting, 1000);
+setInterval(() => { drawWaiting(); askAgain(); }, 1000);

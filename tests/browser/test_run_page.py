@@ -120,6 +120,22 @@ def test_a_run_is_paused_resumed_and_stopped_on_its_page(visit: Visit, story: St
         assert story.snapshot(run)["run"]["state"] == "stopped"
 
 
+def test_who_is_waited_for_is_said_while_nothing_happens(visit: Visit, story: Story, home: Path) -> None:
+    run = story.start(rounds=1)
+    with held_back(story, home) as (gate, taking_part):
+        page = visit()
+        page.goto(f"/runs/{run}")
+        page.evaluate("window.never_reloaded = true")
+        expect(page.locator(".part-training")).to_have_count(3)
+        expect(page.locator("[data-waiting]")).to_contain_text("hospital", timeout=30_000)
+        assert page.evaluate("window.never_reloaded")
+        gate.open_to(1)
+        expect(page.locator("[data-run-state]")).to_have_text("completed")
+        expect(page.locator("[data-waiting]")).to_be_hidden()
+        for device in taking_part:
+            device.join()
+
+
 def test_a_viewer_of_another_member_sees_the_run_and_no_buttons(visit: Visit, story: Story) -> None:
     run = story.start(rounds=1)
     page = visit("mia@metro.example")

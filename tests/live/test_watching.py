@@ -9,6 +9,7 @@ import pytest
 
 from federations.models import ApiKey, Person
 from federations.services import federations
+from fedportal.common import clock
 from tests.live.conftest import Watch, Watcher
 from tests.training.conftest import Stage
 from training import consumers, progress, selectors
@@ -65,6 +66,21 @@ async def test_who_missed_too_much_gets_a_snapshot(watch: Watch, stage: Stage, m
     assert (await watcher.hear())["kind"] == "snapshot"
 
 
+async def test_who_is_waited_for_is_told_when_asked_for_the_clock_has_no_messages(watch: Watch, stage: Stage) -> None:
+    sites = await asyncio.to_thread(stage.three)
+    run = await asyncio.to_thread(stage.start)
+    watcher = watch(run.public_id, "olga")
+    assert (await watcher.arrive())["data"]["round"]["waiting"] is None
+    await asyncio.to_thread(sites[0].answer)
+    heard = (await watcher.hear_until("assignment.changed"))[-1]
+    with clock.shifted(selectors.PATIENCE):
+        await watcher.ask({"ask": "snapshot"})
+        told = await watcher.hear_until("snapshot")
+    assert told[-1]["sequence"] >= heard["sequence"]
+    for site in sites[1:]:
+        assert site.device.identifier in told[-1]["data"]["round"]["waiting"]["sentence"]
+
+
 async def test_the_command_line_watches_with_its_key(watch: Watch, stage: Stage) -> None:
     run = await asyncio.to_thread(stage.start)
     assert (await watch(run.public_id, "otto", key=True).arrive())["kind"] == "snapshot"
@@ -86,7 +102,14 @@ async def test_other_addresses_have_no_socket() -> None:
     assert await Watcher("/ws/federations/x", []).arrive() == {"closed": 4404}
 
 
-NO_QUESTION = ["nonsense", "[]", '{"ask": "all"}', '{"ask": "since", "sequence": -1}', "9" * 70_000]
+NO_QUESTION = [
+    "nonsense",
+    "[]",
+    '{"ask": "all"}',
+    '{"ask": "snapshot", "of": "all"}',
+    '{"ask": "since", "sequence": -1}',
+    "9" * 70_000,
+]
 
 
 @pytest.mark.parametrize("words", NO_QUESTION, ids=range(len(NO_QUESTION)))
