@@ -7,10 +7,12 @@ import re
 import pytest
 
 from docs import generate
+from fedportal.door import pages, threads
 from tests.architecture.source import ROOT
 
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
 NAMED = re.compile(r"`((?:fedportal|federations|registry|training|sdk|tests|deploy|docs)/[\w./-]+)`")
+ROOTS = (ROOT, ROOT / "sdk" / "src")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "sdk").glob("*.md")])
 
 
@@ -26,8 +28,14 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_that_are_named_exist(page):
-    named = re.findall(
-        r"`((?:fedportal|federations|registry|training|sdk|tests|deploy|docs)/[\w./-]+)`", page.read_text()
-    )
-    missing = [name for name in named if not (ROOT / name).exists() and not (ROOT / "sdk" / "src" / name).exists()]
+    missing = [name for name in NAMED.findall(page.read_text()) if not any((root / name).exists() for root in ROOTS)]
     assert missing == []
+
+
+def test_operators_learn_how_many_connections_the_database_must_allow():
+    """Every thread that may ask the database keeps a connection; the last are those of the sockets."""
+    each = pages.THREADS + threads.READERS + threads.WRITERS + 1
+    text = (ROOT / "docs" / "operating.md").read_text()
+    workers, celery = (int(re.search(rf"{name} (\d+)", text)[1]) for name in ("--workers", "--concurrency"))
+    assert f"at most {each} for each worker" in text
+    assert f"up to {workers * each + (1 + celery) + 1} of the 100" in text
