@@ -210,6 +210,7 @@ def accept_as_new(
         _lock(invitation)
         person = people.admit(newcomer)
         accepted = accept(token, person=person, new_organization_name=organization_name)
+        people.note_sign_up(person)
     return person, accepted
 
 

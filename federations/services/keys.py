@@ -181,7 +181,8 @@ def revoke_all(organization: Organization, person: Person) -> int:
 
 def revoke_every(person: Person) -> int:
     """End all keys of a person in all organizations, whose logs say so (inside the unit of that act); how many."""
-    alive = list(ApiKey.objects.filter(person=person, revoked_at=None).select_related("organization").order_by("pk"))
+    rows = ApiKey.objects.filter(person=person, revoked_at=None).select_related("organization")
+    alive = list(rows.order_by("organization__public_id", "pk"))  # chains are locked in one order
     for key in alive:
         if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=clock.now()):
             audit.record(key.organization, person, "key.revoked", key.public_id, by="a new password")

@@ -5,7 +5,8 @@ organization's grants on the federation and on everything shared or run in it.
 
 Whoever moves a member, shares, unshares, starts a run, invites, or changes or dissolves a federation asks who is in it
 and writes grants by the answer. So that the answer stays true until the commit, each of these units begins with `lock`.
-Everywhere rows are locked in one order: federation, organization, invitation, member, model, head of an audit chain.
+Everywhere rows are locked in one order: federation, organization, invitation, member, model, heads of audit chains (of
+organizations by public id, then the portal's).
 """
 
 from __future__ import annotations

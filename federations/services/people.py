@@ -30,6 +30,7 @@ def sign_up(email: str, password: str, name: str = "", organization_name: str = 
         person = admit(newcomer)
         if organization_name:
             organizations.found(organization_name, person)
+        note_sign_up(person)
     return person
 
 
@@ -49,14 +50,21 @@ def prepare(email: str, password: str, name: str = "") -> Person:
 
 
 def admit(newcomer: Person) -> Person:
-    """Store the person whom `prepare` made, inside a unit. Raises `name_taken` when the address has an account."""
+    """Store the person whom `prepare` made, inside a unit that ends with `note_sign_up`.
+
+    Raises `name_taken` when the address has an account.
+    """
     try:
         with transaction.atomic():
             newcomer.save(force_insert=True)
     except IntegrityError as error:
         raise FedportalError("name_taken", what="person", name=newcomer.email) from error
-    audit.record(None, newcomer, "person.signed_up", newcomer.public_id)
     return newcomer
+
+
+def note_sign_up(person: Person) -> None:
+    """The entry in the portal's log, the last act of the unit, for everybody waits for that chain."""
+    audit.record(None, person, "person.signed_up", person.public_id)
 
 
 def sign_in(email: str, password: str, ip: str) -> Person:

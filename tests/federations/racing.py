@@ -26,7 +26,8 @@ from django.core.management import call_command  # noqa: E402
 from django.db import connection  # noqa: E402
 from safetensors.numpy import save  # noqa: E402
 
-from federations.models import AuditEntry, Device, Invitation, Member, Membership, Role  # noqa: E402
+from federations.models import ApiKey, AuditEntry, Device, Invitation, Member, Membership, Role  # noqa: E402
+from federations.permissions import Actor  # noqa: E402
 from federations.services import audit, federations, invitations, organizations, people, throttle  # noqa: E402
 from fedportal.common import blobs  # noqa: E402
 from fedportal.common.transactions import unit  # noqa: E402
@@ -126,6 +127,22 @@ def last_owner(cast: Cast) -> dict[str, Any]:
     return {"outcomes": outcomes, "owners": Membership.objects.filter(organization=cast.rival, role="owner").count()}
 
 
+def passwords(cast: Cast) -> dict[str, Any]:
+    """Twenty people with keys in the same two organizations, made in either order, change their passwords."""
+    actors = []
+    for number in range(20):
+        person = people.sign_up(f"changing-{number}@acme.example", PASSWORD)
+        for organization in [cast.acme, cast.metro][:: 1 if number % 2 else -1]:
+            cast.key_for(person, organization, ["*"])
+        actors.append(Actor(person, cast.acme))
+    fresh = "an even longer password"
+    outcomes = race(
+        lambda number: people.change_password(actors[number], PASSWORD, fresh, f"192.0.2.{number}"), racers=20
+    )
+    ended = ApiKey.objects.filter(person__email__startswith="changing-").exclude(revoked_at=None).count()
+    return {"outcomes": outcomes, "ended": ended}
+
+
 def tries(cast: Cast) -> dict[str, Any]:
     """Fifty guesses in the same second from one address."""
     return {"outcomes": race(lambda number: throttle.count("race", "192.0.2.1", 20, 60))}
@@ -167,7 +184,7 @@ def main() -> None:
     json.dump(found, sys.stdout)
 
 
-RACES = (accept, invite, join, same_device, taken_device, limited_key, last_owner, tries, appending, push)
+RACES = (accept, invite, join, same_device, taken_device, limited_key, last_owner, passwords, tries, appending, push)
 
 if __name__ == "__main__":
     main()

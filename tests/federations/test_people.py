@@ -19,7 +19,7 @@ from tests.federations.helpers import links, recorded, refused, token_for
 
 
 def test_signing_up_with_an_organization_makes_its_owner(cast: Cast) -> None:
-    with recorded("organization.founded", after=["person.signed_up"]):
+    with recorded("person.signed_up", after=["organization.founded"]):
         person = people.sign_up(" New@Clinic.example ", PASSWORD, "Nia  New", "clinic")
     membership = Membership.objects.get(person=person)
     assert (person.email, person.name, membership.organization.name, membership.role) == (

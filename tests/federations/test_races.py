@@ -71,6 +71,12 @@ def test_of_two_last_owners_one_stays(races: dict[str, Any]) -> None:
     assert races["last_owner"] == {"outcomes": {"ok": 1, "last_owner": 1}, "owners": 1}
 
 
+def test_new_passwords_of_colleagues_in_two_organizations_do_not_wait_for_each_other_in_a_circle(
+    races: dict[str, Any],
+) -> None:
+    assert races["passwords"] == {"outcomes": {"ok": 20}, "ended": 40}
+
+
 def test_twenty_of_fifty_guesses_are_let_through(races: dict[str, Any]) -> None:
     assert races["tries"] == {"outcomes": {"ok": 20, "too_many_tries": 30}}
 

@@ -50,6 +50,8 @@ def found(name: str, email: str, password: str, person_name: str) -> dict[str, s
         organization = organizations.found(name, person)
         key, text = keys.issue(organization, person, name="command line", scopes=[roles.ANY_SCOPE])
         audit.record(organization, "portal", "key.created", key.public_id, scopes=key.scopes)
+        if known is None:
+            people.note_sign_up(person)
     return {
         "org_id": organization.public_id,
         "person_id": person.public_id,
