@@ -224,3 +224,52 @@ class TriesAdmin(LookingOnly):
     list_display = ("subject", "keep_until")
     search_fields = ("subject",)
     list_filter = ("keep_until",)
+
+
+@admin.register(models.Agreement)
+class AgreementAdmin(LookingOnly):
+    list_display = ("title", "version", "federation", "organization", "published_at", "expires_at")
+    list_select_related = ("federation", "organization")
+    search_fields = ("title", "public_id", "federation__name", "organization__name", "digest")
+    list_filter = ("published_at", "expires_at")
+
+
+@admin.register(models.Acceptance)
+class AcceptanceAdmin(LookingOnly):
+    list_display = ("agreement", "organization", "person", "accepted_at")
+    list_select_related = ("agreement", "organization", "person")
+    search_fields = ("agreement__title", "organization__name", "person__email")
+    list_filter = ("accepted_at",)
+
+
+@admin.register(models.Policy)
+class PolicyAdmin(LookingOnly):
+    list_display = ("organization", "privacy_epsilon", "least_records", "least_devices", "residency", "changed_at")
+    list_select_related = ("organization",)
+    search_fields = ("organization__name", "organization__public_id", "residency")
+    list_filter = ("auto_rollback", "changed_at")
+
+
+@admin.register(models.Choice)
+class ChoiceAdmin(LookingOnly):
+    list_display = ("person", "organization", "kind", "email")
+    list_select_related = ("person", "organization")
+    search_fields = ("person__email", "organization__name", "kind")
+    list_filter = ("kind", "email")
+
+
+@admin.register(models.Webhook)
+class WebhookAdmin(LookingOnly):
+    list_display = ("url", "public_id", "organization", "failures", "created_at", "disabled_at")
+    list_select_related = ("organization",)
+    search_fields = ("url", "public_id", "organization__name")
+    list_filter = (("disabled_at", admin.EmptyFieldListFilter), "created_at")
+
+
+@admin.register(models.Delivery)
+class DeliveryAdmin(LookingOnly):
+    secrets = ("payload",)  # the organization's own news
+    list_display = ("kind", "webhook", "organization", "created_at", "delivered_at", "attempts", "last_error")
+    list_select_related = ("webhook", "organization")
+    search_fields = ("public_id", "kind", "webhook__url", "organization__name", "last_error")
+    list_filter = ("kind", ("delivered_at", admin.EmptyFieldListFilter), "created_at")

@@ -1,20 +1,27 @@
 """Organizations, people, federations, invitations, devices, their tasks, audit and outgoing mail."""
 
+from federations.models.agreements import Acceptance, Agreement
 from federations.models.audit import AuditChain, AuditEntry, AuditRefused
 from federations.models.device_tasks import DeviceTask
 from federations.models.devices import Device, DeviceGroup, DeviceKey
 from federations.models.federations import Federation, Member
 from federations.models.invitations import Invitation
+from federations.models.notifications import Choice, Delivery, Webhook
 from federations.models.organizations import ROLE_CHOICES, ApiKey, Membership, Organization, Person, Role
 from federations.models.outbox import Letter
+from federations.models.policies import Policy
 from federations.models.tries import Tries
 
 __all__ = [
     "ROLE_CHOICES",
+    "Acceptance",
+    "Agreement",
     "ApiKey",
     "AuditChain",
     "AuditEntry",
     "AuditRefused",
+    "Choice",
+    "Delivery",
     "Device",
     "DeviceGroup",
     "DeviceKey",
@@ -26,6 +33,8 @@ __all__ = [
     "Membership",
     "Organization",
     "Person",
+    "Policy",
     "Role",
     "Tries",
+    "Webhook",
 ]

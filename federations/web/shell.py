@@ -15,9 +15,25 @@ NAVIGATION = (
     ("Models", "/models"),
     ("Runs", "/runs"),
     ("Devices", "/devices"),
-    ("Team", "/team"),
-    ("Keys", "/keys"),
+    ("Organization", "/team"),
 )
+# Pages that belong together show these as tabs; `parts/tabs.html`.
+TABS = {
+    "organization": (
+        ("People", "/team"),
+        ("Policy", "/policy"),
+        ("Keys", "/keys"),
+        ("Webhooks", "/webhooks"),
+        ("Audit log", "/audit"),
+    ),
+    "account": (
+        ("Profile", "/account"),
+        ("Password", "/account/password"),
+        ("Second factor", "/account/second-factor"),
+        ("Sessions", "/account/sessions"),
+        ("Notifications", "/account/notifications"),
+    ),
+}
 
 
 def shell(request: HttpRequest) -> dict[str, Any]:
@@ -30,7 +46,19 @@ def shell(request: HttpRequest) -> dict[str, Any]:
         "actor": actor,
         "own_organizations": [membership.organization for membership in selectors.memberships_of(actor)],
         "navigation": [
-            {"name": name, "address": address, "here": here == address if address == "/" else here.startswith(address)}
-            for name, address in NAVIGATION
+            {"name": name, "address": address, "here": _is_here(address, here)} for name, address in NAVIGATION
         ],
+        "tabs": {
+            group: [{"name": name, "address": address, "here": here == address} for name, address in tabs]
+            for group, tabs in TABS.items()
+        },
     }
+
+
+def _is_here(address: str, here: str) -> bool:
+    """Whether the page `here` belongs to the entry of the navigation that leads to `address`."""
+    if address == "/":
+        return here == "/"
+    if address == "/team":
+        return any(here.startswith(tab) for _, tab in TABS["organization"])
+    return here.startswith(address)

@@ -56,3 +56,15 @@ def ver_id() -> str:
 
 def run_id() -> str:
     return new_id("run")
+
+
+def agr_id() -> str:
+    return new_id("agr")
+
+
+def whk_id() -> str:
+    return new_id("whk")
+
+
+def dlv_id() -> str:
+    return new_id("dlv")

@@ -23,6 +23,7 @@ class Round(models.Model):
     opened_at = models.DateTimeField(default=clock.now)
     deadline = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
+    stall_told_at = models.DateTimeField(null=True, blank=True)  # when people were told that it waits for devices
     lease_until = models.DateTimeField(null=True, blank=True)
     fence = models.PositiveIntegerField(default=0)  # grows with every claim; only the last claimant may close
     base_blob = models.CharField(max_length=64)  # sha256 of the model file the devices start from

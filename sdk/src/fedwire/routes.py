@@ -82,4 +82,7 @@ RESERVED_NAMES = frozenset(
         *("admin", "static", "sdk"),
     )
 )
-ID_PREFIXES = ("org_", "fed_", "mdl_", "ver_", "dev_", "run_", "inv_", "tsk_", "upl_", "usr_", "edg_", "key_")
+ID_PREFIXES = (
+    *("org_", "fed_", "mdl_", "ver_", "dev_", "run_", "inv_", "tsk_", "upl_", "usr_", "edg_", "key_"),
+    *("agr_", "whk_", "dlv_"),
+)
