@@ -7,6 +7,7 @@ from typing import Any
 from django.http import HttpRequest
 
 from federations import selectors
+from federations.models import Role
 from federations.permissions import Actor
 
 NAVIGATION = (
@@ -42,9 +43,11 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     if actor is None:
         return {"actor": None}
     here = request.path
+    memberships = list(selectors.memberships_of(actor))
     return {
         "actor": actor,
-        "own_organizations": [membership.organization for membership in selectors.memberships_of(actor)],
+        "own_organizations": [membership.organization for membership in memberships],
+        "own_role": next((Role(m.role).label for m in memberships if m.organization == actor.organization), ""),
         "navigation": [
             {"name": name, "address": address, "here": _is_here(address, here)} for name, address in NAVIGATION
         ],

@@ -5,15 +5,15 @@ const apply = (theme) => {
   if (theme) document.documentElement.dataset.theme = theme;
   else delete document.documentElement.dataset.theme;
 };
+const isDark = () => (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
 apply(stored());
 addEventListener("DOMContentLoaded", () => {
-  const button = document.querySelector("[data-theme-toggle]");
-  if (!button) return;
-  button.hidden = false;
-  button.addEventListener("click", () => {
-    const dark = getComputedStyle(document.documentElement).colorScheme === "dark";
-    const theme = dark ? "light" : "dark";
-    try { localStorage.setItem(KEY, theme); } catch { /* a private window: the choice lasts for this page */ }
-    apply(theme);
-  });
+  for (const button of document.querySelectorAll("[data-theme-toggle]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      const theme = isDark() ? "light" : "dark";
+      try { localStorage.setItem(KEY, theme); } catch { /* a private window: the choice lasts for this page */ }
+      apply(theme);
+    });
+  }
 });

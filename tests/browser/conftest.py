@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, sync_playwright
 
 from tests.cast import PASSWORD
 from tests.journeys.story import Story
@@ -86,7 +86,12 @@ def sign_in(page: Page, email: str, password: str = PASSWORD) -> None:
     page.get_by_label("Email").fill(email)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("button", name="Sign out").wait_for()
+    account(page).wait_for()
+
+
+def account(page: Page) -> Locator:
+    """What opens the account menu; a click on it shows "Your account", "Light / dark" and "Sign out"."""
+    return page.get_by_role("banner").locator("summary", has_text="Account:")
 
 
 def overflow(page: Page) -> int:

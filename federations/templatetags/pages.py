@@ -1,0 +1,42 @@
+"""What templates of every page write the same way: times and breadcrumbs. Built in, so no template has to load it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django import template
+from django.utils.dateparse import parse_datetime
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+register = template.Library()
+# What page.js makes of a time: the moment in the reader's zone, how long ago it is, or hours, minutes and seconds.
+SHOWN = {
+    "": (SafeString(""), "%-d %b %Y %H:%M UTC"),
+    "ago": (SafeString(' data-ago tabindex="0"'), "%-d %b %Y %H:%M UTC"),
+    "clock": (SafeString(" data-clock"), "%H:%M:%S UTC"),
+    "day": (SafeString(" data-day"), "%-d %b %Y"),
+}
+
+
+@register.simple_tag
+def time(value: datetime | str | None, shown: str = "", empty: str = "never") -> SafeString:
+    """`{% time device.last_seen_at "ago" %}`: UTC, and says so; page.js shows it in the reader's zone.
+
+    `value` may also be what JSON has for a moment. `empty` stands there when there is none.
+    """
+    moment = parse_datetime(value) if isinstance(value, str) else value
+    if moment is None:
+        return format_html('<span class="soft">{}</span>', empty)
+    moment = moment.astimezone(UTC)
+    attributes, pattern = SHOWN[shown]
+    exact = moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return format_html('<time datetime="{}"{}>{}</time>', exact, attributes, moment.strftime(pattern))
+
+
+@register.inclusion_tag("parts/crumbs.html")
+def crumbs(*names_and_addresses: Any) -> dict[str, Any]:
+    """`{% crumbs "Models" "/models" model.name model_address %}`: the way back, from the top; not the page itself."""
+    pairs = iter(names_and_addresses)
+    return {"crumbs": list(zip(pairs, pairs, strict=True))}
