@@ -1,0 +1,135 @@
+"""How far two versions lie from each other, tensor by tensor, read in pieces: memory does not grow with the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedportal.common import blobs
+from fedwire.tensors import DTYPES, TensorSpec
+from registry import files
+from registry.models import ModelVersion
+
+Places = dict[str, tuple[TensorSpec, int]]
+
+PIECE = 1 << 18  # elements of a tensor read at a time
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A tensor that is not the same in both. `what`: changed, added, gone, or reshaped (its shape or type differs)."""
+
+    name: str
+    what: str
+    before: str
+    after: str
+    role: str
+    distance: float | None = None  # L2, for one that can be subtracted
+    share: float | None = None  # the distance in parts of the length it had before
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What differs, the farthest first, and how many tensors hold the same numbers."""
+
+    differences: tuple[Difference, ...]
+    same: int
+    distance: float | None  # of all weights together; None when they are not the same tensors
+    share: float | None
+
+
+def compare(before: ModelVersion, after: ModelVersion) -> Comparison:
+    """Compare the tensors of two versions. Reads both files once; a pair that was compared lately is remembered.
+
+    Raises FileNotFoundError when a file is gone.
+    """
+    return _compared(before.blob, after.blob)
+
+
+@lru_cache(maxsize=128)
+def _compared(before: str, after: str) -> Comparison:
+    # Files are named by their digests, so that what was found once stays true.
+    with open(blobs.path(before), "rb") as one, open(blobs.path(after), "rb") as other:
+        first, second = _places(before, one), _places(after, other)
+        if before == after:
+            return Comparison((), len(first), 0.0, 0.0)
+        return _summed(first, second, one, other)
+
+
+def _summed(first: Places, second: Places, one: BinaryIO, other: BinaryIO) -> Comparison:
+    found: list[Difference] = []
+    squares, lengths, alike, same = 0.0, 0.0, True, 0
+    for name in sorted(first.keys() | second.keys()):
+        if name not in first or name not in second or not _fit(first[name][0], second[name][0]):
+            found.append(_other(name, first, second))
+            alike = alike and found[-1].role != "weight"
+            continue
+        spec = first[name][0]
+        square, length = _distance(one, other, first[name], second[name])
+        if spec.role == "weight":
+            squares, lengths = squares + square, lengths + length
+        if square == 0.0:
+            same += 1
+            continue
+        share = math.sqrt(square / length) if length else None
+        found.append(Difference(name, "changed", _form(spec), _form(spec), spec.role, math.sqrt(square), share))
+    found.sort(key=lambda row: (-(row.distance if row.distance is not None else math.inf), row.name))
+    total = math.sqrt(squares) if alike else None
+    return Comparison(tuple(found), same, total, math.sqrt(squares / lengths) if alike and lengths else None)
+
+
+def _fit(one: TensorSpec, other: TensorSpec) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype
+
+
+def _other(name: str, first: Places, second: Places) -> Difference:
+    before, after = first.get(name), second.get(name)
+    what = "reshaped" if before and after else "gone" if before else "added"
+    either = before or after
+    assert either is not None  # a name stands in one of them
+    return Difference(name, what, _form(before[0]) if before else "", _form(after[0]) if after else "", either[0].role)
+
+
+def _form(spec: TensorSpec) -> str:
+    """ "30 × 2, F32"; a single number has no shape."""
+    return f"{' × '.join(map(str, spec.shape)) or 'one number'}, {spec.dtype}"
+
+
+def _distance(
+    one: BinaryIO, other: BinaryIO, first: tuple[TensorSpec, int], second: tuple[TensorSpec, int]
+) -> tuple[float, float]:
+    """‖after - before‖² and ‖before‖² of one tensor, summed in float64."""
+    square, length = 0.0, 0.0
+    for before, after in zip(_pieces(one, *first), _pieces(other, *second), strict=True):
+        apart = after - before
+        square += float(np.dot(apart, apart))
+        length += float(np.dot(before, before))
+    return square, length
+
+
+def _pieces(file: BinaryIO, spec: TensorSpec, offset: int) -> Iterator[NDArray[np.float64]]:
+    """The tensor's numbers as float64, a piece at a time."""
+    dtype, left, place = DTYPES[spec.dtype], spec.size, offset
+    while left:
+        count = min(left, PIECE)
+        file.seek(place)
+        values: NDArray[Any] = np.frombuffer(file.read(count * dtype.itemsize), dtype, count)
+        if spec.dtype == "BF16":
+            values = (values.astype("<u4") << 16).view("<f4")
+        yield values.astype(np.float64)
+        left -= count
+        place += count * dtype.itemsize
+
+
+def _places(blob: str, file: BinaryIO) -> Places:
+    """Name → the tensor and where its bytes begin, of a stored model file."""
+    specs = files.manifest_of(blob).tensors
+    starts = accumulate((spec.nbytes for spec in specs), initial=8 + int.from_bytes(file.read(8), "little"))
+    return {spec.name: (spec, start) for spec, start in zip(specs, starts, strict=False)}

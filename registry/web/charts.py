@@ -1,0 +1,73 @@
+"""How the versions of a model do, as SVG geometry: one picture for each measure, a dot for each version."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from fedportal.common.axes import bounds, shown, steps
+from registry.models import ModelVersion
+
+WIDTH, HEIGHT = 320, 170
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 26
+TICKS = 3
+MEASURES = (("accuracy", "Accuracy"), ("auc", "AUC"), ("loss", "Loss"))
+
+
+class Chart(NamedTuple):
+    """One picture: its name, what a reader is told, a line through the dots, and the dots."""
+
+    name: str
+    title: str
+    summary: str
+    line: str
+    dots: list[dict[str, Any]]
+    ticks: list[dict[str, Any]]
+    marks: list[dict[str, Any]]
+
+
+def charts(versions: Sequence[ModelVersion]) -> list[Chart]:
+    """The charts of those measures that somebody measured; `versions` are oldest first."""
+    found = []
+    for name, title in MEASURES:
+        points = [
+            (place, row.version, value)
+            for place, row in enumerate(versions)
+            if (value := measured(row, name)) is not None
+        ]
+        if points:
+            found.append(_chart(name, title, points, [row.version for row in versions]))
+    return found
+
+
+def measured(version: ModelVersion, name: str) -> float | None:
+    """The measure over all organizations' held-out rows; None when nobody took it."""
+    value = version.metrics.get(name)
+    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if usable else None
+
+
+def _chart(name: str, title: str, points: list[tuple[int, str, float]], versions: list[str]) -> Chart:
+    low, high = bounds(name, [value for _, _, value in points])
+    last = max(len(versions) - 1, 1)
+
+    def x(place: int) -> float:
+        return round(LEFT + place / last * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(value: float) -> float:
+        return round(HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - BOTTOM - TOP), 1)
+
+    dots = [
+        {"x": x(place), "y": y(value), "version": version, "label": f"version {version}: {shown(name, value)}"}
+        for place, version, value in points
+    ]
+    ticks = [{"y": y(value), "label": shown(name, value)} for value in steps(low, high, TICKS)]
+    marks = [{"x": x(0), "label": versions[0], "anchor": "start"}]
+    if len(versions) > 1:
+        marks.append({"x": x(len(versions) - 1), "label": versions[-1], "anchor": "end"})
+    _, newest, value = points[-1]
+    summary = f"{shown(name, value)} in version {newest}"
+    if len(points) > 1:
+        summary += f", {shown(name, points[-2][2])} in {points[-2][1]}"
+    return Chart(name, title, summary, " ".join(f"{dot['x']},{dot['y']}" for dot in dots), dots, ticks, marks)
