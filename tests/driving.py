@@ -173,6 +173,7 @@ def listen(path: Path) -> None:
         on_answer=lambda task, answer, sha, norm: HEARD.append(["answer", task.public_id, answer, sha, norm]),
         on_decline=lambda task, reason: HEARD.append(["decline", task.public_id, reason]),
         on_late=lambda task: HEARD.append(["late", task.public_id]),
+        on_refused=lambda task, code, sentence: HEARD.append(["refused", task.public_id, code]),
     )
     device_tasks.on_idle(lambda pks: HEARD.append(["idle", list(pks)]))
     live.on_bell(lambda pks: RUNG.append(time.time()))

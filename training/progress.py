@@ -15,6 +15,7 @@ from django.db import transaction
 
 from fedportal.common import clock, live, sql
 from fedportal.common.transactions import after_commit
+from training import wording
 from training.models import Run, RunEvent
 
 # A watcher that missed more gets a fresh snapshot instead.
@@ -82,7 +83,8 @@ def _numbered(run_pk: int, count: int) -> int:
 
 
 def _message(sequence: int, kind: str, at: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
-    return {"sequence": sequence, "kind": kind, "at": at.isoformat(), "data": dict(data)}
+    text = wording.sentence(kind, data)
+    return {"sequence": sequence, "kind": kind, "at": at.isoformat(), "text": text, "data": dict(data)}
 
 
 def _publish(name: str, messages: Iterable[dict[str, Any]]) -> None:

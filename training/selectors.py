@@ -27,7 +27,7 @@ ROUND = (
     *("metrics", "digest", "result_blob", "bytes_up", "bytes_down"),
 )
 PART = (
-    *("state", "reason", "device__public_id", "device__identifier", "device__last_seen_at", "device_id"),
+    *("state", "reason", "refusal", "device__public_id", "device__identifier", "device__last_seen_at", "device_id"),
     *("organization__public_id", "organization__name", "organization_id"),
     *("update__samples", "update__answer__seconds"),
 )
@@ -182,6 +182,7 @@ def _card(part: dict[str, Any]) -> dict[str, Any]:
         _party(part),
         part["state"],
         reason=part["reason"],
+        refusal=part["refusal"],
         samples=part["update__samples"],
         seconds=part["update__answer__seconds"],
         last_seen_at=part["device__last_seen_at"],

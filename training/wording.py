@@ -9,6 +9,10 @@ from typing import Any, NamedTuple
 from fedwire.states import AssignmentState, RoundKind, word
 
 MOST_NAMES = 5
+# States in which the last refusal is what a card tells: nothing usable came.
+UNSETTLED = (AssignmentState.OFFERED, AssignmentState.TRAINING, AssignmentState.DECLINED, AssignmentState.EXPIRED)
+# Rounds that train nothing, as the log calls them.
+ROUND_NAMES = {RoundKind.STATISTICS: "Gathering statistics", RoundKind.EVALUATE: "Measuring the last model"}
 
 
 class Party(NamedTuple):
@@ -39,14 +43,16 @@ def participant(
     samples: int | None = None,
     seconds: float | None = None,
     last_seen_at: datetime | None = None,
+    refusal: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A device's card."""
+    """A device's card. `word` is what it shows: "refused" while the last thing the device sent was refused."""
     return {
         "device": {"id": party.device_id, "identifier": party.identifier},
         "organization": {"id": party.organization_id, "name": party.organization},
         "state": str(state),
-        "word": word("assignment", state),
-        "reason": reason,
+        "word": "refused" if refusal and state in UNSETTLED else word("assignment", state),
+        "reason": refusal["sentence"] if refusal and state in UNSETTLED else reason,
+        "refusal": dict(refusal) if refusal else None,
         "samples": samples,
         "seconds": seconds,
         "last_seen_at": instant(last_seen_at),
@@ -54,8 +60,9 @@ def participant(
 
 
 def changed(number: int, attempt: int, card: Mapping[str, Any]) -> dict[str, Any]:
-    """The data of `assignment.changed`: a card without what did not change."""
-    return {"number": number, "attempt": attempt, **{key: card[key] for key in card if key != "last_seen_at"}}
+    """The data of `assignment.changed`: a card without what did not change. A refusal stays until something is sent."""
+    same = {"last_seen_at", *(() if card["refusal"] else ("refusal",))}
+    return {"number": number, "attempt": attempt, **{key: card[key] for key in card if key not in same}}
 
 
 def waiting(have: int, need: int, none_available: Sequence[str], until: datetime) -> dict[str, Any] | None:
@@ -142,6 +149,35 @@ def contributions(shares: Iterable[Share]) -> list[dict[str, Any]]:
 def then_of(kind: str) -> str:
     """What happens at the deadline of a round that has enough answers."""
     return "the run ends without them" if kind == RoundKind.EVALUATE else "the round goes on without them"
+
+
+def sentence(kind: str, data: Mapping[str, Any]) -> str:
+    """An event as one line of the log."""
+    name = ROUND_NAMES.get(data.get("kind", ""), f"Round {data.get('number')}")
+    reason = f": {data['reason'].rstrip('.')}" if data.get("reason") else ""
+    if kind == "round.opened":
+        again = f", attempt {data['attempt']}" if data.get("attempt", 1) > 1 else ""
+        count = len(data.get("participants", []))
+        return f"{name} began with {count} device{'' if count == 1 else 's'}{again}."
+    if kind == "assignment.refused":
+        return f"{_who(data)} sent something that was refused{reason}."
+    if kind == "round.joined":
+        return f"{_who(data['participant'])} joined the round."
+    if kind == "assignment.changed":
+        return f"{_who(data)}: {data['word']}{reason}."
+    if kind == "round.aggregating":
+        return f"{name}: the answers are put together."
+    if kind == "round.done":
+        return f"{name} took {data.get('seconds') or 0:.2f} s."
+    if kind == "round.failed":
+        return f"{name} failed{reason}."
+    version = f" as version {data['version']}" if data.get("version") else ""
+    was = "was " if kind in ("run.paused", "run.resumed", "run.stopped") else ""
+    return f"The run {was}{kind.split('.')[1]}{version}{reason}."
+
+
+def _who(card: Mapping[str, Any]) -> str:
+    return f"{card['device']['identifier']} of {card['organization']['name']}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -111,7 +111,7 @@ def rotate(caller: Caller) -> dict[str, Any]:
 
 def update_ticket(request: DoorRequest) -> UploadTicket:
     """Leave to upload the update of an open task. Raises not_found, task_closed."""
-    task = _open_task(request)
+    caller, task = request.identify(), _open_task(request)
     if not task.update_bytes:
         raise FedportalError("not_found", what="upload for this task")
 
@@ -129,6 +129,7 @@ def update_ticket(request: DoorRequest) -> UploadTicket:
         float32_finite=True,
         stored_sha256=task.upload_sha256,
         on_stored=on_stored,
+        on_refused=lambda error: device_tasks.note_refused(caller.device_pk, task.public_id, error),
     )
 
 

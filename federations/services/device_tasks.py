@@ -7,6 +7,7 @@ writes commits with it or not at all.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -52,6 +53,8 @@ OnTaken = Callable[[Sequence[DeviceTask]], None]
 OnAnswer = Callable[[DeviceTask, dict[str, Any], str, float | None], None]
 OnDecline = Callable[[DeviceTask, str], None]
 OnLate = Callable[[DeviceTask], None]
+# (task, code of the catalogue, its sentence)
+OnRefused = Callable[[DeviceTask, str, str], None]
 OnIdle = Callable[[Sequence[int]], None]
 
 
@@ -61,9 +64,15 @@ class _Handlers:
     on_answer: OnAnswer | None = None
     on_decline: OnDecline | None = None
     on_late: OnLate | None = None
+    on_refused: OnRefused | None = None
 
 
 _handlers: dict[str, _Handlers] = {}
+# Refusals of an answer that say nothing about its content: the device mends them by itself.
+PASSING = frozenset({"digest_mismatch"})
+MOST_REMEMBERED = 10_000
+MOST_REASON = 300
+_refused: OrderedDict[tuple[str, str], None] = OrderedDict()
 _idle: list[OnIdle] = []
 
 
@@ -74,13 +83,15 @@ def handle(
     on_answer: OnAnswer | None = None,
     on_decline: OnDecline | None = None,
     on_late: OnLate | None = None,
+    on_refused: OnRefused | None = None,
 ) -> None:
     """Say what happens when a task of this kind moves. Each is called inside the unit that moves the task.
 
     `on_answer` may raise FedportalError: then nothing is recorded and the device gets the error. `on_late` hears that
-    an answer came for a task that was expired or cancelled; the device gets `task_closed` all the same.
+    an answer came for a task that was expired or cancelled; the device gets `task_closed` all the same. `on_refused`
+    hears that an upload or answer for an unfinished task was refused; the device may still send a better one.
     """
-    _handlers[kind] = _Handlers(on_taken, on_answer, on_decline, on_late)
+    _handlers[kind] = _Handlers(on_taken, on_answer, on_decline, on_late, on_refused)
 
 
 def on_idle(listener: OnIdle) -> None:
@@ -161,8 +172,34 @@ def answer(device_pk: int, task_id: str, body: bytes) -> tuple[dict[str, Any], b
 
     The same answer again gets the first receipt. Raises `answer_differs` for another one, `task_closed`,
     `upload_incomplete` or `digest_mismatch` when the upload it speaks of is not there, what `answers.check` raises, and
-    what the upper floor raises; then nothing is recorded.
+    what the upper floor raises; then only the refusal is recorded.
     """
+    try:
+        return _answer(device_pk, task_id, body)
+    except FedportalError as error:
+        if error.status in (400, 403) and error.code not in PASSING:
+            note_refused(device_pk, task_id, error)
+        raise
+
+
+def note_refused(device_pk: int, task_id: str, error: FedportalError) -> None:
+    """What the device brought for this task was refused with `error`. Told once for a task and a code, as far as this
+    process remembers, so that a device that repeats itself costs nothing."""
+    told = (task_id, error.code)
+    if told in _refused:
+        return
+    _refused[told] = None
+    while len(_refused) > MOST_REMEMBERED:
+        _refused.popitem(last=False)
+    task = task_rows.find(device_pk, task_id)
+    listener = _handlers.get(task.kind, _Handlers()).on_refused if task is not None else None
+    if task is not None and listener is not None and task.state in UNFINISHED:
+        reason = "".join(c if c.isprintable() else " " for c in error.message)[:MOST_REASON]
+        with unit():
+            listener(task, error.code, reason)
+
+
+def _answer(device_pk: int, task_id: str, body: bytes) -> tuple[dict[str, Any], bool]:
     said = answers.parse(body)
     digest = answers.digest(said)
     task = find(device_pk, task_id)
@@ -195,7 +232,7 @@ def decline(device_pk: int, task_id: str, body: bytes) -> dict[str, Any]:
     reason = (answers.parse(body) if body.strip() else {}).get("reason") or ""
     if not isinstance(reason, str):
         raise FedportalError("field_invalid", field="reason", reason="it is not text.")
-    reason = "".join(c if c.isprintable() else " " for c in reason)[:300]
+    reason = "".join(c if c.isprintable() else " " for c in reason)[:MOST_REASON]
     task = find(device_pk, task_id)
     with unit():
         won = _close([task.pk], TaskState.DECLINED)

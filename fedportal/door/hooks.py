@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from fedwire.errors import FedportalError
+
 
 class Caller(NamedTuple):
     """A device that has shown a valid key."""
@@ -98,6 +100,7 @@ class UploadTicket:
     `float32_finite`: behind the header lie only little-endian float32 numbers, none NaN or infinite. `stored_sha256`:
     the digest of what was completely uploaded before, "" if nothing was. `adopt`: whether the complete file becomes a
     blob; otherwise it stays in staging, synced, for `on_stored` and whoever comes after it to use and remove.
+    `on_refused` hears, after the sender was answered, that what it sent is not what the ticket asks for.
     """
 
     staging_name: str
@@ -109,6 +112,7 @@ class UploadTicket:
     float32_finite: bool = False
     stored_sha256: str = ""
     adopt: bool = True
+    on_refused: Callable[[FedportalError], object] | None = None
 
 
 @dataclass(frozen=True)

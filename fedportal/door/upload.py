@@ -30,6 +30,8 @@ GRACE_SECONDS = 10.0
 LEAST_BYTES_PER_SECOND = 16 << 10
 # How long to wait for another connection to let go of the same upload.
 BUSY_SECONDS = 3.0
+# Troubles on the way, which the sender mends by itself: they say nothing about what it sends.
+PASSING = frozenset({"body_short", "digest_mismatch"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -94,6 +96,7 @@ async def put(request: DoorRequest, resolver: UploadResolver, receive: Receive, 
         stored, expected = await upload.run()
     except FedportalError as error:
         await replies.finish_error(send, receive, error, unread=upload.unread)
+        await upload.tell_refused(error)
     except Cut:
         pass
     else:
@@ -114,6 +117,7 @@ class Upload:
         self._receive = receive
         length = request.headers.get("content-length", "")
         self.unread = int(length) if re.fullmatch(r"[0-9]{1,15}", length) else 0
+        self._ticket: UploadTicket | None = None
         self._superseded = False
         self._task: asyncio.Task[object] | None = None
         self._let_go = asyncio.Event()
@@ -124,15 +128,21 @@ class Upload:
         if said.offset == 0 and said.length <= SMALL_BYTES:
             body = b"".join([message async for message in self._bodies()])
             return await self._patiently(lambda: threads.record(self._store_at_once, said, body))
-        ticket = await threads.ask(self._resolver, self._request)
+        self._ticket = ticket = await threads.ask(self._resolver, self._request)
         if (done := _already(ticket, said)) is not None:
             return done
         part = await self._patiently(lambda: threads.work(parts.begin, ticket, said.offset), ticket.staging_name)
         return await self._stream(ticket, said, part)
 
+    async def tell_refused(self, error: FedportalError) -> None:
+        """Tell the upper floor of content that was refused. The sender has its answer and does not wait for this."""
+        if self._ticket is None or self._ticket.on_refused is None or error.status != 400 or error.code in PASSING:
+            return
+        await threads.record(self._ticket.on_refused, error)
+
     def _store_at_once(self, said: Announcement, body: bytes) -> tuple[int, int]:
         """Everything about a small upload, in one thread and one go."""
-        ticket = self._resolver(self._request)
+        self._ticket = ticket = self._resolver(self._request)
         if (done := _already(ticket, said)) is not None:
             return done
         part = parts.begin(ticket, said.offset)

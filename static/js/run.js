@@ -42,6 +42,11 @@ const CHANGES = {
     if (card) Object.assign(card, { state: data.state, word: data.word, reason: data.reason,
       samples: data.samples, seconds: data.seconds });
   },
+  "assignment.refused": (data) => {
+    if (!sameRound(data)) return;
+    const card = state.participants.find((one) => one.device.id === data.device.id);
+    if (card) card.refusal = data.refusal;
+  },
   "round.aggregating": (data) => { if (sameRound(data)) Object.assign(state.round, { state: "aggregating", waiting: null }); },
   "round.done": (data) => {
     if (sameRound(data)) Object.assign(state.round, { state: "done", waiting: null });
@@ -79,32 +84,7 @@ function apply(message) {
   paint();
 }
 
-/* --- the same sentences as training/web/views.py --- */
-
-function counted(devices) {
-  return devices === 1 ? "1 device" : `${devices} devices`;
-}
-
-function nameOf(data) {
-  return { statistics: "Gathering statistics", evaluate: "Measuring the last model" }[data.kind] ?? `Round ${data.number}`;
-}
-
-function sentence({ kind, data }) {
-  const who = (one) => `${one.device.identifier} of ${one.organization.name}`;
-  const reason = data.reason ? `: ${data.reason.replace(/\.$/, "")}` : "";
-  switch (kind) {
-    case "round.opened": return `${nameOf(data)} began with ${counted((data.participants ?? []).length)}${data.attempt > 1 ? `, attempt ${data.attempt}` : ""}.`;
-    case "round.joined": return `${who(data.participant)} joined the round.`;
-    case "assignment.changed": return `${who(data)}: ${data.word}${reason}.`;
-    case "round.aggregating": return `${nameOf(data)}: the answers are put together.`;
-    case "round.done": return `${nameOf(data)} took ${(data.seconds ?? 0).toFixed(2)} s.`;
-    case "round.failed": return `${nameOf(data)} failed${reason}.`;
-    default: {
-      const was = ["run.paused", "run.resumed", "run.stopped"].includes(kind) ? "was " : "";
-      return `The run ${was}${kind.split(".")[1]}${data.version ? ` as version ${data.version}` : ""}${reason}.`;
-    }
-  }
-}
+/* --- the log --- */
 
 function log(message) {
   const list = at("log");
@@ -113,7 +93,7 @@ function log(message) {
   time.dateTime = message.at;
   time.dataset.clock = "";
   time.textContent = message.at.slice(11, 19);
-  item.append(time, " ", sentence(message));
+  item.append(time, " ", message.text);
   list.prepend(item);
   while (list.children.length > MOST_NEWS) list.lastElementChild.remove();
 }

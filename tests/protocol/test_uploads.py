@@ -511,3 +511,17 @@ def test_connections_that_take_over_from_one_another_all_get_an_answer(portal: P
     assert len(statuses) == 48
     assert set(statuses) <= {200, 409, 503}
     assert portal.do("task", task_id=task)["upload_sha256"] == sha256(body)
+
+
+@pytest.mark.parametrize("shape", [SMALL, LARGE], ids=["small", "large"])
+def test_refused_content_is_told_to_the_floor_above_once_and_a_slow_line_is_not(
+    portal: Portal, device: Device, shape: Manifest
+) -> None:
+    task, body = device.offered(shape), update(shape)
+    poisoned = body[:-4] + np.array([np.nan], "<f4").tobytes()
+    for _ in range(3):
+        assert device.put(task, poisoned).code == "not_finite"
+    assert device.put(task, body, Upload_Digest="0" * 64).code == "digest_mismatch"
+    assert device.put(task, body).json()["complete"]
+    eventually(lambda: ["refused", task, "not_finite"] in portal.do("heard"))
+    assert [row for row in portal.do("heard") if row[:2] == ["refused", task]] == [["refused", task, "not_finite"]]

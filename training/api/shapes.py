@@ -110,6 +110,7 @@ class EventShape(serializers.Serializer[Any]):
     sequence = serializers.IntegerField()
     kind = serializers.CharField()
     at = serializers.DateTimeField()
+    text = serializers.CharField()
     data = serializers.DictField()
 
 

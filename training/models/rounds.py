@@ -52,6 +52,8 @@ class Assignment(models.Model):
     task = models.OneToOneField(DeviceTask, models.SET_NULL, null=True, related_name="+")
     state = models.CharField(max_length=12, choices=[(s, s) for s in AssignmentState], default=AssignmentState.OFFERED)
     reason = models.CharField(max_length=300, blank=True)
+    # {"code", "sentence", "at"} of the last upload or answer that was refused; it may be followed by a better one
+    refusal = models.JSONField(null=True, blank=True)
     offered_at = models.DateTimeField(default=clock.now)
     changed_at = models.DateTimeField(default=clock.now)
 

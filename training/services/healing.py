@@ -24,7 +24,7 @@ from fedwire.states import AssignmentState, DeviceState, MemberState, RoundState
 from training import progress, tasks
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
 from training.models import Assignment, Round, Run
-from training.services import cohorts, finishing, opening, pulse, rounds
+from training.services import cohorts, finishing, opening, pulse, rounds, stalls
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,8 @@ def sweep() -> None:
     drop_the_silent()
     for round_pk in opening.short_of_devices():
         _carefully(opening.fill, round_pk)
+    for round_pk in stalls.untold():
+        _carefully(stalls.tell, round_pk)
     for round_pk in due():
         ring(tasks.settle_round, round_pk)
     for run_pk in without_a_round():

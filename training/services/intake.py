@@ -17,7 +17,7 @@ from fedportal.common.transactions import after_commit
 from fedwire.errors import FedportalError
 from fedwire.states import AssignmentState, RoundKind, TaskKind, TaskState
 from training import lifecycle, progress, tasks, wording
-from training.lifecycle import Lost
+from training.lifecycle import UNFINISHED, Lost
 from training.models import Assignment, Round, Run
 from training.services import opening, part_rows, rounds
 from training.services.part_rows import Part, RunRow
@@ -30,7 +30,14 @@ KEPT = ("evaluation", "statistics", "metrics", "seconds")
 def connect() -> None:
     """Listen to the tasks of rounds."""
     for kind in KINDS:
-        device_tasks.handle(kind, on_taken=on_taken, on_answer=on_answer, on_decline=on_decline, on_late=on_late)
+        device_tasks.handle(
+            kind,
+            on_taken=on_taken,
+            on_answer=on_answer,
+            on_decline=on_decline,
+            on_late=on_late,
+            on_refused=on_refused,
+        )
     device_tasks.on_idle(opening.welcome)
 
 
@@ -103,6 +110,17 @@ def on_late(task: DeviceTask) -> None:
     rows, reason = Assignment.objects.filter(pk=part.pk), "the answer came after the round had gone on"
     if lifecycle.move(rows, AssignmentState.LATE, reason=reason, changed_at=clock.now()):
         progress.tell(part.run, *_changed(part, AssignmentState.LATE, reason=reason))
+
+
+def on_refused(task: DeviceTask, code: str, sentence: str) -> None:
+    """What the device sent was refused. Its part stays as it is, for something better may follow; the page says why."""
+    parts = part_rows.of_tasks([task.pk])
+    if not parts or parts[0].state not in UNFINISHED:
+        return
+    part, refusal = parts[0], {"code": code, "sentence": sentence, "at": clock.now().isoformat()}
+    if Assignment.objects.filter(pk=part.pk, state__in=UNFINISHED).update(refusal=refusal):
+        card = wording.participant(part.party, part.state, refusal=refusal)
+        progress.tell(part.run, "assignment.refused", wording.changed(part.number, part.attempt, card))
 
 
 def _part(task: DeviceTask) -> Part:

@@ -2,12 +2,12 @@
 
 from django.urls import path
 
-from training.web import home, starting, views
+from training.web import home, page_of_run, starting, views
 
 urlpatterns = [
     path("", home.home, name="home"),
     path("runs", views.index, name="runs"),
     path("runs/new", starting.new, name="run-new"),
-    path("runs/<str:run>", views.one, name="run"),
-    path("runs/<str:run>/<str:verb>", views.control, name="run-control"),
+    path("runs/<str:run>", page_of_run.one, name="run"),
+    path("runs/<str:run>/<str:verb>", page_of_run.control, name="run-control"),
 ]

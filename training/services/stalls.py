@@ -1,0 +1,53 @@
+"""Rounds that wait for devices while nobody works: people are told, once for each round however often it is tried."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
+
+from fedportal.common import clock
+from fedportal.common.transactions import unit
+from fedwire.states import AssignmentState, RoundKind, RoundState, RunState
+from training.lifecycle import TAKING_PART
+from training.models import Assignment, Round
+from training.services import cohorts, telling
+
+# A round that has too few devices for longer is worth a letter.
+STALL = timedelta(minutes=1)
+
+
+def untold() -> list[int]:
+    """The open rounds of which people should be told now."""
+    return list(_untold().order_by("pk").values_list("pk", flat=True))
+
+
+def tell(round_pk: int) -> None:
+    """Tell that the round waits, unless that was told, or is over, meanwhile."""
+    with unit():
+        found = (
+            _untold().select_related("run__model", "run__federation", "run__organization").filter(pk=round_pk).first()
+        )
+        if found is None or not Round.objects.filter(pk=round_pk, stall_told_at=None).update(stall_told_at=clock.now()):
+            return
+        parts = Assignment.objects.filter(round=found)
+        here = parts.filter(state__in=TAKING_PART).values_list("organization_id", flat=True)
+        names = cohorts.without_any(found.run, here)
+        asked = parts.filter(state=AssignmentState.OFFERED).order_by("pk")
+        names += [
+            f"{device} of {owner}" for device, owner in asked.values_list("device__identifier", "organization__name")
+        ]
+        telling.waiting(found.run, found, names)
+
+
+def _untold() -> QuerySet[Round]:
+    """Rounds that are short of devices, or whose remaining devices have not come for their work, for too long."""
+    told = Round.objects.filter(run=OuterRef("run"), number=OuterRef("number"), stall_told_at__isnull=False)
+    working = Assignment.objects.filter(round=OuterRef("pk"), state=AssignmentState.TRAINING)
+    asked = Assignment.objects.filter(round=OuterRef("pk"), state=AssignmentState.OFFERED)
+    stalled = Round.objects.filter(
+        state=RoundState.OPEN, run__state=RunState.RUNNING, opened_at__lt=clock.now() - STALL
+    ).exclude(kind=RoundKind.EVALUATE)
+    counted = stalled.annotate(taking_part=Count("assignments", filter=Q(assignments__state__in=TAKING_PART)))
+    short = Q(taking_part__lt=F("run__min_participants"))
+    return counted.filter(short | (Exists(asked) & ~Exists(working)), ~Exists(told))

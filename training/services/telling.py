@@ -1,0 +1,52 @@
+"""What people and programs are told of a run. Every function is called in the unit of what it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db.models import Q
+
+from federations.models import Organization
+from federations.services import notifications
+from fedwire.states import MemberState, RunState
+from training.models import Round, Run
+from training.wording import listed, moment
+
+
+def started(run: Run) -> None:
+    """The run has begun."""
+    who, where = run.organization.name, run.federation.name
+    sentence = f"{who} started training {run.model.name} in {where}: {run.total_rounds} rounds."
+    _tell(run, "run.started", sentence, {"rounds": run.total_rounds})
+
+
+def finished(run: Run, state: RunState, *, reason: str = "", version: str = "") -> None:
+    """The run is over: with a version, or with a reason."""
+    how = {RunState.COMPLETED: "is complete", RunState.FAILED: "failed", RunState.STOPPED: "was stopped"}[state]
+    why = f": {reason}" if reason else f"; the result is version {version}." if version else "."
+    sentence = f"The training of {run.model.name} in {run.federation.name} {how}{why}"
+    data = {"state": str(state), **({"reason": reason} if reason else {}), **({"version": version} if version else {})}
+    _tell(run, "run.finished", sentence, data)
+
+
+def waiting(run: Run, stalled: Round, missing: list[str]) -> None:
+    """The round has waited for devices for a while."""
+    named = f" for {listed(missing)}" if missing else ""
+    sentence = (
+        f"The training of {run.model.name} in {run.federation.name} waits{named}: round {stalled.number} of"
+        f" {run.total_rounds} has too few devices at work and waits until {moment(stalled.deadline)}."
+    )
+    data = {"round": stalled.number, "attempt": stalled.attempt, "deadline": stalled.deadline.isoformat()}
+    _tell(run, "run.waiting", sentence, data)
+
+
+def _tell(run: Run, kind: str, sentence: str, data: Mapping[str, Any]) -> None:
+    """Tell the organization that started the run and every active member of its federation."""
+    members = Q(federation_members__federation_id=run.federation_id, federation_members__state=MemberState.ACTIVE)
+    concerned = Organization.objects.filter(members | Q(pk=run.organization_id)).distinct().order_by("pk")
+    ids = {"run": run.public_id, "model": run.model.public_id, "federation": run.federation.public_id}
+    for organization in concerned:
+        notifications.tell(
+            organization, kind, sentence=sentence, address=f"/runs/{run.public_id}", data={**ids, **data}
+        )
