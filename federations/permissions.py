@@ -44,6 +44,15 @@ class Actor:
         return self.key.public_id if self.key is not None else self.person.public_id
 
 
+class Refused(FedportalError):
+    """`forbidden`, with what was asked of what, so that a page can name the people who may."""
+
+    def __init__(self, actor: Actor, action: str, obj: models.Model) -> None:
+        super().__init__("forbidden", action=roles.WORDS[action], who=who_may(action, obj, actor))
+        self.asked = action
+        self.about = obj
+
+
 # --- questions -------------------------------------------------------------------------------------------------------
 
 
@@ -61,7 +70,7 @@ def require(actor: Actor, action: str, obj: models.Model) -> None:
         raise FedportalError("organization_suspended")
     require_scope(actor, action)
     if not _has_right(actor, action, obj):
-        raise FedportalError("forbidden", action=roles.WORDS[action], who=who_may(action, obj, actor))
+        raise Refused(actor, action, obj)
 
 
 def require_scope(actor: Actor, action: str) -> None:
@@ -118,6 +127,22 @@ def who_may(action: str, obj: models.Model | None = None, actor: Actor | None = 
             if relation != "owner" and _organization_holds(actor.organization, f"{verb}_{noun}", obj):
                 return _sentence(relations[relation][verb], actor.organization.name)
     return _sentence(relations[owner][verb], of.name if of else "")
+
+
+def people_who_may(action: str, obj: models.Model, organization: Organization) -> QuerySet[Membership]:
+    """The people of `organization` who may do `action` on `obj`, whether by role or by what their groups were granted.
+
+    Show it to the organization's own people only.
+    """
+    noun, verb = action.split(".")
+    of = Membership.objects.filter(organization=organization, person__is_active=True).select_related("person")
+    if noun == "organization":
+        return of.filter(role__in=roles.ORGANIZATION[action] if obj == organization else ())
+    held = _grants(GroupObjectPermission, obj).filter(
+        group__name__startswith=f"{organization.public_id}:", permission__codename=f"{verb}_{noun}"
+    )
+    found = {name.partition(":")[2] for name in held.values_list("group__name", flat=True)}
+    return of.filter(role__in=found)
 
 
 def what(obj: models.Model | type[models.Model]) -> str:

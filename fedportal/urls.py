@@ -29,3 +29,9 @@ urlpatterns = [
     path("", include("registry.web.urls")),
     path("", include("training.web.urls")),
 ]
+
+# What is shown when no view answers, or when one fails.
+handler400 = "federations.web.errors.bad_request"
+handler403 = "federations.web.errors.forbidden"
+handler404 = "federations.web.errors.missing"
+handler500 = "federations.web.errors.broken"

@@ -6,11 +6,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django import template
+from django.db import models
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from federations import permissions, roles
+
 register = template.Library()
+# How many people are named where one looks for help.
+MOST = 4
 # What page.js makes of a time: the moment in the reader's zone, how long ago it is, or hours, minutes and seconds.
 SHOWN = {
     "": (SafeString(""), "%-d %b %Y %H:%M UTC"),
@@ -40,3 +45,24 @@ def crumbs(*names_and_addresses: Any) -> dict[str, Any]:
     """`{% crumbs "Models" "/models" model.name model_address %}`: the way back, from the top; not the page itself."""
     pairs = iter(names_and_addresses)
     return {"crumbs": list(zip(pairs, pairs, strict=True))}
+
+
+@register.inclusion_tag("parts/who_may.html", takes_context=True)
+def who_may(context: template.Context, action: str, obj: models.Model | None) -> dict[str, Any]:
+    """`{% who_may "federation.invite" federation %}`: which roles may, and who has them in the reader's organization.
+
+    For where a reader looks for a button that is not there. Says nothing to somebody who may.
+    """
+    actor: permissions.Actor | None = context.get("actor")
+    if actor is None or obj is None or permissions.can(actor, action, obj):
+        return {"sentence": ""}
+    own = actor.organization
+    found = list(permissions.people_who_may(action, obj, own)) if own else []
+    found.sort(key=lambda membership: (roles.RANK[membership.role], str(membership.person)))
+    return {
+        "sentence": permissions.who_may(action, obj, actor),
+        "people": found[:MOST],
+        "more": len(found[MOST:]),
+        "organization": own,
+        "own_role": permissions.role_of(actor),
+    }

@@ -79,7 +79,14 @@ def refuse(request: Any, error: FedportalError) -> HttpResponse:
         messages.error(request, f"{error.message} {error.next_step}")
         return redirect(_page_before(request))
     heading = PAGES.get(error.code, "This did not work")
-    context = {"heading": heading, "message": error.message, "next_step": error.next_step}
+    context: dict[str, Any] = {
+        "heading": heading,
+        "message": error.message,
+        "next_step": error.next_step,
+        "back": _back(request),
+    }
+    if isinstance(error, permissions.Refused):
+        context |= {"refused": True, "asked": error.asked, "about": error.about}
     return render(request, "refused.html", context, status=error.status)
 
 
@@ -108,6 +115,12 @@ def confirm(request: Any, *, title: str, consequence: str, button: str, back: st
     return render(
         request, "parts/confirm.html", {"title": title, "consequence": consequence, "button": button, "back": back}
     )
+
+
+def _back(request: Any) -> str:
+    """Where a refused reader came from; "" when that is nowhere here, or this very page."""
+    before = _page_before(request)
+    return "" if before == "/" or urlsplit(before).path == request.path else before
 
 
 def _page_before(request: Any) -> str:
