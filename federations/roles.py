@@ -31,6 +31,7 @@ ORGANIZATION: Mapping[str, Roles] = {
     "organization.answer_invitation": frozenset({OWNER, ADMIN}),
     "organization.create_model": frozenset({OWNER, SCIENTIST}),
     "organization.set_policy": frozenset({OWNER, PRIVACY}),
+    "organization.manage": frozenset({OWNER}),
 }
 
 # noun → relation of the organization to the object → verb → the roles that may
@@ -110,6 +111,7 @@ SCOPES: Mapping[str, frozenset[str]] = {
         "organization.make_key",
         "organization.manage_devices",
         "organization.set_policy",
+        "organization.manage",
     },
     "devices:enroll": frozenset({"organization.enroll_devices"}),
     ANY_SCOPE: frozenset(ORGANIZATION)
@@ -130,6 +132,7 @@ WORDS: Mapping[str, str] = {
     "organization.answer_invitation": "answer invitations for the organization",
     "organization.create_model": "create models",
     "organization.set_policy": "change the policy",
+    "organization.manage": "rename the organization or hand it over",
     "federation.view": "see this federation",
     "federation.view_roster": "see who is in this federation",
     "federation.manage": "manage this federation",
@@ -144,6 +147,17 @@ WORDS: Mapping[str, str] = {
     "model.manage": "change this model",
     "run.view": "see this run",
     "run.control": "pause, resume or stop this run",
+}
+
+# What a role is for, in one sentence.
+ABOUT: Mapping[str, str] = {
+    OWNER: "Answers for the organization: may do everything, and alone renames it or hands it over.",
+    ADMIN: "Looks after people, keys, devices and federations; does not train and does not set the policy.",
+    SCIENTIST: "Makes models, shares them and starts runs; may register devices.",
+    OPERATOR: "Registers devices and looks after them; may pull models for them.",
+    PRIVACY: "Sets the policy and reads the audit log; does not train.",
+    AUDITOR: "Reads everything, the audit log too, and changes nothing.",
+    VIEWER: "Sees federations, models, runs and devices, and changes nothing.",
 }
 
 # Lower number, higher role; nobody gives a role above their own.

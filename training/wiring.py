@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from federations import permissions
+from federations import above, permissions
 from fedportal.common import sweeping
+from training import telling
 from training.services import healing, intake, runs
 
 
 def connect() -> None:
-    """Listen to device tasks, let grants on runs follow the members of a federation, register the sweep."""
+    """Listen to device tasks, let grants on runs follow the members of a federation, tell what the pages of the floor
+    below show of runs, register the sweep."""
     intake.connect()
     permissions.follow(within=runs.in_federation, relation=runs.relation)
+    above.register(foresight=telling.left_out, parts=telling.parts_of, strategies=telling.strategy_names)
     sweeping.register(healing.sweep)

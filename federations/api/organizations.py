@@ -10,7 +10,7 @@ from federations import permissions, selectors
 from federations.api import shapes
 from federations.api.parts import PAGE
 from federations.models import ApiKey, AuditEntry, Membership, Role
-from federations.services import invitations, keys, organizations
+from federations.services import invitations, keys, organizations, policies
 from fedportal.common.api import Door, limit_offset
 
 
@@ -67,6 +67,24 @@ class Colleague(Door):
         organization = selectors.find_organization(self.actor, org)
         organizations.remove(self.actor, selectors.find_membership(organization, person))
         return Response(status=204)
+
+
+class OrganizationPolicy(Door):
+    """/orgs/{org}/policy"""
+
+    @extend_schema(responses=shapes.PolicyShape)
+    def get(self, request: Request, org: str) -> Response:
+        """Your organization's policy: the limits that bind every run its devices are asked to join."""
+        organization = selectors.find_organization(self.actor, org)
+        permissions.require(self.actor, "organization.view", organization)
+        return Response(shapes.PolicyShape(policies.of(organization)).data)
+
+    @extend_schema(request=shapes.PolicyChange, responses=shapes.PolicyShape)
+    def patch(self, request: Request, org: str) -> Response:
+        """Set the limits that are sent; the others stay. null takes a budget or a lifetime away."""
+        organization = selectors.find_organization(self.actor, org)
+        limits = self.body(shapes.PolicyChange)
+        return Response(shapes.PolicyShape(policies.change(self.actor, organization, **limits)).data)
 
 
 class AuditLog(Door):

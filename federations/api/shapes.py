@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from federations import roles
-from federations.models import AuditEntry, Device, Federation, Invitation, Member, Membership, Role
+from federations.models import AuditEntry, Device, Federation, Invitation, Member, Membership, Policy, Role
 from federations.selectors import Place
 from fedportal.common.api import Named, Text, Truth, Whole
 
@@ -57,6 +57,20 @@ class RoleChange(serializers.Serializer[Any]):
     """PATCH /orgs/{org}/members/{person}."""
 
     role = serializers.ChoiceField(ROLE_NAMES)
+
+
+class PolicyChange(serializers.Serializer[Any]):
+    """PATCH /orgs/{org}/policy. What is left out stays as it is."""
+
+    total_epsilon_budget = serializers.FloatField(source="privacy_epsilon", required=False, allow_null=True)
+    total_delta_budget = serializers.FloatField(source="privacy_delta", required=False, allow_null=True)
+    least_records = Whole(required=False)
+    least_devices = Whole(required=False)
+    allowed_strategies = serializers.ListField(child=Text(), required=False)
+    residency = Text(required=False, allow_blank=True)
+    device_key_days = Whole(required=False, allow_null=True)
+    auto_rollback_enabled = Truth(source="auto_rollback", required=False)
+    rollback_error_rate = serializers.FloatField(required=False)
 
 
 class NewKey(serializers.Serializer[Any]):
@@ -223,6 +237,25 @@ class TeamShape(serializers.Serializer[Any]):
     total = serializers.IntegerField()
 
 
+class PolicyShape(serializers.Serializer[Policy]):
+    """An organization's policy. Budgets and rollback settings are kept; nothing spends or uses them yet."""
+
+    org_id = serializers.CharField(source="organization.public_id")
+    total_epsilon_budget = serializers.FloatField(source="privacy_epsilon", allow_null=True)
+    total_delta_budget = serializers.FloatField(source="privacy_delta", allow_null=True)
+    least_records = serializers.IntegerField()
+    least_devices = serializers.IntegerField()
+    allowed_strategies = serializers.ListField(child=serializers.CharField())
+    residency = serializers.CharField()
+    device_key_days = serializers.IntegerField(allow_null=True)
+    auto_rollback_enabled = serializers.BooleanField(source="auto_rollback")
+    rollback_error_rate = serializers.FloatField()
+    changed_at = serializers.SerializerMethodField()
+
+    def get_changed_at(self, policy: Policy) -> str | None:
+        return policy.changed_at.isoformat() if policy.pk else None
+
+
 class KeyShape(serializers.Serializer[Any]):
     """A key, without its secret."""
 
@@ -292,6 +325,7 @@ class RegisteredShape(serializers.Serializer[Any]):
     device_identifier = serializers.CharField()
     org_id = serializers.CharField()
     device_key = serializers.CharField()
+    key_expires_at = serializers.DateTimeField(allow_null=True)
     server_time = serializers.DateTimeField()
 
 

@@ -10,6 +10,7 @@ urlpatterns = [
     path("whoami", organizations.Whoami.as_view()),
     path("orgs/<str:org>/members", organizations.Team.as_view()),
     path("orgs/<str:org>/members/<str:person>", organizations.Colleague.as_view()),
+    path("orgs/<str:org>/policy", organizations.OrganizationPolicy.as_view()),
     path("orgs/<str:org>/audit", organizations.AuditLog.as_view()),
     path("api-keys", organizations.Keys.as_view()),
     path("api-keys/<str:key>/revoke", organizations.KeyRevoke.as_view()),

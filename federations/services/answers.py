@@ -42,16 +42,22 @@ def digest(answer: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check(answer: dict[str, Any], *, kind: str, max_samples: object = None) -> dict[str, Any]:
-    """The known fields of `answer`, checked. Raises `samples_invalid`, `metrics_invalid` or `field_invalid`.
+def check(
+    answer: dict[str, Any], *, kind: str, max_samples: object = None, least_records: object = None
+) -> dict[str, Any]:
+    """The known fields of `answer`, checked.
 
-    `max_samples` may lower the portal's own limit. A training or statistics answer needs at least one sample.
+    Raises `samples_invalid`, `records_too_few`, `metrics_invalid` or `field_invalid`. `max_samples` may lower the
+    portal's own limit. A training or statistics answer needs at least one sample, and every answer needs
+    `least_records` of them, the floor of the device's organization.
     """
     limit = settings.FEDPORTAL_MAX_SAMPLES
     if isinstance(max_samples, int):
         limit = min(limit, max_samples)
     known = {name: answer[name] for name in FIELDS if answer.get(name) is not None}
     known["samples"] = _samples(answer.get("samples"), limit, least=int(kind in (TaskKind.TRAIN, TaskKind.STATISTICS)))
+    if isinstance(least_records, int) and known["samples"] < least_records:
+        raise FedportalError("records_too_few", least=least_records)
     if "sha256" in known and not (isinstance(known["sha256"], str) and _SHA256.fullmatch(known["sha256"])):
         raise FedportalError("field_invalid", field="sha256", reason="it is not 64 lower-case hexadecimal digits.")
     if "evaluation" in known:

@@ -106,7 +106,13 @@ def decline(caller: Caller, task_id: str, body: bytes) -> dict[str, Any]:
 def rotate(caller: Caller) -> dict[str, Any]:
     """A fresh key for the device, shown this once; the present one ends with its first use."""
     device = Device.objects.select_related("organization").get(pk=caller.device_pk)
-    return {"id": device.public_id, "device_key": devices.rotate(device)}
+    fresh = devices.rotate(device)
+    return {
+        "id": device.public_id,
+        "device_key": fresh.text,
+        "key_expires_at": fresh.expires_at.isoformat() if fresh.expires_at else None,
+        "server_time": clock.now().isoformat(),
+    }
 
 
 def update_ticket(request: DoorRequest) -> UploadTicket:

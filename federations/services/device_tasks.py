@@ -34,8 +34,8 @@ class NewTask:
     """A task to be offered. `subject` is the upper floor's own id for it.
 
     `content` holds the fields of `fedwire.messages.Task` that the upper floor decides: run, model, round, attempt,
-    manifest, architecture, training, and in `answer` max_samples and metrics. With `update_bytes` the answer needs an
-    upload of exactly that length that begins with `update_header`.
+    manifest, architecture, training, and in `answer` max_samples, metrics and least_records. With `update_bytes` the
+    answer needs an upload of exactly that length that begins with `update_header`.
     """
 
     device: Device
@@ -205,7 +205,7 @@ def _answer(device_pk: int, task_id: str, body: bytes) -> tuple[dict[str, Any], 
     task = find(device_pk, task_id)
     if task.state not in UNFINISHED:
         return _repeated(task, digest), False
-    checked = answers.check(said, kind=task.kind, max_samples=task.content.get("answer", {}).get("max_samples"))
+    checked = _checked(task, said)
     _check_upload(task, checked.get("sha256", ""))
     now = clock.now()
     receipt = {
@@ -287,6 +287,28 @@ def _repeated(task: DeviceTask, digest: str) -> dict[str, Any]:
         with unit():
             listener(task)
     raise FedportalError("task_closed", task=task.public_id, state=task.state)
+
+
+def _checked(task: DeviceTask, said: dict[str, Any]) -> dict[str, Any]:
+    """The answer, checked against what the task asks for. What came with one that is too small is not kept."""
+    shape = task.content.get("answer", {})
+    least, most = shape.get("least_records"), shape.get("max_samples")
+    try:
+        return answers.check(said, kind=task.kind, max_samples=most, least_records=least)
+    except FedportalError as error:
+        if error.code == "records_too_few" and task.upload_sha256:
+            _forget_upload(task)
+        raise
+
+
+def _forget_upload(task: DeviceTask) -> None:
+    """Remove the task's upload: it tells about fewer rows than its organization lets anybody learn from."""
+    sha = task.upload_sha256
+    with unit():
+        own = DeviceTask.objects.filter(pk=task.pk, upload_sha256=sha, state__in=UNFINISHED)
+        # The same bytes may have come for another task, of a device with a copy of the same rows.
+        if own.update(upload_sha256="") and not DeviceTask.objects.filter(upload_sha256=sha).exists():
+            after_commit(lambda: blobs.remove(sha))
 
 
 def _check_upload(task: DeviceTask, sha256: str) -> None:

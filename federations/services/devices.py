@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -18,7 +19,7 @@ from django.db import IntegrityError, transaction
 from federations import permissions
 from federations.models import ApiKey, Device, DeviceGroup, DeviceKey, Organization, Person
 from federations.permissions import Actor
-from federations.services import audit, keys, names
+from federations.services import audit, keys, names, notifications, policies
 from fedportal.common import clock, live
 from fedportal.common.transactions import after_commit, unit
 from fedwire.errors import FedportalError
@@ -29,7 +30,20 @@ MAX_CAPABILITIES = 4096  # bytes of JSON
 MAX_GROUPS = 20
 # What a device says about itself: field → longest text.
 DESCRIPTION = {"platform": 60, "os_version": 100, "sdk_version": 40}
+# State → what somebody did to a device that has it now.
+DONE = {
+    DeviceState.QUARANTINED: "quarantined",
+    DeviceState.REVOKED: "revoked",
+    DeviceState.RETIRED: "retired",
+}
 _HEX = {length: re.compile(rf"[0-9a-f]{{{length}}}") for length in (32, 64, 128)}
+
+
+class FreshKey(NamedTuple):
+    """A device's new key, which nobody sees again, and when it ends by itself."""
+
+    text: str
+    expires_at: datetime | None
 
 
 # --- the device's own acts -------------------------------------------------------------------------------------------
@@ -49,7 +63,7 @@ def register(api_key: ApiKey, registration: Mapping[str, Any]) -> Registered:
     described = _described(registration)
     groups = [_group_name(name) for name in registration.get("groups") or []]
     with unit():
-        device = _find_or_create(api_key, identifier, public_key, groups)
+        device, is_new = _find_or_create(api_key, identifier, public_key, groups)
         _check_identity(device, public_key)
         if device.keys.filter(nonce=nonce).exists():
             raise FedportalError("nonce_used")
@@ -57,23 +71,26 @@ def register(api_key: ApiKey, registration: Mapping[str, Any]) -> Registered:
         for field, value in described.items():
             setattr(device, field, value)
         device.save()
-        text = keys.issue_device_key(device, nonce)
+        fresh = _fresh_key(device, nonce)
         audit.record(api_key.organization, actor, "device.registered", device.public_id, public_key=public_key)
+        if is_new:
+            _tell(device, "device.registered", f"{identifier} registered as a device of {device.organization}.")
     return {
         "id": device.public_id,
         "device_identifier": identifier,
         "org_id": api_key.organization.public_id,
-        "device_key": text,
+        "device_key": fresh.text,
+        "key_expires_at": fresh.expires_at.isoformat() if fresh.expires_at else None,
         "server_time": clock.now().isoformat(),
     }
 
 
-def rotate(device: Device) -> str:
+def rotate(device: Device) -> FreshKey:
     """A fresh key, asked for by the device itself; the present one ends with the first use of the fresh one."""
     with unit():
-        text = keys.issue_device_key(device)
+        fresh = _fresh_key(device)
         audit.record(device.organization, device, "device.key_rotated", device.public_id)
-    return text
+    return fresh
 
 
 def heartbeat(device: Device, said: Mapping[str, Any]) -> None:
@@ -111,6 +128,7 @@ def revoke_by_staff(by: Person, device: Device) -> Device:
     with unit():
         _move(device, DeviceState.REVOKED)
         audit.record(device.organization, by, "device.revoked", device.public_id, by="portal staff")
+        _tell_end(device, "The portal's staff")
     return device
 
 
@@ -162,13 +180,13 @@ def set_certificate(actor: Actor, device: Device, certificate: str) -> Device:
 # --- inside ----------------------------------------------------------------------------------------------------------
 
 
-def _find_or_create(api_key: ApiKey, identifier: str, public_key: str, groups: list[str]) -> Device:
-    """The device's locked row, new if there is none. Two registrations at the same moment meet in one row."""
+def _find_or_create(api_key: ApiKey, identifier: str, public_key: str, groups: list[str]) -> tuple[Device, bool]:
+    """The device's locked row, and whether it is new. Two registrations at the same moment meet in one row."""
     found = Device.objects.select_for_update(no_key=True).filter(
         organization=api_key.organization, identifier=identifier
     )
     if device := found.first():
-        return device
+        return device, False
     _check_limit(api_key)
     try:
         with transaction.atomic():
@@ -179,9 +197,9 @@ def _find_or_create(api_key: ApiKey, identifier: str, public_key: str, groups: l
                 enrolled_with=api_key,
             )
     except IntegrityError:
-        return found.get()
+        return found.get(), False
     device.groups.set(_groups(api_key.organization, groups[:MAX_GROUPS]))
-    return device
+    return device, True
 
 
 def _check_limit(api_key: ApiKey) -> None:
@@ -215,7 +233,26 @@ def _manage(actor: Actor, device: Device, state: DeviceState) -> Device:
         _move(device, state)
         action = "restored" if state == DeviceState.ACTIVE else state
         audit.record(device.organization, actor, f"device.{action}", device.public_id)
+        _tell_end(device, str(actor.person))
     return device
+
+
+def _fresh_key(device: Device, nonce: str | None = None) -> FreshKey:
+    """A key that lives as long as the organization's policy says. Call it inside a unit."""
+    days = policies.of(device.organization).device_key_days
+    expires_at = clock.now() + timedelta(days=days) if days else None
+    return FreshKey(keys.issue_device_key(device, nonce, expires_at), expires_at)
+
+
+def _tell(device: Device, kind: str, sentence: str) -> None:
+    data = {"device": device.public_id, "device_identifier": device.identifier, "status": str(device.state)}
+    notifications.tell(device.organization, kind, sentence=sentence, address=f"/devices/{device.public_id}", data=data)
+
+
+def _tell_end(device: Device, who: str) -> None:
+    """The news that the device works no more, unless it works again."""
+    if done := DONE.get(DeviceState(device.state)):
+        _tell(device, "device.ended", f"{who} {done} {device.identifier}.")
 
 
 def _move(device: Device, state: DeviceState) -> None:

@@ -189,7 +189,7 @@ def revoke_every(person: Person) -> int:
     return len(alive)
 
 
-def issue_device_key(device: Device, nonce: str | None = None) -> str:
+def issue_device_key(device: Device, nonce: str | None = None, expires_at: datetime | None = None) -> str:
     """A fresh key for the device; the ones it has end with the first use of this. Call it inside a unit."""
     minted = mint()
     DeviceKey.objects.create(
@@ -198,6 +198,7 @@ def issue_device_key(device: Device, nonce: str | None = None) -> str:
         lookup=minted.lookup,
         secret_hash=minted.hash,
         nonce=nonce,
+        expires_at=expires_at,
     )
     return minted.text
 

@@ -97,6 +97,11 @@ def verify(sha: str) -> bool:
         return False
 
 
+def remove(sha: str) -> None:
+    """Remove the blob, if it is there. Only for one that no row names: whoever has its digest will miss it."""
+    path(sha).unlink(missing_ok=True)
+
+
 def sweep(older_than: timedelta) -> int:
     """Remove parts and scratch files that nobody has written to for `older_than`; how many went."""
     limit = time.time() - older_than.total_seconds()

@@ -274,7 +274,10 @@ def test_everybody_sees_their_own_keys_and_admins_all(cast: Cast) -> None:
 def test_a_device_over_http(cast: Cast) -> None:
     said = registration(cast.keys["olga"], "scanner-7", capabilities={"cpus": 4}, groups=["production"])
     status, made = send(cast.client("olga"), "POST", routes.DEVICE_REGISTER, said)
-    assert (status, set(made)) == (201, {"id", "device_identifier", "org_id", "device_key", "server_time"})
+    assert (status, set(made)) == (
+        201,
+        {*("id", "device_identifier", "org_id", "device_key", "key_expires_at", "server_time")},
+    )
     from tests.cast import client_with
 
     device = client_with(made["device_key"])

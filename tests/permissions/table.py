@@ -141,6 +141,8 @@ ROWS: list[Row] = [
     Row("POST", _ORG + "/members", 201, 403, 404, 404, staff=404, body=lambda s, w: {"email": "new@x.example"}),
     Row("PATCH", _ORG + "/members/<str:person>", 200, 403, 404, 404, staff=404, body=lambda s, w: {"role": "auditor"}),
     Row("DELETE", _ORG + "/members/<str:person>", 204, 403, 404, 404, staff=404),
+    Row("GET", _ORG + "/policy", 200, 200, 404, 404, staff=404),
+    Row("PATCH", _ORG + "/policy", 200, 403, 404, 404, staff=404, body=lambda s, w: {"least_records": 20}),
     Row("GET", _ORG + "/audit", 200, 403, 404, 404, staff=404),
     Row("GET", API + "api-keys", 200, 200, 200, 200, staff=200),
     Row("POST", API + "api-keys", 201, 201, 201, 201, staff=403, body=lambda s, w: {"name": "laptop"}),

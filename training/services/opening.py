@@ -14,7 +14,7 @@ from typing import Any
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
 from federations.models import Device, DeviceTask, Member
-from federations.services import device_tasks
+from federations.services import device_tasks, policies
 from federations.services.device_tasks import NewTask
 from fedportal.common import clock
 from fedportal.common.transactions import unit
@@ -140,11 +140,13 @@ def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
 
 
 def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
-    """Offer each device its task and note its part."""
+    """Offer each device its task, with the floor of its organization's policy, and note its part."""
     manifest = manifest_of(run.base_version)
     trains, measures = opened.kind == RoundKind.TRAIN, opened.kind != RoundKind.STATISTICS
     header = manifest.update_header() if trains else b""
     common = _common(run, opened)
+    limits = policies.of_all({device.organization_id for device in devices})
+    floors = {organization: policy.least_records for organization, policy in limits.items()}
     half = strategies.find(run.strategy).device_half(run.config["parameters"])
     tasks: list[DeviceTask] = device_tasks.offer(
         [
@@ -155,6 +157,7 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
                 deadline=opened.deadline,
                 content={
                     **common,
+                    "answer": {**common["answer"], "least_records": floors.get(device.organization_id, 0)},
                     "training": {
                         **half,
                         "seed": cohorts.seed_for(run.config["seed"], opened.number, cohorts.party_of(device)),

@@ -41,6 +41,7 @@ class DeviceRecord:
     org_id: str
     device_key: str
     key_id: str  # of the enrolment key it registered with
+    rotate_at: str = ""  # when to ask for a fresh key, by this machine's clock in seconds; "": it does not expire
 
 
 class Home:
@@ -67,6 +68,20 @@ class Home:
     def api_key(self, given: str | None = None) -> str:
         """The key: the given one, FEDPORTAL_API_KEY or the saved one; "" when there is none."""
         return str(given or os.environ.get("FEDPORTAL_API_KEY") or self.settings().get("api_key") or "").strip()
+
+    def least_records(self, given: int | None = None) -> int:
+        """This device's own floor: the given one, FEDPORTAL_LEAST_RECORDS or the saved one; 0 when there is none."""
+        said = next(
+            (
+                value
+                for value in (given, os.environ.get("FEDPORTAL_LEAST_RECORDS"), self.settings().get("least_records"))
+                if value not in (None, "")
+            ),
+            0,
+        )
+        if not str(said).isascii() or not str(said).isdigit():
+            raise FedportalError("field_invalid", field="least_records", reason=f"{said!r} is not a whole number.")
+        return int(said)
 
     def ca_file(self, given: str | Path | None = None) -> str | None:
         """The file of further trusted certificates: the given one, FEDPORTAL_CA_FILE or the saved one."""
@@ -110,7 +125,8 @@ class DeviceFolder:
         paths = [self.folder / f"{key_id}.json"] if key_id else sorted(self.folder.glob("edg_*.json"), key=_written)
         values = _read_json(paths[-1]) if paths else {}
         try:
-            return DeviceRecord(**{name: str(values[name]) for name in DeviceRecord.__dataclass_fields__})
+            needed = {name: str(values[name]) for name in DeviceRecord.__dataclass_fields__ if name != "rotate_at"}
+            return DeviceRecord(**needed, rotate_at=str(values.get("rotate_at", "")))
         except KeyError:
             return None
 

@@ -53,8 +53,9 @@ class Loop:
     """One call of `train` or `train_from_remote`.
 
     `model`: id or name of the only model to work for, None for any. `rounds`: leave after so many training rounds.
-    `forever`: do not leave when a run ends. `renew` fetches a fresh device key. `tell(event, **values)` is told of
-    everything that happens.
+    `forever`: do not leave when a run ends. `renew` fetches a fresh device key, `refresh` does so while the present one
+    still is good, if it will end soon. `least_records`: this device's own floor, which no portal lowers.
+    `tell(event, **values)` is told of everything that happens.
     """
 
     def __init__(
@@ -68,11 +69,14 @@ class Loop:
         stop: Stop,
         tell: Tell,
         renew: Callable[[], object],
+        refresh: Callable[[], object] = lambda: None,
+        least_records: int = 0,
         busy: threading.Event,
     ) -> None:
         self._door, self._work = door, work
         self._model, self._rounds, self._forever = model, rounds, forever
         self._stop, self._tell, self._renew, self._busy = stop, tell, renew, busy
+        self._refresh, self._least_records = refresh, least_records
         self._wait = LONGEST_WAIT
         self._waiting = False
         self._running = ""  # the run this device works for at the moment
@@ -93,6 +97,7 @@ class Loop:
 
     def _next(self) -> Task | None:
         """The next task; None when none came. Never asks again at once after an answer that came too early."""
+        self._refresh()
         began = time.monotonic()
         try:
             task = self._remote(lambda: self._door.next_task(self._wait))
@@ -149,11 +154,16 @@ class Loop:
 
     def _do(self, task: Task) -> None:
         arrays: Any = {}
-        if task["base_digest"]:
-            base = self._remote(lambda: self._door.model(task, self._progress("downloading", task)))
-            arrays = base.arrays
+        try:
+            self._check_floor(task, self._work.records)
+            if task["base_digest"]:
+                arrays = self._remote(lambda: self._door.model(task, self._progress("downloading", task))).arrays
+        except Refusal as refusal:
+            self._decline(task, str(refusal))
+            return
         try:
             answer, content = self._work_on(task, arrays)
+            self._check_floor(task, answer["samples"])
         except Refusal as refusal:
             self._decline(task, str(refusal))
             return
@@ -196,6 +206,17 @@ class Loop:
         if trained.metrics:
             answer["metrics"] = trained.metrics
         return answer, content
+
+    def _check_floor(self, task: Task, records: int | None) -> None:
+        """Raises `Refusal` for fewer rows than the organization's policy or this device's own floor asks for.
+
+        The reason travels; how many rows there are does not.
+        """
+        asked = task["answer"].get("least_records", 0)
+        for floor, whose in ((asked, "its organization's policy asks for"), (self._least_records, "its own floor")):
+            if records is not None and records < floor:
+                log.warning("This device trains on %d rows; the floor is %d. It declines.", records, floor)
+                raise Refusal(f"this device trains on fewer rows than {whose}")
 
     def _send(self, task: Task, answer: Answer, content: memoryview | None) -> None:
         try:

@@ -15,9 +15,10 @@ import platform
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -37,6 +38,9 @@ log = logging.getLogger("fedportal")
 Event = dict[str, Any]
 
 HEARTBEAT_SECONDS = 20.0
+# A key is changed for a fresh one after this share of its life, and after a failure not sooner than so many seconds.
+ROTATE_AFTER = 2 / 3
+ROTATE_AGAIN_SECONDS = 300.0
 
 
 class FederatedClient:
@@ -47,7 +51,9 @@ class FederatedClient:
     FEDPORTAL_DEVICE or the host's name. `url`: the portal, from the argument, FEDPORTAL_URL or `fedportal login`.
     `home`: the folder that keeps its keys, FEDPORTAL_HOME or ~/.fedportal. `ca_file`: further trusted certificates.
     `on_event` is called with a dict for everything that happens, in the thread that trains. `patience`: seconds after
-    which `register` and the other single calls give up; training never does.
+    which `register` and the other single calls give up; training never does. `least_records`: the fewest rows with
+    which this device takes part in anything, from the argument, FEDPORTAL_LEAST_RECORDS or the saved settings; the
+    organization's policy may ask for more, never for less.
     """
 
     def __init__(
@@ -60,8 +66,10 @@ class FederatedClient:
         ca_file: str | Path | None = None,
         on_event: Callable[[Event], None] | None = None,
         patience: float = 30.0,
+        least_records: int | None = None,
     ) -> None:
         self.home = Home(home)
+        self.least_records = self.home.least_records(least_records)
         self.url = self.home.url(url)
         self.device_identifier = device_identifier or os.environ.get("FEDPORTAL_DEVICE") or socket.gethostname()
         self._api_key = self.home.api_key(api_key)
@@ -72,6 +80,7 @@ class FederatedClient:
         self._stop = Stop()
         self._patience = Patience(self._stop, self._report, limit=patience)
         self._record: DeviceRecord | None = None
+        self._rotate_again = 0.0
         self._use(self._folder.record(self._key_id))
 
     @property
@@ -150,11 +159,7 @@ class FederatedClient:
 
     def rotate(self) -> DeviceRecord:
         """Change the device key for a fresh one. The old one ends when the fresh one is first used."""
-        record = self._ensure_registered(self._patience)
-        answer = self._patience(lambda: self._http.json("POST", routes.DEVICE_ROTATE))
-        fresh = self._folder.keep(replace(record, device_key=answer["device_key"]))
-        self._use(fresh)
-        return fresh
+        return self._rotate(self._patience)
 
     def stop(self) -> None:
         """End what this client is doing, for good; from any thread or a signal handler.
@@ -191,6 +196,8 @@ class FederatedClient:
             stop=self._stop,
             tell=self._tell,
             renew=lambda: self._register(None, for_ever),
+            refresh=self._refresh,
+            least_records=self.least_records,
             busy=busy,
         )
         with self._signs_of_life(busy):
@@ -201,6 +208,26 @@ class FederatedClient:
 
     def _ensure_registered(self, patience: Patience) -> DeviceRecord:
         return self._record or self._register(None, patience)
+
+    def _rotate(self, patience: Patience) -> DeviceRecord:
+        record = self._ensure_registered(patience)
+        answer = patience(lambda: self._http.json("POST", routes.DEVICE_ROTATE))
+        # On disk before it is used, as in `_register`.
+        fresh = self._folder.keep(replace(record, device_key=answer["device_key"], rotate_at=rotate_at(answer)))
+        self._use(fresh)
+        self._tell("rotated", device=fresh.id)
+        return fresh
+
+    def _refresh(self) -> None:
+        """Get a fresh key well before the present one ends. What goes wrong is tried again later: there is time."""
+        record = self._record
+        if record is None or not record.rotate_at or time.time() < max(float(record.rotate_at), self._rotate_again):
+            return
+        self._rotate_again = time.time() + ROTATE_AGAIN_SECONDS
+        try:
+            self._rotate(self._patience)
+        except FedportalError as error:
+            log.warning("This device's key ends soon and a fresh one did not come: %s", error.message)
 
     def _register(self, groups: Sequence[str] | None, patience: Patience) -> DeviceRecord:
         if not self._api_key:
@@ -217,7 +244,14 @@ class FederatedClient:
         # On disk before it is used: the old key ends with the first use of the new one.
         found: Registered = patience(attempt)
         record = self._folder.keep(
-            DeviceRecord(found["id"], self.device_identifier, found["org_id"], found["device_key"], self._key_id)
+            DeviceRecord(
+                found["id"],
+                self.device_identifier,
+                found["org_id"],
+                found["device_key"],
+                self._key_id,
+                rotate_at(found),
+            )
         )
         self._use(record)
         self._tell("registered", device=record.id, organization=record.org_id)
@@ -260,6 +294,20 @@ class FederatedClient:
             yield
         finally:
             done.set()
+
+
+def rotate_at(answer: Mapping[str, Any]) -> str:
+    """When to change the key that came with `answer`, by this machine's clock; "" when it does not expire.
+
+    The life of the key is the difference of two times of the portal, so it matters little what this machine's clock
+    says.
+    """
+    try:
+        ends = datetime.fromisoformat(answer["key_expires_at"])
+        life = (ends - datetime.fromisoformat(answer["server_time"])).total_seconds()
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return str(round(time.time() + life * ROTATE_AFTER, 3))
 
 
 class About(TypedDict):

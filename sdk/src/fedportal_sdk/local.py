@@ -46,6 +46,10 @@ class Trained:
 class Work(Protocol):
     """Does tasks. Raises `Refusal` for what it cannot do and `FedportalError` for what is wrong with data or result."""
 
+    @property
+    def records(self) -> int | None:
+        """How many rows this device trains on; None when that is known only after training."""
+
     def statistics(self, task: Task) -> Statistics:
         """Mean and M2 of every input column over the rows trained on."""
 
@@ -76,6 +80,11 @@ class TableWork:
         self._labels = labels
         self._aside = held_out(table, seed)
         self._kept: tuple[Any, Prepared] | None = None
+
+    @property
+    def records(self) -> int:
+        """How many rows this device trains on: all but those that are held out."""
+        return int((~self._aside).sum())
 
     def statistics(self, task: Task) -> Statistics:
         """Mean and M2 of every input column over the rows trained on."""
@@ -135,6 +144,11 @@ class FunctionWork:
         self._evaluate_fn = evaluate_fn
         self._framework = framework
         self._samples = 1
+
+    @property
+    def records(self) -> None:
+        """Not known before the function has said it."""
+        return None
 
     def statistics(self, task: Task) -> Statistics:
         """Refused: functions see models, not columns."""

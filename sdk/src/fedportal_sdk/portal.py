@@ -291,6 +291,16 @@ class Portal:
         """Let a colleague go, by address or id; their keys end."""
         self._call("DELETE", self._colleague(colleague))
 
+    def policy(self) -> Json:
+        """The policy of one's organization."""
+        found: Json = self._get(_path(routes.ORG_POLICY, org=self.own_organization()))
+        return found
+
+    def set_policy(self, **limits: Any) -> Json:
+        """Set these limits of the policy, by the API's names; None takes a budget or a lifetime away."""
+        changed: Json = self._call("PATCH", _path(routes.ORG_POLICY, org=self.own_organization()), limits)
+        return changed
+
     def keys(self) -> list[Json]:
         """One's keys; with the right to manage keys those of the whole organization."""
         return list(self._rows(routes.API_KEYS, "keys"))

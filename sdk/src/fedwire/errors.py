@@ -61,7 +61,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     ),
     "organization_suspended": K(403, "This organization is suspended.", "Ask the operator of the portal."),
     "scope_missing": K(403, "This key has no scope {scope!r}.", "Make a key with that scope, or ask an admin for one."),
-    "last_owner": K(409, "An organization needs at least one owner.", "Make another person owner first."),
+    "last_owner": K(
+        409,
+        "An organization needs at least one owner.",
+        "Transfer the ownership to a colleague first (Organization → People), or make a second owner.",
+    ),
     "role_too_high": K(403, "You cannot give a role higher than your own.", "Ask an owner to do it."),
     # States
     "wrong_state": K(409, "{what} is {state}; this is not possible now.", "{hint}"),
@@ -127,6 +131,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "not_finite": K(400, "The tensors hold NaN or infinity.", "Check the learning rate and the data; train again."),
     "samples_invalid": K(
         400, "The sample count {samples} is not between 1 and {limit}.", "Send the number of rows trained on."
+    ),
+    "records_too_few": K(
+        400,
+        "The policy of the device's organization asks for at least {least} rows; this answer stands for fewer.",
+        "Give the device more rows, or ask a privacy officer of the organization to lower the policy's floor.",
     ),
     "metrics_invalid": K(
         400, "The metrics are not usable: {reason}", "Send sums, counts and histograms as described in the protocol."

@@ -30,6 +30,7 @@ class Registered(TypedDict):
     org_id: str
     device_key: str
     server_time: str
+    key_expires_at: NotRequired[str | None]  # by the server's clock; None or absent: it does not expire
 
 
 class AnswerShape(TypedDict):
@@ -38,6 +39,8 @@ class AnswerShape(TypedDict):
     update_bytes: int  # 0: no upload belongs to this answer
     max_samples: int
     metrics: bool  # whether an evaluation report is expected
+    # The fewest rows an answer may stand for, by the policy of the device's organization; absent: any number.
+    least_records: NotRequired[int]
 
 
 class Task(TypedDict):

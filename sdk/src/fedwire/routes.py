@@ -9,6 +9,7 @@ WHOAMI = f"{API}/whoami"
 # People and keys
 ORG_MEMBERS = API + "/orgs/{org}/members"
 ORG_MEMBER = ORG_MEMBERS + "/{person}"
+ORG_POLICY = API + "/orgs/{org}/policy"
 ORG_AUDIT = API + "/orgs/{org}/audit"
 API_KEYS = f"{API}/api-keys"
 API_KEY_REVOKE = API + "/api-keys/{key}/revoke"

@@ -56,6 +56,9 @@ def register(identifier: str | None, groups: tuple[str, ...], as_json: bool) -> 
 @click.option("--label", "labels", multiple=True, help="A class of the target, in the model's order; repeatable.")
 @click.option("--rounds", default=None, type=click.IntRange(1), help="Leave after so many rounds.")
 @click.option("--forever", is_flag=True, help="Wait for the next run when one ends.")
+@click.option(
+    "--least-records", default=None, type=click.IntRange(0), help="Decline what stands for fewer rows than this."
+)
 @output.command
 @output.speaking
 def run(
@@ -67,6 +70,7 @@ def run(
     labels: tuple[str, ...],
     rounds: int | None,
     forever: bool,
+    least_records: int | None,
     as_json: bool,
 ) -> None:
     """Register this machine and take part in training MODEL (without it: in whatever comes).
@@ -87,7 +91,7 @@ def run(
         elif not as_json and event["event"] in ("registered", "answered", "declined", "finished"):
             output.err.print(words(event))
 
-    client = FederatedClient(device_identifier=identifier, on_event=show)
+    client = FederatedClient(device_identifier=identifier, on_event=show, least_records=least_records)
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: client.stop())
@@ -197,6 +201,7 @@ def words(event: dict[str, Any]) -> str:
         "uploading": f"round {number}: sending the update",
         "answered": f"round {number}: sent and acknowledged",
         "declined": f"round {number}: declined ({event.get('reason', '')})",
+        "rotated": "got a fresh device key",
         "unreachable": "the portal cannot be reached; trying again …",
         "reachable": "the portal is back",
         "finished": f"the run is {event.get('state', 'over')}",

@@ -3,16 +3,51 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
 from fedportal_sdk.cli import output
+from fedwire.errors import FedportalError
 
 ROLES = ("owner", "admin", "data_scientist", "device_operator", "privacy_officer", "auditor", "viewer")
 SCOPES = (
     *("*", "devices:enroll", "federations:read", "federations:write", "models:read", "models:write"),
     *("runs:read", "runs:write", "team:read", "team:write"),
 )
+
+NONE = "none"
+# Option → the API's name of the limit.
+LIMITS = {
+    "privacy_budget": "total_epsilon_budget",
+    "delta": "total_delta_budget",
+    "least_records": "least_records",
+    "least_devices": "least_devices",
+    "strategies": "allowed_strategies",
+    "residency": "residency",
+    "device_key_days": "device_key_days",
+    "auto_rollback": "auto_rollback_enabled",
+    "rollback_error_rate": "rollback_error_rate",
+}
+
+
+class OrNone(click.ParamType):
+    """A number, or `none` to take the limit away."""
+
+    def __init__(self, kind: type[int] | type[float], name: str) -> None:
+        self.kind, self.name = kind, name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or NONE."""
+        if str(value).strip().lower() == NONE:
+            return NONE
+        try:
+            return self.kind(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor none.", param, ctx)
+
+
+BUDGET, DAYS = OrNone(float, "number|none"), OrNone(int, "days|none")
 
 
 @click.group(cls=output.Group)
@@ -23,6 +58,7 @@ def team() -> None:
     Examples:
       fedportal team add otto@acme.example --role data_scientist
       fedportal team list
+      fedportal team set-policy --privacy-budget 4.0
     """
 
 
@@ -81,6 +117,70 @@ def remove(person: str, as_json: bool) -> None:
     """Let a colleague go; their keys end."""
     output.portal().remove_colleague(person)
     output.say(f"{person} is no longer in your organization.", {"removed": person}, as_json)
+
+
+@team.command()
+@output.command
+@output.speaking
+def policy(as_json: bool) -> None:
+    """The limits that bind every run your devices are asked to join."""
+    found = output.portal().policy()
+    if as_json:
+        output.print_json(found)
+        return
+    output.facts(_policy_facts(found))
+
+
+@team.command("set-policy")
+@click.option("--privacy-budget", type=BUDGET, default=None, help="ε that all runs together may spend, or none.")
+@click.option("--delta", type=BUDGET, default=None, help="δ that goes with it, or none.")
+@click.option("--least-records", type=click.IntRange(0), default=None, help="Fewest rows a device takes part with.")
+@click.option("--least-devices", type=click.IntRange(0), default=None, help="Fewest devices that take part together.")
+@click.option("--strategies", default=None, help="Names with commas between them, or all.")
+@click.option("--residency", default=None, help='Where the data lie, such as "EU"; shown to the federation.')
+@click.option("--device-key-days", type=DAYS, default=None, help="Days after which a new device key ends, or none.")
+@click.option("--auto-rollback/--no-auto-rollback", default=None, help="Kept for rollouts, which do not exist yet.")
+@click.option("--rollback-error-rate", type=float, default=None, help="Kept for rollouts, as a share such as 0.05.")
+@output.command
+@output.speaking
+def set_policy(as_json: bool, **given: Any) -> None:
+    """Set limits of your organization's policy; what you leave out stays.
+
+    The privacy budget is kept and shown; nothing spends it before runs with differential privacy exist.
+
+    \b
+    Examples:
+      fedportal team set-policy --privacy-budget 4.0 --delta 0.00001
+      fedportal team set-policy --least-records 50 --strategies fedavg
+      fedportal team set-policy --privacy-budget none --strategies all
+    """
+    limits = {LIMITS[name]: value for name, value in given.items() if value is not None}
+    if not limits:
+        raise FedportalError("not_configured", what="limit", variable="--privacy-budget, --least-records, …")
+    limits = {name: None if value == NONE else value for name, value in limits.items()}
+    if (said := limits.get("allowed_strategies")) is not None:
+        names = [name.strip() for name in str(said).split(",") if name.strip()]
+        limits["allowed_strategies"] = [] if names == ["all"] else names
+    changed = output.portal().set_policy(**limits)
+    if as_json:
+        output.print_json(changed)
+        return
+    output.out.print("The policy is set.")
+    output.facts(_policy_facts(changed))
+
+
+def _policy_facts(policy: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The policy, line by line, as a person reads it."""
+    epsilon, delta = policy["total_epsilon_budget"], policy["total_delta_budget"]
+    return [
+        ("privacy budget", f"ε {epsilon:g}" + (f", δ {delta:g}" if delta else "") if epsilon else "none set"),
+        ("", "kept and shown; no run spends it yet"),
+        ("fewest rows", policy["least_records"] or "any number"),
+        ("fewest devices", policy["least_devices"] or "any number"),
+        ("strategies", ", ".join(policy["allowed_strategies"]) or "all"),
+        ("residency", policy["residency"] or "not said"),
+        ("device keys end", f"after {policy['device_key_days']} days" if policy["device_key_days"] else "never"),
+    ]
 
 
 @click.group(cls=output.Group)

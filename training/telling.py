@@ -1,0 +1,104 @@
+"""What this floor tells the pages of organizations and devices, which know nothing of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from django.db.models import Exists, Min, OuterRef, Q
+
+from federations.above import LeftOut, Part
+from federations.models import Device, DeviceKey, Member, Organization, Policy
+from fedportal.common import clock
+from fedwire.states import DeviceState, MemberState, RoundKind, word
+from training.aggregation import strategies
+from training.lifecycle import ALIVE_RUNS
+from training.models import Assignment, Run, Update
+from training.services import cohorts
+
+# More runs at once are not looked at: the page says how it is, and is no report.
+MOST_RUNS = 100
+
+
+def strategy_names() -> Sequence[str]:
+    """The strategies that there are."""
+    return list(strategies.STRATEGIES)
+
+
+def left_out(organization: Organization, policy: Policy) -> list[LeftOut]:
+    """The runs that are going on and would leave the organization's devices out under `policy`, and why.
+
+    Three queries, however many runs. Devices that have not sent anything in a run yet are not judged by their rows.
+    """
+    member = Member.objects.filter(
+        federation_id=OuterRef("federation_id"), organization=organization, state=MemberState.ACTIVE
+    )
+    found = Run.objects.filter(Exists(member), state__in=ALIVE_RUNS).select_related("model", "federation")
+    runs = list(found.order_by("-id")[:MOST_RUNS])
+    if not runs:
+        return []
+    groups, rows = _present(organization), _least_rows(organization, runs)
+    told = ((run, _reasons(run, policy, groups, rows)) for run in runs)
+    return [
+        LeftOut(run.model.name, run.federation.name, f"/runs/{run.public_id}", tuple(reasons))
+        for run, reasons in told
+        if reasons
+    ]
+
+
+def parts_of(device: Device, most: int) -> list[Part]:
+    """What the device was asked to do in rounds lately, newest first. One query."""
+    rows = Assignment.objects.filter(device=device).select_related("round__run__model").order_by("-id")[:most]
+    return [
+        Part(
+            part.round.run.model.name,
+            f"/runs/{part.round.run.public_id}",
+            f"round {part.round.number}" if part.round.kind == RoundKind.TRAIN else str(part.round.kind),
+            word("assignment", part.state),
+            part.reason,
+            part.changed_at,
+        )
+        for part in rows
+    ]
+
+
+def _present(organization: Organization) -> list[frozenset[str]]:
+    """The groups of each of the organization's devices that could take part now."""
+    now = clock.now()
+    usable = DeviceKey.objects.filter(
+        Q(expires_at__isnull=True) | Q(expires_at__gt=now), device=OuterRef("pk"), revoked_at__isnull=True
+    )
+    devices = Device.objects.filter(
+        Exists(usable),
+        organization=organization,
+        state=DeviceState.ACTIVE,
+        last_seen_at__gte=cohorts.seen_since(now),
+    )
+    return [frozenset(group.name for group in device.groups.all()) for device in devices.prefetch_related("groups")]
+
+
+def _least_rows(organization: Organization, runs: Sequence[Run]) -> Mapping[int, list[int]]:
+    """Run → of each device that sent something, the fewest rows it stood for."""
+    sent = Update.objects.filter(round__run__in=runs, organization=organization).order_by()
+    found: dict[int, list[int]] = {}
+    for run, _, least in sent.values_list("round__run", "device").annotate(least=Min("samples")):
+        found.setdefault(run, []).append(least)
+    return found
+
+
+def _reasons(
+    run: Run, policy: Policy, groups: Sequence[frozenset[str]], rows: Mapping[int, Sequence[int]]
+) -> list[str]:
+    reasons = []
+    if policy.allowed_strategies and run.strategy not in policy.allowed_strategies:
+        reasons.append(f"It uses the strategy {run.strategy}, which the policy does not allow.")
+    present = sum(not run.group or run.group in labels for labels in groups)
+    if present < policy.least_devices:
+        reasons.append(
+            f"{present} of your devices could take part now; the policy asks for at least {policy.least_devices}."
+        )
+    given = rows.get(run.pk, ())
+    small = sum(samples < policy.least_records for samples in given)
+    if small:
+        which = "Your only device there has" if len(given) == 1 else f"{small} of your {len(given)} devices there have"
+        reasons.append(f"{which} sent fewer than {policy.least_records} rows and would decline.")
+    return reasons
