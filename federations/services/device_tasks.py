@@ -25,6 +25,8 @@ from fedportal.common.transactions import after_commit, unit
 from fedwire.errors import FedportalError
 from fedwire.states import TaskState
 
+# So often an answer is tried while its task changes under it.
+TRIES = 3
 # Fields of a travelling task that come from its row.
 OWN_FIELDS = frozenset({"id", "kind", "deadline", "seconds_left", "base_digest"})
 
@@ -171,8 +173,8 @@ def answer(device_pk: int, task_id: str, body: bytes) -> tuple[dict[str, Any], b
     """Record the answer in `body` (JSON text) exactly once; the receipt, and whether this is the first time.
 
     The same answer again gets the first receipt. Raises `answer_differs` for another one, `task_closed`,
-    `upload_incomplete` or `digest_mismatch` when the upload it speaks of is not there, what `answers.check` raises, and
-    what the upper floor raises; then only the refusal is recorded.
+    `upload_incomplete` or `digest_mismatch` when the upload it speaks of is not there, `conflict` when that is replaced
+    again and again, what `answers.check` raises, and what the upper floor raises; then only the refusal is recorded.
     """
     try:
         return _answer(device_pk, task_id, body)
@@ -202,9 +204,19 @@ def note_refused(device_pk: int, task_id: str, error: FedportalError) -> None:
 def _answer(device_pk: int, task_id: str, body: bytes) -> tuple[dict[str, Any], bool]:
     said = answers.parse(body)
     digest = answers.digest(said)
-    task = find(device_pk, task_id)
-    if task.state not in UNFINISHED:
-        return _repeated(task, digest), False
+    for _ in range(TRIES):
+        task = find(device_pk, task_id)
+        if task.state not in UNFINISHED:
+            return _repeated(task, digest), False
+        if receipt := _close_answered(task, said, digest):
+            faults.point("after_commit")
+            return receipt, True
+        # Somebody closed the task meanwhile, or another connection of the device replaced its upload: look again.
+    raise FedportalError("conflict")
+
+
+def _close_answered(task: DeviceTask, said: dict[str, Any], digest: str) -> dict[str, Any] | None:
+    """Record the answer to this task; the receipt, None when the task is not any more what it was when it was read."""
     checked = _checked(task, said)
     _check_upload(task, checked.get("sha256", ""))
     now = clock.now()
@@ -216,15 +228,12 @@ def _answer(device_pk: int, task_id: str, body: bytes) -> tuple[dict[str, Any], 
         "received_at": now.isoformat(),
     }
     with unit():
-        won = task_rows.close_answered(task, now, digest, receipt)
-        if won:
-            if listener := _handlers.get(task.kind, _Handlers()).on_answer:
-                listener(task, checked, task.upload_sha256, task.upload_norm)
-            faults.point("before_commit")
-    if not won:
-        return _repeated(find(device_pk, task_id), digest), False
-    faults.point("after_commit")
-    return receipt, True
+        if not task_rows.close_answered(task, now, digest, receipt):
+            return None
+        if listener := _handlers.get(task.kind, _Handlers()).on_answer:
+            listener(task, checked, task.upload_sha256, task.upload_norm)
+        faults.point("before_commit")
+    return receipt
 
 
 def decline(device_pk: int, task_id: str, body: bytes) -> dict[str, Any]:

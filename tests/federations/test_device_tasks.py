@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from federations.models import Device, DeviceTask
-from federations.services import desk, device_tasks, task_rows
+from federations.services import answers, desk, device_tasks, task_rows
 from federations.services.device_tasks import NewTask
 from fedportal.common import clock, live
 from fedportal.common.transactions import unit
@@ -164,6 +164,24 @@ def test_an_answer_the_floor_above_refuses_leaves_nothing(cast: Cast) -> None:
     finally:
         device_tasks.handle(KIND)
     assert answer(task)[1]
+
+
+def test_an_answer_whose_upload_is_replaced_meanwhile_is_told_of_the_upload(
+    cast: Cast, heard: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task is still open: were it called closed, the device would train again for nothing."""
+    (task,) = offer(cast.device, update_bytes=SHAPE.update_bytes, update_header=SHAPE.update_header())
+    device_tasks.note_upload(task.pk, "a" * 64, 1.0)
+    check = answers.check
+
+    def replaced_meanwhile(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        device_tasks.note_upload(task.pk, "b" * 64, 1.0)
+        return check(*args, **kwargs)
+
+    monkeypatch.setattr(answers, "check", replaced_meanwhile)
+    assert code(answer, task, sha256="a" * 64) == "digest_mismatch"
+    assert (state(task), heard) == (TaskState.OPEN, [])
+    assert answer(task, sha256="b" * 64)[1]
 
 
 def test_an_upload_belongs_to_its_answer(cast: Cast, heard: list[Any]) -> None:
