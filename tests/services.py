@@ -7,6 +7,7 @@ FEDPORTAL_DATABASE_URL and FEDPORTAL_REDIS_URL, and ends them. Exit status 69 (E
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import pwd
 import shutil
@@ -16,9 +17,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
 UNAVAILABLE = 69
 START_SECONDS = 30.0
 UNPRIVILEGED = "nobody"  # PostgreSQL refuses to run as root
@@ -54,6 +59,32 @@ def valkey() -> Iterator[str]:
         options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", name]
         with _server([program, *options], Path(name) / "log", lambda: _listens(port), {}):
             yield f"redis://127.0.0.1:{port}/0"
+
+
+def raced(module: str, database: str, folder: Path) -> dict[str, Any]:
+    """What `python -m module` prints as JSON, with its data in `folder`, on a database file ("sqlite") or a server.
+
+    Skips the test where PostgreSQL cannot be had.
+    """
+    env = {"FEDPORTAL_DATA_DIR": str(folder), "FEDPORTAL_DATABASE_URL": "sqlite", "FEDPORTAL_REDIS_URL": ""}
+    with ExitStack() as stack:
+        if database != "sqlite":
+            try:
+                env["FEDPORTAL_DATABASE_URL"] = stack.enter_context(postgresql())
+            except Unavailable as reason:
+                pytest.skip(str(reason))
+        done = subprocess.run(
+            [sys.executable, "-m", module],
+            cwd=ROOT,
+            env=os.environ | env,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def main(command: list[str]) -> int:

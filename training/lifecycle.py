@@ -6,18 +6,20 @@ how many those were. The event that tells of the move is written in the same uni
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from django.db import connection, transaction
 from django.db.models import Model, QuerySet
 
 from fedportal.common import sql
+from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 from fedwire.states import MOVES, AssignmentState, RoundState, RunState
 from training.models import Assignment, Round, Run
 
 M = TypeVar("M", bound=Model)
+T = TypeVar("T")
 
 UNFINISHED = (AssignmentState.OFFERED, AssignmentState.TRAINING)
 # The parts that count towards the minimum of a round: they have answered or still may.
@@ -25,11 +27,26 @@ TAKING_PART = (*UNFINISHED, AssignmentState.SUBMITTED)
 ALIVE_ROUNDS = (RoundState.OPEN, RoundState.AGGREGATING)
 ALIVE_RUNS = (RunState.PENDING, RunState.RUNNING, RunState.PAUSED)
 
+# So often an act is tried anew when somebody else is quicker.
+TRIES = 5
+
 _KINDS: Mapping[type[Model], str] = {Run: "run", Round: "round", Assignment: "assignment"}
 
 
 class Lost(Exception):
     """Somebody else moved the row first; whatever was begun for it is to be undone."""
+
+
+def persist(act: Callable[[], T]) -> T:
+    """Do `act` in a unit; when it is Lost, undo it and do it anew from rows as they are then. Raises Lost at last."""
+    for _ in range(TRIES - 1):
+        try:
+            with unit():
+                return act()
+        except Lost:
+            continue
+    with unit():
+        return act()
 
 
 def move(rows: QuerySet[M], to: str, **values: Any) -> int:

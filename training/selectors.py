@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -12,12 +13,13 @@ from federations.models import Member, Organization
 from federations.permissions import Actor
 from fedportal.common import clock
 from fedwire.errors import FedportalError
-from fedwire.states import MOVES, AssignmentState, RoundKind, RoundState, RunState, word
+from fedwire.states import MOVES, RoundKind, RoundState, RunState, word
 from registry.models import Model
 from training import wording
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, TAKING_PART, UNFINISHED
 from training.models import Assignment, Round, Run
-from training.services import cohorts, giving, opening
+from training.services import cohorts, giving, opening, plan
+from training.services.plan import Standing
 from training.wording import Party
 
 # A round that has lasted longer says for whom it still waits.
@@ -210,7 +212,7 @@ def _waiting(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> dict
             return None
         free = opening.may_go_on(Run.objects.filter(pk=run.pk)).exists()
         return None if free else wording.held(run.organization.name)
-    taking_part = [part for part in parts if part["state"] in TAKING_PART]
+    taking_part = [part for part in parts if part["state"] in plan.counting(row["kind"])]
     if row["kind"] != RoundKind.EVALUATE and len(taking_part) < run.min_participants:
         present = {part["organization_id"] for part in taking_part}
         missing = cohorts.without_any(run, present)
@@ -219,8 +221,8 @@ def _waiting(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> dict
     if not late or clock.now() - row["opened_at"] < PATIENCE:
         return None
     names = [f"{part['device__identifier']} of {part['organization__name']}" for part in late]
-    submitted = sum(part["state"] == AssignmentState.SUBMITTED for part in parts)
-    enough = row["kind"] == RoundKind.EVALUATE or submitted >= run.min_participants
+    standing = Standing(Counter(part["state"] for part in parts))
+    submitted, enough = standing.answered(row["kind"]), standing.enough(row["kind"], run.min_participants)
     then = wording.then_of(row["kind"]) if enough else "the round is tried again"
     return wording.stragglers(submitted, names, row["deadline"], then)
 

@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import services
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
-def races(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def races(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What came of every race, by name."""
-    env = {"FEDPORTAL_DATA_DIR": str(tmp_path_factory.mktemp("races")), "FEDPORTAL_DATABASE_URL": "sqlite"}
-    if request.param == "sqlite":
-        yield run(env)
-        return
-    try:
-        with services.postgresql() as url:
-            yield run({**env, "FEDPORTAL_DATABASE_URL": url})
-    except services.Unavailable as reason:
-        pytest.skip(str(reason))
-
-
-def run(env: dict[str, str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.federations.racing"]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return services.raced("tests.federations.racing", request.param, tmp_path_factory.mktemp("races"))
 
 
 def test_fifty_parallel_accepts_make_one_membership(races: dict[str, Any]) -> None:

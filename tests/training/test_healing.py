@@ -162,6 +162,16 @@ def test_version_that_was_published_before_the_crash_is_found_again(stage: Stage
     assert run.result_version == version
 
 
+def test_round_that_outlived_its_run_is_called_off(stage: Stage) -> None:
+    sites = stage.three()
+    run = stage.start()
+    Run.objects.filter(pk=run.pk).update(state="stopped")
+    healing.sweep()
+    assert (current(run).state, current(run).reason) == ("cancelled", "the run is over")
+    assert not any(site.tasks() for site in sites)
+    assert set(current(run).assignments.values_list("state", flat=True)) == {"expired"}
+
+
 def test_downtime_is_given_back_to_rounds_and_tasks(stage: Stage) -> None:
     sites = stage.three()
     run = stage.start(min_participants=3)

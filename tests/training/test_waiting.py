@@ -12,9 +12,9 @@ from federations.services import devices as device_services
 from federations.services import federations as federation_services
 from fedportal.common import clock
 from fedwire.errors import FedportalError
-from tests.training.conftest import Site, Stage, current, rewind
+from tests.training.conftest import STANDARDISED, Site, Stage, current, rewind
 from training.models import Assignment, Run, Update
-from training.services import healing, rounds
+from training.services import healing, opening, rounds
 
 
 def test_waiting_round_says_for_whom_until_when_and_what_then(stage: Stage) -> None:
@@ -73,6 +73,28 @@ def test_device_that_arrives_is_let_into_a_round_that_is_short(stage: Stage) -> 
     first.answer()
     late.answer()
     assert current(run).number == 2
+
+
+def test_nobody_is_let_into_a_round_whose_deadline_has_passed(stage: Stage) -> None:
+    stage.site(stage.cast.acme, "acme-1")
+    run = stage.start(min_participants=2)
+    late = stage.site(stage.cast.metro, "metro-1")
+    rewind(run)
+    opening.fill(current(run).pk)
+    late.arrive()
+    assert late.tasks() == []
+    assert opening.short_of_devices() == []
+
+
+def test_a_refusal_to_give_statistics_is_an_answer_and_nobody_is_let_in_for_it(stage: Stage) -> None:
+    sites, model = stage.three(), stage.shared("tabular", STANDARDISED)
+    run = stage.start(model=model, rounds=1, min_participants=3)
+    sites[0].decline("no columns to describe")
+    late = stage.site(stage.cast.metro, "metro-2")
+    late.arrive()
+    assert opening.short_of_devices() == []
+    assert late.tasks() == []
+    assert stage.snapshot(run)["round"]["waiting"] is None
 
 
 def test_device_that_arrives_at_a_full_round_waits_for_the_next(stage: Stage) -> None:

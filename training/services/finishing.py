@@ -12,7 +12,7 @@ from fedwire.states import AssignmentState, RoundKind, RoundState, RunState
 from registry.models import ModelVersion
 from registry.services import versions
 from training import lifecycle, progress
-from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
+from training.lifecycle import ALIVE_ROUNDS, UNFINISHED, Lost
 from training.models import Assignment, Round, Run
 from training.services import giving, telling
 
@@ -55,7 +55,10 @@ def _published(run: Run) -> ModelVersion:
 
 
 def fail(run: Run, reason: str) -> None:
-    """End the run because it cannot go on. Call it inside a unit. Raises Lost when the run is over already."""
+    """End the run because it cannot go on. Call it inside a unit.
+
+    Raises Lost when the run is over already, and what `call_off_rounds` raises.
+    """
     call_off_rounds(run, "the run failed")
     now = clock.now()
     lifecycle.move_one(Run.objects.filter(pk=run.pk), RunState.FAILED, reason=reason, finished_at=now)
@@ -65,11 +68,21 @@ def fail(run: Run, reason: str) -> None:
 
 
 def call_off_rounds(run: Run, reason: str) -> None:
-    """Cancel the run's rounds that go on, with their tasks and the parts of the devices. Call it inside a unit."""
-    parts = Assignment.objects.filter(round__run=run, round__state__in=ALIVE_ROUNDS)
-    close_parts(parts, reason, cancelled=True)
-    alive = Round.objects.filter(run=run, state__in=ALIVE_ROUNDS)
-    lifecycle.move(alive, RoundState.CANCELLED, reason=reason, closed_at=clock.now())
+    """Cancel the run's rounds that go on, with their tasks and the parts of the devices, and let none follow.
+
+    Call it inside a unit, in which nobody else opens a round of the run from here on. Rows are locked in one order
+    everywhere: task, part, round, run. Whoever opens a round, or lets a device into one, holds the run; what they did
+    before this unit got hold of it is seen only then. Raises Lost in that case: undo the unit and do it anew.
+    """
+    alive = list(Round.objects.filter(run=run, state__in=ALIVE_ROUNDS).values_list("pk", flat=True))
+    close_parts(Assignment.objects.filter(round_id__in=alive), reason, cancelled=True)
+    called_off = Round.objects.filter(pk__in=alive)
+    lifecycle.move(called_off, RoundState.CANCELLED, reason=reason, closed_at=clock.now())
+    list(Run.objects.select_for_update(no_key=True).filter(pk=run.pk).values_list("pk"))
+    opened = Round.objects.filter(run=run, state__in=ALIVE_ROUNDS)
+    joined = Assignment.objects.filter(round_id__in=alive, state__in=UNFINISHED)
+    if opened.exists() or joined.exists():
+        raise Lost
 
 
 def close_parts(parts: Any, reason: str, *, cancelled: bool = False) -> list[int]:

@@ -21,8 +21,8 @@ from fedportal.common import clock
 from fedportal.common.jobs import ring
 from fedportal.common.transactions import unit
 from fedwire.states import AssignmentState, DeviceState, MemberState, RoundState, RunState, TaskState
-from training import progress, tasks
-from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
+from training import lifecycle, progress, tasks
+from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, UNFINISHED
 from training.models import Assignment, Round, Run
 from training.services import cohorts, finishing, opening, pulse, rounds, stalls
 
@@ -41,6 +41,7 @@ def sweep() -> None:
     if after_start and not settings.FEDPORTAL_REDIS_URL:
         void_claims()
     end_the_forsaken()
+    call_off_the_forgotten()
     drop_the_gone()
     drop_the_silent()
     for round_pk in opening.short_of_devices():
@@ -82,8 +83,23 @@ def _end(run: Run) -> None:
     reason = f"{run.organization.name}, which started the run, is not in the federation any more."
     if run.federation.dissolved_at is not None:
         reason = f"The federation {run.federation.name} was dissolved."
-    with unit():
-        finishing.fail(run, reason)
+
+    def end() -> None:
+        if Run.objects.filter(pk=run.pk, state__in=ALIVE_RUNS).exists():
+            finishing.fail(run, reason)
+
+    lifecycle.persist(end)
+
+
+def call_off_the_forgotten() -> None:
+    """Call off the rounds that go on although their run is over."""
+    alive = Round.objects.filter(run=OuterRef("pk"), state__in=ALIVE_ROUNDS)
+    for run in Run.objects.exclude(state__in=ALIVE_RUNS).filter(Exists(alive)).order_by("pk"):
+        _carefully(_call_off, run)
+
+
+def _call_off(run: Run) -> None:
+    lifecycle.persist(lambda: finishing.call_off_rounds(run, "the run is over"))
 
 
 def drop_the_gone() -> None:

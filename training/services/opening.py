@@ -24,7 +24,6 @@ from fedwire.tensors import Manifest
 from registry.models import ModelVersion
 from training import progress, wording
 from training.aggregation import strategies
-from training.lifecycle import TAKING_PART
 from training.models import Assignment, Round, Run
 from training.services import cohorts, finishing, plan, starters
 from training.services.plan import Step
@@ -78,30 +77,35 @@ def welcome(device_pks: Sequence[int]) -> None:
 
 
 def short_of_devices() -> list[int]:
-    """The open rounds of running runs in which fewer devices take part than the run needs."""
-    open_rounds = Round.objects.filter(state=RoundState.OPEN, run__state=RunState.RUNNING)
-    counted = open_rounds.exclude(kind=RoundKind.EVALUATE).annotate(
-        taking_part=Count("assignments", filter=Q(assignments__state__in=TAKING_PART))
-    )
-    return list(counted.filter(taking_part__lt=F("run__min_participants")).order_by("pk").values_list("pk", flat=True))
+    """The open rounds of running runs that may be filled: fewer devices take part than the run needs."""
+    open_rounds = Round.objects.filter(state=RoundState.OPEN, run__state=RunState.RUNNING, deadline__gt=clock.now())
+    short: list[int] = []
+    for kind in (RoundKind.STATISTICS, RoundKind.TRAIN):
+        count = Count("assignments", filter=Q(assignments__state__in=plan.counting(kind)))
+        of_kind = open_rounds.filter(kind=kind).annotate(counting=count)
+        short += of_kind.filter(counting__lt=F("run__min_participants")).values_list("pk", flat=True)
+    return sorted(short)
 
 
 def fill(round_pk: int, among: Iterable[int] | None = None) -> None:
-    """Let available devices (of those in `among`) into an open round that has too few; a device joins once."""
+    """Let available devices (of those in `among`) into an open round that has too few; a device joins once.
+
+    Nobody joins a round whose deadline has passed: it is about to be closed.
+    """
     with unit():
         found = Round.objects.select_for_update(no_key=True).filter(pk=round_pk, state=RoundState.OPEN).first()
-        if found is None:
+        if found is None or found.deadline <= clock.now():
             return
-        run = locked(found.run_id)
+        run, counting = locked(found.run_id), plan.counting(found.kind)
         parts = dict(found.assignments.values_list("device_id", "state"))
-        have = sum(state in TAKING_PART for state in parts.values())
+        have = sum(state in counting for state in parts.values())
         if run.state != RunState.RUNNING or have >= run.min_participants:
             return
         devices = [device for device in cohorts.available(run, among) if device.pk not in parts]
         if not devices:
             return
         _ask(run, found, devices)
-        present = Device.objects.filter(assignments__round=found, assignments__state__in=TAKING_PART)
+        present = Device.objects.filter(assignments__round=found, assignments__state__in=counting)
         waiting = _waiting(run, found, have + len(devices), present.values_list("organization_id", flat=True))
         news = [
             ("round.joined", {"participant": card, "waiting": waiting})

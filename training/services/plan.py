@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fedwire.states import AssignmentState, RoundKind, RoundState
-from training.lifecycle import ALIVE_ROUNDS, TAKING_PART, UNFINISHED
+from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
 from training.models import Run
 
 # Evaluating takes no longer than training took; whoever left after the last update is not waited for.
@@ -33,33 +33,38 @@ class Standing:
 
     @property
     def unfinished(self) -> int:
-        return sum(self.counts.get(state, 0) for state in UNFINISHED)
+        return self._count(UNFINISHED)
 
-    @property
-    def taking_part(self) -> int:
-        return sum(self.counts.get(state, 0) for state in TAKING_PART)
-
-    @property
-    def submitted(self) -> int:
-        return self.counts.get(AssignmentState.SUBMITTED, 0)
-
-    @property
-    def declined(self) -> int:
-        return self.counts.get(AssignmentState.DECLINED, 0)
+    def answered(self, kind: str) -> int:
+        """How many parts are answers to a round of this kind."""
+        return self._count(answering(kind))
 
     def enough(self, kind: str, need: int) -> bool:
-        """Whether a round of this kind may be settled with the answers that are in.
-
-        A device may decline to give statistics and train all the same, so it counts there; nobody is needed to
-        measure the last model.
-        """
-        if kind == RoundKind.EVALUATE:
-            return True
-        return self.submitted + (self.declined if kind == RoundKind.STATISTICS else 0) >= need
+        """Whether a round of this kind may be settled with the answers that are in; nobody is needed to measure the
+        last model."""
+        return kind == RoundKind.EVALUATE or self.answered(kind) >= need
 
     def complete(self, kind: str, need: int) -> bool:
         """Whether there is nothing to wait for."""
         return not self.unfinished and self.enough(kind, need)
+
+    def _count(self, states: Iterable[str]) -> int:
+        return sum(self.counts.get(state, 0) for state in states)
+
+
+def answering(kind: str) -> tuple[str, ...]:
+    """The states of parts that are answers to a round of this kind.
+
+    A device may decline to give statistics and train all the same, so it counts there.
+    """
+    if kind == RoundKind.STATISTICS:
+        return AssignmentState.SUBMITTED, AssignmentState.DECLINED
+    return (AssignmentState.SUBMITTED,)
+
+
+def counting(kind: str) -> tuple[str, ...]:
+    """The states of parts that count towards the minimum of a round of this kind: they are answers or may become so."""
+    return (*UNFINISHED, *answering(kind))
 
 
 def next_step(run: Run, last: Mapping[str, Any] | None) -> Step | None:

@@ -76,13 +76,22 @@ def _claim_open(found: Round) -> Round | int | None:
             return None
         news = _expire_the_rest(found)
     if not standing(found.pk).enough(found.kind, need):
-        return _fail(found, RoundState.OPEN, _too_few(found), news)
+        failed = _fail(found, RoundState.OPEN, _too_few(found), news)
+        _check_alone(found)
+        return failed
     row = Round.objects.filter(pk=found.pk, fence=found.fence)
     found.fence += 1
     lifecycle.move_one(row, RoundState.AGGREGATING, fence=found.fence, lease_until=lease.until())
+    _check_alone(found)
     news.append(("round.aggregating", _named(found)))
     progress.tell_all(found.run, news)
     return found
+
+
+def _check_alone(found: Round) -> None:
+    """Raises Lost when a device was let into the round before this unit, which moved it, got hold of its row."""
+    if standing(found.pk).unfinished:
+        raise Lost
 
 
 def _claim_again(found: Round) -> Round | None:
@@ -116,7 +125,7 @@ def cards(found: Round, parts: Any, reason: str) -> list[progress.News]:
 
 
 def _too_few(found: Round) -> str:
-    have, need = standing(found.pk).submitted, found.run.min_participants
+    have, need = standing(found.pk).answered(found.kind), found.run.min_participants
     return f"{have} of {need} devices had answered at the deadline"
 
 

@@ -185,15 +185,17 @@ def _move(actor: Actor, run: Run, to: RunState, hint: str) -> Run:
 
 
 def _stop(run: Run, by: Actor | Person, name: str) -> Run:
+    def stop() -> None:
+        lifecycle.require(WHAT, _state(run), RunState.STOPPED, "There is nothing left to stop.")
+        finishing.call_off_rounds(run, "the run was stopped")
+        reason, now = _stop_reason(run, name), clock.now()
+        lifecycle.move_one(Run.objects.filter(pk=run.pk), RunState.STOPPED, reason=reason, finished_at=now)
+        audit.record(run.organization, by, "run.stopped", run.public_id)
+        telling.finished(run, RunState.STOPPED, reason=reason)
+        progress.tell(run, "run.stopped", {"reason": reason, "finished_at": now.isoformat()})
+
     try:
-        with unit():
-            lifecycle.require(WHAT, _state(run), RunState.STOPPED, "There is nothing left to stop.")
-            finishing.call_off_rounds(run, "the run was stopped")
-            reason, now = _stop_reason(run, name), clock.now()
-            lifecycle.move_one(Run.objects.filter(pk=run.pk), RunState.STOPPED, reason=reason, finished_at=now)
-            audit.record(run.organization, by, "run.stopped", run.public_id)
-            telling.finished(run, RunState.STOPPED, reason=reason)
-            progress.tell(run, "run.stopped", {"reason": reason, "finished_at": now.isoformat()})
+        lifecycle.persist(stop)
     except Lost:
         raise FedportalError("conflict") from None
     run.refresh_from_db()
