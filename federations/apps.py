@@ -21,4 +21,5 @@ class FederationsConfig(AppConfig):
         letters.on_letter(import_module("federations.tasks").ring_for)
         sweeping.register(letters.send_due)
         sweeping.register(import_module("federations.services.invitations").sweep)
+        sweeping.register(import_module("federations.services.agreements").sweep)
         sweeping.register(import_module("federations.services.throttle").sweep)

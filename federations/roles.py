@@ -29,6 +29,7 @@ ORGANIZATION: Mapping[str, Roles] = {
     "organization.enroll_devices": frozenset({OWNER, ADMIN, OPERATOR, SCIENTIST}),
     "organization.found_federation": frozenset({OWNER, ADMIN}),
     "organization.answer_invitation": frozenset({OWNER, ADMIN}),
+    "organization.accept_agreement": frozenset({OWNER, ADMIN, PRIVACY}),
     "organization.create_model": frozenset({OWNER, SCIENTIST}),
     "organization.set_policy": frozenset({OWNER, PRIVACY}),
     "organization.manage": frozenset({OWNER}),
@@ -97,6 +98,7 @@ SCOPES: Mapping[str, frozenset[str]] = {
         "federation.invite",
         "organization.found_federation",
         "organization.answer_invitation",
+        "organization.accept_agreement",
     },
     "models:read": _READ_MODELS,
     "models:write": _READ_MODELS
@@ -130,6 +132,7 @@ WORDS: Mapping[str, str] = {
     "organization.enroll_devices": "register devices",
     "organization.found_federation": "found a federation",
     "organization.answer_invitation": "answer invitations for the organization",
+    "organization.accept_agreement": "accept a study agreement for the organization",
     "organization.create_model": "create models",
     "organization.set_policy": "change the policy",
     "organization.manage": "rename the organization or hand it over",

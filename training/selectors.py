@@ -88,6 +88,7 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
         "sequence": fresh.sequence,
         "round": _round(fresh, latest, parts) if latest else None,
         "participants": [_card(part) for part in parts],
+        "barred": _barred(fresh),
         "contributions": wording.contributions(giving.shares(fresh, also=going_on)),
         "curves": curves(rounds),
         "names": _names(fresh),
@@ -165,6 +166,16 @@ def active_devices(run: Run) -> int:
     return parts.count()
 
 
+def _barred(run: Run) -> list[dict[str, Any]]:
+    """The members whose devices are not asked in the next round, each with the reason; nobody once the run is over."""
+    if run.state not in ALIVE_RUNS:
+        return []
+    return [
+        {"organization": {"id": organization.public_id, "name": organization.name}, "reason": reason}
+        for organization, reason in cohorts.barred(run)
+    ]
+
+
 def _parts(round_pk: int) -> list[dict[str, Any]]:
     rows = Assignment.objects.filter(round_id=round_pk).values(*PART)
     return list(rows.order_by("organization__name", "device__identifier"))
@@ -215,7 +226,7 @@ def _waiting(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> dict
     taking_part = [part for part in parts if part["state"] in plan.counting(row["kind"])]
     if row["kind"] != RoundKind.EVALUATE and len(taking_part) < run.min_participants:
         present = {part["organization_id"] for part in taking_part}
-        missing = cohorts.without_any(run, present)
+        missing = cohorts.missing(run, present)
         return wording.waiting(len(taking_part), run.min_participants, missing, row["deadline"])
     late = [part for part in parts if part["state"] in UNFINISHED]
     if not late or clock.now() - row["opened_at"] < PATIENCE:

@@ -65,24 +65,34 @@ def changed(number: int, attempt: int, card: Mapping[str, Any]) -> dict[str, Any
     return {"number": number, "attempt": attempt, **{key: card[key] for key in card if key not in same}}
 
 
-def waiting(have: int, need: int, none_available: Sequence[str], until: datetime) -> dict[str, Any] | None:
-    """For whom a round waits that has `have` of `need` devices; None when it has enough."""
+def waiting(have: int, need: int, missing: Mapping[str, str], until: datetime) -> dict[str, Any] | None:
+    """For whom a round waits that has `have` of `need` devices; None when it has enough.
+
+    `missing`: organization → why its devices are not asked; "" when it has none available.
+    """
     if have >= need:
         return None
-    missing = need - have
-    devices = f"{missing} more device{'' if missing == 1 else 's'}"
-    names = ""
-    if none_available:
-        names = f" ({listed(none_available)} {'has' if len(none_available) == 1 else 'have'} none available)"
+    lacking = need - have
+    devices = f"{lacking} more device{'' if lacking == 1 else 's'}"
     then = "the round is tried again"
     return {
         "have": have,
         "need": need,
-        "for": list(none_available),
+        "for": list(missing),
         "until": until.isoformat(),
         "then": then,
-        "sentence": f"Waiting for {devices}{names} until {moment(until)}; then {then}.",
+        "sentence": f"Waiting for {devices}{_why(missing)} until {moment(until)}; then {then}.",
     }
+
+
+def _why(missing: Mapping[str, str]) -> str:
+    """ " (metro has none available; valley has not accepted …)": a reason of several organizations is said once."""
+    absent = [name for name, reason in missing.items() if not reason]
+    said = [f"{listed(absent)} {'has' if len(absent) == 1 else 'have'} none available"] if absent else []
+    reasons = list(dict.fromkeys(reason for reason in missing.values() if reason))
+    more = len(reasons) - MOST_NAMES
+    said += [*reasons[:MOST_NAMES], f"and {more} more"] if more > 0 else reasons
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def stragglers(have: int, names: Sequence[str], until: datetime, then: str) -> dict[str, Any]:

@@ -11,7 +11,19 @@ from django.db import IntegrityError, transaction
 from federations import permissions
 from federations.models import Federation, Member, Organization, Person, Role
 from federations.permissions import Actor
-from federations.services import audit, invitations, keys, letters, members, names, people, throttle
+from federations.services import (
+    agreements,
+    audit,
+    invitations,
+    keys,
+    letters,
+    members,
+    names,
+    news,
+    people,
+    throttle,
+)
+from federations.services.agreements import Draft
 from fedportal.common import clock
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
@@ -28,14 +40,22 @@ class Invited:
     letters: Sequence[invitations.Written]
 
 
-def found(actor: Actor, *, name: str, description: str = "", members_may_start_runs: bool = False) -> Federation:
-    """A new federation, owned by the actor's organization, which is its first active member.
+def found(
+    actor: Actor,
+    *,
+    name: str,
+    description: str = "",
+    members_may_start_runs: bool = False,
+    agreement: Draft | None = None,
+) -> Federation:
+    """A new federation, owned by the actor's organization, which is its first active member; `agreement`: its first
+    study agreement.
 
-    Raises `invalid_name`, `reserved_name`, `name_taken`, `forbidden`.
+    Raises `invalid_name`, `reserved_name`, `name_taken`, `field_invalid`, `forbidden`.
     """
     organization = keys.organization_of(actor)
     permissions.require(actor, "organization.found_federation", organization)
-    usable = names.checked(name)
+    usable, draft = names.checked(name), agreement.checked() if agreement else None
     with unit():
         try:
             with transaction.atomic():
@@ -53,7 +73,8 @@ def found(actor: Actor, *, name: str, description: str = "", members_may_start_r
             federation=federation, organization=organization, state=MemberState.ACTIVE, invited_at=now, joined_at=now
         )
         members.settle(federation, organization)
-        audit.record(organization, actor, "federation.founded", federation.public_id)
+        first = {"agreement": agreements.write(actor, federation, draft).public_id} if draft else {}
+        audit.record(organization, actor, "federation.founded", federation.public_id, **first)
     return federation
 
 
@@ -103,7 +124,7 @@ def invite(actor: Actor, federation: Federation, *, org_ids: Iterable[str] = (),
         raise FedportalError("field_invalid", field="org_ids", reason=reason)
     with unit():
         members.lock(federation)
-        _check_alive(federation)
+        members.check_alive(federation)
         throttle.before_letters(actor.person.public_id, federation.organization.public_id, [*wanted, *addresses])
         invited = [_invite_organization(actor, federation, org_id) for org_id in wanted]
         written = [invitations.write_for_federation(actor, federation, email) for email in addresses]
@@ -119,10 +140,11 @@ def invite(actor: Actor, federation: Federation, *, org_ids: Iterable[str] = (),
     return Invited(invited, written)
 
 
-def join(actor: Actor, federation: Federation) -> Member:
+def join(actor: Actor, federation: Federation, *, accept_agreement: str = "") -> Member:
     """The actor's organization, which is invited, becomes an active member. Joining again changes nothing.
 
-    Raises `forbidden`, `not_invited`, `wrong_state`.
+    `accept_agreement`: the id of the study agreement that it accepts thereby; it may do so later too. Raises
+    `forbidden`, `not_invited`, `wrong_state`, and what `agreements.sign` raises; then nothing has changed.
     """
     organization = _answering(actor)
     with unit():
@@ -132,9 +154,15 @@ def join(actor: Actor, federation: Federation) -> Member:
             return member
         if member.state != MemberState.INVITED:
             raise FedportalError("not_invited")
-        _check_alive(federation)
+        members.check_alive(federation)
         members.activate(member)
-        audit.record(organization, actor, "federation.joined", federation.public_id)
+        accepted = {}
+        if accept_agreement:
+            permissions.require(actor, "organization.accept_agreement", organization)
+            agreements.sign(federation, organization, actor.person, accept_agreement)
+            accepted = {"agreement": accept_agreement}
+        audit.record(organization, actor, "federation.joined", federation.public_id, **accepted)
+        news.answered(federation, organization, MemberState.ACTIVE)
     return member
 
 
@@ -185,6 +213,7 @@ def dissolve(actor: Actor, federation: Federation) -> Federation:
             for member in others.filter(state__in=(MemberState.INVITED, MemberState.ACTIVE, MemberState.SUSPENDED)):
                 members.move(member, MemberState.REMOVED)
                 members.settle(federation, member.organization)
+                news.dissolved(federation, member.organization)
             audit.record(federation.organization, actor, "federation.dissolved", federation.public_id)
     return federation
 
@@ -230,6 +259,7 @@ def _answer(actor: Actor, federation: Federation, state: MemberState, action: st
         members.move(member, state)
         members.settle(federation, organization)
         audit.record(organization, actor, action, federation.public_id)
+        news.answered(federation, organization, state)
     return member
 
 
@@ -244,9 +274,11 @@ def _manage(
             raise FedportalError(
                 "wrong_state", what=organization.name, state="the owner", hint="The owner stays in its federation."
             )
+        before = member.state
         members.move(member, state)
         members.settle(federation, organization)
         audit.record(federation.organization, actor, action, federation.public_id, organization=organization.public_id)
+        news.managed(federation, organization, before, state)
     return member
 
 
@@ -254,8 +286,3 @@ def _answering(actor: Actor) -> Organization:
     organization = keys.organization_of(actor)
     permissions.require(actor, "organization.answer_invitation", organization)
     return organization
-
-
-def _check_alive(federation: Federation) -> None:
-    if federation.dissolved_at is not None:
-        raise FedportalError("wrong_state", what="This federation", state="dissolved", hint="Found a new one.")

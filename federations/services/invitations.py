@@ -19,7 +19,7 @@ from django.db.models import QuerySet
 from federations import permissions, roles
 from federations.models import Federation, Invitation, Member, Membership, Organization, Person, Role
 from federations.permissions import Actor
-from federations.services import audit, letters, members, organizations, people, throttle
+from federations.services import agreements, audit, letters, members, news, organizations, people, throttle
 from fedportal.common import clock
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
@@ -168,12 +168,15 @@ def accept(
     person: Person,
     organization: Organization | None = None,
     new_organization_name: str = "",
+    accept_agreement: str = "",
 ) -> Accepted:
     """Accept the invitation behind `token` as `person`, once.
 
     A federation invitation is accepted for `organization`, in which the person must be owner or admin, or for a new one
-    that is founded on the way. Raises what `find` raises, `invitation_wrong_address`, `field_invalid` without an
-    organization, `forbidden`, `already_member`, and what `organizations.found` raises; then nothing has changed.
+    that is founded on the way; `accept_agreement` is the id of the study agreement that it accepts thereby, which it
+    may also do later. Raises what `find` and `agreements.sign` raise, `invitation_wrong_address`, `field_invalid`
+    without an organization, `forbidden`, `already_member`, and what `organizations.found` raises; then nothing has
+    changed.
     """
     invitation = find(token)
     if person.email != invitation.email or not person.is_active:
@@ -188,6 +191,8 @@ def accept(
             accepted = _enter(invitation, person)
         else:
             accepted = _join(invitation, person, organization, new_organization_name)
+            if accept_agreement:
+                _sign(accepted, person, accept_agreement)
         Invitation.objects.filter(pk=invitation.pk).update(accepted_for=accepted.organization)
         invitation.accepted_for = accepted.organization
         audit.record(
@@ -196,12 +201,21 @@ def accept(
             "invitation.accepted",
             invitation.public_id,
             federation=invitation.federation.public_id if invitation.federation else None,
+            **({"agreement": accept_agreement} if accept_agreement else {}),
         )
+        if accepted.member is not None:
+            news.answered(accepted.member.federation, accepted.organization, accepted.member.state)
     return accepted
 
 
 def accept_as_new(
-    token: str, *, password: str, name: str = "", organization_name: str = "", ip: str | None = None
+    token: str,
+    *,
+    password: str,
+    name: str = "",
+    organization_name: str = "",
+    accept_agreement: str = "",
+    ip: str | None = None,
 ) -> tuple[Person, Accepted]:
     """Sign up under the invited address and accept, both or neither. Raises what `accept` and `people` raise."""
     invitation = find(token, ip)
@@ -209,7 +223,9 @@ def accept_as_new(
     with unit():
         _lock(invitation)
         person = people.admit(newcomer)
-        accepted = accept(token, person=person, new_organization_name=organization_name)
+        accepted = accept(
+            token, person=person, new_organization_name=organization_name, accept_agreement=accept_agreement
+        )
         people.note_sign_up(person)
     return person, accepted
 
@@ -227,6 +243,8 @@ def decline(token: str, *, person: Person | None = None) -> Invitation:
             raise FedportalError("conflict")
         author = person or "portal"
         audit.record(invitation.organization, author, "invitation.declined", invitation.public_id)
+        if invitation.federation is not None:
+            news.declined_letter(invitation.federation)
     return invitation
 
 
@@ -254,6 +272,12 @@ def _join(invitation: Invitation, person: Person, organization: Organization | N
         raise FedportalError("field_invalid", field="organization", reason="choose one, or name a new one.")
     permissions.require(Actor(person, organization), "organization.answer_invitation", organization)
     return Accepted(invitation, organization, members.welcome(federation, organization))
+
+
+def _sign(accepted: Accepted, person: Person, public_id: str) -> None:
+    assert accepted.member is not None
+    permissions.require(Actor(person, accepted.organization), "organization.accept_agreement", accepted.organization)
+    agreements.sign(accepted.member.federation, accepted.organization, person, public_id)
 
 
 def _write(actor: Actor, kind: Kind, organization: Organization, address: str, **values: Any) -> Written:

@@ -87,6 +87,12 @@ def welcome(federation: Federation, organization: Organization) -> Member:
     return member
 
 
+def check_alive(federation: Federation) -> None:
+    """Raises `wrong_state` when the federation was dissolved. Call it under the federation's lock."""
+    if federation.dissolved_at is not None:
+        raise FedportalError("wrong_state", what="This federation", state="dissolved", hint="Found a new one.")
+
+
 def find(federation: Federation, organization: Organization, missing: str = "not_invited") -> Member:
     """The organization's row in the federation (under its lock). Raises the error called `missing`."""
     member = federation.members.filter(organization=organization).first()

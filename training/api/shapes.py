@@ -77,6 +77,7 @@ class SnapshotShape(serializers.Serializer[Any]):
     sequence = serializers.IntegerField()
     round = serializers.DictField(allow_null=True)
     participants = serializers.ListField(child=serializers.DictField())
+    barred = serializers.ListField(child=serializers.DictField())
     contributions = serializers.ListField(child=serializers.DictField())
     curves = serializers.ListField(child=serializers.DictField())
     names = serializers.DictField(child=serializers.CharField())
@@ -137,6 +138,7 @@ class StatusShape(serializers.Serializer[Any]):
     trend = serializers.ListField(child=serializers.DictField())
     contributions = serializers.ListField(child=serializers.DictField())
     waiting = serializers.DictField(allow_null=True)
+    barred = serializers.ListField(child=serializers.DictField())
     reason = serializers.CharField(allow_blank=True)
     result_version = serializers.CharField(allow_null=True)
 

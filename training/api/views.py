@@ -190,6 +190,7 @@ def status_of(actor: Actor, run: Run) -> dict[str, Any]:
         "trend": [{name: point[name] for name in ("number", "loss", "accuracy", "auc")} for point in curve[-TREND:]],
         "contributions": shown["contributions"],
         "waiting": going_on["waiting"] if going_on else None,
+        "barred": shown["barred"],
     }
 
 

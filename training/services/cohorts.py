@@ -1,15 +1,21 @@
-"""Which devices are there for a run, and who is missing."""
+"""Which devices are there for a run, who is missing, and whose devices are not asked.
+
+Whether an organization may be asked at all is decided on the floor below (`federations.services.enrolment`); here its
+devices are counted.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from federations.models import Device, DeviceKey, Member, Organization
+from federations.services import enrolment
 from fedportal.common import clock
 from fedwire.states import AssignmentState, DeviceState, MemberState, RunState
 from training.models import Assignment, Pulse, Run
@@ -19,32 +25,43 @@ from training.wording import Party
 SEED_BITS = 53
 
 
-def available(run: Run, among: Iterable[int] | None = None) -> list[Device]:
+def available(
+    run: Run, among: Iterable[int] | None = None, *, parts: Mapping[int, int | None] | None = None
+) -> list[Device]:
     """The devices that can take part now, in a fixed order, with their organizations.
 
-    Active devices of active members, in the run's group, with a usable key, heard of within
-    FEDPORTAL_PRESENCE_SECONDS, and, if they declined a part of this run, heard of since. `among`: only these.
+    Active devices of active members that nothing bars, in the run's group, with a usable key, heard of within
+    FEDPORTAL_PRESENCE_SECONDS, and, if they declined a part of this run, heard of since. `among`: only these. `parts`:
+    devices that have a part in the round already and are left out, each with its organization while it takes part;
+    they count where an organization lets so many of its devices take part only together.
     """
-    now = clock.now()
-    declined = Assignment.objects.filter(
-        device=OuterRef("pk"),
-        round__run=run,
-        state=AssignmentState.DECLINED,
-        changed_at__gt=OuterRef("last_seen_at"),
-    )
-    usable = DeviceKey.objects.filter(
-        Q(expires_at__isnull=True) | Q(expires_at__gt=now), device=OuterRef("pk"), revoked_at__isnull=True
-    )
-    devices = of_members(run).filter(Exists(usable), ~Exists(declined), last_seen_at__gte=seen_since(now))
-    if among is not None:
-        devices = devices.filter(pk__in=list(among))
-    columns = ("public_id", "identifier", "last_seen_at", "organization__public_id", "organization__name")
-    ordered = devices.order_by("organization__name", "identifier").select_related("organization")
-    return list(ordered.only(*columns))
+    parts = parts or {}
+    here = _present(run)
+    found = _ordered(here if among is None else here.filter(pk__in=list(among)))
+    if not found:
+        return []
+    rules = enrolment.rules(run.federation_id, strategy=run.strategy)
+    bound = {device.organization_id for device in found} & set(rules.floors) - set(rules.refused)
+    if among is not None and bound:  # these come together or not at all, so the others of them are asked too
+        free = [device for device in found if device.organization_id not in bound]
+        found = sorted([*free, *_ordered(here.filter(organization__in=bound))], key=_place)
+    fresh = [device for device in found if device.pk not in parts]
+    count = Counter(device.organization_id for device in fresh) + Counter(filter(None, parts.values()))
+    barred = rules.barred(count)
+    return [device for device in fresh if device.organization_id not in barred]
+
+
+def barred(run: Run) -> list[tuple[Organization, str]]:
+    """The active members whose devices are not asked in the next round, by name, each with the reason."""
+    reasons = _barred(run)
+    if not reasons:
+        return []
+    found = Organization.objects.filter(pk__in=reasons).order_by("name").only("public_id", "name")
+    return [(organization, reasons[organization.pk]) for organization in found]
 
 
 def of_members(run: Run) -> QuerySet[Device]:
-    """Every device that may take part when it is there."""
+    """Every device that may take part when it is there and nothing bars its organization."""
     member = Member.objects.filter(
         federation_id=run.federation_id, organization=OuterRef("organization_id"), state=MemberState.ACTIVE
     )
@@ -52,12 +69,22 @@ def of_members(run: Run) -> QuerySet[Device]:
     return devices.filter(groups__name=run.group) if run.group else devices
 
 
-def without_any(run: Run, present: Iterable[int]) -> list[str]:
-    """The names of the active members beside those whose primary keys are `present`."""
+def of_barred(run: Run, device_pks: Iterable[int]) -> set[int]:
+    """Those of the devices whose organization is barred for now: they are not asked, and they are not gone."""
+    reasons = _barred(run)
+    of = Device.objects.filter(pk__in=list(device_pks), organization__in=list(reasons))
+    return set(of.values_list("pk", flat=True)) if reasons else set()
+
+
+def missing(run: Run, present: Iterable[int]) -> dict[str, str]:
+    """The names of the active members beside those whose primary keys are `present`, each with why its devices are not
+    asked; "" when it just has none available."""
+    reasons = _barred(run)
     members = Organization.objects.filter(
         federation_members__federation_id=run.federation_id, federation_members__state=MemberState.ACTIVE
     )
-    return list(members.exclude(pk__in=set(present)).order_by("name").values_list("name", flat=True))
+    others = members.exclude(pk__in=set(present)).order_by("name").values_list("pk", "name")
+    return {name: reasons.get(pk, "") for pk, name in others}
 
 
 def came_to_wait(device_pks: Iterable[int]) -> None:
@@ -89,3 +116,37 @@ def seen_since(now: datetime) -> datetime:
     presence = timedelta(seconds=settings.FEDPORTAL_PRESENCE_SECONDS)
     pulse = Pulse.objects.filter(back_at__gt=now - presence).values_list("down_seconds", flat=True).first()
     return now - presence - timedelta(seconds=pulse or 0)
+
+
+def _barred(run: Run) -> Mapping[int, str]:
+    """Organization → why its devices are not asked. Devices are counted only where a policy asks for it."""
+    rules = enrolment.rules(run.federation_id, strategy=run.strategy)
+    if not rules.floors:
+        return rules.refused
+    of_bound = _present(run).filter(organization__in=list(rules.floors)).order_by()
+    return rules.barred(Counter(of_bound.values_list("organization_id", flat=True)))
+
+
+def _present(run: Run) -> QuerySet[Device]:
+    """The devices that could take part now, whatever bars their organizations."""
+    now = clock.now()
+    declined = Assignment.objects.filter(
+        device=OuterRef("pk"),
+        round__run=run,
+        state=AssignmentState.DECLINED,
+        changed_at__gt=OuterRef("last_seen_at"),
+    )
+    usable = DeviceKey.objects.filter(
+        Q(expires_at__isnull=True) | Q(expires_at__gt=now), device=OuterRef("pk"), revoked_at__isnull=True
+    )
+    return of_members(run).filter(Exists(usable), ~Exists(declined), last_seen_at__gte=seen_since(now))
+
+
+def _ordered(devices: QuerySet[Device]) -> list[Device]:
+    columns = ("public_id", "identifier", "last_seen_at", "organization__public_id", "organization__name")
+    ordered = devices.order_by("organization__name", "identifier").select_related("organization")
+    return list(ordered.only(*columns))
+
+
+def _place(device: Device) -> tuple[str, str]:
+    return device.organization.name, device.identifier

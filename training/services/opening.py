@@ -97,11 +97,12 @@ def fill(round_pk: int, among: Iterable[int] | None = None) -> None:
         if found is None or found.deadline <= clock.now():
             return
         run, counting = locked(found.run_id), plan.counting(found.kind)
-        parts = dict(found.assignments.values_list("device_id", "state"))
-        have = sum(state in counting for state in parts.values())
+        rows = found.assignments.values_list("device_id", "organization_id", "state")
+        parts = {device: of if state in counting else None for device, of, state in rows}
+        have = sum(of is not None for of in parts.values())
         if run.state != RunState.RUNNING or have >= run.min_participants:
             return
-        devices = [device for device in cohorts.available(run, among) if device.pk not in parts]
+        devices = cohorts.available(run, among, parts=parts)
         if not devices:
             return
         _ask(run, found, devices)
@@ -206,7 +207,7 @@ def _waiting(run: Run, opened: Round, have: int, organizations: Iterable[int]) -
     """For whom the round waits; asks who is missing only if it does."""
     if have >= run.min_participants or opened.kind == RoundKind.EVALUATE:
         return None
-    return wording.waiting(have, run.min_participants, cohorts.without_any(run, organizations), opened.deadline)
+    return wording.waiting(have, run.min_participants, cohorts.missing(run, organizations), opened.deadline)
 
 
 def manifest_of(version: ModelVersion) -> Manifest:

@@ -32,7 +32,7 @@ def tell(round_pk: int) -> None:
             return
         parts = Assignment.objects.filter(round=found)
         here = parts.filter(state__in=TAKING_PART).values_list("organization_id", flat=True)
-        names = cohorts.without_any(found.run, here)
+        names = list(cohorts.missing(found.run, here))
         asked = parts.filter(state=AssignmentState.OFFERED).order_by("pk")
         names += [
             f"{device} of {owner}" for device, owner in asked.values_list("device__identifier", "organization__name")

@@ -54,6 +54,8 @@ def _gone(run: Run, began: dict[int, str]) -> dict[int, str]:
         del gone[pk]
     gone = {pk: _departed(pk) for pk in gone}
     here = [pk for pk in began if pk not in gone]
+    barred = cohorts.of_barred(run, here)  # whoever was not asked cannot have been silent
+    here = [pk for pk in here if pk not in barred]
     latest = _latest_states(run, here)
     for pk in here:
         states = latest.get(pk, [])

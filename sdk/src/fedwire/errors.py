@@ -80,6 +80,14 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     ),
     "already_member": K(409, "{name} is already a member or invited.", "Nothing is left to do."),
     "not_invited": K(403, "Your organization has no open invitation to this federation.", "Ask its owner for one."),
+    "agreement_outdated": K(
+        409,
+        "Version {version} of the study agreement is not the current one.",
+        "Read version {current} and accept that one.",
+    ),
+    "agreement_expired": K(
+        409, "The study agreement expired on {day}.", "Ask {owner} to publish a new version, then accept that one."
+    ),
     # Devices
     "device_taken": K(
         409,
