@@ -43,6 +43,14 @@ ALLOWED_HOSTS = [
 FEDPORTAL_EMAIL_URL = env("EMAIL_URL")
 # The sender of letters.
 DEFAULT_FROM_EMAIL = env("EMAIL_FROM", "fedportal@localhost")
+# Single sign-on: the address (issuer) of an OpenID Connect provider; empty turns it off.
+FEDPORTAL_OIDC_URL = env("OIDC_URL").rstrip("/")
+# The portal's client id at this provider.
+FEDPORTAL_OIDC_CLIENT_ID = env("OIDC_CLIENT_ID")
+# The portal's client secret at this provider.
+FEDPORTAL_OIDC_CLIENT_SECRET = env("OIDC_CLIENT_SECRET")
+# What the sign-in page calls this provider.
+FEDPORTAL_OIDC_NAME = env("OIDC_NAME", "single sign-on")
 # Seconds without a sign of life after which a device no longer counts as available.
 FEDPORTAL_PRESENCE_SECONDS = int(env("PRESENCE_SECONDS", "60"))
 # Seconds between two passes of the sweeper.
@@ -119,6 +127,10 @@ if PRODUCTION:
                 not FEDPORTAL_PUBLIC_URL.startswith("https://") and not INSECURE_HTTP,
                 "FEDPORTAL_PUBLIC_URL must begin with https:// (FEDPORTAL_INSECURE_HTTP=1 allows http for tests)",
             ),
+            (
+                FEDPORTAL_OIDC_URL and not FEDPORTAL_OIDC_URL.startswith("https://") and not INSECURE_HTTP,
+                "FEDPORTAL_OIDC_URL must begin with https://",
+            ),
         )
         if wrong
     ]
@@ -130,6 +142,9 @@ else:
     SECRET_KEY = SECRET_KEY or _local_secret("secret_key")
     FEDPORTAL_PEPPER = FEDPORTAL_PEPPER or _local_secret("pepper")
 
+if FEDPORTAL_OIDC_URL and not FEDPORTAL_OIDC_CLIENT_ID:
+    raise ImproperlyConfigured("FEDPORTAL_OIDC_URL needs FEDPORTAL_OIDC_CLIENT_ID.")
+
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
@@ -140,6 +155,12 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "guardian",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
+    "allauth.usersessions",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -156,6 +177,8 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "federations.web.operators.second_factor_for_operators",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "fedportal.urls"
@@ -231,6 +254,21 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 LOGIN_URL = "/sign-in"
+
+# allauth keeps the steps of a sign-in, proven addresses, second factors, linked single sign-on and lists of sessions.
+# Its own counting of tries is off: it would count in the memory of each process; see federations.services.throttle.
+ACCOUNT_ADAPTER = "federations.adapters.AccountAdapter"
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+ACCOUNT_RATE_LIMITS = MFA_RATE_LIMITS = False
+MFA_ADAPTER = "federations.adapters.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_TOTP_ISSUER = "fedportal"
+MFA_TOTP_TOLERANCE = 1
+MFA_RECOVERY_CODE_DIGITS = 10
+SOCIALACCOUNT_ADAPTER = "federations.adapters.SingleSignOnAdapter"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/sign-in"
 

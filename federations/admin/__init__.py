@@ -6,10 +6,10 @@ Rows change through actions that call the same services as everybody else and st
 from django.contrib import admin
 from django.contrib.auth.models import Group
 
-from federations.admin import devices, federations, log, news, people
+from federations.admin import accounts, devices, federations, log, news, people
 from federations.admin.looking import Looking, LookingOnly, each
 
-__all__ = ["Looking", "LookingOnly", "devices", "each", "federations", "log", "news", "people"]
+__all__ = ["Looking", "LookingOnly", "accounts", "devices", "each", "federations", "log", "news", "people"]
 
 admin.site.site_header = admin.site.site_title = "fedportal operations"
 admin.site.index_title = "Tables"

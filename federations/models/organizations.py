@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from django.apps import apps
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
-from django.db import models
+from django.db import models, transaction
 
 from fedportal.common import clock, ids
 
@@ -34,7 +35,12 @@ class PersonManager(BaseUserManager):
         return person
 
     def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> Person:
-        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+        """An operator, for whose address the one at the console vouches."""
+        with transaction.atomic():
+            person = self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+            proven = apps.get_model("account", "EmailAddress").objects
+            proven.create(user=person, email=person.email, verified=True, primary=True)
+        return person
 
     def get_by_natural_key(self, email: str | None) -> Person:
         return self.get(email=self.normalize(email or ""))

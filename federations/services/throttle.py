@@ -28,19 +28,24 @@ PER_NETWORK, PER_NETWORK_SECONDS = 20, MINUTE
 FAILURES, FAILURE_SECONDS = 10, 15 * MINUTE
 ALL_FAILURES, ALL_FAILURE_SECONDS = 100, HOUR
 RESETS, RESET_SECONDS = 5, HOUR
+# Letters with a code that proves an address, to one address.
+PROOFS, PROOF_SECONDS = 5, HOUR
 # Letters that people cause to be sent to others, in a day.
 LETTERS_BY_PERSON, LETTERS_BY_ORGANIZATION, LETTERS_TO_ONE = 200, 400, 10
 
 
 def before_sign_in(ip: str, account: str) -> None:
-    """Count a sign-in from `ip`. Raises `too_many_tries` for its network or an account with too many failures."""
+    """Count a sign-in from `ip`, or the typing of a password or code for an account that is known already.
+
+    Raises `too_many_tries` for its network or an account with too many failures.
+    """
     count("sign-in", network_of(ip), PER_NETWORK, PER_NETWORK_SECONDS)
     check("failure", f"{account} {network_of(ip)}", FAILURES, FAILURE_SECONDS)
     check("failure", account, ALL_FAILURES, ALL_FAILURE_SECONDS)
 
 
 def failed_sign_in(ip: str, account: str) -> None:
-    """Count a wrong password against the account, whether or not it exists."""
+    """Count a wrong password or code against the account, whether or not it exists."""
     count("failure", f"{account} {network_of(ip)}", FAILURES, FAILURE_SECONDS)
     count("failure", account, ALL_FAILURES, ALL_FAILURE_SECONDS)
 
@@ -51,13 +56,24 @@ def before_reset(ip: str, account: str) -> None:
     count("reset", account, RESETS, RESET_SECONDS)
 
 
+def before_proof(ip: str, address: str) -> None:
+    """Count a letter with a code for `address`, whether or not it has an account. Raises `too_many_tries`."""
+    count("sign-up", network_of(ip), PER_NETWORK, PER_NETWORK_SECONDS)
+    count("proof", address, PROOFS, PROOF_SECONDS)
+
+
+def before_code(ip: str) -> None:
+    """Count the typing of a code from a letter. Raises `too_many_tries`."""
+    count("sign-in", network_of(ip), PER_NETWORK, PER_NETWORK_SECONDS)
+
+
 def before_token(ip: str) -> None:
     """Count a look at an invitation link from `ip`. Raises `too_many_tries`."""
     count("token", network_of(ip), PER_NETWORK, PER_NETWORK_SECONDS)
 
 
-def before_sign_up(ip: str) -> None:
-    """Count a sign-up from `ip`. Raises `too_many_tries`."""
+def before_founding(ip: str) -> None:
+    """Count an organization that somebody founds. Raises `too_many_tries`."""
     count("sign-up", network_of(ip), PER_NETWORK, PER_NETWORK_SECONDS)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth import login
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 
@@ -13,7 +12,7 @@ from federations import selectors
 from federations.authentication import choose_organization
 from federations.models import Invitation, Role
 from federations.services import invitations, throttle
-from federations.web.accounts import BACKEND
+from federations.web.accounts import enter
 from federations.web.page import page
 from fedwire.errors import FedportalError
 
@@ -77,7 +76,7 @@ def _accept(request: Any, token: str, actor: Any) -> invitations.Accepted:
             organization_name=new_name,
             ip=throttle.address_of(request),
         )
-        login(request, person, backend=BACKEND)
+        enter(request, person)
         return accepted
     chosen = request.POST.get("organization", "")
     own = {m.organization.public_id: m.organization for m in selectors.memberships_of(actor)}

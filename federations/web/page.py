@@ -24,6 +24,7 @@ from federations import permissions
 from federations.authentication import actor_of_session
 from federations.models import Organization, Person
 from federations.permissions import Actor
+from federations.services import sessions
 from fedwire.errors import FedportalError
 
 View = Callable[..., HttpResponse]
@@ -50,6 +51,7 @@ def page(*methods: str, public: bool = False) -> Callable[[View], View]:
             person = request.user
             if isinstance(person, Person):
                 request.actor = actor_of_session(person, request.session)
+                sessions.note(request)
             elif not public:
                 return redirect_to_login(request.get_full_path())
             try:

@@ -52,7 +52,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
             {"name": name, "address": address, "here": _is_here(address, here)} for name, address in NAVIGATION
         ],
         "tabs": {
-            group: [{"name": name, "address": address, "here": here == address} for name, address in tabs]
+            group: [{"name": name, "address": address, "here": _is_tab(address, here)} for name, address in tabs]
             for group, tabs in TABS.items()
         },
     }
@@ -65,3 +65,8 @@ def _is_here(address: str, here: str) -> bool:
     if address == "/team":
         return any(here.startswith(tab) for _, tab in TABS["organization"])
     return here.startswith(address)
+
+
+def _is_tab(address: str, here: str) -> bool:
+    """Whether the page `here` belongs to the tab that leads to `address`."""
+    return here == address or (address != "/account" and here.startswith(f"{address}/"))

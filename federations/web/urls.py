@@ -2,15 +2,49 @@
 
 from django.urls import path
 
-from federations.web import accounts, federations, invitations, organization
+from federations.services import single_sign_on
+from federations.web import (
+    accounts,
+    accounts_profile,
+    accounts_second_factor,
+    accounts_sessions,
+    accounts_sso,
+    federations,
+    invitations,
+    organization,
+)
 
 urlpatterns = [
-    path("sign-in", accounts.sign_in, name="sign-in"),
-    path("sign-out", accounts.sign_out, name="sign-out"),
-    path("sign-up", accounts.sign_up, name="sign-up"),
-    path("password-reset", accounts.forgot, name="password-reset"),
+    # Some names are those that allauth asks for.
+    path("sign-in", accounts.sign_in, name="account_login"),
+    path("sign-in/second-factor", accounts.second_step, name="mfa_authenticate"),
+    path("sign-in/sso", accounts_sso.begin, name="sso"),
+    path(
+        "sign-in/sso/callback",
+        accounts_sso.arrive,
+        {"provider_id": single_sign_on.PROVIDER},
+        name="openid_connect_callback",
+    ),
+    path("sign-out", accounts.sign_out, name="account_logout"),
+    path("sign-up", accounts.sign_up, name="account_signup"),
+    path("sign-up/code", accounts.sign_up_code, name="sign-up-code"),
+    path("password-reset", accounts.forgot, name="account_reset_password"),
     path("password-reset/<str:uid>/<str:token>", accounts.reset, name="password-reset-link"),
+    path("account", accounts_profile.profile, name="account"),
+    path("account/address", accounts_profile.address, name="account-address"),
+    path("account/code", accounts_profile.address_code, name="account-code"),
+    path("account/confirm", accounts_profile.confirm, name="account_reauthenticate"),
+    path("account/password", accounts_profile.password, name="account_change_password"),
+    path("account/unlink", accounts_profile.unlink, name="account-unlink"),
+    path("account/second-factor", accounts_second_factor.index, name="mfa_index"),
+    path("account/second-factor/on", accounts_second_factor.turn_on, name="second-factor-on"),
+    path("account/second-factor/off", accounts_second_factor.turn_off, name="second-factor-off"),
+    path("account/second-factor/codes", accounts_second_factor.renew_codes, name="second-factor-codes"),
+    path("account/sessions", accounts_sessions.index, name="usersessions_list"),
+    path("account/sessions/end-others", accounts_sessions.end_others, name="sessions-end-others"),
+    path("account/sessions/<int:session>/end", accounts_sessions.end, name="session-end"),
     path("organization", accounts.switch_organization, name="switch-organization"),
+    path("organizations/new", accounts.found_organization, name="organization-new"),
     path("invitations/<str:token>", invitations.invitation, name="invitation"),
     path("invitations/<str:invitation>/resend", federations.resend, name="invitation-resend"),
     path("invitations/<str:invitation>/revoke", federations.revoke, name="invitation-revoke"),

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.hashers import make_password
 from django.core import mail
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from federations.models import AuditEntry, Federation, Letter, Membership, Organization, Person
 from federations.services import audit, federations, invitations, people
@@ -236,3 +237,14 @@ def test_a_form_with_a_character_that_no_database_keeps_is_refused(cast: Cast) -
     answer = cast.browser("olga").post("/federations/new", {"name": "second\0circle"}, follow=True)
     assert "not plain text" in answer.content.decode()
     assert not Federation.objects.filter(name__startswith="second").exists()
+
+
+def test_asking_for_a_reset_letter_costs_the_same_work_for_an_unknown_address(cast: Cast) -> None:
+    people.request_reset("first@acme.example", "192.0.2.1")  # this network is counted from now on
+    counts = []
+    for address in ("olga@acme.example", "nobody@acme.example"):
+        with CaptureQueriesContext(connection) as queries:
+            people.request_reset(address, "192.0.2.1")
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
+    assert not Letter.objects.filter(to="nobody@acme.example").exists()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from allauth.usersessions.models import UserSession
 from django.test import Client
 
 from federations.models import Device, Federation, Organization, Person
@@ -171,6 +172,11 @@ def _clients(stage: Stage) -> None:
     for name, client in stage.clients.items():
         if client.cookies:
             stage.sessions[name] = client.cookies["sessionid"].value
+    # Their numbers are made long, so that they can be told from other digits on a page.
+    for name, world, number in (("olga", stage.own, 7_100_000_001), ("rex", stage.foreign, 7_200_000_002)):
+        stage.clients[f"{name}_session"].get("/account/sessions")  # notes where it comes from
+        UserSession.objects.filter(session_key=stage.sessions[f"{name}_session"]).update(id=number)
+        world["session"] = str(number)
 
 
 def _missing_like(value: str) -> str:

@@ -83,8 +83,40 @@ _MEM = {"org": "member", "act": "member_act"}
 _ACT = {"act": "device_act"}
 _MODP = "models/<str:model>"
 _RUNP = "runs/<str:run>"
+STEPS = (
+    ("GET", "sign-in/second-factor"),
+    ("POST", "sign-in/second-factor"),
+    ("GET", "sign-in/sso"),
+    ("GET", "sign-in/sso/callback"),
+    ("GET", "sign-up/code"),
+    ("POST", "sign-up/code"),
+    ("GET", "account/code"),
+    ("POST", "account/code"),
+)
+ACCOUNT = ("account", "account/confirm", "account/password", "account/second-factor", "account/sessions")
+CONFIRMED = (
+    "account/address",
+    "account/unlink",
+    "account/second-factor/on",
+    "account/second-factor/off",
+    "account/second-factor/codes",
+)
 # Forms end with a redirect, also where a service refuses in its own words; what may not be seen or done is a page.
 PAGES: list[Row] = [
+    # Steps of a sign-in that has not begun lead to its beginning, and home who is signed in.
+    *[_page(method, route, 302, 302, 302, 302, staff=302) for method, route in STEPS],
+    *[_page("GET", route, 200, 200, 200, 200, staff=200) for route in ACCOUNT],
+    # Asked again who one is, first; a wrong password is told in the form.
+    _page("POST", "account/confirm", 401, 401, 401, 401, staff=401),
+    _page("POST", "account", 302, 302, 302, 302, staff=302, body=lambda s, w: {"name": "New"}),
+    _page("POST", "account/password", 401, 401, 401, 401, staff=401),
+    *[_page(method, route, 302, 302, 302, 302, staff=302) for route in CONFIRMED for method in ("GET", "POST")],
+    _page("GET", "account/sessions/end-others", 200, 200, 200, 200, staff=200),
+    _page("POST", "account/sessions/end-others", 302, 302, 302, 302, staff=302),
+    # otto is in acme and does not see olga's sessions: for him they are not there.
+    _page("POST", "account/sessions/<int:session>/end", 302, 404, 404, 404, staff=404),
+    _page("GET", "organizations/new", 200, 200, 200, 200, staff=200),
+    _page("POST", "organizations/new", 302, 302, 302, 302, staff=302, body=lambda s, w: {"name": "harbour-clinic"}),
     _page("POST", "sign-out", 302, 302, 302, 302, staff=302),
     _page("POST", "organization", 302, 302, 404, 404, staff=404, rex=404, body=lambda s, w: {"organization": w["org"]}),
     _page("POST", _INV + "/resend", 302, 403, 404, 404, staff=404),

@@ -35,6 +35,14 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "two_credentials": K(400, "A key and a browser session came with the same request.", "Send one of them, not both."),
     "sign_in_failed": K(401, "Email and password do not match.", "Try again, or reset the password."),
     "too_many_tries": K(429, "Too many tries.", "Wait {seconds} seconds and try again."),
+    "code_wrong": K(400, "This code is not right.", "Type the newest code; each can be used once."),
+    "proof_expired": K(410, "This code can no longer be used.", "Start again, and a new letter comes."),
+    "address_unproven": K(
+        403,
+        "This address is not proven yet.",
+        "Choose a new password through `Forgot the password?`: the letter proves the address.",
+    ),
+    "sso_refused": K(403, "Single sign-on did not work: {reason}", "Sign in with your password, or ask your operator."),
     "too_many_letters": K(
         429,
         "The portal sends no more letters for this sender or to this address today.",
