@@ -148,6 +148,7 @@ PAGES: list[Row] = [
     _page("POST", "keys/<str:key>/revoke", 302, 404, 404, 404, staff=404),
     _page("GET", "audit", 200, 403, 200, 200, staff=403),
     _page("GET", "", 200, 200, 200, 200, staff=200),
+    _page("POST", "first-steps/hide", 302, 302, 302, 302, staff=403, body=lambda s, w: {"list": "owner"}),
     _page("GET", "models", 200, 200, 200, 200, staff=200),
     _page("GET", "models/new", 200, 403, 200, 200, staff=403),
     _page("POST", "models/new", 302, 403, 302, 302, staff=403, body=lambda s, w: {"name": "fresh"}),

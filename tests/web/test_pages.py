@@ -51,7 +51,7 @@ def test_what_is_empty_says_what_it_is_for(address: str, words: str, cast: Cast)
 
 def test_a_new_account_is_led_by_its_first_steps(cast: Cast) -> None:
     steps = text_of(cast.browser("rex"), "/")
-    assert steps.index("Found a federation") < steps.index("Describe a model") < steps.index("Let a device register")
+    assert steps.index("Found a federation") < steps.index("Make a model") < steps.index("Start a run")
 
 
 def test_somebody_without_an_organization_is_told_what_to_do(cast: Cast) -> None:

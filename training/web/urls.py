@@ -6,6 +6,7 @@ from training.web import home, page_of_run, starting, views
 
 urlpatterns = [
     path("", home.home, name="home"),
+    path("first-steps/hide", home.hide_steps, name="hide-steps"),
     path("runs", views.index, name="runs"),
     path("runs/new", starting.new, name="run-new"),
     path("runs/<str:run>", page_of_run.one, name="run"),

@@ -1,0 +1,154 @@
+"""What waits for somebody: invitations, agreements, runs that stand still, keys that end. Each with where to go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, F, Q
+
+from federations import permissions, selectors
+from federations.models import Device, Invitation, Member
+from federations.permissions import Actor
+from fedportal.common import clock
+from fedwire.states import DeviceState, InvitationState, MemberState, RoundState, RunState
+from training.first_steps import agreements_to_accept
+from training.lifecycle import TAKING_PART
+from training.models import Round, Run
+from training.selectors import runs_for
+
+SOON = timedelta(days=14)
+MOST = 5
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that waits. `action` on `about` is what one must be allowed to do it; "" for everybody."""
+
+    kind: str
+    text: str
+    address: str
+    button: str
+    until: datetime | None = None
+    action: str = ""
+    about: Any = None
+    may: bool = True
+
+
+def agenda(actor: Actor) -> list[Item]:
+    """What waits for the actor and their organization, the most pressing first; at most MOST of a kind.
+
+    The number of queries does not depend on how many there are.
+    """
+    organization = actor.organization
+    if organization is None:
+        return _letters(actor)
+    may_answer = permissions.can(actor, "organization.answer_invitation", organization)
+    return [
+        *_letters(actor),
+        *_invitations(organization, may_answer),
+        *_agreements(organization, may_answer),
+        *_runs(actor),
+        *_keys(actor),
+        *_devices(actor),
+    ]
+
+
+def _letters(actor: Actor) -> list[Item]:
+    """Invitations to the person by letter. Only the letter holds the link."""
+    mine = Invitation.objects.filter(
+        email=actor.person.email, state=InvitationState.PENDING, expires_at__gt=clock.now()
+    ).select_related("organization", "federation")
+    return [
+        Item(
+            "letter",
+            f"{row.organization.name} invites you{f' to {row.federation.name}' if row.federation else ''}: "
+            f"open the link in the letter to {row.email}.",
+            "",
+            "",
+            until=row.expires_at,
+        )
+        for row in mine.order_by("pk")[:MOST]
+    ]
+
+
+def _invitations(organization: Any, may: bool) -> list[Item]:
+    return [
+        Item(
+            "invitation",
+            f"{place.federation.organization.name} invites your organization to {place.federation.name}.",
+            f"/federations/{place.federation.public_id}",
+            "Look and answer",
+            action="organization.answer_invitation",
+            about=organization,
+            may=may,
+        )
+        for place in selectors.waiting_for(organization)[:MOST]
+    ]
+
+
+def _agreements(organization: Any, may: bool) -> list[Item]:
+    places = Member.objects.filter(
+        organization=organization,
+        state__in=(MemberState.ACTIVE, MemberState.SUSPENDED),
+        federation__dissolved_at=None,
+    ).select_related("federation")
+    open_ones = agreements_to_accept(organization, [place.federation for place in places])
+    now = clock.now()
+    return [
+        Item(
+            "agreement",
+            f"{row.federation.name} has a study agreement that your organization has not accepted: {row.title}.",
+            f"/federations/{row.federation.public_id}",
+            "Read and accept",
+            until=row.expires_at,
+            action="organization.answer_invitation",
+            about=organization,
+            may=may,
+        )
+        for row in open_ones
+        if row.expires_at is None or row.expires_at > now
+    ][:MOST]
+
+
+def _runs(actor: Actor) -> list[Item]:
+    """Runs that are paused, and runs whose open round has fewer devices than it needs."""
+    alive = list(runs_for(actor).filter(state__in=(RunState.RUNNING, RunState.PAUSED))[:20])
+    rounds = Round.objects.filter(run__in=alive, state=RoundState.OPEN).annotate(
+        here=Count("assignments", filter=Q(assignments__state__in=TAKING_PART)), least=F("run__min_participants")
+    )
+    short = {row.run_id: row for row in rounds if row.here < row.least}
+    found = []
+    for run in alive:
+        if run.state == RunState.PAUSED:
+            found.append(_run(run, f"{run.model.name} in {run.federation.name} is paused.", None))
+        elif row := short.get(run.pk):
+            missing = row.least - row.here
+            devices = "1 more device" if missing == 1 else f"{missing} more devices"
+            found.append(_run(run, f"{run.model.name} in {run.federation.name} waits for {devices}.", row.deadline))
+    return found[:MOST]
+
+
+def _run(run: Run, text: str, until: datetime | None) -> Item:
+    return Item("run", text, f"/runs/{run.public_id}", "See why", until=until)
+
+
+def _keys(actor: Actor) -> list[Item]:
+    soon = clock.now() + SOON
+    ending = selectors.keys(actor).filter(revoked_at=None, expires_at__gt=clock.now(), expires_at__lte=soon)
+    return [
+        Item("key", f"The key {row.name} of {row.person} ends.", "/keys", "See the keys", until=row.expires_at)
+        for row in ending.order_by("expires_at")[:MOST]
+    ]
+
+
+def _devices(actor: Actor) -> list[Item]:
+    organization = actor.organization
+    if organization is None or not permissions.can(actor, "organization.manage_devices", organization):
+        return []
+    held = Device.objects.filter(organization=organization, state=DeviceState.QUARANTINED).count()
+    if not held:
+        return []
+    devices = "1 device is" if held == 1 else f"{held} devices are"
+    return [Item("device", f"{devices} in quarantine and gets no work.", "/devices", "See the devices")]
