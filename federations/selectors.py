@@ -8,11 +8,22 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Max, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
 from federations import permissions
-from federations.models import ApiKey, AuditEntry, Device, Federation, Invitation, Member, Membership, Organization
+from federations.models import (
+    Acceptance,
+    Agreement,
+    ApiKey,
+    AuditEntry,
+    Device,
+    Federation,
+    Invitation,
+    Member,
+    Membership,
+    Organization,
+)
 from federations.permissions import Actor
 from fedportal.common import clock
 from fedwire.errors import FedportalError
@@ -111,16 +122,29 @@ class Place:
     devices: int
     last_seen_at: datetime | None
     invitation: Invitation | None = None
+    present: int = 0  # devices that were heard of a moment ago
+    residency: str = ""  # by the organization's policy
+    accepted_version: int | None = None  # the newest version of the study agreement that it accepted
+    accepted_at: datetime | None = None
 
 
 def roster(federation: Federation, *, letters: bool = True) -> list[Place]:
     """Who is in the federation, the owner first; with `letters` also the addresses invited. Two queries."""
+    alive = Q(organization__devices__state__in=ALIVE)
+    active = Q(
+        organization__devices__state=DeviceState.ACTIVE, organization__devices__last_seen_at__gte=_present_since()
+    )
+    accepted = Acceptance.objects.filter(agreement__federation=federation, organization=OuterRef("organization"))
+    newest = accepted.order_by("-agreement__version")
     members = (
         Member.objects.filter(federation=federation)
-        .select_related("organization")
+        .select_related("organization__policy")
         .annotate(
-            devices=Count("organization__devices", filter=Q(organization__devices__state__in=ALIVE)),
-            seen=Max("organization__devices__last_seen_at", filter=Q(organization__devices__state__in=ALIVE)),
+            devices=Count("organization__devices", filter=alive),
+            present=Count("organization__devices", filter=active),
+            seen=Max("organization__devices__last_seen_at", filter=alive),
+            accepted_version=Subquery(newest.values("agreement__version")[:1]),
+            accepted_at=Subquery(newest.values("accepted_at")[:1]),
         )
         .order_by("id")
     )
@@ -133,6 +157,10 @@ def roster(federation: Federation, *, letters: bool = True) -> list[Place]:
             invited_at=member.invited_at,
             devices=member.devices,
             last_seen_at=member.seen,
+            present=member.present,
+            residency=member.organization.policy.residency if hasattr(member.organization, "policy") else "",
+            accepted_version=member.accepted_version,
+            accepted_at=member.accepted_at,
         )
         for member in members
     ]
@@ -149,6 +177,13 @@ def open_letters(federation: Federation) -> QuerySet[Invitation]:
     """The invitations by letter that wait for an answer."""
     waiting = Invitation.objects.filter(federation=federation, state=InvitationState.PENDING)
     return waiting.select_related("organization", "federation")
+
+
+def agreements(federation: Federation) -> QuerySet[Agreement]:
+    """The versions of the federation's study agreement, newest first, with who accepted them."""
+    signed = Prefetch("acceptances", Acceptance.objects.select_related("organization", "person").order_by("pk"))
+    versions = Agreement.objects.filter(federation=federation).select_related("federation", "published_by")
+    return versions.prefetch_related(signed).order_by("-version")
 
 
 def invitations(federation: Federation) -> QuerySet[Invitation]:
@@ -266,5 +301,8 @@ def find_device(actor: Actor, reference: str) -> Device:
 
 def is_present(device: Device) -> bool:
     """Whether the device was heard of within FEDPORTAL_PRESENCE_SECONDS."""
-    since = clock.now() - timedelta(seconds=settings.FEDPORTAL_PRESENCE_SECONDS)
-    return device.last_seen_at is not None and device.last_seen_at >= since
+    return device.last_seen_at is not None and device.last_seen_at >= _present_since()
+
+
+def _present_since() -> datetime:
+    return clock.now() - timedelta(seconds=settings.FEDPORTAL_PRESENCE_SECONDS)

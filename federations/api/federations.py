@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
@@ -80,10 +81,11 @@ class Invite(Door):
 class Join(Door):
     """/federations/{federation}/join"""
 
-    @extend_schema(request=shapes.Answer, responses=shapes.MemberShape)
+    @extend_schema(request=shapes.Joining, responses=shapes.MemberShape)
     def post(self, request: Request, federation: str) -> Response:
-        """Your organization, which is invited, joins."""
-        return _answer(self, federation, federations.join)
+        """Your organization, which is invited, joins, and accepts the study agreement if it names it."""
+        accepted = self.body(shapes.Joining).get("accept_agreement") or ""
+        return _answer(self, federation, partial(federations.join, accept_agreement=accepted))
 
 
 class Decline(Door):

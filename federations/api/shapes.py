@@ -46,6 +46,12 @@ class Answer(serializers.Serializer[Any]):
     org_id = Text(required=False, allow_null=True)
 
 
+class Joining(Answer):
+    """POST …/join. `accept_agreement`: the id of the study agreement that you have read and accept thereby."""
+
+    accept_agreement = Text(required=False, allow_null=True)
+
+
 class NewColleague(serializers.Serializer[Any]):
     """POST /orgs/{org}/members."""
 
@@ -169,7 +175,16 @@ class PlaceShape(serializers.Serializer[Place]):
     invited_at = serializers.DateTimeField(allow_null=True)
     joined_at = serializers.DateTimeField(allow_null=True)
     devices = serializers.IntegerField()
+    present = serializers.IntegerField()
     last_seen_at = serializers.DateTimeField(allow_null=True)
+    residency = serializers.CharField(allow_blank=True)
+    agreement = serializers.SerializerMethodField()
+
+    def get_agreement(self, place: Place) -> dict[str, Any] | None:
+        """The newest version of the study agreement that it accepted."""
+        if place.accepted_version is None:
+            return None
+        return {"version": place.accepted_version, "accepted_at": place.accepted_at}
 
     def get_name(self, place: Place) -> str:
         if place.organization is not None:

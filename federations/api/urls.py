@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from federations.api import devices, federations, organizations, schema
+from federations.api import agreements, devices, federations, organizations, schema
 
 __all__ = ["schema", "urlpatterns"]  # the description of keys and sessions registers itself when it is imported
 
@@ -24,6 +24,11 @@ urlpatterns = [
     path("federations/<str:federation>/members/<str:org>/suspend", federations.MemberSuspend.as_view()),
     path("federations/<str:federation>/members/<str:org>/reinstate", federations.MemberReinstate.as_view()),
     path("federations/<str:federation>/members/<str:org>/remove", federations.MemberRemove.as_view()),
+    path("federations/<str:federation>/agreements", agreements.Agreements.as_view()),
+    path(
+        "federations/<str:federation>/agreements/<str:agreement>/accept",
+        agreements.AgreementAccept.as_view(),
+    ),
     path("federations/<str:federation>/invitations", federations.Invitations.as_view()),
     path("invitations/<str:invitation>/resend", federations.InvitationResend.as_view()),
     path("invitations/<str:invitation>/revoke", federations.InvitationRevoke.as_view()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -214,3 +215,50 @@ def test_nobody_publishes_in_a_federation_that_is_no_more(cast: Cast) -> None:
     with refused("wrong_state"):
         agreements.accept(cast.actor("olga"), agreement)
     assert Acceptance.objects.count() == 1
+
+
+def test_the_api_publishes_shows_and_accepts(cast: Cast) -> None:
+    where = f"/api/v1/federations/{cast.federation.public_id}/agreements"
+    ends = (clock.now() + timedelta(days=100)).isoformat()
+    said = {"title": "Study agreement", "text": TEXT, "expires_at": ends}
+    made = cast.client("olga").post(where, said, content_type="application/json")
+    assert made.status_code == 201
+    assert made.json()["accepted_by"][0]["name"] == "acme"
+    for who, sees in (("otto", True), ("mia", True), ("vera", False)):
+        (shown,) = cast.client(who).get(where).json()
+        assert (shown["version"], shown["text"], shown["current"], shown["expired"]) == (1, TEXT, True, False)
+        assert (shown["accepted_by"] is not None) == sees
+    accepted = cast.client("mia").post(f"{where}/{made.json()['id']}/accept").json()
+    assert accepted["accepted_at"]
+    roster = cast.client("olga").get(f"/api/v1/federations/{cast.federation.public_id}/members").json()
+    assert {row["name"]: row["agreement"] and row["agreement"]["version"] for row in roster} == {
+        "acme": 1,
+        "metro": 1,
+        "valley": None,
+    }
+
+
+def test_joining_by_the_api_accepts_what_it_names(cast: Cast) -> None:
+    agreement = published(cast)
+    where = f"/api/v1/federations/{cast.federation.public_id}/join"
+    said = {"accept_agreement": "agr_" + "0" * 20}
+    assert cast.client("vera").post(where, said, content_type="application/json").status_code == 404
+    said = {"accept_agreement": agreement.public_id}
+    assert cast.client("vera").post(where, said, content_type="application/json").json()["status"] == "active"
+    assert acceptors(agreement) == ["acme", "valley"]
+
+
+def test_an_id_of_another_federation_is_as_good_as_missing(cast: Cast) -> None:
+    other = federations.found(cast.actor("olga"), name="other", agreement=DRAFT)
+    theirs = agreements.current(other)
+    assert theirs is not None
+    where = f"/api/v1/federations/{cast.federation.public_id}/agreements/{theirs.public_id}/accept"
+    assert cast.client("mia").post(where).status_code == 404
+
+
+@pytest.mark.parametrize("count", [3, 30])
+def test_lists_ask_the_same_number_of_questions(cast: Cast, count: int, django_assert_max_num_queries: Any) -> None:
+    for _ in range(count):
+        published(cast)
+    with django_assert_max_num_queries(18):
+        cast.client("mia").get(f"/api/v1/federations/{cast.federation.public_id}/agreements?limit=50")

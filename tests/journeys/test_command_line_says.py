@@ -84,6 +84,13 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     yield metro, ["federation", "decline", FEDERATION]
     acme.run("federation", "invite", FEDERATION, "--org", ids["metro"])
     yield metro, ["federation", "join", FEDERATION]
+    text = folder / "agreement.txt"
+    text.write_text("Data stay where they are.\nResults are shared.")
+    wanted = [FEDERATION, "--title", "Study agreement", "--file", str(text), "--expires", "2999-12-31"]
+    yield acme, ["federation", "agreement", "publish", *wanted]
+    yield metro, ["federation", "agreement", "show", FEDERATION]
+    agreed = metro.json("federation", "agreement", "show", FEDERATION)["id"]
+    yield metro, ["federation", "agreement", "accept", FEDERATION, "--agreement", agreed]
     yield acme, ["federation", "invitations", FEDERATION]
     letter = acme.json("federation", "invitations", FEDERATION)[0]["id"]
     yield acme, ["federation", "resend", letter]
@@ -134,6 +141,8 @@ REFUSALS = [
     ("acme", f"federation invite {FEDERATION} --org org_nobody", "not_found", "Check the id"),
     ("acme", f"federation invite {FEDERATION} --email nonsense", "field_invalid", "Correct this field"),
     ("metro", f"federation invite {FEDERATION} --email a@b.example", "forbidden", "owner"),
+    ("metro", f"federation agreement show {FEDERATION}", "not_found", "id or name"),
+    ("metro", f"federation agreement publish {FEDERATION} --title A --file README.md", "forbidden", "owner"),
     ("metro", f"push {MODEL} --architecture @architecture.json", "data_missing", "Check the path"),
     ("acme", "push another nowhere.safetensors", "data_missing", "Check the path"),
     ("acme", f"push {MODEL} README.md", "not_safetensors", "safetensors"),

@@ -12,8 +12,9 @@ from django.test import Client
 
 from federations.models import Device, Federation, Organization, Person
 from federations.permissions import Actor
-from federations.services import device_tasks, devices, organizations, people
+from federations.services import agreements, device_tasks, devices, organizations, people
 from federations.services import federations as federation_services
+from federations.services.agreements import Draft
 from fedportal.common import blobs, clock
 from fedportal.common.transactions import unit
 from registry.services import models, versions
@@ -137,9 +138,11 @@ def _world(cast: Cast, owner: str, federation: Federation, *, member: Organizati
     quiet = Device.objects.get(public_id=register(cast.keys[owner], f"{organization.name}-002")["id"])
     devices.quarantine(actor, quiet)
     key = cast.key_for(actor.person, organization, ["*"])
+    agreement = agreements.publish(actor, federation, Draft("Study agreement", "Data stay where they are."))
     return {
         "org": organization.public_id,
         "federation": federation.public_id,
+        "agreement": agreement.public_id,
         "member": member.public_id,
         "suspended": suspended.public_id,
         "invitation": letter.invitation.public_id,

@@ -69,6 +69,10 @@ _VER = _MOD + "/versions/<str:version>"
 _RUN = API + "training/sessions/<str:run>"
 
 
+def _new_agreement(stage: Stage, world: World) -> dict[str, Any]:
+    return {"title": "Study agreement", "text": "Data stay where they are."}
+
+
 def _new_run(stage: Stage, world: World) -> dict[str, Any]:
     return {"model_id": world["model"], "federation_id": world["federation"], "rounds": 1}
 
@@ -195,6 +199,10 @@ ROWS: list[Row] = [
     Row("POST", _FED + "/members/<str:org>/suspend", 200, 403, 403, 403, staff=404, places={"org": "member"}),
     Row("POST", _FED + "/members/<str:org>/reinstate", 200, 403, 403, 403, staff=404, places={"org": "suspended"}),
     Row("POST", _FED + "/members/<str:org>/remove", 200, 403, 403, 403, staff=404, places={"org": "member"}),
+    Row("GET", _FED + "/agreements", 200, 200, 200, 200, staff=404),
+    Row("POST", _FED + "/agreements", 201, 403, 403, 403, staff=404, body=_new_agreement),
+    # Who is only invited accepts by joining.
+    Row("POST", _FED + "/agreements/<str:agreement>/accept", 200, 403, 200, 409, staff=404),
     Row("GET", _FED + "/invitations", 200, 403, 403, 403, staff=404),
     Row("POST", API + "invitations/<str:invitation>/resend", 200, 403, 404, 404, staff=404),
     Row("POST", API + "invitations/<str:invitation>/revoke", 200, 403, 404, 404, staff=404),

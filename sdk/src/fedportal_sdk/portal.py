@@ -82,9 +82,23 @@ class Portal:
         path = _path(routes.FEDERATION_INVITE, federation=federation)
         return list(self._post(path, org_ids=org_ids or [], emails=emails or [])["invited"])
 
-    def join(self, federation: str) -> Json:
-        """Accept an invitation to one's organization."""
-        return self._post(_path(routes.FEDERATION_JOIN, federation=federation))
+    def join(self, federation: str, accept_agreement: str | None = None) -> Json:
+        """Accept an invitation to one's organization, and with it the study agreement with this id."""
+        more = {"accept_agreement": accept_agreement} if accept_agreement else {}
+        return self._post(_path(routes.FEDERATION_JOIN, federation=federation), **more)
+
+    def agreements(self, federation: str) -> list[Json]:
+        """The versions of the study agreement, the current one first."""
+        return list(self._rows(_path(routes.FEDERATION_AGREEMENTS, federation=federation)))
+
+    def publish_agreement(self, federation: str, title: str, text: str, expires_at: str | None = None) -> Json:
+        """Publish a version; `expires_at` as ISO 8601. One's own organization thereby accepts it."""
+        path = _path(routes.FEDERATION_AGREEMENTS, federation=federation)
+        return self._post(path, title=title, text=text, expires_at=expires_at)
+
+    def accept_agreement(self, federation: str, agreement: str) -> Json:
+        """Accept the current version, given by its id, for one's organization."""
+        return self._post(_path(routes.FEDERATION_AGREEMENT, federation=federation, agreement=agreement) + "/accept")
 
     def decline(self, federation: str) -> Json:
         """Decline it."""

@@ -118,16 +118,20 @@ def withdraw(invitation: str, as_json: bool) -> None:
 
 @federation.command()
 @click.argument("federation")
+@click.option(
+    "--accept-agreement", metavar="agr_…", help="The study agreement that you have read and accept by joining."
+)
 @output.command
 @output.speaking
-def join(federation: str, as_json: bool) -> None:
+def join(federation: str, accept_agreement: str | None, as_json: bool) -> None:
     """Accept an invitation to your organization.
 
     \b
     Example:
-      fedportal federation join healthcare-consortium
+      fedportal federation agreement show healthcare-consortium
+      fedportal federation join healthcare-consortium --accept-agreement agr_…
     """
-    joined = output.portal().join(federation)
+    joined = output.portal().join(federation, accept_agreement)
     then = "fedportal key create devices --scope devices:enroll --devices 3   (a key for your devices)"
     output.say(f"Your organization is now an active member of {federation}.", joined, as_json, then=then)
 

@@ -6,6 +6,7 @@ import click
 
 from fedportal_sdk._config import Home
 from fedportal_sdk.cli import output
+from fedportal_sdk.cli.agreements import agreement
 from fedportal_sdk.cli.devices import device
 from fedportal_sdk.cli.federations import federation
 from fedportal_sdk.cli.models import model_group, pull, push
@@ -89,5 +90,6 @@ def whoami(as_json: bool) -> None:
     )
 
 
+federation.add_command(agreement)
 for part in (federation, model_group, push, pull, train, device, team, key):
     main.add_command(part)

@@ -118,6 +118,11 @@ def facts(pairs: Iterable[tuple[str, Any]]) -> None:
     out.print(drawn)
 
 
+def passage(text: str) -> None:
+    """A longer text from elsewhere, as it is but for control characters."""
+    out.print(f"\n{_plain(text)}\n", soft_wrap=True)
+
+
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on standard error for bytes; what it yields takes (done, total)."""
