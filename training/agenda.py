@@ -45,10 +45,11 @@ def agenda(actor: Actor) -> list[Item]:
     if organization is None:
         return _letters(actor)
     may_answer = permissions.can(actor, "organization.answer_invitation", organization)
+    may_accept = permissions.can(actor, "organization.accept_agreement", organization)
     return [
         *_letters(actor),
         *_invitations(organization, may_answer),
-        *_agreements(organization, may_answer),
+        *_agreements(organization, may_accept),
         *_runs(actor),
         *_keys(actor),
         *_devices(actor),
@@ -100,10 +101,10 @@ def _agreements(organization: Any, may: bool) -> list[Item]:
         Item(
             "agreement",
             f"{row.federation.name} has a study agreement that your organization has not accepted: {row.title}.",
-            f"/federations/{row.federation.public_id}",
+            f"/federations/{row.federation.public_id}/agreements",
             "Read and accept",
             until=row.expires_at,
-            action="organization.answer_invitation",
+            action="organization.accept_agreement",
             about=organization,
             may=may,
         )

@@ -157,9 +157,9 @@ def _member(organization: Any, places: list[Member]) -> list[Step]:
         Step(
             "Accept the study agreement",
             "What the members agree on. Some federations have none.",
-            f"/federations/{shown.public_id}",
+            f"/federations/{shown.public_id}/agreements",
             bool(joined) and not open_agreements,
-            "organization.answer_invitation",
+            "organization.accept_agreement",
             organization,
         ),
         Step(
