@@ -1,4 +1,4 @@
-"""A real SMTP server for tests, which keeps the letters it gets: `with Postbox() as post: Portal(EMAIL_URL=post.url) …`."""
+"""A real SMTP server for tests, which keeps the letters: `with Postbox() as post: Portal(EMAIL_URL=post.url)`."""
 
 from __future__ import annotations
 
