@@ -76,6 +76,22 @@ def federations(actor: Actor, name: str = "") -> QuerySet[Federation]:
     return seen.filter(name=name) if name else seen
 
 
+def with_agreements(actor: Actor, rows: QuerySet[Federation]) -> QuerySet[Federation]:
+    """The federations, each with its newest `agreement_version` and the `accepted_version` of the actor's own."""
+    of = Agreement.objects.filter(federation=OuterRef("pk")).order_by("-version")
+    own = of.filter(acceptances__organization=actor.organization)
+    return rows.annotate(
+        agreement_version=Subquery(of.values("version")[:1]), accepted_version=Subquery(own.values("version")[:1])
+    )
+
+
+def yet_to_accept(federation: Federation, signed: Iterable[Acceptance]) -> list[Organization]:
+    """The active members whose acceptance is not among `signed`."""
+    places = Member.objects.filter(federation=federation, state=MemberState.ACTIVE).select_related("organization")
+    others = places.exclude(organization__in=[row.organization_id for row in signed])
+    return [place.organization for place in others.order_by("organization__name")]
+
+
 def annotate_own(actor: Actor, federation: Federation) -> Federation:
     """The federation with what `federations` tells of each, for one that is at hand."""
     own = federation.members.filter(organization=actor.organization)
@@ -125,6 +141,7 @@ class Place:
     invitation: Invitation | None = None
     present: int = 0  # devices that were heard of a moment ago
     residency: str = ""  # by the organization's policy
+    changed_at: datetime | None = None
     accepted_version: int | None = None  # the newest version of the study agreement that it accepted
     accepted_at: datetime | None = None
 
@@ -160,6 +177,7 @@ def roster(federation: Federation, *, letters: bool = True) -> list[Place]:
             last_seen_at=member.seen,
             present=member.present,
             residency=member.organization.policy.residency if hasattr(member.organization, "policy") else "",
+            changed_at=member.changed_at,
             accepted_version=member.accepted_version,
             accepted_at=member.accepted_at,
         )
@@ -177,7 +195,12 @@ def roster(federation: Federation, *, letters: bool = True) -> list[Place]:
 def open_letters(federation: Federation) -> QuerySet[Invitation]:
     """The invitations by letter that wait for an answer."""
     waiting = Invitation.objects.filter(federation=federation, state=InvitationState.PENDING)
-    return waiting.select_related("organization", "federation")
+    return waiting.select_related("organization", "federation", "invited_by")
+
+
+def closed_letters(federation: Federation) -> QuerySet[Invitation]:
+    """Those that were answered, taken back or ran out, newest first."""
+    return invitations(federation).exclude(state=InvitationState.PENDING).select_related("accepted_for")
 
 
 def agreements(federation: Federation) -> QuerySet[Agreement]:

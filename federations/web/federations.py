@@ -1,175 +1,161 @@
-"""Federations: the list, founding, the roster, and what one does with the organizations in it."""
+"""Federations: the list, founding, and a federation's pages: roster, activity, settings."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
+from urllib.parse import urlencode
 
+from django.conf import settings as conf
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 
-from federations import permissions, selectors
-from federations.models import Federation
-from federations.services import federations, invitations
-from federations.web.page import confirm, may, one_page, own_organization, page
+from federations import history, permissions, selectors
+from federations.services import agreements, federations
+from federations.web.agreements import draft_of
+from federations.web.federation_parts import address_of, frame
+from federations.web.page import may, one_page, own_organization, page
+from fedportal.common import clock
 from fedwire.errors import FedportalError
 from fedwire.states import MemberState
 
-ON_MEMBERS = {
-    "suspend": (federations.suspend, "Suspend {name}?", "Its devices stop taking part until you reinstate it."),
-    "reinstate": (federations.reinstate, "Reinstate {name}?", "Its devices take part again."),
-    "remove": (
-        federations.remove,
-        "Remove {name}?",
-        "It no longer sees the federation's models and runs. Coming back needs a new invitation.",
-    ),
-}
+# What the list can be narrowed to.
+STATES = {"owned": "You own", "active": "Active member", "invited": "Invited", "suspended": "Suspended"}
+ROSTER_SIZE = 50
+MOST_CLOSED = 50
 
 
 @page()
 def index(request: Any) -> HttpResponse:
     """The federations one is in or invited to."""
-    rows = one_page(request, selectors.federations(request.actor).order_by("name"))
-    found_one = may(request, "organization.found_federation", request.actor.organization)
-    return render(request, "federations/list.html", {"rows": rows, "may_found": found_one})
+    state, text = request.GET.get("state", ""), request.GET.get("text", "").strip()
+    seen = selectors.federations(request.actor).order_by("name", "pk")
+    any_at_all = seen.exists()
+    if state == "owned":
+        seen = seen.filter(organization=request.actor.organization)
+    elif state in STATES:
+        seen = seen.filter(own_state=state)
+    if text:
+        seen = seen.filter(name__icontains=text)
+    rows = one_page(request, selectors.with_agreements(request.actor, seen))
+    context = {
+        "rows": rows,
+        "states": STATES.items(),
+        "state": state,
+        "text": text,
+        "any_at_all": any_at_all,
+        "query": _prefix(state=state, text=text),
+        "may_found": may(request, "organization.found_federation", request.actor.organization),
+    }
+    return render(request, "federations/list.html", context)
 
 
 @page("GET", "POST")
 def new(request: Any) -> HttpResponse:
-    """Found a federation."""
+    """Found a federation, perhaps with its first study agreement."""
     permissions.require(request.actor, "organization.found_federation", own_organization(request))
-    if request.method == "POST":
-        said = {name: request.POST.get(name, "").strip() for name in ("name", "description")}
-        try:
-            made = federations.found(request.actor, **said)
-        except FedportalError as error:
-            return render(request, "federations/new.html", {**said, "error": error}, status=error.status)
-        messages.success(request, f"{made.name} is founded. Invite the others.")
-        return redirect(_address(made))
-    return render(request, "federations/new.html")
+    if request.method == "GET":
+        return render(request, "federations/new.html", {"said": {}})
+    said = request.POST
+    try:
+        drafted = draft_of(said) if said.get("title", "").strip() or said.get("text", "").strip() else None
+        made = federations.found(
+            request.actor,
+            name=said.get("name", ""),
+            description=said.get("description", "").strip(),
+            members_may_start_runs=bool(said.get("members_may_start_runs")),
+            agreement=drafted,
+        )
+    except FedportalError as error:
+        return render(request, "federations/new.html", {"said": said, "error": error}, status=error.status)
+    messages.success(request, f"{made.name} is founded. Invite the others next.")
+    return redirect(address_of(made) + "#invite")
 
 
 @page()
 def one(request: Any, federation: str) -> HttpResponse:
     """The roster, and what one may do here."""
     found = selectors.find_federation(request.actor, federation)
-    selectors.annotate_own(request.actor, found)
-    sees_roster = may(request, "federation.view_roster", found)
+    context = frame(request, found)
     own = request.actor.organization
-    context = {
-        "federation": found,
-        "places": selectors.roster(found, letters=may(request, "federation.invite", found)) if sees_roster else [],
-        "sees_roster": sees_roster,
-        "may_invite": may(request, "federation.invite", found),
-        "may_manage": may(request, "federation.manage", found),
+    sees_roster, may_invite = context["sees_roster"], may(request, "federation.invite", found)
+    places = selectors.roster(found, letters=False) if sees_roster else []
+    here = [place for place in places if place.state in selectors.PRESENT]
+    gone = [place for place in places if place.state not in selectors.PRESENT]
+    agreement = agreements.current(found)
+    context |= {
+        "rows": one_page(request, here, ROSTER_SIZE),
+        "members": len(here),
+        "gone": sorted(gone, key=lambda place: place.changed_at or clock.now(), reverse=True)[:MOST_CLOSED],
+        "agreement": agreement,
+        "expired": agreement is not None and agreements.has_expired(agreement),
+        "to_accept": agreements.to_accept(found, own),
+        "open_letters": list(selectors.open_letters(found)) if may_invite else [],
+        "closed_letters": list(selectors.closed_letters(found)[:MOST_CLOSED]) if may_invite else [],
+        "may_invite": may_invite,
         "may_answer": may(request, "organization.answer_invitation", own),
-        "is_owner": own is not None and found.organization_id == own.pk,
-        "invited": found.own_state == MemberState.INVITED,
+        "may_accept": may(request, "organization.accept_agreement", own),
         "links": request.session.pop("links", []),
+        "mails": bool(conf.FEDPORTAL_EMAIL_URL),
+        "invited": found.own_state == MemberState.INVITED,
     }
     return render(request, "federations/one.html", context)
 
 
-@page("POST")
-def invite(request: Any, federation: str) -> HttpResponse:
-    """Invite an organization by its id, or a person by address: whichever was typed, several at once."""
+@page()
+def activity(request: Any, federation: str) -> HttpResponse:
+    """What happened in the federation, newest first."""
     found = selectors.find_federation(request.actor, federation)
-    typed = [part for part in re.split(r"[\s,;]+", request.POST.get("whom", "")) if part]
-    if not typed:
-        raise FedportalError("field_invalid", field="whom", reason="name an organization's id or an address.")
-    addresses = [part for part in typed if "@" in part]
-    invited = federations.invite(
-        request.actor, found, org_ids=[part for part in typed if "@" not in part], emails=addresses
-    )
-    request.session["links"] = [
-        {"email": w.invitation.email, "link": w.link_to_copy} for w in invited.letters if w.link_to_copy
-    ]
-    messages.success(request, f"Invited: {', '.join(typed)}.")
-    return redirect(_address(found))
-
-
-@page("POST")
-def resend(request: Any, invitation: str) -> HttpResponse:
-    """A new letter with a new link."""
-    written = invitations.resend(request.actor, selectors.find_invitation(request.actor, invitation))
-    if written.link_to_copy:
-        request.session["links"] = [{"email": written.invitation.email, "link": written.link_to_copy}]
-    messages.success(request, f"A new letter to {written.invitation.email} is on its way; the old link ended.")
-    return redirect(_back(written.invitation))
+    permissions.require(request.actor, "federation.view_roster", found)
+    rows = one_page(request, history.entries(found), ROSTER_SIZE)
+    happened = history.told(list(rows.object_list))
+    return render(request, "federations/activity.html", {**frame(request, found), "rows": rows, "happened": happened})
 
 
 @page("GET", "POST")
-def revoke(request: Any, invitation: str) -> HttpResponse:
-    """Take an invitation back."""
-    found = selectors.find_invitation(request.actor, invitation)
-    if request.method == "GET":
-        title = f"Take back the invitation to {found.email}?"
-        return confirm(
-            request, title=title, consequence="The link in the letter ends.", button="Take it back", back=_back(found)
-        )
-    invitations.revoke(request.actor, found)
-    messages.success(request, f"The invitation to {found.email} is taken back.")
-    return redirect(_back(found))
-
-
-@page("POST")
-def join(request: Any, federation: str) -> HttpResponse:
-    """Accept for one's organization."""
-    found = selectors.find_own_place(request.actor, federation)
-    federations.join(request.actor, found)
-    messages.success(request, f"Your organization is now a member of {found.name}.")
-    return redirect(_address(found))
-
-
-@page("POST")
-def decline(request: Any, federation: str) -> HttpResponse:
-    """Say no for one's organization."""
-    found = selectors.find_own_place(request.actor, federation)
-    federations.decline(request.actor, found)
-    messages.success(request, f"The invitation to {found.name} is declined.")
-    return redirect("/federations")
-
-
-@page("GET", "POST")
-def leave(request: Any, federation: str) -> HttpResponse:
-    """Go."""
-    found = selectors.find_own_place(request.actor, federation)
-    if request.method == "GET":
-        consequence = "Your devices stop taking part and you no longer see its models. Coming back needs an invitation."
-        return confirm(
-            request, title=f"Leave {found.name}?", consequence=consequence, button="Leave", back=_address(found)
-        )
-    federations.leave(request.actor, found)
-    messages.success(request, f"Your organization left {found.name}.")
-    return redirect("/federations")
-
-
-@page("GET", "POST")
-def member(request: Any, federation: str, org: str, act: str) -> HttpResponse:
-    """Suspend, reinstate or remove a member."""
+def settings(request: Any, federation: str) -> HttpResponse:
+    """Rename, describe, and let members start runs or not."""
     found = selectors.find_federation(request.actor, federation)
     permissions.require(request.actor, "federation.manage", found)
-    organization = selectors.find_member_organization(found, org)
-    if act not in ON_MEMBERS:
-        raise FedportalError("not_found", what="page")
-    service, title, consequence = ON_MEMBERS[act]
+    context = {**frame(request, found), "said": _settings_of(found)}
     if request.method == "GET":
-        return confirm(
-            request,
-            title=title.format(name=organization.name),
-            consequence=consequence,
-            button=act.capitalize(),
-            back=_address(found),
+        return render(request, "federations/settings.html", context)
+    said = {
+        "name": request.POST.get("name", ""),
+        "description": request.POST.get("description", "").strip(),
+        "members_may_start_runs": bool(request.POST.get("members_may_start_runs")),
+    }
+    try:
+        changed = federations.change(request.actor, found, **said)
+    except FedportalError as error:
+        return render(
+            request, "federations/settings.html", context | {"said": said, "error": error}, status=error.status
         )
-    service(request.actor, found, organization)
-    messages.success(request, f"{organization.name}: done.")
-    return redirect(_address(found))
+    messages.success(request, f"The settings of {changed.name} are saved.")
+    return redirect(address_of(changed))
 
 
-def _address(federation: Federation) -> str:
-    return f"/federations/{federation.public_id}"
+@page("GET", "POST")
+def dissolve(request: Any, federation: str) -> HttpResponse:
+    """End the federation, after its name was typed."""
+    found = selectors.find_federation(request.actor, federation)
+    permissions.require(request.actor, "federation.manage", found)
+    context = frame(request, found)
+    if request.method == "GET":
+        return render(request, "federations/dissolve.html", context)
+    if request.POST.get("name", "").strip() != found.name:
+        error = FedportalError("field_invalid", field="name", reason=f"type {found.name} exactly.")
+        return render(request, "federations/dissolve.html", context | {"error": error}, status=error.status)
+    federations.dissolve(request.actor, found)
+    messages.success(request, f"{found.name} is dissolved. Its members were told; models and past runs stay.")
+    return redirect("/federations")
 
 
-def _back(invitation: Any) -> str:
-    return _address(invitation.federation) if invitation.federation else "/team"
+def _settings_of(found: Any) -> dict[str, Any]:
+    return {name: getattr(found, name) for name in ("name", "description", "members_may_start_runs")}
+
+
+def _prefix(**filters: str) -> str:
+    """What the links between pages carry on."""
+    chosen = {name: value for name, value in filters.items() if value}
+    return urlencode(chosen) + "&" if chosen else ""
