@@ -101,6 +101,14 @@ def visible(actor: Actor, queryset: QuerySet[M]) -> QuerySet[M]:
     return queryset.filter(organization=actor.organization) if actor.organization else queryset.none()
 
 
+def holding(actor: Actor, action: str, queryset: QuerySet[M]) -> QuerySet[M]:
+    """Those rows on which `can` would say yes to `action`, which is one of a federation, a model or a run."""
+    noun, verb = action.split(".")
+    if not _usable(actor) or not _in_scope(actor, action):
+        return queryset.none()
+    return queryset.filter(_by_grant(actor, queryset.model, f"{verb}_{noun}"))
+
+
 def role_of(actor: Actor) -> Role | None:
     """The person's role in the organization they act for; None if they are not in it (any more)."""
     if actor.organization is None:

@@ -34,6 +34,11 @@ class Difference:
     distance: float | None = None  # L2, for one that can be subtracted
     share: float | None = None  # the distance in parts of the length it had before
 
+    @property
+    def percent(self) -> str:
+        """`share` as a person reads it."""
+        return percent(self.share)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -43,6 +48,16 @@ class Comparison:
     same: int
     distance: float | None  # of all weights together; None when they are not the same tensors
     share: float | None
+
+    @property
+    def percent(self) -> str:
+        """`share` as a person reads it."""
+        return percent(self.share)
+
+
+def percent(share: float | None) -> str:
+    """A share as a person reads it: "49 %", "0.031 %"; "" for none."""
+    return "" if share is None else f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:,.0f} %"
 
 
 def compare(before: ModelVersion, after: ModelVersion) -> Comparison:

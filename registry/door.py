@@ -13,13 +13,11 @@ from federations import permissions
 from federations.authentication import actor_from
 from federations.permissions import Actor
 from fedportal.common import blobs
-from fedportal.common.jobs import ring
 from fedportal.door.hooks import DoorRequest, DownloadTicket, UploadTicket
 from fedwire.errors import FedportalError
-from registry import formats, selectors
+from registry import formats, selectors, tasks
 from registry.models import Artifact, ModelVersion, StagedUpload
-from registry.services import artifacts, versions
-from registry.tasks import make_artifact
+from registry.services import versions
 
 
 def upload(request: DoorRequest) -> UploadTicket:
@@ -63,9 +61,7 @@ def download(request: DoorRequest) -> DownloadTicket:
 
 
 def _converted(version: ModelVersion, form: str) -> tuple[str, int]:
-    artifact = artifacts.wanted(version, form)
-    if artifact.state == Artifact.State.PENDING and artifact.claimed_at is None:
-        ring(make_artifact, artifact.pk)
+    artifact = tasks.order(version, form)
     if artifact.state == Artifact.State.FAILED:
         raise FedportalError("format_unavailable", format=form, available=formats.SAFETENSORS, reason=artifact.reason)
     if artifact.state == Artifact.State.PENDING:

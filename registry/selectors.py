@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -12,15 +13,19 @@ from federations.models import Federation
 from federations.permissions import Actor
 from federations.selectors import find
 from fedwire.errors import FedportalError
-from registry import versioning
-from registry.models import Model, ModelVersion, Share
+from fedwire.states import MemberState
+from registry import formats, versioning, wording
+from registry.models import Artifact, Model, ModelVersion, Share
 from registry.services import versions
+
+# How much of a model's history a picture shows.
+DRAWN, DRAWN_BEFORE, DRAWN_AFTER = 6, 3, 4
 
 
 def models_for(
     actor: Actor, *, framework: str = "", use_case: str = "", name: str = "", text: str = ""
 ) -> QuerySet[Model]:
-    """The models the actor may see, with `latest_version`, their organization and their shares; own ones first."""
+    """The models the actor may see, with what `with_latest` adds and their organization; own ones first."""
     found = permissions.visible(actor, Model.objects.all())
     for field, value in (("framework", framework), ("use_case", use_case), ("name", name)):
         if value:
@@ -32,9 +37,11 @@ def models_for(
 
 
 def with_latest(queryset: QuerySet[Model]) -> QuerySet[Model]:
-    """The models with `latest_version` ("2.0.0", or None before the first)."""
+    """The models with `latest_version` ("2.0.0") and `latest_at`, when it came; both None before the first."""
     newest = ModelVersion.objects.filter(model=OuterRef("pk")).order_by("-major", "-minor", "-patch")
-    return queryset.annotate(latest_version=Subquery(newest.values("version")[:1]))
+    return queryset.annotate(
+        latest_version=Subquery(newest.values("version")[:1]), latest_at=Subquery(newest.values("created_at")[:1])
+    )
 
 
 def find_model(actor: Actor, reference: str) -> Model:
@@ -83,6 +90,49 @@ def with_shares(actor: Actor, queryset: QuerySet[Model]) -> QuerySet[Model]:
     return queryset.prefetch_related(Prefetch("shares", shares, to_attr="visible_shares"))
 
 
+def history(model: Model, most: int) -> list[ModelVersion]:
+    """The newest versions, oldest first, without their lists of tensors."""
+    return list(versions_of(model).defer("manifest", "parent__manifest")[:most])[::-1]
+
+
+def around(version: ModelVersion) -> list[ModelVersion]:
+    """The version with those it was trained from and those that were trained from it, oldest first."""
+    rows = versions_of(version.model).defer("manifest", "parent__manifest")
+    parents = _parents(version, DRAWN_BEFORE)
+    children = rows.filter(parent=version)[:DRAWN_AFTER]
+    return [*rows.filter(version__in=[*parents, version.version]).reverse(), *reversed(children)]
+
+
+def federations_seen_from_inside(actor: Actor) -> set[str]:
+    """The ids of the federations in which the actor's organization is active: there it sees every run."""
+    inside = Federation.objects.filter(members__organization=actor.organization, members__state=MemberState.ACTIVE)
+    return set(inside.values_list("public_id", flat=True))
+
+
+@dataclass(frozen=True)
+class File:
+    """A form in which a version can be fetched. `state`: ready, pending, failed, or "" when nobody asked for it yet."""
+
+    form: str
+    state: str
+    size: int | None
+    reason: str = ""
+
+
+def files_of(version: ModelVersion) -> list[File]:
+    """Every form there is or could be."""
+    made = {row.format: row for row in Artifact.objects.filter(version=version)}
+    found = [File(formats.SAFETENSORS, Artifact.State.READY, version.size)]
+    for form in formats.ENDINGS:
+        if form != formats.SAFETENSORS:
+            row = made.get(form)
+            ready = row is not None and row.state == Artifact.State.READY
+            found.append(
+                File(form, row.state, row.size if ready else None, row.reason) if row else File(form, "", None)
+            )
+    return found
+
+
 def parameters(version: ModelVersion) -> int:
     """P: how many numbers a run of this version averages."""
     return sum(prod(row["shape"]) for row in version.manifest if row["role"] == "weight")
@@ -103,7 +153,7 @@ def sentence(version: ModelVersion) -> str:
     if version.origin != ModelVersion.Origin.TRAINED:
         return "initial weights" if "seed" in version.lineage else "pushed"
     rounds, organizations = version.lineage.get("rounds", 0), len(version.lineage.get("organizations", []))
-    return f"aggregated from {_counted(rounds, 'round')}, {_counted(organizations, 'organization')}"
+    return f"aggregated from {wording.counted(rounds, 'round')}, {wording.counted(organizations, 'organization')}"
 
 
 def _parents(version: ModelVersion, most: int = 20) -> list[str]:
@@ -116,7 +166,3 @@ def _parents(version: ModelVersion, most: int = 20) -> list[str]:
         pk = parent_of.get(pk)
     names = dict(ModelVersion.objects.filter(pk__in=chain).order_by().values_list("pk", "version"))
     return [names[pk] for pk in chain]
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

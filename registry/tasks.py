@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from fedportal.common import blobs, clock
 from fedportal.common.jobs import job, ring
-from registry.models import StagedUpload
+from registry.models import Artifact, ModelVersion, StagedUpload
 from registry.services import artifacts
 
 # An upload that nobody continued or pushed for this long is forgotten.
@@ -17,6 +17,14 @@ FORGET_AFTER = timedelta(hours=24)
 def make_artifact(artifact_pk: int) -> None:
     """Make a version's other form."""
     artifacts.make(artifact_pk)
+
+
+def order(version: ModelVersion, form: str) -> Artifact:
+    """The version's other form; a worker is rung for if it is not there yet. Raises `format_unavailable`."""
+    artifact = artifacts.wanted(version, form)
+    if artifact.state == Artifact.State.PENDING and artifact.claimed_at is None:
+        ring(make_artifact, artifact.pk)
+    return artifact
 
 
 def sweep() -> None:

@@ -9,7 +9,7 @@ from django.db import IntegrityError
 from federations import permissions
 from federations.models import Federation, Member, Organization
 from federations.permissions import Actor
-from federations.services import audit, members, names
+from federations.services import audit, members, names, notifications
 from fedportal.common.transactions import unit
 from fedwire.architectures import Architecture
 from fedwire.errors import FedportalError
@@ -80,6 +80,7 @@ def share(actor: Actor, model: Model, federation: Federation) -> Share:
         if fresh:
             _settle(model, federation)
             audit.record(model.organization, actor, "model.shared", model.public_id, federation=federation.public_id)
+            _tell_members(model, federation)
     return found
 
 
@@ -120,6 +121,21 @@ def shared_in(federation: Federation) -> list[Model]:
     """
     shared = Model.objects.filter(pk__in=Share.objects.filter(federation=federation).values("model_id"))
     return list(shared.select_for_update(no_key=True).order_by("pk"))
+
+
+def _tell_members(model: Model, federation: Federation) -> None:
+    """The other active members hear that they see the model now."""
+    others = Organization.objects.filter(
+        federation_members__federation=federation, federation_members__state=MemberState.ACTIVE
+    ).exclude(pk=model.organization_id)
+    for organization in others.order_by("pk"):
+        notifications.tell(
+            organization,
+            "model.shared",
+            sentence=f"{model.organization.name} shared the model {model.name} with {federation.name}.",
+            address=f"/models/{model.public_id}",
+            data={"model": model.public_id, "federation": federation.public_id},
+        )
 
 
 def _settle(model: Model, federation: Federation) -> None:

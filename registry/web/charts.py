@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from fedportal.common.axes import bounds, shown, steps
+from fedportal.common.axes import RATIOS, bounds, shown, steps
 from registry.models import ModelVersion
 
 WIDTH, HEIGHT = 320, 170
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 26
 TICKS = 3
+LEAST_SPAN = 0.1
 MEASURES = (("accuracy", "Accuracy"), ("auc", "AUC"), ("loss", "Loss"))
 
 
@@ -49,7 +50,7 @@ def measured(version: ModelVersion, name: str) -> float | None:
 
 
 def _chart(name: str, title: str, points: list[tuple[int, str, float]], versions: list[str]) -> Chart:
-    low, high = bounds(name, [value for _, _, value in points])
+    low, high = _bounds(name, [value for _, _, value in points])
     last = max(len(versions) - 1, 1)
 
     def x(place: int) -> float:
@@ -71,3 +72,13 @@ def _chart(name: str, title: str, points: list[tuple[int, str, float]], versions
     if len(points) > 1:
         summary += f", {shown(name, points[-2][2])} in {points[-2][1]}"
     return Chart(name, title, summary, " ".join(f"{dot['x']},{dot['y']}" for dot in dots), dots, ticks, marks)
+
+
+def _bounds(name: str, every: Sequence[float]) -> tuple[float, float]:
+    """The axis; that of a ratio shows at least LEAST_SPAN, so that a difference in the third digit looks like one."""
+    low, high = bounds(name, every)
+    if name not in RATIOS or high - low >= LEAST_SPAN:
+        return low, high
+    middle = (low + high) / 2
+    low = min(max(middle - LEAST_SPAN / 2, 0.0), 1.0 - LEAST_SPAN)
+    return low, low + LEAST_SPAN

@@ -2,14 +2,17 @@
 
 from django.urls import path
 
-from registry.web import views
+from registry.web import comparing, describing, views
 
 urlpatterns = [
     path("models", views.index, name="models"),
-    path("models/new", views.new, name="model-new"),
+    path("models/new", describing.new, name="model-new"),
     path("models/<str:model>", views.one, name="model"),
+    path("models/<str:model>/compare", comparing.compare, name="model-compare"),
+    path("models/<str:model>/describe", describing.describe, name="model-describe"),
     path("models/<str:model>/share", views.share, name="model-share"),
     path("models/<str:model>/unshare/<str:federation>", views.unshare, name="model-unshare"),
-    path("models/<str:model>/initial", views.initial, name="model-initial"),
+    path("models/<str:model>/initial", describing.initial, name="model-initial"),
     path("models/<str:model>/versions/<str:version>", views.version, name="model-version"),
+    path("models/<str:model>/versions/<str:version>/forms/<str:form>", views.make, name="model-form"),
 ]

@@ -1,4 +1,4 @@
-"""Models: the list, the form that describes one, its versions and where each comes from."""
+"""Models: the list, a model with its versions, a version, and with whom a model is shared."""
 
 from __future__ import annotations
 
@@ -7,24 +7,20 @@ from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib import messages
-from django.http import HttpResponse, QueryDict
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 
 from federations import permissions
 from federations import selectors as places
-from federations.web.page import confirm, may, one_page, own_organization, page
-from fedwire.errors import FedportalError
-from registry import selectors
-from registry.models import Model
-from registry.services import models, versions
+from federations.web.page import confirm, may, one_page, page
+from registry import selectors, tasks, wording
+from registry.models import Artifact, Model
+from registry.services import models
+from registry.web.charts import charts
+from registry.web.lineage import lineage
 
-KINDS = {
-    "": "None: I push a file",
-    "logistic": "Logistic regression",
-    "linear": "Linear regression",
-    "mlp": "Small neural network (MLP)",
-    "cnn": "Small image network (CNN)",
-}
+# How many versions the curves show, and tensors a version's page.
+MOST_MEASURED, MOST_TENSORS = 20, 200
 
 
 @page()
@@ -40,25 +36,11 @@ def index(request: Any) -> HttpResponse:
         "rows": one_page(request, selectors.with_shares(request.actor, found)),
         "text": text,
         "chosen": chosen,
+        "federations": places.federations(request.actor).order_by("name"),
         "may_create": may(request, "organization.create_model", request.actor.organization),
         "query": urlencode(kept) + "&" if kept else "",
     }
     return render(request, "registry/list.html", context)
-
-
-@page("GET", "POST")
-def new(request: Any) -> HttpResponse:
-    """Describe a model; with an architecture it may get its first weights at once."""
-    permissions.require(request.actor, "organization.create_model", own_organization(request))
-    context: dict[str, Any] = {"kinds": KINDS.items(), "said": request.POST}
-    if request.method == "POST":
-        try:
-            made = _made(request, request.POST)
-        except FedportalError as error:
-            return render(request, "registry/new.html", {**context, "error": error}, status=error.status)
-        messages.success(request, f"{made.name} is there. Share it with a federation to train it.")
-        return redirect(_address(made))
-    return render(request, "registry/new.html", context)
 
 
 @page()
@@ -66,25 +48,26 @@ def one(request: Any, model: str) -> HttpResponse:
     """A model: its versions, with whom it is shared, and what one may do with it."""
     found = selectors.find_model(request.actor, model)
     shared = selectors.federations_of(request.actor, found)
-    rows = one_page(request, selectors.versions_of(found))
+    rows = one_page(request, selectors.versions_of(found).defer("manifest", "parent__manifest"), size=10)
     for row in rows:
         row.sentence = selectors.sentence(row)
-    may_share = may(request, "model.share", found)
-    others = [
-        row
-        for row in places.federations(request.actor).order_by("name")
-        if row not in shared and may(request, "federation.share", row)
-    ]
+    history = selectors.history(found, MOST_MEASURED)
+    rights = {
+        f"may_{verb}": may(request, f"model.{verb}", found) for verb in ("share", "push", "pull", "train", "manage")
+    }
     context = {
         "model": found,
         "rows": rows,
+        "latest": history[-1] if history else None,
+        "before": history[-2] if len(history) > 1 else None,
         "shared": shared,
-        "others": others if may_share else [],
-        "may_share": may_share,
-        "may_push": may(request, "model.push", found),
-        "may_pull": may(request, "model.pull", found),
-        "may_train": may(request, "model.train", found),
+        "others": _others(request, shared) if rights["may_share"] else [],
+        "architecture": wording.architecture(found.architecture),
+        "charts": charts(history),
+        "lineage": lineage(request.actor, history[-selectors.DRAWN :]),
         "portal": settings.FEDPORTAL_PUBLIC_URL,
+        "who_pulls": permissions.who_may("model.pull", found, request.actor),
+        **rights,
     }
     return render(request, "registry/one.html", context)
 
@@ -94,17 +77,41 @@ def version(request: Any, model: str, version: str) -> HttpResponse:
     """A version: where it comes from, how it does, its tensors, and its files."""
     found = selectors.find_model(request.actor, model)
     shown = selectors.find_version(found, version)
+    told = selectors.lineage(shown)
+    files = selectors.files_of(shown)
     context = {
         "model": found,
         "version": shown,
-        "lineage": selectors.lineage(shown),
+        "lineage": told,
+        "run": told.get("run") if _run_is_seen(request, told) else None,
+        "picture": lineage(request.actor, selectors.around(shown), shown),
         "measures": {name: shown.metrics.get(name) for name in ("accuracy", "auc", "loss", "samples")},
-        "places": shown.metrics.get("organizations", {}),
+        "settings": {
+            name.replace("_", " ").capitalize(): value
+            for name, value in told.get("config", {}).get("parameters", {}).items()
+        },
+        "architecture": wording.architecture(shown.architecture),
         "parameters": selectors.parameters(shown),
+        "tensors": shown.manifest[:MOST_TENSORS],
+        "files": files,
+        "waiting": any(file.state == Artifact.State.PENDING for file in files),
+        "download": f"/api/v1/models/{found.public_id}/versions/{shown.version}/download",
+        "portal": settings.FEDPORTAL_PUBLIC_URL,
         "may_pull": may(request, "model.pull", found),
-        "files": f"/api/v1/models/{found.public_id}/versions/{shown.version}/download",
+        "may_train": may(request, "model.train", found),
+        "who_pulls": permissions.who_may("model.pull", found, request.actor),
     }
     return render(request, "registry/version.html", context)
+
+
+@page("POST")
+def make(request: Any, model: str, version: str, form: str) -> HttpResponse:
+    """Let a worker make another form of a version."""
+    found = selectors.find_model(request.actor, model)
+    permissions.require(request.actor, "model.pull", found)
+    wanted = selectors.find_version(found, version)
+    tasks.order(wanted, form)
+    return redirect(f"{_address(found)}/versions/{wanted.version}#files")
 
 
 @page("POST")
@@ -113,7 +120,7 @@ def share(request: Any, model: str) -> HttpResponse:
     found = selectors.find_model(request.actor, model)
     federation = places.find_federation(request.actor, request.POST.get("federation", ""))
     models.share(request.actor, found, federation)
-    messages.success(request, f"{federation.name} sees {found.name} now.")
+    messages.success(request, f"{federation.name} sees {found.name} now. Its active members may pull it.")
     return redirect(_address(found))
 
 
@@ -133,53 +140,15 @@ def unshare(request: Any, model: str, federation: str) -> HttpResponse:
     return redirect(_address(found))
 
 
-@page("POST")
-def initial(request: Any, model: str) -> HttpResponse:
-    """Make a version with the first weights of the described architecture."""
-    found = selectors.find_model(request.actor, model)
-    made = versions.initial(request.actor, found)
-    messages.success(request, f"Version {made.version} holds the first weights.")
-    return redirect(_address(found))
+def _others(request: Any, shared: list[Any]) -> list[Any]:
+    """The federations that the model could be shared with too."""
+    rows = permissions.holding(request.actor, "federation.share", places.federations(request.actor))
+    return [row for row in rows.order_by("name") if row not in shared]
 
 
-def _made(request: Any, said: QueryDict) -> Model:
-    """The model that was described, with its first weights. Raises what `models.create` raises."""
-    described = _architecture(said)
-    made = models.create(
-        request.actor,
-        name=said.get("name", "").strip(),
-        description=said.get("description", "").strip(),
-        architecture=described,
-    )
-    if described is not None:
-        versions.initial(request.actor, made)
-    return made
-
-
-def _architecture(said: QueryDict) -> dict[str, Any] | None:
-    """The architecture in the form; None for none. Raises `field_invalid`."""
-    kind = said.get("kind", "")
-    if not kind:
-        return None
-    if kind not in KINDS:
-        raise FedportalError("field_invalid", field="kind", reason="choose one of the kinds.")
-    inputs = _numbers(said, "inputs")
-    spec: dict[str, Any] = {"kind": kind, "inputs": inputs if kind == "cnn" else (inputs or [0])[0]}
-    if kind != "linear":
-        spec["classes"] = (_numbers(said, "classes") or [2])[0]
-    if kind in ("mlp", "cnn") and (hidden := _numbers(said, "hidden")):
-        spec["hidden"] = hidden
-    if said.get("standardise"):
-        spec["standardise"] = True
-    return spec
-
-
-def _numbers(said: QueryDict, field: str) -> list[int]:
-    """Whole numbers, separated by commas or spaces. Raises `field_invalid`."""
-    words = said.get(field, "").replace(",", " ").split()
-    if any(not (word.isascii() and word.isdigit() and len(word) < 10) for word in words):
-        raise FedportalError("field_invalid", field=field, reason="it must be whole numbers.")
-    return [int(word) for word in words]
+def _run_is_seen(request: Any, told: dict[str, Any]) -> bool:
+    federation = told.get("federation", {}).get("id")
+    return federation in selectors.federations_seen_from_inside(request.actor)
 
 
 def _address(model: Model) -> str:

@@ -25,7 +25,7 @@ from training.services import runs
 World = dict[str, str]
 LOGISTIC = {"kind": "logistic", "inputs": 2, "classes": 2}
 # What is no id and yet is missing.
-MISSING = {"version": "9.9.9", "member_act": "suspend", "device_act": "revoke", "verb": "stop"}
+MISSING = {"version": "9.9.9", "member_act": "suspend", "device_act": "revoke", "verb": "stop", "form": "papyrus"}
 PREPARERS: list[Callable[[Stage], None]] = []
 PEOPLE = ("olga", "otto", "mia", "vera", "rex")
 
@@ -119,6 +119,7 @@ def _registry(stage: Stage) -> None:
             "model": shared.public_id,
             "kept": kept.public_id,
             "version": "1.0.0",
+            "form": "state_dict",
             "upload": upload.public_id,
         }
 

@@ -1,0 +1,57 @@
+"""What people read about models: an architecture as a sentence, a version as a line. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedwire.architectures import Architecture
+
+KINDS = {
+    "linear": "Linear regression",
+    "logistic": "Logistic regression",
+    "mlp": "A small neural network",
+    "cnn": "A small image network",
+}
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 device", "2,000 devices"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def architecture(spec: Mapping[str, Any] | None) -> str:
+    """A described architecture in words; "" for none."""
+    if not spec:
+        return ""
+    found = Architecture.parse(spec)
+    parts = [_inputs(found)]
+    if found.channels:
+        parts.append(f"convolutions of {_listed(found.channels)} channels")
+    if found.hidden:
+        parts.append(f"hidden {'layers' if len(found.hidden) > 1 else 'layer'} of {_listed(found.hidden)} units")
+    parts.append("one number as its answer" if found.kind == "linear" else f"{found.classes:,} classes")
+    sentence = f"{KINDS[found.kind]} with {_listed(parts)}: {counted(found.parameters, 'trained number')}."
+    if found.standardise:
+        sentence += " Its columns are standardised by the statistics of all organizations, pooled before round 1."
+    return sentence
+
+
+def givers(lineage: Mapping[str, Any]) -> tuple[str, ...]:
+    """Who gave to a trained version, a line for each organization."""
+    return tuple(
+        f"{row['name']}: {counted(row['devices'], 'device')}, {counted(row['updates'], 'update')}"
+        for row in lineage.get("organizations", [])
+    )
+
+
+def _inputs(found: Architecture) -> str:
+    if found.kind != "cnn":
+        return counted(found.inputs, "input column")
+    channels, height, width = found.input_shape
+    return f"images of {height} × {width} in {counted(channels, 'channel')}"
+
+
+def _listed(parts: Sequence[object]) -> str:
+    words = [str(part) for part in parts]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,142 @@
+"""Models in a real browser: made, filled from a file, trained, seen to have come from somewhere, compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+from safetensors.numpy import save_file
+
+from tests.browser.conftest import Visit, keep, overflow
+from tests.journeys.story import Story, devices
+
+
+@pytest.fixture(scope="module")
+def trained(story: Story, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run that made version 2.0.0 of the story's model; its id."""
+    run = story.start(rounds=2)
+    with devices(story, tmp_path_factory.mktemp("fleet")) as taking_part:
+        for device in taking_part:
+            device.join()
+    story.completed(run)
+    return run
+
+
+def new_model(page: Page, name: str, kind: str) -> None:
+    page.goto("/models/new")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Architecture").select_option(kind)
+
+
+def test_only_the_fields_that_a_kind_needs_are_seen(visit: Visit) -> None:
+    page = visit()
+    new_model(page, "films", "cnn")
+    expect(page.get_by_label("Image")).to_be_visible()
+    expect(page.get_by_label("Input columns")).to_be_hidden()
+    page.get_by_label("Architecture").select_option("file")
+    expect(page.get_by_label("Image")).to_be_hidden()
+    expect(page.get_by_text("takes a safetensors file from your browser")).to_be_visible()
+
+
+def test_without_javascript_a_button_shows_the_fields(visit: Visit) -> None:
+    page = visit(java_script_enabled=False)
+    new_model(page, "films", "cnn")
+    page.get_by_role("button", name="Show its fields").click()
+    expect(page.get_by_label("Image")).to_be_visible()
+    expect(page.get_by_label("Name")).to_have_value("films")
+
+
+def test_a_file_becomes_a_version_and_what_cannot_be_one_is_refused(visit: Visit, tmp_path: Path) -> None:
+    page = visit()
+    new_model(page, "ecg", "file")
+    page.get_by_role("button", name="Make the model").click()
+    wrong, right = tmp_path / "notes.safetensors", tmp_path / "ecg.safetensors"
+    wrong.write_text("these are no tensors at all")
+    # Larger than a piece, so that it is sent in several.
+    save_file({"w": np.arange(1_500_000, dtype=np.float32), "b": np.ones(3, np.float32)}, right)
+    page.get_by_label("A safetensors file").set_input_files(wrong)
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("alert")).to_contain_text("not a safetensors file")
+    page.get_by_label("A safetensors file").set_input_files(right)
+    page.get_by_label("Notes").fill("From the pilot.")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("ecg 1.0.0")
+    expect(page.get_by_text("From the pilot.")).to_be_visible()
+    page.get_by_text("2 tensors, 1500003 trained numbers").click()
+    expect(page.get_by_role("cell", name="1500000")).to_be_visible()
+
+
+def test_an_upload_that_broke_goes_on_where_it_broke(visit: Visit, tmp_path: Path) -> None:
+    page = visit()
+    new_model(page, "ecg-again", "file")
+    page.get_by_role("button", name="Make the model").click()
+    file = tmp_path / "ecg.safetensors"
+    save_file({"w": np.arange(2_500_000, dtype=np.float32)}, file)
+    sent: list[str] = []
+
+    def cut(route: object) -> None:
+        sent.append(route.request.headers["upload-offset"])  # type: ignore[attr-defined]
+        if len(sent) == 2:
+            route.abort()  # type: ignore[attr-defined]
+        else:
+            route.continue_()  # type: ignore[attr-defined]
+
+    page.route("**/api/v1/uploads/*", lambda route: cut(route) if route.request.method == "PUT" else route.continue_())
+    page.get_by_label("A safetensors file").set_input_files(file)
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("ecg-again 1.0.0")
+    assert sent == ["0", str(4 << 20), str(4 << 20), str(8 << 20)]
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (360, True)])
+def test_lineage_is_a_picture_that_the_keyboard_walks(
+    width: int, dark: bool, visit: Visit, story: Story, trained: str, tmp_path: Path
+) -> None:
+    page = visit("mia@metro.example", width=width, dark=dark)
+    page.goto(f"/models/{story.model}/versions/2.0.0")
+    assert overflow(page) <= 0
+    picture = page.get_by_role("region", name="Lineage")
+    box = picture.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+    keep(page, "lineage", tmp_path)
+    picture.focus()
+    page.keyboard.press("Tab")
+    expect(picture.get_by_role("link", name="Version 1.0.0: initial weights")).to_be_focused()
+    page.keyboard.press("Tab")
+    run = picture.get_by_role("link", name="Version 2.0.0").or_(picture.get_by_role("link", name="Run: fedavg"))
+    expect(run.and_(page.locator(":focus"))).to_have_count(1)
+    page.get_by_text("The same in words").click()
+    expect(page.get_by_text("Given by acme: 1 device, 2 updates")).to_be_visible()
+    picture.get_by_role("link", name="Run: fedavg").press("Enter")
+    page.wait_for_url(f"**/runs/{trained}")
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_two_versions_are_compared(width: int, visit: Visit, story: Story, trained: str, tmp_path: Path) -> None:
+    page = visit(width=width)
+    page.goto(f"/models/{story.model}")
+    page.get_by_role("link", name="Compare two versions").click()
+    expect(page.get_by_label("From")).to_have_value("1.0.0")
+    expect(page.get_by_label("To", exact=True)).to_have_value("2.0.0")
+    expect(page.get_by_role("cell", name="layers.0.weight")).to_be_visible()
+    expect(page.get_by_text("apart")).to_be_visible()
+    assert overflow(page) <= 0
+    keep(page, "compare", tmp_path)
+    page.get_by_label("From").select_option("2.0.0")
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_text("All 4 tensors hold the same numbers")).to_be_visible()
+
+
+def test_another_form_is_made_while_one_waits(visit: Visit, story: Story) -> None:
+    page = visit()
+    page.goto(f"/models/{story.model}/versions/1.0.0")
+    page.get_by_role("button", name="Make state_dict").click()
+    link = page.get_by_role("link", name="state_dict")
+    expect(link).to_be_visible(timeout=60_000)
+    with page.expect_download() as download:
+        link.click()
+    assert download.value.suggested_filename == "radiology-v1-1.0.0.pt"
