@@ -99,7 +99,7 @@ def test_a_new_model_gets_its_first_weights_and_is_shared(visit: Visit) -> None:
     page.get_by_label("Input columns").fill("6")
     page.get_by_role("button", name="Make the model").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("cardiology")
-    expect(page.get_by_role("link", name="1.0.0")).to_be_visible()
+    expect(page.get_by_role("cell", name="1.0.0")).to_be_visible()
     page.get_by_role("button", name="Share").click()
     expect(page.get_by_role("status")).to_contain_text("sees cardiology now")
 
