@@ -1,4 +1,4 @@
-"""`python3 dev.py demo [--once] [--port N] [--folder PATH] [--start-after SECONDS]`."""
+"""`python3 dev.py demo [--once] [--cast full] [--port N] [--folder PATH] [--start-after SECONDS]`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deploy.demo import yardsticks
+from deploy.demo import cast, yardsticks
 from deploy.demo.browser import Browser
 from deploy.demo.patients import HOSPITALS, Patients, patients, write_csv
 from deploy.demo.stage import ROOT, Stage
@@ -37,6 +37,9 @@ def main() -> int:
     """Play the demonstration; 0 when it ended as it should."""
     parser = argparse.ArgumentParser(prog="python3 dev.py demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="run to the end and print one line of JSON")
+    parser.add_argument(
+        "--cast", choices=("hospitals", "full"), default="hospitals", help="full: also trouble, people and history"
+    )
     parser.add_argument("--port", type=int, default=None, help="the portal's port (8000; with --once a free one)")
     parser.add_argument("--folder", type=Path, default=None, help="a new folder for everything (var/demo, made anew)")
     parser.add_argument(
@@ -57,11 +60,12 @@ def perform(options: argparse.Namespace) -> int:
     """Everything between the beginning and Ctrl-C."""
     with folder(options) as place:
         port = options.port if options.port is not None else (0 if options.once else 8000)
-        with Stage(place, port) as stage:
-            return play(stage, options.once, options.start_after)
+        full = options.cast == "full"
+        with Stage(place, port, **(cast.SETTINGS if full else {})) as stage:
+            return play(stage, options.once, options.start_after, full)
 
 
-def play(stage: Stage, once: bool, start_after: float) -> int:
+def play(stage: Stage, once: bool, start_after: float, full: bool = False) -> int:
     """The story: found, invite, join, push, share, train."""
     began = time.monotonic()
     rows = patients()
@@ -84,6 +88,8 @@ def play(stage: Stage, once: bool, start_after: float) -> int:
         say(f"    Live      {stage.url}/runs/{run}\n")
     snapshot = watch(north, run)
     result = measure(stage, north, snapshot, rows)
+    if full:
+        result |= further(stage, keys, password, rows, once)
     result["seconds"] = round(time.monotonic() - began, 2)
     if once:
         print(json.dumps(result), flush=True)
@@ -93,6 +99,22 @@ def play(stage: Stage, once: bool, start_after: float) -> int:
     stage.wait()
     say("The portal has ended.")
     return 1
+
+
+def further(stage: Stage, keys: dict[str, str], password: str, rows: Patients, once: bool) -> dict[str, Any]:
+    """The full cast: people, histories, and a run in which a straggler, a drop-out and attackers take part."""
+    north = Http(stage.url, keys[NORTH])
+    cast.furnish(stage, keys, password, FEDERATION)
+    say("People in several roles, keys and invitations")
+    runs = cast.histories(north, FEDERATION, MODEL, TRAINING)
+    say(f"{cast.SECOND} is trained; one run failed, one waits for devices")
+    cast.bring_trouble(stage, keys, rows)
+    live = cast.start_live(north, FEDERATION, MODEL, TRAINING, once)
+    for name, run in {**runs, "with trouble": live}.items():
+        say(f"    {name:<13} {stage.url}/runs/{run}")
+    if once:
+        cast.end_of(north, live)
+    return {"cast": "full", "seen": cast.seen(north, live), "runs": {**runs, "live": live}}
 
 
 def found_federation(stage: Stage, password: str) -> dict[str, str]:
@@ -187,6 +209,7 @@ def as_promised(result: dict[str, Any]) -> bool:
         and result["version"] == "2.0.0"
         and result["rounds"] == ROUNDS
         and result["organizations"] == len(HOSPITALS)
+        and result.get("seen", list(cast.SEEN)) == list(cast.SEEN)
     )
 
 

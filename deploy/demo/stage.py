@@ -53,11 +53,12 @@ class Letters:
 class Stage:
     """A context: the portal runs inside, and at the end no process is left."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, **env: object) -> None:
         self.folder = folder
         self.data = folder / "portal"
         self.port = port
         self.url = ""
+        self._env = {f"FEDPORTAL_{name}": str(value) for name, value in env.items()}
         self._ends = ExitStack()
         self._devices: list[subprocess.Popen[bytes]] = []
         self._portal: subprocess.Popen[str] | None = None
@@ -82,11 +83,15 @@ class Stage:
     def environment(self) -> dict[str, str]:
         """Of the portal and of management commands beside it."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FEDPORTAL_")}
-        return clean | {
-            "FEDPORTAL_DATA_DIR": str(self.data),
-            "FEDPORTAL_PUBLIC_URL": self.url or f"http://127.0.0.1:{self.port}",
-            "FEDPORTAL_EMAIL_URL": f"smtp://127.0.0.1:{self.letters.port}",
-        }
+        return (
+            clean
+            | self._env
+            | {
+                "FEDPORTAL_DATA_DIR": str(self.data),
+                "FEDPORTAL_PUBLIC_URL": self.url or f"http://127.0.0.1:{self.port}",
+                "FEDPORTAL_EMAIL_URL": f"smtp://127.0.0.1:{self.letters.port}",
+            }
+        )
 
     def found(self, name: str, address: str, password: str) -> dict[str, Any]:
         """What an operator does for the first organizations of a fresh portal."""
@@ -96,14 +101,16 @@ class Stage:
         )
         return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
-    def device(self, key: str, identifier: str, csv_file: Path) -> None:
+    def device(
+        self, key: str, identifier: str, csv_file: Path, module: str = "deploy.demo.hospital", *arguments: str
+    ) -> None:
         """Start a hospital's device in a process of its own."""
         told = {"URL": self.url, "API_KEY": key, "DEVICE": identifier, "HOME": str(self.folder / f"home-{identifier}")}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FEDPORTAL_")}
         log = self._ends.enter_context((self.folder / f"{identifier}.log").open("wb"))
         self._devices.append(
             subprocess.Popen(
-                [sys.executable, "-m", "deploy.demo.hospital", str(csv_file)],
+                [sys.executable, "-m", module, *arguments, str(csv_file)],
                 cwd=ROOT,
                 env=environment | {f"FEDPORTAL_{name}": value for name, value in told.items()},
                 stdout=log,

@@ -117,7 +117,13 @@ def rotate(caller: Caller) -> dict[str, Any]:
 
 def update_ticket(request: DoorRequest) -> UploadTicket:
     """Leave to upload the update of an open task. Raises not_found, task_closed."""
-    caller, task = request.identify(), _open_task(request)
+    caller = request.identify()
+    try:
+        task = _open_task(request)
+    except FedportalError as error:
+        if error.code == "task_closed":
+            device_tasks.note_late(caller.device_pk, request.params["task"])
+        raise
     if not task.update_bytes:
         raise FedportalError("not_found", what="upload for this task")
 

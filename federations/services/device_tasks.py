@@ -90,8 +90,8 @@ def handle(
     """Say what happens when a task of this kind moves. Each is called inside the unit that moves the task.
 
     `on_answer` may raise FedportalError: then nothing is recorded and the device gets the error. `on_late` hears that
-    an answer came for a task that was expired or cancelled; the device gets `task_closed` all the same. `on_refused`
-    hears that an upload or answer for an unfinished task was refused; the device may still send a better one.
+    an upload or answer came for a task that was expired or cancelled; the device gets `task_closed` all the same.
+    `on_refused` hears that an upload or answer for an unfinished task was refused; a better one may still come.
     """
     _handlers[kind] = _Handlers(on_taken, on_answer, on_decline, on_late, on_refused)
 
@@ -201,6 +201,19 @@ def note_refused(device_pk: int, task_id: str, error: FedportalError) -> None:
             listener(task, error.code, reason)
 
 
+def note_late(device_pk: int, task_id: str) -> None:
+    """The device brings something for a task that was closed without it. Told whenever; the listener knows its rows."""
+    task = task_rows.find(device_pk, task_id)
+    if task is not None and task.state in (TaskState.EXPIRED, TaskState.CANCELLED):
+        _tell_late(task)
+
+
+def _tell_late(task: DeviceTask) -> None:
+    if listener := _handlers.get(task.kind, _Handlers()).on_late:
+        with unit():
+            listener(task)
+
+
 def _answer(device_pk: int, task_id: str, body: bytes) -> tuple[dict[str, Any], bool]:
     said = answers.parse(body)
     digest = answers.digest(said)
@@ -290,11 +303,8 @@ def _repeated(task: DeviceTask, digest: str) -> dict[str, Any]:
         if task.answer_digest == digest and task.receipt is not None:
             return dict(task.receipt)
         raise FedportalError("answer_differs", task=task.public_id)
-    if task.state in (TaskState.EXPIRED, TaskState.CANCELLED) and (
-        listener := _handlers.get(task.kind, _Handlers()).on_late
-    ):
-        with unit():
-            listener(task)
+    if task.state in (TaskState.EXPIRED, TaskState.CANCELLED):
+        _tell_late(task)
     raise FedportalError("task_closed", task=task.public_id, state=task.state)
 
 

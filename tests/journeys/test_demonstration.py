@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from deploy.demo import cast
 from deploy.demo.browser import Browser
 from fedportal_sdk._http import Http
 from fedwire import routes
@@ -28,6 +29,7 @@ FIELDS = (
 )
 MODEL = "radiology-v1"
 SECONDS = 300
+TOLD = re.compile(r"\s+(Open|Sign in|Password|Live|completed|failed|waiting|with trouble)\s+(\S+)\s*$")
 
 
 def command(*options: str) -> list[str]:
@@ -42,12 +44,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def staying(folder: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+def staying(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """The demonstration without --once, at the point where it stays up, and what it told the newcomer."""
     told: dict[str, str] = {}
     ignoring = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]  # as a shell starts a background job
     process = subprocess.Popen(
-        [*ignoring, *command("--port", "0", "--folder", str(folder), "--start-after", "0")],
+        [*ignoring, *command("--port", "0", "--folder", str(folder), "--start-after", "0", *options)],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -59,7 +61,7 @@ def staying(folder: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, str
     try:
         assert process.stderr is not None
         for line in process.stderr:
-            if found := re.match(r"\s+(Open|Sign in|Password|Live)\s+(\S+)\s*$", line):
+            if found := TOLD.match(line):
                 told[found[1]] = found[2]
             told["last"] = line
             if "Ctrl-C" in line:
@@ -155,3 +157,30 @@ def wait_for_the_end(north: Http, run: str) -> dict[str, Any]:
             return found
         assert time.monotonic() < give_up, found
         time.sleep(0.1)
+
+
+def test_full_cast_shows_every_trouble_and_a_portal_with_a_history(folder: Path) -> None:
+    with staying(folder, "--cast", "full") as (process, told):
+        assert process.poll() is None, told["last"]
+        north = signed_in(told)
+        runs = {name: told[name].rpartition("/")[2] for name in ("completed", "failed", "waiting", "with trouble")}
+        states = {name: north.json("GET", routes.SESSION.format(run=run))["status"] for name, run in runs.items()}
+        assert states == {
+            "completed": "completed",
+            "failed": "failed",
+            "waiting": "running",
+            "with trouble": "running",
+        }
+        waiting = north.json("GET", routes.SESSION.format(run=runs["waiting"]) + "/snapshot")["round"]["waiting"]
+        assert waiting["for"] == ["north-hospital", "south-hospital", "west-hospital"]
+        give_up = time.monotonic() + 120
+        while cast.seen(north, runs["with trouble"]) != list(cast.SEEN):
+            assert time.monotonic() < give_up, cast.seen(north, runs["with trouble"])
+            time.sleep(0.5)
+        team = north.json("GET", routes.ORG_MEMBERS.format(org=cast.whoami(north)))["members"]
+        roles = {row["role"] for row in team}
+        assert roles == {"owner", "data_scientist", "privacy_officer", "device_operator", "viewer"}
+        letters = north.json("GET", routes.FEDERATION_INVITATIONS.format(federation="healthcare-consortium"))
+        assert {row["status"] for row in letters} >= {"pending", "revoked"}
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == 0

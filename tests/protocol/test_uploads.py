@@ -525,3 +525,10 @@ def test_refused_content_is_told_to_the_floor_above_once_and_a_slow_line_is_not(
     assert device.put(task, body).json()["complete"]
     eventually(lambda: ["refused", task, "not_finite"] in portal.do("heard"))
     assert [row for row in portal.do("heard") if row[:2] == ["refused", task]] == [["refused", task, "not_finite"]]
+
+
+def test_an_upload_for_a_task_whose_time_is_over_is_late(portal: Portal, device: Device) -> None:
+    task, body = device.offered(SMALL), update(SMALL)
+    portal.do("close", task_ids=[task], how="expire")
+    assert device.put(task, body).code == "task_closed"
+    assert ["late", task] in portal.do("heard")
