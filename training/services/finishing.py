@@ -14,7 +14,7 @@ from registry.services import versions
 from training import lifecycle, progress
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED, Lost
 from training.models import Assignment, Round, Run
-from training.services import giving, telling
+from training.services import giving, notices
 
 
 def complete(run_pk: int) -> None:
@@ -34,7 +34,7 @@ def complete(run_pk: int) -> None:
         lifecycle.move_one(Run.objects.filter(pk=run.pk), RunState.COMPLETED, result_version=version, finished_at=now)
         audit.record(run.organization, "portal", "run.completed", run.public_id, version=version.public_id)
         news = {"version": version.version, "version_id": version.public_id, "finished_at": now.isoformat()}
-        telling.finished(run, RunState.COMPLETED, version=version.version)
+        notices.finished(run, RunState.COMPLETED, version=version.version)
         progress.tell(run, "run.completed", news)
 
 
@@ -63,7 +63,7 @@ def fail(run: Run, reason: str) -> None:
     now = clock.now()
     lifecycle.move_one(Run.objects.filter(pk=run.pk), RunState.FAILED, reason=reason, finished_at=now)
     audit.record(run.organization, "portal", "run.failed", run.public_id, reason=reason)
-    telling.finished(run, RunState.FAILED, reason=reason)
+    notices.finished(run, RunState.FAILED, reason=reason)
     progress.tell(run, "run.failed", {"reason": reason, "finished_at": now.isoformat()})
 
 

@@ -19,7 +19,7 @@ from registry.services import versions
 from training import lifecycle, progress, tasks
 from training.lifecycle import Lost
 from training.models import Run
-from training.services import configs, finishing, opening, telling
+from training.services import configs, finishing, notices, opening
 
 WHAT = "The run"
 
@@ -167,7 +167,7 @@ def _begin(actor: Actor, run: Run) -> None:
             min_participants=run.min_participants,
             group=run.group,
         )
-        telling.started(run)
+        notices.started(run)
         progress.tell(run, "run.started", {"started_at": now.isoformat()})
 
 
@@ -191,7 +191,7 @@ def _stop(run: Run, by: Actor | Person, name: str) -> Run:
         reason, now = _stop_reason(run, name), clock.now()
         lifecycle.move_one(Run.objects.filter(pk=run.pk), RunState.STOPPED, reason=reason, finished_at=now)
         audit.record(run.organization, by, "run.stopped", run.public_id)
-        telling.finished(run, RunState.STOPPED, reason=reason)
+        notices.finished(run, RunState.STOPPED, reason=reason)
         progress.tell(run, "run.stopped", {"reason": reason, "finished_at": now.isoformat()})
 
     try:

@@ -11,7 +11,7 @@ from fedportal.common.transactions import unit
 from fedwire.states import AssignmentState, RoundKind, RoundState, RunState
 from training.lifecycle import TAKING_PART
 from training.models import Assignment, Round
-from training.services import cohorts, telling
+from training.services import cohorts, notices
 
 # A round that has too few devices for longer is worth a letter.
 STALL = timedelta(minutes=1)
@@ -37,7 +37,7 @@ def tell(round_pk: int) -> None:
         names += [
             f"{device} of {owner}" for device, owner in asked.values_list("device__identifier", "organization__name")
         ]
-        telling.waiting(found.run, found, names)
+        notices.waiting(found.run, found, names)
 
 
 def _untold() -> QuerySet[Round]:
