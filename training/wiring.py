@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from federations import above, permissions
 from fedportal.common import sweeping
-from training import telling
+from training import outlook
 from training.services import healing, intake, runs
 
 
@@ -13,5 +13,5 @@ def connect() -> None:
     below show of runs, register the sweep."""
     intake.connect()
     permissions.follow(within=runs.in_federation, relation=runs.relation)
-    above.register(foresight=telling.left_out, parts=telling.parts_of, strategies=telling.strategy_names)
+    above.register(foresight=outlook.left_out, parts=outlook.parts_of, strategies=outlook.strategy_names)
     sweeping.register(healing.sweep)

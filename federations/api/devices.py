@@ -94,6 +94,13 @@ class Reset(_Act):
 
 
 @extend_schema(request=None, responses=shapes.DeviceShape)
+class Renew(_Act):
+    """End the device's keys, so that it has to get a fresh one."""
+
+    act = staticmethod(devices.renew)
+
+
+@extend_schema(request=None, responses=shapes.DeviceShape)
 class Quarantine(_Act):
     """Give the device no more work until it is restored."""
 

@@ -38,6 +38,7 @@ urlpatterns = [
     path("devices/<str:device>/revoke", devices.Revoke.as_view()),
     path("devices/<str:device>/retire", devices.Retire.as_view()),
     path("devices/<str:device>/reset", devices.Reset.as_view()),
+    path("devices/<str:device>/renew", devices.Renew.as_view()),
     path("devices/<str:device>/quarantine", devices.Quarantine.as_view()),
     path("devices/<str:device>/restore", devices.Restore.as_view()),
     path("devices/<str:device>/groups", devices.Groups.as_view()),

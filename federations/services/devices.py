@@ -28,6 +28,9 @@ from fedwire.states import MOVES, DeviceState
 
 MAX_CAPABILITIES = 4096  # bytes of JSON
 MAX_GROUPS = 20
+# Of an enrolment key that is made for a line to paste.
+MAX_ENROLMENT_DAYS = 365
+MAX_ENROLMENT_DEVICES = 10_000
 # What a device says about itself: field → longest text.
 DESCRIPTION = {"platform": 60, "os_version": 100, "sdk_version": 40}
 # State → what somebody did to a device that has it now.
@@ -61,7 +64,7 @@ def register(api_key: ApiKey, registration: Mapping[str, Any]) -> Registered:
     public_key, nonce = _hex(registration, "public_key", 64), _hex(registration, "nonce", 32)
     _check_signature(api_key, identifier, public_key, nonce, _hex(registration, "signature", 128))
     described = _described(registration)
-    groups = [_group_name(name) for name in registration.get("groups") or []]
+    groups = [group_name(name) for name in registration.get("groups") or []]
     with unit():
         device, is_new = _find_or_create(api_key, identifier, public_key, groups)
         _check_identity(device, public_key)
@@ -152,7 +155,7 @@ def reset(actor: Actor, device: Device) -> Device:
 def set_groups(actor: Actor, device: Device, group_names: Iterable[str]) -> Device:
     """Put the device into exactly these groups; new names make new groups. Raises `forbidden`, `invalid_name`."""
     permissions.require(actor, "organization.manage_devices", device.organization)
-    wanted = sorted({_group_name(name) for name in group_names})
+    wanted = sorted({group_name(name) for name in group_names})
     if len(wanted) > MAX_GROUPS:
         raise FedportalError("field_invalid", field="groups", reason=f"at most {MAX_GROUPS} groups.")
     with unit():
@@ -160,6 +163,49 @@ def set_groups(actor: Actor, device: Device, group_names: Iterable[str]) -> Devi
         audit.record(device.organization, actor, "device.groups_set", device.public_id, groups=wanted)
         after_commit(lambda: live.ring_devices([device.pk]))
     return device
+
+
+def renew(actor: Actor, device: Device) -> Device:
+    """End the device's keys at once, so that it has to get a fresh one: it registers again with its own key pair.
+
+    A device that still has a usable enrolment key does so by itself. Raises `forbidden`, `not_found`, and
+    `device_inactive` for a revoked or retired one.
+    """
+    permissions.require(actor, "organization.manage_devices", device.organization)
+    with unit():
+        device.refresh_from_db()
+        if device.state in (DeviceState.REVOKED, DeviceState.RETIRED):
+            raise FedportalError("device_inactive", state=device.state)
+        now = clock.now()
+        # Ended, not revoked: from "expired" the SDK concludes that it may register again.
+        usable = DeviceKey.objects.filter(device=device, revoked_at=None).exclude(expires_at__lt=now)
+        usable.update(expires_at=now)
+        audit.record(device.organization, actor, "device.keys_ended", device.public_id)
+        after_commit(lambda: live.ring_devices([device.pk]))
+    return device
+
+
+def check_wish(identifier: str, group: str) -> None:
+    """Raises what registering would raise for an identifier and a group, either of which may be empty."""
+    if identifier:
+        names.checked_identifier(identifier)
+    if group:
+        group_name(group)
+
+
+def invite(actor: Actor, *, name: str, days: int, device_limit: int) -> tuple[ApiKey, str]:
+    """An enrolment key for devices that are about to register, and its text, which is never shown again.
+
+    Raises `forbidden`, `scope_missing`, `field_invalid`.
+    """
+    permissions.require(actor, "organization.enroll_devices", keys.organization_of(actor))
+    if not 1 <= days <= MAX_ENROLMENT_DAYS:
+        raise FedportalError("field_invalid", field="days", reason=f"it must be from 1 to {MAX_ENROLMENT_DAYS}.")
+    if not 1 <= device_limit <= MAX_ENROLMENT_DEVICES:
+        reason = f"it must be from 1 to {MAX_ENROLMENT_DEVICES}."
+        raise FedportalError("field_invalid", field="device_limit", reason=reason)
+    expires_at = clock.now() + timedelta(days=days)
+    return keys.create(actor, name=name, scopes=["devices:enroll"], expires_at=expires_at, device_limit=device_limit)
 
 
 def set_certificate(actor: Actor, device: Device, certificate: str) -> Device:
@@ -278,7 +324,8 @@ def _groups(organization: Organization, group_names: Iterable[str]) -> list[Devi
     return [DeviceGroup.objects.get_or_create(organization=organization, name=name)[0] for name in group_names]
 
 
-def _group_name(name: Any) -> str:
+def group_name(name: Any) -> str:
+    """The one spelling of a label's name. Raises `field_invalid`, `invalid_name`."""
     if not isinstance(name, str) or len(name) > 60:
         raise FedportalError("field_invalid", field="groups", reason="each is a name of at most 60 characters.")
     return names.checked_title(name)

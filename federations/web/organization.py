@@ -4,67 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 
 from federations import permissions, roles, selectors
 from federations.models import ROLE_CHOICES, Role
-from federations.services import devices, invitations, keys, organizations
+from federations.services import invitations, keys, organizations
 from federations.web.page import confirm, may, one_page, own_organization, page
 from fedwire.errors import FedportalError
-from fedwire.version import VERSION
-
-ON_DEVICES = {
-    "revoke": (devices.revoke, "Its keys end at once and for good."),
-    "retire": (devices.retire, "It takes part in nothing any more, for good."),
-    "reset": (devices.reset, "It may register again with another key pair, for example on a new machine."),
-    "quarantine": (devices.quarantine, "It stays out of rounds until you restore it."),
-    "restore": (devices.restore, "It takes part in rounds again."),
-}
-
-
-@page()
-def device_list(request: Any) -> HttpResponse:
-    """The devices, and how to add one."""
-    organization = own_organization(request)
-    rows = one_page(request, selectors.devices(request.actor))
-    for row in rows:
-        row.present = selectors.is_present(row)
-    context = {
-        "rows": rows,
-        "may_manage": may(request, "organization.manage_devices", organization),
-        "portal": settings.FEDPORTAL_PUBLIC_URL,
-        "wheel": f"{settings.FEDPORTAL_PUBLIC_URL}/sdk/fedportal_sdk-{VERSION}-py3-none-any.whl",
-    }
-    return render(request, "federations/devices.html", context)
-
-
-@page("GET", "POST")
-def device_act(request: Any, device: str, act: str) -> HttpResponse:
-    """Revoke, retire, reset, quarantine or restore a device."""
-    found = selectors.find_device(request.actor, device)
-    if act not in ON_DEVICES:
-        raise FedportalError("not_found", what="page")
-    service, consequence = ON_DEVICES[act]
-    if request.method == "GET":
-        permissions.require(request.actor, "organization.manage_devices", own_organization(request))
-        title = f"{act.capitalize()} {found.identifier}?"
-        return confirm(request, title=title, consequence=consequence, button=act.capitalize(), back="/devices")
-    service(request.actor, found)
-    messages.success(request, f"{found.identifier}: done.")
-    return redirect("/devices")
-
-
-@page("POST")
-def device_groups(request: Any, device: str) -> HttpResponse:
-    """Put a device into the groups that were typed, separated by commas."""
-    found = selectors.find_device(request.actor, device)
-    names = [name.strip() for name in request.POST.get("groups", "").split(",") if name.strip()]
-    devices.set_groups(request.actor, found, names)
-    messages.success(request, f"{found.identifier} is in {', '.join(names) or 'no group'}.")
-    return redirect("/devices")
 
 
 @page("GET", "POST")

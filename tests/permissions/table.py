@@ -85,6 +85,7 @@ _FEDP = "federations/<str:federation>"
 _INV = "invitations/<str:invitation>"
 _MEM = {"org": "member", "act": "member_act"}
 _ACT = {"act": "device_act"}
+_LINE = {"identifier": "ward-3", "data": "rows.csv", "target": "sick", "days": "7", "device_limit": "1"}
 _MODP = "models/<str:model>"
 _RUNP = "runs/<str:run>"
 STEPS = (
@@ -155,6 +156,17 @@ PAGES: list[Row] = [
     _page("GET", _FEDP + "/members/<str:org>/<str:act>", 200, 403, 403, 403, staff=404, places=_MEM),
     _page("POST", _FEDP + "/members/<str:org>/<str:act>", 302, 403, 403, 403, staff=404, places=_MEM),
     _page("GET", "devices", 200, 200, 200, 200, staff=403),
+    _page("GET", "devices/new", 200, 403, 200, 200, staff=403),
+    _page("POST", "devices/new", 200, 403, 200, 200, staff=403, body=lambda s, w: _LINE),
+    _page("GET", "devices/new/<str:key>", 200, 404, 404, 404, staff=404),
+    # Others have no such device: the form's own error.
+    _page("POST", "devices/groups", 302, 403, 302, 302, staff=403, body=lambda s, w: {"device": w["device"]}),
+    _page("GET", "devices/groups/names", 200, 403, 200, 200, staff=403),
+    # The body names a group that nobody has.
+    _page("POST", "devices/groups/names", 404, 403, 404, 404, staff=403, body=lambda s, w: {"group": "none"}),
+    _page("GET", "devices/groups/remove", 404, 403, 404, 404, staff=403, query="?group=none"),
+    _page("POST", "devices/groups/remove", 404, 403, 404, 404, staff=403, query="?group=none"),
+    _page("GET", "devices/<str:device>", 200, 200, 404, 404, staff=404),
     _page("POST", "devices/<str:device>/groups", 302, 403, 404, 404, staff=404, body=lambda s, w: {"groups": "a, b"}),
     _page("GET", "devices/<str:device>/<str:act>", 200, 403, 404, 404, staff=404, places=_ACT, mixed=False),
     _page("POST", "devices/<str:device>/<str:act>", 302, 403, 404, 404, staff=404, places=_ACT, mixed=False),
@@ -232,6 +244,7 @@ ROWS: list[Row] = [
     Row("POST", _DEV + "/revoke", 200, 403, 404, 404, staff=404),
     Row("POST", _DEV + "/retire", 200, 403, 404, 404, staff=404),
     Row("POST", _DEV + "/reset", 200, 403, 404, 404, staff=404),
+    Row("POST", _DEV + "/renew", 200, 403, 404, 404, staff=404),
     Row("POST", _DEV + "/quarantine", 200, 403, 404, 404, staff=404),
     Row("POST", _DEV + "/restore", 200, 403, 404, 404, staff=404, places={"device": "quarantined"}),
     Row("PUT", _DEV + "/groups", 200, 403, 404, 404, staff=404, body=lambda s, w: {"groups": ["production"]}),

@@ -279,7 +279,7 @@ class Portal:
         return list(self._rows(routes.DEVICES, "devices"))
 
     def act_on_device(self, device: str, act: str) -> Json:
-        """revoke, retire, reset, quarantine or restore a device."""
+        """revoke, retire, reset, renew, quarantine or restore a device."""
         return self._post(_path(routes.DEVICE, device=device) + f"/{act}")
 
     def set_groups(self, device: str, groups: list[str]) -> Json:

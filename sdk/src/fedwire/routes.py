@@ -49,7 +49,7 @@ STRATEGIES = f"{API}/training/strategies"
 # Devices, as their organization sees them
 DEVICES = f"{API}/devices"
 DEVICE_REGISTER = f"{API}/devices/register"
-DEVICE = API + "/devices/{device}"  # + /revoke, /retire, /reset, /quarantine, /restore, /groups, /certificate
+DEVICE = API + "/devices/{device}"  # + /revoke, /retire, /reset, /renew, /quarantine, /restore, /groups, …
 DEVICE_HEARTBEAT = DEVICE + "/heartbeat"
 # The device's own doors, in front of Django
 TASKS = f"{API}/device/tasks"

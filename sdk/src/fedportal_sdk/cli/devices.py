@@ -157,6 +157,7 @@ def _act(name: str, help_text: str, done: str, confirm: str = "") -> None:
 _act("revoke", "End a device's keys at once and for good.", "{device} is revoked.", "Revoke for good?")
 _act("retire", "Take a device out of service for good.", "{device} is retired.", "Retire for good?")
 _act("reset", "Let a device register again with another key pair.", "{device} may register again.")
+_act("renew", "End a device's keys, so that it gets a fresh one.", "The keys of {device} have ended.")
 _act("quarantine", "Keep a device out of rounds for now.", "{device} is in quarantine.")
 _act("restore", "End a device's quarantine.", "{device} takes part again.")
 
