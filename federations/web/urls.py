@@ -13,6 +13,7 @@ from federations.web import (
     devices,
     federations,
     invitations,
+    keys,
     members,
     organization,
 )
@@ -78,7 +79,7 @@ urlpatterns = [
     path("team", organization.team, name="team"),
     path("team/<str:person>/role", organization.role, name="team-role"),
     path("team/<str:person>/remove", organization.dismiss, name="team-remove"),
-    path("keys", organization.key_list, name="keys"),
-    path("keys/<str:key>/revoke", organization.key_revoke, name="key-revoke"),
+    path("keys", keys.index, name="keys"),
+    path("keys/<str:key>/revoke", keys.revoke, name="key-revoke"),
     path("audit", organization.audit, name="audit"),
 ]
