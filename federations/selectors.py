@@ -85,6 +85,13 @@ def with_agreements(actor: Actor, rows: QuerySet[Federation]) -> QuerySet[Federa
     )
 
 
+def inside(federation: Federation, organizations: Iterable[Organization]) -> set[int]:
+    """The primary keys of those organizations that are members already, be they suspended."""
+    states = (MemberState.ACTIVE, MemberState.SUSPENDED)
+    places = Member.objects.filter(federation=federation, organization__in=list(organizations), state__in=states)
+    return set(places.values_list("organization_id", flat=True))
+
+
 def yet_to_accept(federation: Federation, signed: Iterable[Acceptance]) -> list[Organization]:
     """The active members whose acceptance is not among `signed`."""
     places = Member.objects.filter(federation=federation, state=MemberState.ACTIVE).select_related("organization")

@@ -60,6 +60,8 @@ class AuditEntry(models.Model):
         ordering = ["chain", "sequence"]
         verbose_name_plural = "audit entries"
         constraints = [models.UniqueConstraint(fields=["chain", "sequence"], name="one_entry_per_number")]
+        # A federation's history gathers what is about it from the chains of all its members.
+        indexes = [models.Index(fields=["subject"], name="entries_about")]
 
     def __str__(self) -> str:
         return f"{self.chain} #{self.sequence} {self.action}"

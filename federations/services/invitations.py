@@ -162,6 +162,12 @@ def find(token: str, ip: str | None = None) -> Invitation:
     return invitation
 
 
+def used_by(token: str, person: Person) -> Invitation | None:
+    """The invitation behind a link, if this person has accepted it."""
+    accepted = Invitation.objects.filter(token_hash=_hash(token), state=InvitationState.ACCEPTED, accepted_by=person)
+    return accepted.select_related("federation").first()
+
+
 def accept(
     token: str,
     *,
@@ -357,19 +363,26 @@ def _move(invitation: Invitation, state: InvitationState, **values: Any) -> bool
 
 def _check_open(invitation: Invitation) -> None:
     if invitation.state in (InvitationState.ACCEPTED, InvitationState.DECLINED):
-        raise FedportalError("invitation_used")
+        raise _ended("invitation_used", invitation)
     if invitation.state == InvitationState.REVOKED:
-        raise FedportalError("invitation_revoked")
+        raise _ended("invitation_revoked", invitation)
     if invitation.state == InvitationState.EXPIRED or invitation.expires_at <= clock.now():
-        raise FedportalError("invitation_expired")
+        raise _ended("invitation_expired", invitation)
     federation = invitation.federation
     if invitation.organization.suspended_at is not None or (federation and federation.dissolved_at is not None):
-        raise FedportalError("invitation_revoked")
+        raise _ended("invitation_revoked", invitation)
     author = Membership.objects.filter(
         organization=invitation.organization, person=invitation.invited_by, person__is_active=True
     ).first()
     if author is None or not roles.may_invite(author.role, invitation.role):
-        raise FedportalError("invitation_revoked")
+        raise _ended("invitation_revoked", invitation)
+
+
+def _ended(code: str, invitation: Invitation) -> FedportalError:
+    """The error that names whom to ask; whoever has the letter knows the names from it."""
+    author, organization = invitation.invited_by, invitation.organization.name
+    who = f"{author.name} of {organization}" if author is not None and author.name else organization
+    return FedportalError(code, who=who)
 
 
 def _closed(invitation: Invitation) -> FedportalError:

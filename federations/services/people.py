@@ -38,6 +38,11 @@ def sign_up(email: str, password: str, name: str = "", organization_name: str = 
     return person
 
 
+def has_account(email: str) -> bool:
+    """Whether somebody has signed up with this address. For those only who have shown that it is theirs."""
+    return Person.objects.filter(email=Person.objects.normalize(email)).exists()
+
+
 def prepare(email: str, password: str, name: str = "") -> Person:
     """A new person who is not stored yet, for `admit`. Call it outside a unit: hashing a password takes a while.
 

@@ -8,7 +8,9 @@ import pytest
 from django.test import Client
 
 from federations.models import Invitation, Member, Organization, Person
-from federations.services import federations, invitations, people
+from federations.permissions import Actor
+from federations.services import agreements, federations, invitations, people
+from federations.services.agreements import Draft
 from fedportal.common import clock
 from tests.cast import PASSWORD, Cast
 from tests.federations.helpers import token_for
@@ -77,6 +79,61 @@ def test_the_wrong_person_is_told_so_and_the_link_stays_good(cast: Cast, link: s
         assert answer.status_code == 403
         assert "another email address" in answer.content.decode()
     assert gina.get(link).status_code == 200
+
+
+def test_the_wrong_person_signs_out_and_comes_back(cast: Cast, link: str) -> None:
+    vera = cast.browser("vera")
+    assert "Sign out and go on as gina@guest.example" in vera.get(link).content.decode()
+    back = vera.post(link, {"answer": "sign-out"})
+    assert back["Location"] == link
+    assert "Create your account" in vera.get(link).content.decode()
+
+
+def test_who_has_an_account_is_sent_to_sign_in_and_back(link: str, gina: Client) -> None:
+    text = Client().get(link).content.decode()
+    assert "You have an account already" in text
+    assert f"/sign-in?next={link}" in text
+    assert "new_password" not in text
+
+
+def test_the_study_agreement_is_read_and_ticked_on_the_way(cast: Cast, link: str) -> None:
+    agreement = agreements.publish(cast.actor("olga"), cast.federation, Draft("Study", "Only updates travel."))
+    assert "Only updates travel." in Client().get(link).content.decode()
+    without = Client().post(link, NEW)
+    assert without.status_code == 400
+    assert not Person.objects.filter(email=GUEST).exists()
+    Client().post(link, {**NEW, "accept_agreement": agreement.public_id})
+    guest = Organization.objects.get(name="guest-clinic")
+    assert agreements.to_accept(cast.federation, guest) is None
+
+
+def test_an_agreement_that_was_replaced_meanwhile_is_shown_anew(cast: Cast, link: str) -> None:
+    first = agreements.publish(cast.actor("olga"), cast.federation, Draft("Study", "Old."))
+    agreements.publish(cast.actor("olga"), cast.federation, Draft("Study", "New rules."))
+    shown = Client().post(link, {**NEW, "accept_agreement": first.public_id})
+    assert shown.status_code == 409
+    assert "New rules." in shown.content.decode()
+    assert not Person.objects.filter(email=GUEST).exists()
+
+
+def test_an_organization_that_is_in_already_is_not_offered(cast: Cast, link: str, gina: Client) -> None:
+    guest = Organization.objects.get(name="guest")
+    federations.invite(cast.actor("olga"), cast.federation, org_ids=[guest.public_id])
+    federations.join(Actor(Person.objects.get(email=GUEST), guest), cast.federation)
+    text = gina.get(link).content.decode()
+    assert "guest is a member of healthcare-consortium already" in text
+    assert f'value="{guest.public_id}"' not in text
+
+
+def test_who_used_the_link_is_led_to_what_it_opened(cast: Cast, link: str) -> None:
+    browser = Client()
+    browser.post(link, NEW)
+    assert browser.get(link)["Location"] == f"/federations/{cast.federation.public_id}"
+
+
+def test_a_link_that_ended_says_whom_to_ask_by_name(link: str) -> None:
+    with clock.shifted(timedelta(days=8)):
+        assert "Ask Olga of acme to send it again." in Client().get(link).content.decode()
 
 
 def test_a_used_link_says_so(link: str) -> None:

@@ -80,9 +80,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "conflict": K(409, "Someone else changed this at the same moment.", "Look again and repeat if still wanted."),
     # Invitations
     "invitation_invalid": K(404, "This invitation link is not valid.", "Ask whoever invited you to send it again."),
-    "invitation_expired": K(410, "This invitation expired.", "Ask whoever invited you to send it again."),
-    "invitation_used": K(409, "This invitation was already used.", "Sign in; you should be in already."),
-    "invitation_revoked": K(410, "This invitation was withdrawn.", "Ask whoever invited you."),
+    "invitation_expired": K(410, "This invitation expired.", "Ask {who} to send it again."),
+    "invitation_used": K(
+        409, "This invitation was already used.", "If you used it, sign in: you are in already. Otherwise ask {who}."
+    ),
+    "invitation_revoked": K(410, "This invitation was withdrawn.", "Ask {who} for a new one."),
     "invitation_wrong_address": K(
         403, "This invitation is for another email address.", "Sign in as the invited person, or ask for a new letter."
     ),
