@@ -295,10 +295,9 @@ def memberships_of(actor: Actor) -> QuerySet[Membership]:
 
 
 def keys(actor: Actor) -> QuerySet[ApiKey]:
-    """One's own keys in the organization, each with `registered` devices; all of them for whoever manages keys."""
+    """One's own keys in the organization; all of them for whoever manages keys."""
     permissions.require_scope(actor, "organization.make_key")
     of = permissions.visible(actor, ApiKey.objects.select_related("person", "organization"))
-    of = of.annotate(registered=Count("devices")).order_by("-created_at", "-pk")
     if actor.organization and permissions.can(actor, "organization.manage_keys", actor.organization):
         return of
     return of.filter(person=actor.person)

@@ -13,7 +13,6 @@ from federations.web import (
     devices,
     federations,
     invitations,
-    keys,
     members,
     organization,
 )
@@ -79,7 +78,7 @@ urlpatterns = [
     path("team", organization.team, name="team"),
     path("team/<str:person>/role", organization.role, name="team-role"),
     path("team/<str:person>/remove", organization.dismiss, name="team-remove"),
-    path("keys", keys.index, name="keys"),
-    path("keys/<str:key>/revoke", keys.revoke, name="key-revoke"),
+    path("keys", organization.key_list, name="keys"),
+    path("keys/<str:key>/revoke", organization.key_revoke, name="key-revoke"),
     path("audit", organization.audit, name="audit"),
 ]
