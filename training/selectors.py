@@ -47,7 +47,7 @@ def runs_for(actor: Actor, *, model: Model | None = None, state: str = "") -> Qu
 
 def with_names(rows: QuerySet[Run]) -> QuerySet[Run]:
     """The runs with the rows whose names they show."""
-    return rows.select_related("model", "federation", "organization", "result_version", "base_version")
+    return rows.select_related("model", "federation", "organization", "started_by", "result_version", "base_version")
 
 
 def find_run(actor: Actor, public_id: str) -> Run:

@@ -203,6 +203,7 @@ PAGES: list[Row] = [
     _page("POST", _MODP + "/initial", 302, 403, 403, 404, staff=404),
     _page("GET", "runs", 200, 200, 200, 200, staff=200),
     _page("GET", "runs/new", 200, 200, 200, 200, staff=200),
+    _page("GET", "runs/new/fragment", 200, 200, 200, 200, staff=200),
     # The form comes back with the error, and its status is the error's.
     _page("POST", "runs/new", 400, 400, 400, 400, staff=400),
     _page("GET", _RUNP, 200, 200, 200, 404, staff=404),
@@ -273,6 +274,7 @@ ROWS: list[Row] = [
     Row("GET", API + "training/strategies", 200, 200, 200, 200, staff=200),
     Row("GET", API + "training/sessions", 200, 200, 200, 200, staff=200),
     Row("POST", API + "training/sessions", 201, 403, 403, 404, staff=404, body=_new_run, rex=404),
+    Row("POST", API + "training/sessions/preview", 200, 403, 403, 404, staff=404, body=_new_run, rex=404),
     Row("GET", _RUN, 200, 200, 200, 404, staff=404),
     Row("GET", _RUN + "/snapshot", 200, 200, 200, 404, staff=404),
     Row("GET", _RUN + "/rounds", 200, 200, 200, 404, staff=404),

@@ -48,8 +48,8 @@ class Parameter:
     @property
     def allowed(self) -> str:
         """The allowed values in words."""
-        low = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
-        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:g}"
+        low = f"above {self.low:,.10g}" if self.open_low else f"at least {self.low:,.10g}"
+        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:,.10g}"
 
     def schema(self) -> dict[str, Any]:
         """The parameter as JSON Schema."""

@@ -70,6 +70,42 @@ class SessionList(serializers.Serializer[Any]):
     total = serializers.IntegerField()
 
 
+class ExpectedShape(serializers.Serializer[Any]):
+    """An organization of the federation: its devices in the group, how many are there, how many would be asked."""
+
+    organization = Reference()
+    state = serializers.CharField()
+    devices = serializers.IntegerField()
+    present = serializers.IntegerField()
+    expected = serializers.IntegerField()
+    reason = serializers.CharField(allow_blank=True)
+    last_seen_at = serializers.DateTimeField(allow_null=True)
+
+
+class ProblemShape(serializers.Serializer[Any]):
+    """Something in the way. An `error` keeps the run from starting, a `warning` does not."""
+
+    level = serializers.ChoiceField(choices=["error", "warning"])
+    code = serializers.CharField()
+    field = serializers.CharField(allow_blank=True)
+    message = serializers.CharField()
+    next_step = serializers.CharField(allow_blank=True)
+
+
+class PreviewShape(serializers.Serializer[Any]):
+    """What starting a run would do. `ok`: whether it would start at all."""
+
+    ok = serializers.BooleanField()
+    sentence = serializers.CharField()
+    expected = serializers.IntegerField()
+    need = serializers.IntegerField()
+    federation = Reference(allow_null=True)
+    version = serializers.CharField(allow_null=True)
+    settings = serializers.DictField()
+    organizations = ExpectedShape(many=True)
+    problems = ProblemShape(many=True)
+
+
 class SnapshotShape(serializers.Serializer[Any]):
     """Everything the run's page shows; `sequence` is the number of the last event it contains."""
 

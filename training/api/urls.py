@@ -9,6 +9,7 @@ urlpatterns: list[URLPattern] = [
     path("device/runs/<str:run>", DeviceRun.as_view(), name="api-device-run"),
     path("training/strategies", views.Strategies.as_view(), name="api-strategies"),
     path("training/sessions", views.Sessions.as_view(), name="api-sessions"),
+    path("training/sessions/preview", views.Preview.as_view(), name="api-session-preview"),
     path("training/sessions/<str:run>", views.OneSession.as_view(), name="api-session"),
     path("training/sessions/<str:run>/snapshot", views.Snapshot.as_view(), name="api-session-snapshot"),
     path("training/sessions/<str:run>/rounds", views.Rounds.as_view(), name="api-session-rounds"),

@@ -18,7 +18,7 @@ from training import progress, selectors
 from training.aggregation.strategies import STRATEGIES
 from training.api import shapes
 from training.models import Run
-from training.services import runs
+from training.services import preflight, previews, runs
 
 PAGE = [
     OpenApiParameter("limit", OpenApiTypes.INT, description="At most this many (50, at most 200)."),
@@ -48,12 +48,17 @@ class Sessions(Door):
     @extend_schema(request=shapes.NewSession, responses={201: shapes.SessionShape})
     def post(self, request: Request) -> Response:
         """Start training a model in a federation."""
-        said = self.body(shapes.NewSession)
-        if said.get("privacy") not in NO_PRIVACY or said.get("epsilon") is not None:
-            reason = "this portal promises no differential privacy for a run; leave it out or send none."
-            raise FedportalError("field_invalid", field="privacy", reason=reason)
-        run = runs.start(self.actor, **_wanted(self.actor, said))
+        run = runs.start(self.actor, **_wanted(self.actor, self.body(shapes.NewSession)))
         return Response(session(selectors.find_run(self.actor, run.public_id)), status=201)
+
+
+class Preview(Door):
+    """/training/sessions/preview"""
+
+    @extend_schema(request=shapes.NewSession, responses=shapes.PreviewShape)
+    def post(self, request: Request) -> Response:
+        """What starting this would do: whom the first round would ask, and everything that stands in the way."""
+        return Response(previewed(previews.of(self.actor, **_wanted(self.actor, self.body(shapes.NewSession)))))
 
 
 class OneSession(Door):
@@ -165,6 +170,33 @@ def session(run: Run) -> dict[str, Any]:
     return {"session_id": run.public_id, "status": run.state, "model_id": shown["model"]["id"], **shown}
 
 
+def previewed(preview: previews.Preview) -> dict[str, Any]:
+    """The answer to a preview."""
+    federation, version = preview.federation, preview.version
+    return {
+        "ok": preview.ok,
+        "sentence": preview.sentence,
+        "expected": preview.expected,
+        "need": preview.need,
+        "federation": {"id": federation.public_id, "name": federation.name} if federation else None,
+        "version": version.version if version else None,
+        "settings": preview.settings,
+        "organizations": [
+            {
+                "organization": {"id": place.id, "name": place.name},
+                "state": place.state,
+                "devices": place.known,
+                "present": place.present,
+                "expected": place.expected,
+                "reason": place.reason,
+                "last_seen_at": place.last_seen_at,
+            }
+            for place in preview.places
+        ],
+        "problems": [preflight.as_json(problem) for problem in preview.problems],
+    }
+
+
 def stopped(run: Run) -> dict[str, Any]:
     """The answer to a stop."""
     return {
@@ -195,7 +227,10 @@ def status_of(actor: Actor, run: Run) -> dict[str, Any]:
 
 
 def _wanted(actor: Actor, said: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `runs.start` in what a client sent."""
+    """The arguments of `runs.start` in what a client sent. Raises `not_found`, and `field_invalid` for privacy."""
+    if said.get("privacy") not in NO_PRIVACY or said.get("epsilon") is not None:
+        reason = "this portal promises no differential privacy for a run; leave it out or send none."
+        raise FedportalError("field_invalid", field="privacy", reason=reason)
     model = find_model(actor, said["model_id"])
     reference, version = said.get("federation_id"), said.get("version")
     chosen = {

@@ -36,15 +36,15 @@ def available(
     they count where an organization lets so many of its devices take part only together.
     """
     parts = parts or {}
-    here = _present(run)
-    found = _ordered(here if among is None else here.filter(pk__in=list(among)))
+    present = _present(run)
+    found = _ordered(present if among is None else present.filter(pk__in=list(among)))
     if not found:
         return []
     rules = enrolment.rules(run.federation_id, strategy=run.strategy)
     bound = {device.organization_id for device in found} & set(rules.floors) - set(rules.refused)
     if among is not None and bound:  # these come together or not at all, so the others of them are asked too
         free = [device for device in found if device.organization_id not in bound]
-        found = sorted([*free, *_ordered(here.filter(organization__in=bound))], key=_place)
+        found = sorted([*free, *_ordered(present.filter(organization__in=bound))], key=_place)
     fresh = [device for device in found if device.pk not in parts]
     count = Counter(device.organization_id for device in fresh) + Counter(filter(None, parts.values()))
     barred = rules.barred(count)
@@ -67,6 +67,15 @@ def of_members(run: Run) -> QuerySet[Device]:
     )
     devices = Device.objects.filter(Exists(member), state=DeviceState.ACTIVE, organization__suspended_at__isnull=True)
     return devices.filter(groups__name=run.group) if run.group else devices
+
+
+def here(devices: QuerySet[Device]) -> QuerySet[Device]:
+    """Those of the devices that have a usable key and were heard of within FEDPORTAL_PRESENCE_SECONDS."""
+    now = clock.now()
+    usable = DeviceKey.objects.filter(
+        Q(expires_at__isnull=True) | Q(expires_at__gt=now), device=OuterRef("pk"), revoked_at__isnull=True
+    )
+    return devices.filter(Exists(usable), last_seen_at__gte=seen_since(now))
 
 
 def of_barred(run: Run, device_pks: Iterable[int]) -> set[int]:
@@ -129,17 +138,13 @@ def _barred(run: Run) -> Mapping[int, str]:
 
 def _present(run: Run) -> QuerySet[Device]:
     """The devices that could take part now, whatever bars their organizations."""
-    now = clock.now()
     declined = Assignment.objects.filter(
         device=OuterRef("pk"),
         round__run=run,
         state=AssignmentState.DECLINED,
         changed_at__gt=OuterRef("last_seen_at"),
     )
-    usable = DeviceKey.objects.filter(
-        Q(expires_at__isnull=True) | Q(expires_at__gt=now), device=OuterRef("pk"), revoked_at__isnull=True
-    )
-    return of_members(run).filter(Exists(usable), ~Exists(declined), last_seen_at__gte=seen_since(now))
+    return here(of_members(run)).filter(~Exists(declined))
 
 
 def _ordered(devices: QuerySet[Device]) -> list[Device]:

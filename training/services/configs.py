@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,32 @@ def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> d
         "evaluate": truth("config.evaluate", values.get("evaluate", True)),
         "parameters": found.checked(parameters),
     }
+
+
+def complaints(
+    strategy: str, given: Mapping[str, Any], version: ModelVersion | None, plan: Mapping[str, Any]
+) -> list[FedportalError]:
+    """Everything that `checked`, and the limits of a run, refuse; not only the first.
+
+    `plan` holds `rounds`, `min_participants`, `round_seconds` and `group`. Without a version what depends on it is left
+    out.
+    """
+    values = {ALIASES.get(name, name): value for name, value in given.items() if value is not None}
+    checks: list[Callable[[], Any]] = [
+        lambda: whole("rounds", plan["rounds"], 1, MOST_ROUNDS),
+        lambda: whole("min_participants", plan["min_participants"], 1, MOST_PARTICIPANTS),
+        lambda: whole("round_seconds", plan["round_seconds"], LEAST_ROUND_SECONDS, MOST_ROUND_SECONDS),
+        lambda: group(plan["group"]),
+        lambda: strategies.find(strategy),
+        lambda: _seed(values.get("seed")),
+        lambda: truth("config.evaluate", values.get("evaluate", True)),
+    ]
+    if version is not None:
+        checks += [lambda: check_trainable(version), lambda: _standardise(values.get("standardise"), version)]
+    if strategy in strategies.STRATEGIES:
+        found = strategies.find(strategy)
+        checks += [partial(found.checked, {name: values[name]}) for name in values if name not in _RUN_FIELDS]
+    return [error for check in checks if (error := _refusal(check)) is not None]
 
 
 def whole(field: str, value: Any, low: int, high: int) -> int:
@@ -93,3 +120,11 @@ def _standardise(value: Any, version: ModelVersion) -> bool:
 def _is_standardised(version: ModelVersion) -> bool:
     _, arrays = decode_model(blobs.path(version.blob), Manifest.from_json(version.manifest))
     return bool(np.any(arrays[MEAN] != 0) or np.any(arrays[STD] != 1))
+
+
+def _refusal(check: Callable[[], Any]) -> FedportalError | None:
+    try:
+        check()
+    except FedportalError as error:
+        return error
+    return None

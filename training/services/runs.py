@@ -44,12 +44,11 @@ def start(
     `tensor_dtype`.
     """
     permissions.require(actor, "model.train", model)
-    federation = _federation(actor, model, federation)
+    federation = federation_of(actor, model, federation)
     permissions.require(actor, "federation.train", federation)
     base = version or versions.latest(model)
     if base is None:
-        hint = "Push one with `fedportal push`."
-        raise FedportalError("wrong_state", what=f"The model {model.name}", state="without a version", hint=hint)
+        raise without_version(model)
     configs.check_trainable(base)
     organization = actor.organization
     assert organization is not None  # `federation.train` is granted to organizations only
@@ -72,6 +71,34 @@ def start(
     opening.advance(run.pk)
     run.refresh_from_db()
     return run
+
+
+def without_version(model: Model) -> FedportalError:
+    """Why a model that has no weights yet cannot be trained."""
+    hint = "Push one with `fedportal push`."
+    return FedportalError("wrong_state", what=f"The model {model.name}", state="without a version", hint=hint)
+
+
+def federation_of(actor: Actor, model: Model, federation: Federation | None) -> Federation:
+    """The federation to train in: a living one with which the model is shared.
+
+    Raises `not_shared`, `ambiguous_name`.
+    """
+    shares = Share.objects.filter(model=model, federation__dissolved_at__isnull=True)
+    if federation is not None:
+        if not shares.filter(federation=federation).exists():
+            raise FedportalError("not_shared", model=model.name)
+        return federation
+    shared = Federation.objects.filter(pk__in=shares.values("federation_id")).select_related("organization")
+    seen = list(permissions.visible(actor, shared).order_by("pk"))
+    allowed = [found for found in seen if permissions.can(actor, "federation.train", found)]
+    if not seen:
+        raise FedportalError("not_shared", model=model.name)
+    if len(allowed) > 1:
+        choices = ", ".join(f"{found.public_id} ({found.name})" for found in allowed)
+        raise FedportalError("ambiguous_name", name=model.name, choices=choices)
+    # With none allowed the caller asks for the right to train in the first, and the refusal says who has it.
+    return (allowed or seen)[0]
 
 
 def pause(actor: Actor, run: Run) -> Run:
@@ -120,32 +147,13 @@ def relation(run: Run, organization: Organization) -> str | None:
     return "starter" if organization.pk == run.organization_id else "member"
 
 
-def _federation(actor: Actor, model: Model, federation: Federation | None) -> Federation:
-    """The federation to train in: a living one with which the model is shared."""
-    shares = Share.objects.filter(model=model, federation__dissolved_at__isnull=True)
-    if federation is not None:
-        if not shares.filter(federation=federation).exists():
-            raise FedportalError("not_shared", model=model.name)
-        return federation
-    shared = Federation.objects.filter(pk__in=shares.values("federation_id")).select_related("organization")
-    seen = list(permissions.visible(actor, shared).order_by("pk"))
-    allowed = [found for found in seen if permissions.can(actor, "federation.train", found)]
-    if not seen:
-        raise FedportalError("not_shared", model=model.name)
-    if len(allowed) > 1:
-        choices = ", ".join(f"{found.public_id} ({found.name})" for found in allowed)
-        raise FedportalError("ambiguous_name", name=model.name, choices=choices)
-    # With none allowed the caller asks for the right to train in the first, and the refusal says who has it.
-    return (allowed or seen)[0]
-
-
 def _begin(actor: Actor, run: Run) -> None:
     with unit():
         members.lock(run.federation)
         # Asked again: who was sent away, and what was taken out, since the first question starts nothing.
         permissions.require(actor, "federation.train", run.federation)
         permissions.require(actor, "model.train", run.model)
-        _federation(actor, run.model, run.federation)
+        federation_of(actor, run.model, run.federation)
         run.save(force_insert=True)
         active = Organization.objects.filter(
             federation_members__federation=run.federation, federation_members__state=MemberState.ACTIVE

@@ -9,6 +9,7 @@ urlpatterns = [
     path("first-steps/hide", home.hide_steps, name="hide-steps"),
     path("runs", views.index, name="runs"),
     path("runs/new", starting.new, name="run-new"),
+    path("runs/new/fragment", starting.fragment, name="run-fragment"),
     path("runs/<str:run>", page_of_run.one, name="run"),
     path("runs/<str:run>/<str:verb>", page_of_run.control, name="run-control"),
 ]

@@ -212,8 +212,9 @@ class Portal:
         min_devices: int = 1,
         round_seconds: int | None = None,
         config: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
     ) -> Json:
-        """Start a run."""
+        """Start a run; with `dry_run` only say whom its first round would ask, and what stands in the way."""
         said: Json = {
             "model_id": model,
             "strategy": strategy,
@@ -225,7 +226,8 @@ class Portal:
             said["federation_id"] = federation
         if round_seconds:
             said["round_seconds"] = round_seconds
-        return self._post(routes.SESSIONS, **said, config=dict(config or {}))
+        path = routes.SESSION_PREVIEW if dry_run else routes.SESSIONS
+        return self._post(path, **said, config=dict(config or {}))
 
     def runs(self, model: str | None = None) -> list[Json]:
         """The runs one sees, newest first; of one model, or of all."""

@@ -40,6 +40,7 @@ UPLOADS = f"{API}/uploads"
 UPLOAD = API + "/uploads/{upload}"
 # Training
 SESSIONS = f"{API}/training/sessions"
+SESSION_PREVIEW = f"{SESSIONS}/preview"  # POST: what starting the same would do
 SESSION = API + "/training/sessions/{run}"  # + /pause, /resume, /stop
 SESSION_ROUNDS = SESSION + "/rounds"
 SESSION_EVENTS = SESSION + "/events"

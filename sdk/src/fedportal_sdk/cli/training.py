@@ -41,6 +41,8 @@ def train() -> None:
 @click.option("--batch-size", default=None, type=click.IntRange(1), help="Rows in a local step.")
 @click.option("--seed", default=None, type=int, help="Of everything drawn at random.")
 @click.option("--standardise/--no-standardise", default=None, help="Pool the columns' statistics before round 1.")
+@click.option("--set", "more", multiple=True, metavar="NAME=NUMBER", help="A further parameter of the strategy.")
+@click.option("--dry-run", is_flag=True, help="Only say whom the first round would ask, and what stands in the way.")
 @output.command
 @output.speaking
 def start(
@@ -51,15 +53,18 @@ def start(
     group: str | None,
     min_devices: int,
     round_seconds: int | None,
+    more: tuple[str, ...],
+    dry_run: bool,
     as_json: bool,
     **config: Any,
 ) -> None:
-    """Start a run of MODEL.
+    """Start a run of MODEL. With --dry-run the exit code is 1 when it could not start.
 
     \b
     Examples:
       fedportal train start radiology-v1 --strategy fedavg --rounds 50 --group production
       fedportal train start radiology-v1 --min-devices 3 --round-seconds 600 --epochs 2 --learning-rate 0.2
+      fedportal train start radiology-v1 --min-devices 3 --set momentum=0.9 --dry-run
     """
     started = output.portal().start(
         model,
@@ -69,9 +74,37 @@ def start(
         group=group,
         min_devices=min_devices,
         round_seconds=round_seconds,
-        config={name: value for name, value in config.items() if value is not None},
+        config={**{name: value for name, value in config.items() if value is not None}, **_numbers(more)},
+        dry_run=dry_run,
     )
+    if dry_run:
+        output.print_json(started) if as_json else _foresee(started)
+        sys.exit(0 if started["ok"] else 1)
     output.say(f"Started {started['id']}.", started, as_json, then=f"fedportal train watch {model}")
+
+
+def _numbers(pairs: tuple[str, ...]) -> dict[str, float]:
+    """NAME=NUMBER as numbers. Raises a usage error for anything else."""
+    found: dict[str, float] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        try:
+            found[name] = int(text) if text.removeprefix("-").isdigit() else float(text)
+        except ValueError:
+            raise click.UsageError(f"--set takes NAME=NUMBER, not {pair!r}.") from None
+    return found
+
+
+def _foresee(preview: Snapshot) -> None:
+    """What a dry run found."""
+    rows = preview["organizations"]
+    cells = ((row["organization"]["name"], f"{row['expected']} of {row['devices']}", row["reason"]) for row in rows)
+    if rows:
+        output.table(cells, ("organization", "devices asked", "why not all"), "")
+    output.out.print(Text(preview["sentence"]))
+    for problem in preview["problems"]:
+        output.out.print(Text(f"{problem['level']}: {problem['message']} {problem['next_step']}".rstrip()))
+    output.out.print(Text("Nothing was started."))
 
 
 @train.command("list")

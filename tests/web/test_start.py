@@ -1,0 +1,225 @@
+"""The form that starts a run, and the list of runs, as their readers meet them without JavaScript."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from federations.models import DeviceGroup
+from federations.services import federations
+from fedportal.common import clock
+from registry.models import Model
+from registry.services import models, versions
+from tests.cast import Cast
+from training.aggregation import strategies
+from training.models import Run
+from training.services import runs
+
+LOGISTIC = {"kind": "logistic", "inputs": 2, "classes": 2}
+
+
+@pytest.fixture
+def model(cast: Cast, settings: Any, tmp_path: Any) -> Model:
+    """A model of acme with first weights, shared with the consortium; metro's device is there."""
+    settings.FEDPORTAL_DATA_DIR = tmp_path
+    made = models.create(cast.actor("olga"), name="radiology-v1", architecture=LOGISTIC)
+    versions.initial(cast.actor("olga"), made)
+    models.share(cast.actor("olga"), made, cast.federation)
+    cast.device.last_seen_at = clock.now()
+    cast.device.save(update_fields=["last_seen_at"])
+    return made
+
+
+def page_of(browser: Client, address: str, status: int = 200) -> str:
+    answer = browser.get(address)
+    assert answer.status_code == status
+    return answer.content.decode().partition("<main")[2] or answer.content.decode()
+
+
+def words(page: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+def value_of(page: str, field: str) -> str:
+    found = re.search(rf'<input id="{re.escape(field)}"[^>]* value="([^"]*)"', page)
+    assert found, field
+    return found[1]
+
+
+def test_every_parameter_of_the_strategy_has_a_field_with_its_bounds_and_help(cast: Cast, model: Model) -> None:
+    page = page_of(cast.browser("olga"), "/runs/new")
+    for parameter in strategies.FEDAVG.parameters:
+        assert value_of(page, f"p.{parameter.name}") == f"{parameter.default:g}"
+        assert parameter.about in words(page)
+    assert 'id="p.epochs" name="p.epochs" type="number" inputmode="decimal" min="1" max="1000" step="1"' in page
+    assert "at most 1,000,000" in words(page)
+
+
+def test_a_strategy_brings_its_own_fields(cast: Cast, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    pace = strategies.Parameter("pace", "How fast.", 0.5, 0, 1, open_low=True)
+    other = strategies.Strategy(
+        **{**vars(strategies.FEDAVG), "name": "other", "title": "Other", "parameters": (pace,), "device": ("pace",)}
+    )
+    monkeypatch.setitem(strategies.STRATEGIES, "other", other)  # type: ignore[arg-type]  # a dict, in truth
+    page = page_of(cast.browser("olga"), "/runs/new?strategy=other&p.epochs=3")
+    assert value_of(page, "p.pace") == "0.5"
+    assert 'name="p.epochs"' not in page
+    browser = cast.browser("olga")
+    browser.post(
+        "/runs/new", {"model": model.public_id, "strategy": "other", "p.pace": "0.25", "p.epochs": "3", **PLAN}
+    )
+    assert Run.objects.get().config["parameters"] == {"pace": 0.25}
+
+
+PLAN = {"rounds": "3", "min_participants": "1", "round_seconds": "60"}
+
+
+def test_the_page_says_whom_the_first_round_would_ask(cast: Cast, model: Model) -> None:
+    text = words(page_of(cast.browser("olga"), f"/runs/new?model={model.public_id}&min_participants=1"))
+    assert "The first round would begin at once with 1 device of 1 organization." in text
+    assert "metro 1 of 1" in text
+    assert "acme has registered no device 0 of 0" in text
+    assert "valley has not joined yet 0 of 0" in text
+    waits = words(page_of(cast.browser("olga"), "/runs/new?model=radiology-v1&min_participants=3"))
+    assert "would wait for 2 more devices: acme has none that would be asked." in waits
+
+
+def test_all_that_is_wrong_is_told_beside_what_was_typed(cast: Cast, model: Model) -> None:
+    browser = cast.browser("olga")
+    said = {"model": model.public_id, **PLAN, "rounds": "0", "p.learning_rate": "900", "group": "gpu"}
+    answer = browser.post("/runs/new", said)
+    page = answer.content.decode()
+    assert answer.status_code == 400
+    assert not Run.objects.exists()
+    assert page.count('aria-invalid="true"') == 2
+    assert value_of(page, "group") == "gpu"
+    assert "It cannot start like this." in words(page)
+    assert "at most 100" in words(page)
+    assert words(page).index("at most 100") < words(page).index("No device in the group gpu")
+
+
+def test_a_run_starts_with_what_was_typed(cast: Cast, model: Model) -> None:
+    said = {"model": model.public_id, **PLAN, "p.epochs": "2", "p.momentum": "0.9", "seed": "11", "evaluate": "no"}
+    answer = cast.browser("olga").post("/runs/new", said)
+    run = Run.objects.get()
+    assert answer["Location"] == f"/runs/{run.public_id}"
+    assert (run.total_rounds, run.min_participants, run.round_seconds) == (3, 1, 60)
+    assert run.config["parameters"] == {**run.config["parameters"], "epochs": 2, "momentum": 0.9}
+    assert (run.config["seed"], run.config["evaluate"]) == (11, False)
+
+
+def test_again_means_the_same_again(cast: Cast, model: Model) -> None:
+    browser = cast.browser("olga")
+    said = {"model": model.public_id, **PLAN, "p.epochs": "2", "p.momentum": "0.9", "seed": "11", "group": "gpu"}
+    browser.post("/runs/new", {**said, "standardise": "no", "version": "1.0.0"})
+    first = Run.objects.get()
+    page = browser.get(f"/runs/{first.public_id}").content.decode()
+    link = re.search(r'href="/runs/new(\?[^"]+)"', page)
+    assert link is not None
+    form = page_of(browser, "/runs/new" + link[1].replace("&amp;", "&"))
+    fields = dict(re.findall(r'<input id="([\w.]+)" [^>]*?value="([^"]*)"', form))
+    chosen = dict(re.findall(r'<select id="(\w+)".*?<option value="([^"]+)" selected', form, re.S))
+    runs.stop(cast.actor("olga"), first)
+    browser.post("/runs/new", {**fields, **chosen})
+    second = Run.objects.exclude(pk=first.pk).get()
+    for column in ("model", "federation", "base_version", "strategy", "config", "group", "total_rounds"):
+        assert getattr(second, column) == getattr(first, column)
+    assert (second.min_participants, second.round_seconds) == (first.min_participants, first.round_seconds)
+
+
+def test_the_fragment_is_what_the_page_shows(cast: Cast, model: Model) -> None:
+    browser, query = cast.browser("olga"), f"?model={model.public_id}&min_participants=2&rounds=x"
+    fragment = browser.get(f"/runs/new/fragment{query}").content.decode()
+    assert "<html" not in fragment
+    preview = re.compile(r'<section class="card" id="preview".*?</section>', re.S)
+    page = browser.get(f"/runs/new{query}").content.decode()
+    assert preview.search(fragment)[0] == preview.search(page)[0]  # type: ignore[index]
+
+
+def test_groups_of_ones_own_organization_are_offered_and_others_are_not(cast: Cast, model: Model) -> None:
+    DeviceGroup.objects.create(organization=cast.acme, name="wards")
+    DeviceGroup.objects.create(organization=cast.rival, name="secret")
+    page = page_of(cast.browser("olga"), "/runs/new")
+    assert '<option value="wards">' in page
+    assert "secret" not in page
+
+
+def test_a_model_that_is_shared_with_nobody_says_what_to_do(cast: Cast, model: Model) -> None:
+    kept = models.create(cast.actor("olga"), name="kept", architecture=LOGISTIC)
+    page = page_of(cast.browser("olga"), f"/runs/new?model={kept.public_id}")
+    assert f'<a href="/models/{kept.public_id}">Share kept</a>' in page
+    assert "is not shared with a federation" in words(page)
+    assert "without a version" in words(page)
+
+
+def test_a_member_trains_only_where_the_owner_lets_members(cast: Cast, model: Model) -> None:
+    assert "No model to train yet" in words(page_of(cast.browser("mia"), "/runs/new"))
+    federations.change(cast.actor("olga"), cast.federation, members_may_start_runs=True)
+    assert "radiology-v1 of acme" in words(page_of(cast.browser("mia"), "/runs/new"))
+
+
+def test_who_may_not_train_learns_nothing_from_the_fragment(cast: Cast, model: Model) -> None:
+    for who in ("otto", "mia", "vera", "rex"):
+        assert "metro" not in page_of(cast.browser(who), f"/runs/new/fragment?model={model.public_id}")
+
+
+def test_runs_are_filtered_by_model_and_by_who_started_them(cast: Cast, model: Model) -> None:
+    olga = cast.actor("olga")
+    federations.change(olga, cast.federation, members_may_start_runs=True)
+    other = models.create(olga, name="cardio", architecture=LOGISTIC)
+    versions.initial(olga, other)
+    models.share(olga, other, cast.federation)
+    runs.start(olga, model, rounds=3)
+    runs.start(cast.actor("mia"), other, rounds=4)
+    browser = cast.browser("olga")
+
+    def rounds(query: str) -> list[str]:
+        return re.findall(r">0 / (\d)<", page_of(browser, f"/runs?{query}"))
+
+    assert rounds("") == ["4", "3"]
+    assert rounds("by=me") == ["3"]
+    assert rounds(f"by={cast.metro.public_id}") == ["4"]
+    assert rounds("model=cardio") == rounds(f"model={other.public_id}") == ["4"]
+    assert rounds("sort=started") == rounds("sort=-model") == ["3", "4"]
+    assert rounds("sort=model") == ["4", "3"]
+    assert rounds("sort=nonsense") == ["4", "3"]
+    assert rounds("by=org_nobody") == []
+    assert 'aria-sort="descending"><a class="sort" href="?sort=started">' in page_of(browser, "/runs")
+
+
+def test_a_list_of_runs_asks_as_often_for_thirty_as_for_three(cast: Cast, model: Model) -> None:
+    olga, browser = cast.actor("olga"), cast.browser("olga")
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as asked:
+            page_of(browser, "/runs")
+        return len(asked)
+
+    for _ in range(3):
+        runs.start(olga, model, rounds=1)
+    queries()
+    few = queries()
+    for _ in range(20):
+        runs.start(olga, model, rounds=1)
+    assert queries() == few
+
+
+def test_the_form_asks_as_often_for_many_models_as_for_few(cast: Cast, model: Model) -> None:
+    olga, browser = cast.actor("olga"), cast.browser("olga")
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as asked:
+            page_of(browser, f"/runs/new?model={model.public_id}")
+        return len(asked)
+
+    queries()
+    few = queries()
+    for number in range(12):
+        models.share(olga, models.create(olga, name=f"more-{number}"), cast.federation)
+    assert queries() == few

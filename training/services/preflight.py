@@ -1,0 +1,192 @@
+"""What stands in the way of a run, all of it at once, and how its first round would begin. Pure: facts go in.
+
+An error is what `runs.start` refuses. A warning is what it accepts and people regret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from fedwire.errors import FedportalError
+from fedwire.states import MemberState
+from training.wording import listed
+
+ERROR, WARNING = "error", "warning"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something to know before the start. `field`: of the wish, "" for none; `code`: of the catalogue, or a word."""
+
+    level: str
+    code: str
+    field: str
+    sentence: str
+    next_step: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """An organization of the federation. `known`: its devices in the group; `present`: those that are there now."""
+
+    id: str
+    name: str
+    state: str
+    known: int = 0
+    present: int = 0
+    last_seen_at: datetime | None = None
+    barred: str = ""
+    grouped: bool = False  # whether only devices of a group are meant
+
+    @property
+    def expected(self) -> int:
+        """How many of its devices the first round would ask."""
+        return self.present if self.state == MemberState.ACTIVE and not self.barred else 0
+
+    @property
+    def possible(self) -> int:
+        """How many of its devices could take part if all were there."""
+        return self.known if self.state == MemberState.ACTIVE and not self.barred else 0
+
+    @property
+    def reason(self) -> str:
+        """Why it is not expected with all it has; "" when it is."""
+        if self.state != MemberState.ACTIVE:
+            return "has not joined yet" if self.state == MemberState.INVITED else f"is {self.state}"
+        if self.barred:
+            return self.barred
+        if not self.known:
+            return "has no device in this group" if self.grouped else "has registered no device"
+        return "" if self.present == self.known else "is not there" if not self.present else "is not there with all"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a wish and of the world. `refused`: what stands against it however the world is."""
+
+    model: str
+    places: Sequence[Place]
+    need: int
+    group: str = ""
+    round_seconds: float = 0.0
+    refused: Sequence[FedportalError] = ()
+    going_on: Sequence[str] = ()  # runs of the same model, each in a few words
+    slowest: float | None = None  # seconds that the slowest of the last rounds took
+    standardise: bool = False
+
+
+def problems(facts: Facts) -> list[Problem]:
+    """All of them, errors first."""
+    found = [of(error) for error in facts.refused]
+    found += _running(facts)
+    if facts.places:
+        found += [*_too_few(facts), *_left_out(facts.places), *_alone(facts.places)]
+    if facts.slowest is not None and facts.round_seconds < facts.slowest:
+        found.append(_hasty(facts.slowest, facts.round_seconds))
+    return found
+
+
+def of(error: FedportalError) -> Problem:
+    """An error of the catalogue as a problem."""
+    return Problem(ERROR, error.code, field_of(error), error.message, error.next_step)
+
+
+def field_of(error: FedportalError) -> str:
+    """The field of the wish that an error names; "config.…" for the strategy's and the run's own settings."""
+    fields = {"strategy_unknown": "strategy", "not_shared": "federation", "ambiguous_name": "federation"}
+    if error.code == "strategy_parameter":
+        return f"config.{error.context.get('name')}"
+    return fields.get(error.code) or str(error.context.get("field", "version"))
+
+
+def forecast(facts: Facts) -> str:
+    """How the first round would begin, as one sentence."""
+    expected = sum(place.expected for place in facts.places)
+    first = "The first round, which pools the columns' statistics," if facts.standardise else "The first round"
+    if expected >= facts.need:
+        places = sum(place.expected > 0 for place in facts.places)
+        return f"{first} would begin at once with {_devices(expected)} of {_count(places, 'organization')}."
+    lacking = facts.need - expected
+    more = f"{lacking} more device{'' if lacking == 1 else 's'}" if expected else _devices(lacking)
+    return f"{first} would wait for {more}{_why(facts.places)}."
+
+
+def _why(places: Iterable[Place]) -> str:
+    missing = [place.name for place in places if place.state == MemberState.ACTIVE and not place.expected]
+    if not missing:
+        return ""
+    return f": {listed(missing)} {'has' if len(missing) == 1 else 'have'} none that would be asked"
+
+
+def _running(facts: Facts) -> list[Problem]:
+    if not facts.going_on:
+        return []
+    sentence = f"{facts.model} is in training already: {'; '.join(facts.going_on)}."
+    next_step = "Each run publishes a version of its own. Wait for it, or stop it, unless you want both."
+    return [Problem(WARNING, "going_on", "model", sentence, next_step)]
+
+
+def _too_few(facts: Facts) -> list[Problem]:
+    possible = sum(place.possible for place in facts.places)
+    if possible >= facts.need:
+        return []
+    where = f" in the group {facts.group}" if facts.group else ""
+    if not possible:
+        sentence = f"No device{where} could ever take part."
+    else:
+        sentence = f"Only {_devices(possible)}{where} could ever take part, and a round needs {facts.need}."
+    next_step = "The run waits until more register. Ask for fewer, or let the members register devices first."
+    return [
+        Problem(
+            WARNING, "too_few", "group" if facts.group and not possible else "min_participants", sentence, next_step
+        )
+    ]
+
+
+def _left_out(places: Iterable[Place]) -> list[Problem]:
+    return [
+        Problem(
+            WARNING,
+            "left_out",
+            "",
+            f"{place.name}'s devices are not asked: {place.barred}.",
+            "They are asked from the first round on that this no longer holds.",
+        )
+        for place in places
+        if place.barred and place.state == MemberState.ACTIVE
+    ]
+
+
+def _alone(places: Sequence[Place]) -> list[Problem]:
+    giving = [place for place in places if place.expected]
+    if len(giving) != 1 or len(places) < 2:
+        return []
+    sentence = f"Of all members only {giving[0].name} has devices that would be asked."
+    return [Problem(WARNING, "alone", "", sentence, "Ask for enough devices that others must take part, or wait.")]
+
+
+def _hasty(slowest: float, seconds: float) -> Problem:
+    sentence = f"A round may take {seconds:g} s, and one of the last took {slowest:.0f} s."
+    return Problem(WARNING, "hasty", "round_seconds", sentence, "Give rounds more time, or some devices will be late.")
+
+
+def _devices(count: int) -> str:
+    return _count(count, "device")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def as_json(problem: Problem) -> dict[str, Any]:
+    """The problem as the API shows it."""
+    return {
+        "level": problem.level,
+        "code": problem.code,
+        "field": problem.field,
+        "message": problem.sentence,
+        "next_step": problem.next_step,
+    }

@@ -1,0 +1,162 @@
+"""A run before it is started: whom its first round would ask, and what stands in the way. Nothing changes here.
+
+The arguments are those of `runs.start`; the number of queries depends neither on organizations nor on devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Count, Max
+
+from federations import permissions
+from federations.models import Federation, Member
+from federations.permissions import Actor
+from federations.services import enrolment
+from fedwire.errors import FedportalError
+from fedwire.states import MemberState, RoundKind, RoundState
+from registry.models import Model, ModelVersion
+from registry.services import versions
+from training.lifecycle import ALIVE_RUNS
+from training.models import Round, Run
+from training.services import cohorts, configs, preflight, runs
+from training.services.preflight import Facts, Place, Problem
+
+# How many of the last rounds say how long a round takes.
+LAST_ROUNDS = 5
+SHOWN = (MemberState.ACTIVE, MemberState.INVITED, MemberState.SUSPENDED)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What would happen. `ok`: whether `runs.start` would start it."""
+
+    problems: tuple[Problem, ...]
+    places: tuple[Place, ...]
+    expected: int
+    need: int
+    sentence: str
+    federation: Federation | None
+    version: ModelVersion | None
+    settings: Mapping[str, Any]
+
+    @property
+    def ok(self) -> bool:
+        return not any(problem.level == preflight.ERROR for problem in self.problems)
+
+
+def of(
+    actor: Actor,
+    model: Model,
+    *,
+    federation: Federation | None = None,
+    rounds: Any,
+    strategy: str = "fedavg",
+    group: Any = "",
+    min_participants: Any = 1,
+    round_seconds: Any = configs.DEFAULT_ROUND_SECONDS,
+    config: Mapping[str, Any] | None = None,
+    version: ModelVersion | None = None,
+) -> Preview:
+    """What `runs.start` with the same arguments would do. Raises `forbidden` to whom it would."""
+    permissions.require(actor, "model.train", model)
+    refused: list[FedportalError] = []
+    place = _place(actor, model, federation, refused)
+    if place is not None:
+        permissions.require(actor, "federation.train", place)
+    base = version or versions.latest(model)
+    if base is None:
+        refused.append(runs.without_version(model))
+    plan = {
+        "rounds": rounds,
+        "min_participants": min_participants,
+        "round_seconds": round_seconds,
+        "group": group,
+    }
+    refused += configs.complaints(strategy, config or {}, base, plan)
+    wrong = {preflight.field_of(error) for error in refused}
+    label = "" if "group" in wrong else configs.group(group)
+    need = 1 if "min_participants" in wrong else min_participants
+    facts = Facts(
+        model=model.name,
+        places=_places(place, strategy, label) if place is not None else (),
+        need=need,
+        group=label,
+        round_seconds=0.0 if "round_seconds" in wrong else float(round_seconds),
+        refused=refused,
+        going_on=_going_on(actor, model),
+        slowest=_slowest(model, place) if place is not None and "round_seconds" not in wrong else None,
+        standardise=not refused and base is not None and configs.checked(strategy, config or {}, base)["standardise"],
+    )
+    return Preview(
+        problems=tuple(preflight.problems(facts)),
+        places=tuple(facts.places),
+        expected=sum(row.expected for row in facts.places),
+        need=need,
+        sentence=preflight.forecast(facts) if place is not None else "The run cannot start yet.",
+        federation=place,
+        version=base,
+        settings={**plan, "strategy": strategy, "standardise": facts.standardise},
+    )
+
+
+def _place(
+    actor: Actor, model: Model, federation: Federation | None, refused: list[FedportalError]
+) -> Federation | None:
+    """The federation to train in; what stands against all of them goes to `refused`."""
+    try:
+        return runs.federation_of(actor, model, federation)
+    except FedportalError as error:
+        refused.append(error)
+        return None
+
+
+def _places(federation: Federation, strategy: str, group: str) -> list[Place]:
+    """The organizations of the federation, those with devices that would be asked first."""
+    run = Run(federation=federation, group=group, strategy=strategy)
+    devices = cohorts.of_members(run).order_by()
+    known = {
+        row["organization_id"]: row
+        for row in devices.values("organization_id").annotate(known=Count("pk"), seen=Max("last_seen_at"))
+    }
+    here = cohorts.here(devices).values("organization_id").annotate(present=Count("pk"))
+    present = {row["organization_id"]: row["present"] for row in here}
+    barred = enrolment.barred(federation, strategy=strategy, present=present)
+    members = Member.objects.filter(federation=federation, state__in=SHOWN).select_related("organization")
+    found = [
+        Place(
+            id=member.organization.public_id,
+            name=member.organization.name,
+            state=member.state,
+            known=known.get(member.organization_id, {}).get("known", 0),
+            present=present.get(member.organization_id, 0),
+            last_seen_at=known.get(member.organization_id, {}).get("seen"),
+            barred=barred.get(member.organization_id, ""),
+            grouped=bool(group),
+        )
+        for member in members
+    ]
+    return sorted(found, key=lambda place: (not place.expected, place.state != MemberState.ACTIVE, place.name))
+
+
+def _going_on(actor: Actor, model: Model) -> list[str]:
+    """The runs of the model that go on, as far as the actor sees them."""
+    seen = permissions.visible(actor, Run.objects.filter(model=model, state__in=ALIVE_RUNS)).select_related(
+        "federation"
+    )
+    return [f"round {run.current_round} of {run.total_rounds} in {run.federation.name}" for run in seen[:5]]
+
+
+def _slowest(model: Model, federation: Federation) -> float | None:
+    """How long the slowest of the last training rounds of the model took there."""
+    rounds = Round.objects.filter(
+        run__model=model, run__federation=federation, state=RoundState.DONE, kind=RoundKind.TRAIN
+    ).order_by("-pk")
+    took = [
+        (closed - opened).total_seconds()
+        for opened, closed in rounds.values_list("opened_at", "closed_at")[:LAST_ROUNDS]
+        if closed is not None
+    ]
+    return max(took, default=None)

@@ -1,0 +1,224 @@
+"""The fields of the form that starts a run, made of what the strategy declares, and what was typed into them.
+
+The strategy's parameters are called `p.<name>`, so that none of them can be taken for a field of the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import QueryDict
+
+from federations import permissions
+from federations import selectors as places
+from federations.models import DeviceGroup, Federation
+from federations.permissions import Actor
+from fedwire.errors import FedportalError
+from registry.models import Model, Share
+from registry.selectors import find_model, find_version, models_for, versions_of
+from training import selectors
+from training.aggregation.strategies import STRATEGIES, Parameter
+from training.models import Run
+from training.services import configs
+from training.services.preflight import Problem
+
+PREFIX = "p."
+DEFAULTS = {
+    "strategy": "fedavg",
+    "rounds": "20",
+    "min_participants": "2",
+    "round_seconds": str(configs.DEFAULT_ROUND_SECONDS),
+    "evaluate": "yes",
+}
+CHOICES = {"": None, "yes": True, "no": False}
+MOST_VERSIONS = 50
+
+
+@dataclass(frozen=True)
+class Field:
+    """An input of the form. `step` "any" for a number with decimals, `wrong` what is not right about the value."""
+
+    name: str
+    label: str
+    help: str
+    value: str
+    low: str = ""
+    high: str = ""
+    step: str = "1"
+    wrong: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model one may train, with the federations in which one may."""
+
+    model: Model
+    federations: Sequence[Federation]
+
+
+def choices(actor: Actor) -> list[Choice]:
+    """What one may train: models shared with a federation in which one may start runs, and one's own. Four queries."""
+    models = list(permissions.holding(actor, "model.train", models_for(actor)))
+    trainable = permissions.holding(actor, "federation.train", Federation.objects.filter(dissolved_at=None))
+    shares = Share.objects.filter(model__in=models, federation__in=trainable).select_related("federation")
+    shared: dict[int, list[Federation]] = {}
+    for share in shares.order_by("federation__name", "pk"):
+        shared.setdefault(share.model_id, []).append(share.federation)
+    own = actor.organization.pk if actor.organization else None
+    return [
+        Choice(model, shared.get(model.pk, []))
+        for model in models
+        if model.pk in shared or model.organization_id == own
+    ]
+
+
+def said_in(form: QueryDict, offered: Sequence[Choice]) -> dict[str, str]:
+    """What the form shows: what was typed, or sane defaults; a model is chosen if there is any."""
+    first = next((choice for choice in offered if choice.federations), offered[0] if offered else None)
+    model = {"model": first.model.public_id} if first else {}
+    typed = {name: form.get(name, "") for name in form}
+    said = {
+        **DEFAULTS,
+        **model,
+        **{name: text for name, text in typed.items() if text or name not in ("model", "strategy")},
+    }
+    # A name, as a link may have it, becomes the id that the choice has.
+    named = next(
+        (choice for choice in offered if said.get("model") in (choice.model.name, choice.model.public_id)), None
+    )
+    return {**said, "model": named.model.public_id} if named else said
+
+
+def wish(actor: Actor, said: Mapping[str, str]) -> dict[str, Any]:
+    """The arguments of `runs.start`; numbers that are none stay text, which is refused with a sentence.
+
+    Raises `not_found`, `ambiguous_name`, `version_invalid`, and `field_invalid` without a model.
+    """
+    if not said.get("model"):
+        raise FedportalError("field_invalid", field="model", reason="choose one.")
+    model = find_model(actor, said["model"])
+    federation, version = said.get("federation", ""), said.get("version", "")
+    config: dict[str, Any] = {
+        name.removeprefix(PREFIX): number(text)
+        for name, text in said.items()
+        if name.startswith(PREFIX) and text.strip()
+    }
+    known = STRATEGIES.get(said["strategy"])
+    if known is not None:  # what was typed for another strategy is not meant for this one
+        names = {parameter.name for parameter in known.parameters}
+        config = {name: value for name, value in config.items() if name in names}
+    if said.get("seed", "").strip():
+        config["seed"] = number(said["seed"])
+    for name in ("standardise", "evaluate"):
+        if (value := CHOICES.get(said.get(name, ""))) is not None:
+            config[name] = value
+    return {
+        "model": model,
+        "federation": places.find_federation(actor, federation) if federation else None,
+        "version": find_version(model, version) if version else None,
+        "strategy": said["strategy"],
+        "group": said.get("group", "").strip(),
+        "config": config,
+        **{name: number(said.get(name, "")) for name in ("rounds", "min_participants", "round_seconds")},
+    }
+
+
+def number(text: str) -> Any:
+    """What was typed as a number; the text itself if it is none."""
+    text = text.strip()
+    for kind in (int, float):
+        try:
+            return kind(text) if text.isascii() else text
+        except ValueError:
+            continue
+    return text
+
+
+def plan_fields(said: Mapping[str, str], wrong: Mapping[str, str]) -> list[Field]:
+    """The fields of the round plan."""
+    rows = (
+        (
+            "rounds",
+            "Rounds",
+            "How often the model goes out and comes back. Each takes as long as its slowest device.",
+            1,
+            configs.MOST_ROUNDS,
+        ),
+        (
+            "min_participants",
+            "Least devices a round",
+            "With fewer a round waits; below it at the deadline it is tried again.",
+            1,
+            configs.MOST_PARTICIPANTS,
+        ),
+        (
+            "round_seconds",
+            "Seconds a round may take",
+            "Who has not answered by then is late, and the round goes on without it.",
+            configs.LEAST_ROUND_SECONDS,
+            configs.MOST_ROUND_SECONDS,
+        ),
+    )
+    return [
+        Field(name, label, told, said.get(name, ""), str(low), str(high), wrong=wrong.get(name, ""))
+        for name, label, told, low, high in rows
+    ]
+
+
+def strategy_fields(strategy: str, said: Mapping[str, str], wrong: Mapping[str, str]) -> list[Field]:
+    """A field for each parameter that the strategy declares."""
+    found = STRATEGIES.get(strategy)
+    return [_field(parameter, said, wrong) for parameter in found.parameters] if found else []
+
+
+def _field(parameter: Parameter, said: Mapping[str, str], wrong: Mapping[str, str]) -> Field:
+    name = PREFIX + parameter.name
+    return Field(
+        name,
+        parameter.name.replace("_", " ").capitalize(),
+        f"{parameter.about} {parameter.allowed.capitalize()}; {parameter.default:g} unless you say otherwise.",
+        said.get(name, f"{parameter.default:g}"),
+        f"{parameter.low:.15g}",
+        f"{parameter.high:.15g}",
+        "1" if parameter.whole else "any",
+        wrong.get(f"config.{parameter.name}", ""),
+    )
+
+
+def wrong_fields(problems: Iterable[Problem]) -> dict[str, str]:
+    """Field → what is not right about it, of the errors."""
+    return {problem.field: problem.sentence for problem in problems if problem.field and problem.level == "error"}
+
+
+def numbers_of(model: Model | None) -> list[str]:
+    """The model's versions, newest first."""
+    return list(versions_of(model).values_list("version", flat=True)[:MOST_VERSIONS]) if model else []
+
+
+def groups(actor: Actor) -> list[str]:
+    """Labels one may know: one's own organization's, and those of runs one sees."""
+    own = permissions.visible(actor, DeviceGroup.objects.all()).values_list("name", flat=True)
+    used = selectors.runs_for(actor).exclude(group="").order_by().values_list("group", flat=True)
+    return sorted({*own.distinct()[:100], *used.distinct()[:100]})
+
+
+def again(run: Run) -> dict[str, Any]:
+    """The fields of the form as they were for this run."""
+    config = run.config
+    words = {True: "yes", False: "no"}
+    fields = {
+        "model": run.model.public_id,
+        "federation": run.federation.public_id,
+        "version": run.base_version.version,
+        "strategy": run.strategy,
+        "rounds": run.total_rounds,
+        "min_participants": run.min_participants,
+        "round_seconds": run.round_seconds,
+        "group": run.group,
+        "seed": config.get("seed"),
+        **{name: words.get(config.get(name)) for name in ("standardise", "evaluate")},
+        **{PREFIX + name: value for name, value in config.get("parameters", {}).items()},
+    }
+    return {name: value for name, value in fields.items() if value not in (None, "")}
