@@ -2,15 +2,17 @@
 
 Server → browser: {"kind": "snapshot", "sequence": n, "data": …}, then {"sequence": k, "kind": …, "at": …, "data": …}.
 Messages may overtake one another or be lost on the way; whoever sees a gap sends {"ask": "since", "sequence": last}
-and gets what is missing, or a fresh snapshot. {"ask": "snapshot"} gets one at any time: whom a round waits for changes
-with the clock, of which no message tells. Rights are looked at when the socket opens and again and again after
-that, so somebody who lost them is sent away within a second of the next message.
+and gets what is missing, or, when that is too much, a snapshot with "instead": true. Whoever has a snapshot already
+connects with `?since=n` and gets what came after it in place of another. {"ask": "snapshot"} gets one at any time: whom
+a round waits for changes with the clock, of which no message tells. Rights are looked at when the socket opens, and
+again and again after that, so somebody who lost them is sent away within a second of the next message.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections import Counter
 from typing import Any
@@ -72,7 +74,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         async with self._sending:
             self._group = progress.group(self.run.public_id)
             await self.channel_layer.group_add(self._group, self.channel_name)
-            await self._send_snapshot()
+            await self._catch_up(_since(self.scope["query_string"]))
         self._watch = asyncio.create_task(self._keep_checking())
 
     async def disconnect(self, code: int) -> None:
@@ -96,15 +98,8 @@ class RunConsumer(AsyncWebsocketConsumer):
         self._asked.append(now)
         if not await self._still_allowed():
             return
-        missing = None
-        if sequence != SNAPSHOT:
-            missing = await database_sync_to_async(progress.since)(self.run.pk, sequence)
         async with self._sending:
-            if missing is None:
-                await self._send_snapshot()
-                return
-            for message in missing:
-                await self._send(message)
+            await self._catch_up(sequence)
 
     async def news(self, event: dict[str, Any]) -> None:
         """A message of the group."""
@@ -125,9 +120,20 @@ class RunConsumer(AsyncWebsocketConsumer):
             raise FedportalError("not_authenticated")
         return await database_sync_to_async(authentication.actor_of_session)(person, self.scope["session"])
 
-    async def _send_snapshot(self) -> None:
+    async def _catch_up(self, sequence: int) -> None:
+        """Send what came after `sequence`; a snapshot if that is asked for, or instead of too many messages."""
+        missing = None
+        if sequence != SNAPSHOT:
+            missing = await database_sync_to_async(progress.since)(self.run.pk, sequence)
+        if missing is None:
+            await self._send_snapshot(instead=sequence != SNAPSHOT)
+            return
+        for message in missing:
+            await self._send(message)
+
+    async def _send_snapshot(self, *, instead: bool) -> None:
         data = await database_sync_to_async(selectors.snapshot)(self.run, self.actor)
-        await self._send({"kind": "snapshot", "sequence": data["sequence"], "data": data})
+        await self._send({"kind": "snapshot", "sequence": data["sequence"], "instead": instead, "data": data})
 
     async def _send(self, message: dict[str, Any]) -> None:
         await self.send(text_data=json.dumps(message, separators=(",", ":")))
@@ -184,3 +190,9 @@ def _asked_for(text: str | None) -> int | None:
         return None
     sequence = said.get("sequence")
     return sequence if type(sequence) is int and 0 <= sequence < 1 << 62 else None
+
+
+def _since(query: bytes) -> int:
+    """The number in `?since=n` of the address; `SNAPSHOT` without one."""
+    found = re.fullmatch(rb"since=([0-9]{1,15})", query)
+    return int(found[1]) if found else SNAPSHOT

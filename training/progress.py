@@ -19,7 +19,7 @@ from training import wording
 from training.models import Run, RunEvent
 
 # A watcher that missed more gets a fresh snapshot instead.
-MOST_MISSED = 500
+MOST_MISSED = 5000
 _NUMBER = f"UPDATE {Run._meta.db_table} SET sequence = sequence + %s WHERE id = %s RETURNING sequence"  # noqa: S608
 _APPEND = f"INSERT INTO {RunEvent._meta.db_table} (organization_id, run_id, sequence, at, kind, data) VALUES "  # noqa: S608
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from datetime import timedelta
+import math
 from typing import Any
 
 from django.db.models import QuerySet
@@ -13,25 +12,18 @@ from federations.models import Member, Organization
 from federations.permissions import Actor
 from fedportal.common import clock
 from fedwire.errors import FedportalError
-from fedwire.states import MOVES, RoundKind, RoundState, RunState, word
+from fedwire.states import MOVES, RoundState, RunState, word
 from registry.models import Model
-from training import wording
-from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, TAKING_PART, UNFINISHED
+from training import standing, wording
+from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, TAKING_PART
 from training.models import Assignment, Round, Run
-from training.services import cohorts, giving, opening, plan
-from training.services.plan import Standing
-from training.wording import Party
+from training.services import cohorts, giving
 
-# A round that has lasted longer says for whom it still waits.
-PATIENCE = timedelta(seconds=10)
+# More points than a picture has pixels are of no use to anybody.
+MOST_POINTS = 300
 ROUND = (
     *("pk", "number", "attempt", "kind", "state", "reason", "opened_at", "deadline", "closed_at"),
     *("metrics", "digest", "result_blob", "bytes_up", "bytes_down"),
-)
-PART = (
-    *("state", "reason", "refusal", "device__public_id", "device__identifier", "device__last_seen_at", "device_id"),
-    *("organization__public_id", "organization__name", "organization_id"),
-    *("update__samples", "update__answer__seconds"),
 )
 
 
@@ -81,16 +73,17 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
     fresh = with_names(Run.objects.filter(pk=run.pk)).get()
     rounds = list(rounds_of(fresh))
     latest = max(rounds, key=lambda row: (row["number"], row["attempt"]), default=None)
-    parts = _parts(latest["pk"]) if latest else []
+    parts = standing.parts_of(latest["pk"]) if latest else []
     going_on = latest["pk"] if latest is not None and latest["state"] in ALIVE_ROUNDS else None
     return {
         "run": overview(fresh),
         "sequence": fresh.sequence,
-        "round": _round(fresh, latest, parts) if latest else None,
-        "participants": [_card(part) for part in parts],
+        "now": clock.now().isoformat(),
+        "round": standing.round_shown(fresh, latest, parts) if latest else None,
+        "participants": standing.cards(parts, _before(rounds, latest)),
         "barred": _barred(fresh),
         "contributions": wording.contributions(giving.shares(fresh, also=going_on)),
-        "curves": curves(rounds),
+        "curves": thinned(curves(rounds), keep=fresh.best_round),
         "names": _names(fresh),
         "actions": actions(fresh, actor),
     }
@@ -120,6 +113,7 @@ def overview(run: Run) -> dict[str, Any]:
         "base_version": run.base_version.version,
         "result_version": version.version if version else None,
         "best_round": run.best_round,
+        "best_loss": run.best_loss,
         "progress": progress_of(run),
     }
 
@@ -149,6 +143,15 @@ def curves(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def thinned(points: list[dict[str, Any]], keep: int | None = None) -> list[dict[str, Any]]:
+    """At most about `MOST_POINTS` of the points, evenly, with the first, the last and that of the round `keep`."""
+    if len(points) <= MOST_POINTS:
+        return points
+    step = math.ceil(len(points) / MOST_POINTS)
+    last = len(points) - 1
+    return [point for i, point in enumerate(points) if i % step == 0 or i == last or point["number"] == keep]
+
+
 def took(row: dict[str, Any] | None) -> dict[str, Any] | None:
     """What a closed round took."""
     if row is None or row["closed_at"] is None:
@@ -176,66 +179,10 @@ def _barred(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _parts(round_pk: int) -> list[dict[str, Any]]:
-    rows = Assignment.objects.filter(round_id=round_pk).values(*PART)
-    return list(rows.order_by("organization__name", "device__identifier"))
-
-
-def _party(part: dict[str, Any]) -> Party:
-    return Party(
-        part["device__public_id"],
-        part["device__identifier"],
-        part["organization__public_id"],
-        part["organization__name"],
-    )
-
-
-def _card(part: dict[str, Any]) -> dict[str, Any]:
-    return wording.participant(
-        _party(part),
-        part["state"],
-        reason=part["reason"],
-        refusal=part["refusal"],
-        samples=part["update__samples"],
-        seconds=part["update__answer__seconds"],
-        last_seen_at=part["device__last_seen_at"],
-    )
-
-
-def _round(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "number": row["number"],
-        "attempt": row["attempt"],
-        "kind": row["kind"],
-        "state": row["state"],
-        "word": word("round", row["state"]),
-        "reason": row["reason"],
-        "opened_at": row["opened_at"].isoformat(),
-        "deadline": row["deadline"].isoformat(),
-        "waiting": _waiting(run, row, parts),
-    }
-
-
-def _waiting(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """For whom the run waits: more devices, after a while those that have not answered, or its suspended starter."""
-    if row["state"] != RoundState.OPEN:
-        if row["state"] in ALIVE_ROUNDS or run.state != RunState.RUNNING:
-            return None
-        free = opening.may_go_on(Run.objects.filter(pk=run.pk)).exists()
-        return None if free else wording.held(run.organization.name)
-    taking_part = [part for part in parts if part["state"] in plan.counting(row["kind"])]
-    if row["kind"] != RoundKind.EVALUATE and len(taking_part) < run.min_participants:
-        present = {part["organization_id"] for part in taking_part}
-        missing = cohorts.missing(run, present)
-        return wording.waiting(len(taking_part), run.min_participants, missing, row["deadline"])
-    late = [part for part in parts if part["state"] in UNFINISHED]
-    if not late or clock.now() - row["opened_at"] < PATIENCE:
-        return None
-    names = [f"{part['device__identifier']} of {part['organization__name']}" for part in late]
-    standing = Standing(Counter(part["state"] for part in parts))
-    submitted, enough = standing.answered(row["kind"]), standing.enough(row["kind"], run.min_participants)
-    then = wording.then_of(row["kind"]) if enough else "the round is tried again"
-    return wording.stragglers(submitted, names, row["deadline"], then)
+def _before(rounds: list[dict[str, Any]], latest: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The attempt before the latest."""
+    earlier = [row for row in rounds if row is not latest]
+    return max(earlier, key=lambda row: (row["number"], row["attempt"]), default=None)
 
 
 def _names(run: Run) -> dict[str, str]:

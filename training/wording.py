@@ -1,4 +1,4 @@
-"""The pieces of JSON and the sentences in which a run is told, the same in events, snapshots and the API. Pure."""
+"""The pieces of JSON and the sentences in which a run is told, the same in events, snapshots and the API."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from fedportal.common import clock
 from fedwire.states import AssignmentState, RoundKind, word
 
 MOST_NAMES = 5
 # States in which the last refusal is what a card tells: nothing usable came.
+REFUSED = "refused"
 UNSETTLED = (AssignmentState.OFFERED, AssignmentState.TRAINING, AssignmentState.DECLINED, AssignmentState.EXPIRED)
 # Rounds that train nothing, as the log calls them.
 ROUND_NAMES = {RoundKind.STATISTICS: "Gathering statistics", RoundKind.EVALUATE: "Measuring the last model"}
@@ -50,7 +52,7 @@ def participant(
         "device": {"id": party.device_id, "identifier": party.identifier},
         "organization": {"id": party.organization_id, "name": party.organization},
         "state": str(state),
-        "word": "refused" if refusal and state in UNSETTLED else word("assignment", state),
+        "word": REFUSED if refusal and state in UNSETTLED else word("assignment", state),
         "reason": refusal["sentence"] if refusal and state in UNSETTLED else reason,
         "refusal": dict(refusal) if refusal else None,
         "samples": samples,
@@ -133,7 +135,10 @@ def point(number: int, metrics: Mapping[str, Any], trained: Mapping[str, Any] | 
         "others": overall.get("others", {}),
         **{name: trained.get(name) for name in ("seconds", "bytes_up", "bytes_down")},
         "organizations": {
-            key: {name: ratios.get(name) for name in ("loss", "accuracy", "auc", "samples")}
+            key: {
+                **{name: ratios.get(name) for name in ("loss", "accuracy", "auc", "samples")},
+                "others": ratios.get("others", {}),
+            }
             for key, ratios in metrics.get("organizations", {}).items()
         },
     }
@@ -199,8 +204,8 @@ def listed(names: Sequence[str]) -> str:
 
 
 def moment(at: datetime) -> str:
-    """A time of day as a sentence says it; the portal's own zone is UTC."""
-    return f"{at:%H:%M} UTC"
+    """A time as a sentence says it, with its day when that is not today; the portal's own zone is UTC."""
+    return f"{at:%H:%M} UTC" if at.date() == clock.now().date() else f"{at:%H:%M} UTC on {at.day} {at:%B}"
 
 
 def instant(at: datetime | None) -> str | None:

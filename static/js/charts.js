@@ -1,7 +1,14 @@
 /* The curves of a run as SVG; the same geometry as training/web/charts.py, which draws them without JavaScript. */
+import { element, show } from "./build.js";
+
 const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [320, 170, 46, 8, 10, 24];
 const SERIES = 6;
+const MOST_OTHERS = 4;
+const MOST_LINES = 6;
+const MOST_ROWS = 40;
+const COSTS = ["seconds", "bytes"];
 const NS = "http://www.w3.org/2000/svg";
+const drawn = new Map(); // chart → what its slider and its table read
 
 export function shown(name, value) {
   if (name === "bytes") {
@@ -14,6 +21,7 @@ export function shown(name, value) {
 }
 
 function amount(name, row) {
+  if (name.startsWith("other:")) return row?.others?.[name.slice(6)] ?? null;
   if (name !== "bytes") return row?.[name] ?? null;
   return row?.bytes_up == null && row?.bytes_down == null ? null : (row.bytes_up ?? 0) + (row.bytes_down ?? 0);
 }
@@ -40,6 +48,27 @@ function bounds(name, every) {
   return [low, high];
 }
 
+function lowerIsBetter(name) {
+  if (["accuracy", "auc"].includes(name)) return false;
+  return name === "loss" || name.includes("error") ? true : null;
+}
+
+/* The lines to draw, the whole first, and who does worst at the newest point. */
+function chosen(name, curves, names) {
+  const whole = ["all", "All organizations", values(name, curves)];
+  if (COSTS.includes(name)) return [[whole].filter(([, , points]) => points.length), ""];
+  const each = Object.entries(names)
+    .map(([key, label], index) => [`series-${(index % SERIES) + 1}`, label, values(name, curves, key)])
+    .filter(([, , points]) => points.length);
+  const less = lowerIsBetter(name);
+  const newest = ([, , points]) => points.at(-1)[1];
+  const ranked = each.toSorted((one, other) => (less ? newest(other) - newest(one) : newest(one) - newest(other)));
+  const worst = less !== null && ranked.length > 1
+    ? `${less ? "highest" : "lowest"}: ${ranked[0][1]} ${shown(name, newest(ranked[0]))}` : "";
+  const few = new Set(ranked.slice(0, MOST_LINES).map(([, label]) => label));
+  return [[whole, ...each.filter(([, label]) => few.has(label))].filter(([, , points]) => points.length), worst];
+}
+
 function svg(tag, attributes, text) {
   const made = document.createElementNS(NS, tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
@@ -49,12 +78,9 @@ function svg(tag, attributes, text) {
 
 function drawOne(figure, curves, names) {
   const name = figure.dataset.chart;
-  const series = [["all", "All organizations", values(name, curves)]];
-  if (!["seconds", "bytes"].includes(name)) {
-    Object.entries(names).forEach(([key, label], index) => series.push([`series-${(index % SERIES) + 1}`, label, values(name, curves, key)]));
-  }
-  const there = series.filter(([, , points]) => points.length);
+  const [there, worst] = chosen(name, curves, names);
   if (!there.length) return;
+  figure.classList.remove("blank");
   const [low, high] = bounds(name, there.flatMap(([, , points]) => points.map(([, value]) => value)));
   const first = curves[0].number;
   const last = Math.max(curves.at(-1).number, first + 1);
@@ -67,21 +93,114 @@ function drawOne(figure, curves, names) {
   }
   parts.push(svg("text", { x: LEFT, y: HEIGHT - 6, "text-anchor": "start" }, first));
   parts.push(svg("text", { x: WIDTH - RIGHT, y: HEIGHT - 6, "text-anchor": "end" }, last));
-  for (const [kind, label, points] of there.reverse()) {
+  for (const [kind, label, points] of there.toReversed()) {
     const line = svg("polyline", { class: `line ${kind}`, points: points.map(([number, value]) => `${x(number)},${y(value)}`).join(" ") });
     line.append(svg("title", {}, label));
     const [number, value] = points.at(-1);
     parts.push(line, svg("circle", { class: `end ${kind}`, cx: x(number), cy: y(value), r: 2.5 }));
   }
-  const [number, newest] = there.at(-1)[2].at(-1);
+  const [number, newest] = there[0][2].at(-1);
   const summary = `${shown(name, newest)} at round ${number}`;
+  const title = figure.querySelector("strong").textContent;
   figure.querySelector("[data-summary]").textContent = summary;
+  show(figure.querySelector("[data-worst]"), worst);
   const picture = figure.querySelector("svg");
-  picture.setAttribute("aria-label", `${figure.querySelector("strong").textContent}: ${summary}`);
+  picture.setAttribute("aria-label", `${title}: ${summary}`);
   picture.replaceChildren(...parts);
+  const before = drawn.get(name);
+  drawn.set(name, { there, x, at: before?.at ?? null, numbers: there[0][2].map(([round]) => round) });
+  prepare(figure, !before);
+  read(figure);
+  tabulate(figure);
+}
+
+/* --- reading a value: a slider for keys and fingers, the picture for the mouse --- */
+
+function prepare(figure, isNew) {
+  const slider = figure.querySelector("[data-reader]");
+  const last = drawn.get(figure.dataset.chart).numbers.length - 1;
+  const wasLast = slider.value === slider.max;
+  slider.max = last;
+  if (wasLast) slider.value = last;
+  slider.hidden = last < 1;
+  if (!isNew) return;
+  slider.addEventListener("input", () => choose(figure, Number(slider.value)));
+  slider.addEventListener("focus", () => choose(figure, Number(slider.value)));
+  figure.querySelector("svg").addEventListener("pointermove", (event) => {
+    const { numbers, x } = drawn.get(figure.dataset.chart);
+    const box = event.currentTarget.getBoundingClientRect();
+    const place = ((event.clientX - box.left) / box.width) * WIDTH;
+    let nearest = 0;
+    numbers.forEach((round, index) => { if (Math.abs(x(round) - place) < Math.abs(x(numbers[nearest]) - place)) nearest = index; });
+    slider.value = nearest;
+    choose(figure, nearest);
+  });
+  figure.querySelector("details").addEventListener("toggle", () => tabulate(figure));
+}
+
+function choose(figure, index) {
+  const held = drawn.get(figure.dataset.chart);
+  held.at = held.numbers[index];
+  read(figure);
+}
+
+function read(figure) {
+  const name = figure.dataset.chart;
+  const { there, x, at } = drawn.get(name);
+  const reading = figure.querySelector("[data-reading]");
+  figure.querySelector(".guide")?.remove();
+  if (at === null) return show(reading, "");
+  const said = there.map(([kind, label, points]) => {
+    const found = points.find(([round]) => round === at);
+    return found && `${kind === "all" ? "all" : label} ${shown(name, found[1])}`;
+  }).filter(Boolean);
+  const text = `Round ${at}: ${said.join(", ")}`;
+  show(reading, text);
+  figure.querySelector("[data-reader]").setAttribute("aria-valuetext", text);
+  figure.querySelector("svg").append(svg("line", { class: "guide", x1: x(at), x2: x(at), y1: TOP, y2: HEIGHT - BOTTOM }));
+}
+
+/* --- the same as a table, made only while somebody looks at it --- */
+
+function tabulate(figure) {
+  const details = figure.querySelector("details");
+  const name = figure.dataset.chart;
+  details.hidden = false;
+  if (!details.open) return;
+  const { there, numbers } = drawn.get(name);
+  const step = Math.max(1, Math.ceil(numbers.length / MOST_ROWS));
+  const head = element("tr");
+  for (const label of ["Round", ...there.map(([, label]) => label)]) {
+    const made = element("th", "number", label);
+    made.scope = "col";
+    head.append(made);
+  }
+  const lookup = there.map(([, , points]) => new Map(points));
+  const rows = numbers.toReversed().filter((_, index) => index % step === 0).map((round) => {
+    const row = element("tr");
+    row.append(element("td", "number", round));
+    for (const points of lookup) row.append(element("td", "number", points.has(round) ? shown(name, points.get(round)) : "–"));
+    return row;
+  });
+  details.querySelector("thead").replaceChildren(head);
+  details.querySelector("tbody").replaceChildren(...rows);
+}
+
+/* Measures of which nobody knew when the page was made get a chart of their own. */
+function addCharts(root, curves) {
+  const others = [...new Set(curves.flatMap((point) => Object.keys(point.others ?? {})))].sort().slice(0, MOST_OTHERS);
+  for (const name of others.map((other) => `other:${other}`)) {
+    if (root.querySelector(`[data-chart="${CSS.escape(name)}"]`)) continue;
+    const figure = root.querySelector('[data-chart="loss"]').cloneNode(true);
+    const title = name.slice(6).replaceAll("_", " ");
+    figure.dataset.chart = name;
+    figure.querySelector("strong").textContent = title[0].toUpperCase() + title.slice(1);
+    root.querySelector('[data-chart="seconds"]').before(figure);
+  }
 }
 
 export function drawCharts(root, curves, names) {
   if (!curves.length) return;
+  addCharts(root, curves.slice(-1));
   for (const figure of root.querySelectorAll("[data-chart]")) drawOne(figure, curves, names);
 }

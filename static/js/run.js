@@ -1,23 +1,22 @@
 /* A run as it happens. The page is a snapshot; from its number on, every message comes once and in order. */
+import { cell, element, show, time } from "./build.js";
+import { count, drawDevices, drawWaiting, listen, wordOf } from "./cards.js";
 import { drawCharts } from "./charts.js";
+import { follow } from "./following.js";
 import { showTimes } from "./page.js";
 
 const MOST_NEWS = 100;
-const MOST_HELD = 500;
-const QUIET_MS = 10000;
+const MOST_POINTS = 600; // twice what a fresh snapshot holds; then every second one goes
+const CHARTS_MS = 200;
 const ENDED = new Set(["completed", "failed", "stopped"]);
-const REFUSED = new Set([4401, 4403, 4404, 4429, 1008]);
+const TROUBLE = new Set(["refused", "late", "dropped", "declined"]);
 const { snapshot: first, words, socket: address } = JSON.parse(document.getElementById("live").textContent);
 const at = (name) => document.querySelector(`[data-${name}]`);
 let state = first;
+let ahead = Date.parse(first.now) - Date.now(); // the portal's clock against this one
 let dirty = false;
-
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
+let chartsDirty = true;
+let chartsAt = 0;
 
 /* --- what a message changes --- */
 
@@ -25,11 +24,25 @@ function sameRound(data) {
   return state.round && state.round.number === data.number && state.round.attempt === data.attempt;
 }
 
+function cardOf(data) {
+  return state.participants.find((one) => one.device.id === data.device.id);
+}
+
+/* Whose part in the last round came to nothing, says so on the card of the next. */
+function remembered(cards) {
+  const before = new Map(state.participants.map((card) => [card.device.id, wordOf(card)]));
+  const number = state.round?.number;
+  return cards.map((card) => {
+    const word = before.get(card.device.id);
+    return { ...card, before: TROUBLE.has(word) ? { number, word } : null };
+  });
+}
+
 const CHANGES = {
   "round.opened": (data, moment) => {
-    state.round = { number: data.number, attempt: data.attempt, kind: data.kind, state: "open", opened_at: moment,
-      deadline: data.deadline, waiting: data.waiting };
-    state.participants = data.participants ?? [];
+    state.participants = remembered(data.participants ?? []);
+    state.round = { number: data.number, attempt: data.attempt, kind: data.kind, state: "open", word: "collecting updates",
+      opened_at: moment, deadline: data.deadline, waiting: data.waiting };
   },
   "round.joined": (data) => {
     state.participants = state.participants.filter((card) => card.device.id !== data.participant.device.id);
@@ -37,30 +50,47 @@ const CHANGES = {
     if (state.round) state.round.waiting = data.waiting;
   },
   "assignment.changed": (data) => {
-    if (!sameRound(data)) return;
-    const card = state.participants.find((one) => one.device.id === data.device.id);
-    if (card) Object.assign(card, { state: data.state, word: data.word, reason: data.reason,
+    const card = cardOf(data);
+    if (!card) return;
+    if (!sameRound(data)) {
+      if (TROUBLE.has(data.word)) card.before = { number: data.number, word: data.word };
+      return;
+    }
+    Object.assign(card, { state: data.state, word: data.word, reason: data.reason,
       samples: data.samples, seconds: data.seconds });
   },
   "assignment.refused": (data) => {
-    if (!sameRound(data)) return;
-    const card = state.participants.find((one) => one.device.id === data.device.id);
+    const card = sameRound(data) && cardOf(data);
     if (card) card.refusal = data.refusal;
   },
-  "round.aggregating": (data) => { if (sameRound(data)) Object.assign(state.round, { state: "aggregating", waiting: null }); },
+  "round.aggregating": (data) => {
+    if (sameRound(data)) Object.assign(state.round, { state: "aggregating", word: "aggregating", waiting: null });
+  },
   "round.done": (data) => {
-    if (sameRound(data)) Object.assign(state.round, { state: "done", waiting: null });
+    if (sameRound(data)) Object.assign(state.round, { state: "done", word: "done", waiting: null });
     state.run.current_round = data.current_round ?? state.run.current_round;
+    state.run.best_round = data.best_round ?? state.run.best_round;
+    state.run.best_loss = data.best_loss ?? state.run.best_loss;
     state.run.progress = Math.min(state.run.current_round / state.run.total_rounds, 1);
     if (data.contributions) state.contributions = data.contributions;
-    if (data.point) {
-      state.curves = state.curves.filter((point) => point.number !== data.point.number);
-      state.curves.push(data.point);
-      state.curves.sort((one, other) => one.number - other.number);
-    }
+    if (data.point) addPoint(data.point);
   },
-  "round.failed": (data) => { if (sameRound(data)) Object.assign(state.round, { state: "failed", waiting: null }); },
+  "round.failed": (data) => {
+    if (sameRound(data)) Object.assign(state.round, { state: "failed", word: "failed", waiting: null });
+  },
 };
+
+function addPoint(point) {
+  let curves = state.curves.filter((one) => one.number !== point.number);
+  curves.push(point);
+  curves.sort((one, other) => one.number - other.number);
+  if (curves.length > MOST_POINTS) {
+    const last = curves.length - 1;
+    curves = curves.filter((one, index) => index % 2 === 0 || index === last || one.number === state.run.best_round);
+  }
+  state.curves = curves;
+  chartsDirty = true;
+}
 
 function endOfRun(kind, data) {
   const word = { started: "running", resumed: "running" }[kind] ?? kind;
@@ -72,6 +102,7 @@ function endOfRun(kind, data) {
   const mine = state.actions.pause || state.actions.resume || state.actions.stop;
   if (word === "completed") state.run.progress = 1;
   if (ENDED.has(word) && state.round) state.round.waiting = null;
+  if (ENDED.has(word)) state.barred = [];
   state.actions = { pause: mine && word === "running", resume: mine && word === "paused", stop: mine && !ENDED.has(word) };
 }
 
@@ -84,18 +115,38 @@ function apply(message) {
   paint();
 }
 
-/* --- the log --- */
+function adopt(data) {
+  state = data;
+  ahead = Date.parse(data.now) - Date.now();
+  chartsDirty = true;
+  paint();
+}
+
+/* --- the log; on a page of older events it stands still --- */
 
 function log(message) {
   const list = at("log");
+  if (!list) return;
+  const prefixes = list.dataset.log.split(",");
+  if (list.dataset.log && !prefixes.some((prefix) => message.kind.startsWith(prefix))) return;
   const item = element("li");
-  const time = element("time");
-  time.dateTime = message.at;
-  time.dataset.clock = "";
-  time.textContent = message.at.slice(11, 19);
-  item.append(time, " ", message.text);
+  item.dataset.sequence = message.sequence;
+  item.append(time(message.at, "clock"), " ", message.text);
   list.prepend(item);
   while (list.children.length > MOST_NEWS) list.lastElementChild.remove();
+}
+
+function gap() {
+  at("log")?.prepend(element("li", "soft", "What happened while this page was away is too much to show here; reload it, and look under Older."));
+}
+
+function drawOlder() {
+  const link = at("older");
+  const last = at("log")?.lastElementChild?.dataset.sequence;
+  if (!link || !last) return;
+  const query = new URLSearchParams(link.search);
+  query.set("before", last);
+  link.search = query;
 }
 
 /* --- the page, at most once per frame --- */
@@ -104,11 +155,6 @@ function paint() {
   if (dirty) return;
   dirty = true;
   requestAnimationFrame(() => { dirty = false; draw(); });
-}
-
-function show(target, text) {
-  target.hidden = !text;
-  if (target.textContent !== (text ?? "")) target.textContent = text ?? "";
 }
 
 function title() {
@@ -127,44 +173,59 @@ function draw() {
   at("round-title").textContent = title();
   at("progress").value = Math.round(100 * run.progress);
   show(at("reason"), run.reason);
-  drawWaiting();
+  show(at("best"), run.best_round ? `Best so far: the model of round ${run.best_round}${run.best_loss == null ? "" : ` (loss ${run.best_loss.toFixed(4)})`}.` : "");
+  drawRound();
   at("result").hidden = !run.result_version;
   if (run.result_version) {
     at("version").textContent = `version ${run.result_version}`;
     at("version").href = `/models/${run.model.id}/versions/${run.result_version}`;
   }
   for (const part of document.querySelectorAll("[data-action]")) part.hidden = !state.actions[part.dataset.action];
-  drawParticipants();
+  drawBarred();
+  drawDevices(state.participants);
   drawContributions();
+  drawCurves();
+  drawOlder();
+  for (const part of [at("log"), at("participants"), at("waiting-box")]) if (part) showTimes(part);
+}
+
+/* Pictures are costly; a run may close many rounds in a second. */
+function drawCurves() {
+  if (!chartsDirty) return;
+  const wait = chartsAt + CHARTS_MS - performance.now();
+  if (wait > 0) { setTimeout(paint, wait); return; }
+  chartsDirty = false;
+  chartsAt = performance.now();
   drawCharts(document, state.curves, state.names);
-  showTimes(at("log"));
 }
 
-function drawWaiting() {
-  const waiting = state.round?.waiting;
-  if (!waiting) return show(at("waiting"), "");
-  if (!waiting.until) return show(at("waiting"), waiting.sentence);
-  const left = Math.max(0, Math.round((new Date(waiting.until) - Date.now()) / 1000));
-  show(at("waiting"), `${waiting.sentence} ${left >= 60 ? `${Math.floor(left / 60)} min ` : ""}${left % 60} s left.`);
+function secondsLeft(moment) {
+  const left = Math.max(0, Math.round((Date.parse(moment) - Date.now() - ahead) / 1000));
+  if (left >= 7200) return `${Math.floor(left / 3600)} h`;
+  return `${left >= 60 ? `${Math.floor(left / 60)} min ` : ""}${left % 60} s`;
 }
 
-function drawParticipants() {
-  const list = at("participants");
-  const cards = state.participants.map((card) => {
-    const item = element("li", `card part part-${card.state}`);
-    const note = card.reason || (card.samples ? `${card.samples} rows` : "");
-    item.append(element("strong", "", card.device.identifier), element("span", "soft", card.organization.name),
-      element("span", "badge part-badge", card.word), element("span", "small soft", note));
+/* What the clock changes is drawn every second. */
+function drawRound() {
+  const { round, participants } = state;
+  at("round").hidden = !round || ENDED.has(state.run.state);
+  if (round) {
+    const sent = count(participants, "sent");
+    at("answers").textContent = `${sent} of ${participants.length} answers`;
+    at("left").textContent = round.state === "open" ? `${secondsLeft(round.deadline)} left` : round.word;
+    at("round-progress").value = participants.length ? Math.round((100 * sent) / participants.length) : 0;
+  }
+  drawWaiting(round?.waiting, round?.waiting?.until ? secondsLeft(round.waiting.until) : "");
+}
+
+function drawBarred() {
+  const barred = state.barred ?? [];
+  at("barred-box").hidden = !barred.length;
+  at("barred").replaceChildren(...barred.map((one) => {
+    const item = element("li");
+    item.append(element("strong", "", one.organization.name), `: ${one.reason}.`);
     return item;
-  });
-  list.replaceChildren(...(cards.length ? cards : [element("li", "soft", "No device takes part yet.")]));
-}
-
-function cell(label, className, content) {
-  const made = element("td", className);
-  made.dataset.label = label;
-  made.append(content);
-  return made;
+  }));
 }
 
 function drawContributions() {
@@ -173,6 +234,7 @@ function drawContributions() {
     const bar = element("progress");
     bar.max = 1;
     bar.value = given.share;
+    bar.setAttribute("aria-label", `Share of ${given.organization.name}`);
     const share = element("div", "share");
     share.append(bar, element("span", "", `${Math.round(100 * given.share)} %`));
     row.append(cell("Organization", "", given.organization.name), cell("Devices", "number", given.devices),
@@ -182,61 +244,17 @@ function drawContributions() {
   if (rows.length) at("contributions").replaceChildren(...rows);
 }
 
-/* --- the connection --- */
-
-let wait = 500;
-let socket = null;
-const early = new Map();
-let asked = false;
-let heard = Date.now();
-
 function tell(text, name) {
   const badge = at("live");
   badge.textContent = text;
   badge.className = `badge ${name}`;
 }
 
-function hear(message) {
-  heard = Date.now();
-  if (message.kind === "snapshot") {
-    asked = false;
-    for (const sequence of early.keys()) if (sequence <= message.sequence) early.delete(sequence);
-    if (message.sequence >= state.sequence) { state = message.data; paint(); }
-  } else if (message.sequence > state.sequence) early.set(message.sequence, message);
-  while (early.has(state.sequence + 1)) {
-    const next = early.get(state.sequence + 1);
-    early.delete(next.sequence);
-    asked = false;
-    apply(next);
-  }
-  if (early.size > MOST_HELD) early.clear();
-  if (early.size && !asked) {
-    asked = true;
-    socket.send(JSON.stringify({ ask: "since", sequence: state.sequence }));
-  }
-}
-
-/* Whom a round waits for changes with the clock, of which no message tells. */
-function askAgain() {
-  if (socket.readyState !== WebSocket.OPEN || document.hidden || ENDED.has(state.run.state)) return;
-  if (Date.now() - heard >= QUIET_MS) {
-    heard = Date.now();
-    socket.send(JSON.stringify({ ask: "snapshot" }));
-  }
-}
-
-function connect() {
-  socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${address}`);
-  socket.addEventListener("open", () => { wait = 500; asked = false; early.clear(); tell("live", "live"); });
-  socket.addEventListener("message", (event) => hear(JSON.parse(event.data)));
-  socket.addEventListener("close", (event) => {
-    if (REFUSED.has(event.code)) return tell("not live: reload the page", "lost");
-    tell("reconnecting…", "lost");
-    setTimeout(connect, wait * (0.5 + Math.random()));
-    wait = Math.min(wait * 2, 8000);
-  });
-}
-
+listen(() => drawDevices(state.participants));
 draw();
-connect();
-setInterval(() => { drawWaiting(); askAgain(); }, 1000);
+follow(address, {
+  number: () => state.sequence,
+  over: () => ENDED.has(state.run.state),
+  apply, adopt, gap, tell,
+});
+setInterval(drawRound, 1000);

@@ -12,7 +12,7 @@ from federations.services import federations
 from fedportal.common import clock
 from tests.live.conftest import Watch, Watcher
 from tests.training.conftest import Stage
-from training import consumers, progress, selectors
+from training import consumers, progress, selectors, standing
 from training.models import RunEvent
 from training.services import runs
 
@@ -73,7 +73,7 @@ async def test_who_is_waited_for_is_told_when_asked_for_the_clock_has_no_message
     assert (await watcher.arrive())["data"]["round"]["waiting"] is None
     await asyncio.to_thread(sites[0].answer)
     heard = (await watcher.hear_until("assignment.changed"))[-1]
-    with clock.shifted(selectors.PATIENCE):
+    with clock.shifted(standing.PATIENCE):
         await watcher.ask({"ask": "snapshot"})
         told = await watcher.hear_until("snapshot")
     assert told[-1]["sequence"] >= heard["sequence"]

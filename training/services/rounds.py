@@ -206,6 +206,7 @@ def _close(claimed: Round, outcome: Outcome) -> None:
             "contributions": wording.contributions(giving.shares(run)),
             "current_round": run.current_round,
             "best_round": run.best_round,
+            "best_loss": run.best_loss,
         }
         progress.tell(run, "round.done", news)
         faults.point("before_publish")

@@ -1,4 +1,4 @@
-"""The curves of a run as SVG geometry, so that a page without JavaScript shows them too.
+"""The curves of a run as SVG geometry and tables, so that a page without JavaScript shows them too.
 
 `static/js/charts.js` draws the same pictures from the same numbers; change both together.
 """
@@ -9,37 +9,40 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fedportal.common.axes import bounds, shown, steps
-
 WIDTH, HEIGHT = 320, 170
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 24
 SERIES = 6  # how many colours there are; the next organization starts again
 TICKS = 3
+MOST_OTHERS = 4
+MOST_LINES = 6  # of more organizations only the worst are drawn
+MOST_ROWS = 40  # of a table
 
 
 class Chart(NamedTuple):
-    """One picture: its name, what a reader is told, and lines ready for `<polyline>`."""
+    """One picture: its name, what a reader is told, lines ready for `<polyline>`, and the same as a table."""
 
     name: str
     title: str
     summary: str
+    worst: str
     lines: list[dict[str, Any]]
     ticks: list[dict[str, Any]]
     marks: list[dict[str, Any]]
+    columns: list[str]
+    rows: list[list[str]]
 
 
-MEASURES = (
-    ("accuracy", "Accuracy"),
-    ("auc", "AUC"),
-    ("loss", "Loss"),
-    ("seconds", "Seconds per round"),
-    ("bytes", "Bytes per round"),
-)
+MEASURES = (("accuracy", "Accuracy"), ("auc", "AUC"), ("loss", "Loss"))
+COSTS = (("seconds", "Seconds per round"), ("bytes", "Bytes per round"))
+Points = list[tuple[int, float]]
+Series = tuple[str, str, Points]
 
 
 def charts(curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[Chart]:
     """A chart for each measure; those of quality have a line for each organization beside the whole."""
-    return [_chart(name, title, curves, names) for name, title in MEASURES]
+    others = sorted({name for point in curves for name in point.get("others") or {}})[:MOST_OTHERS]
+    extra = [(f"other:{name}", name.replace("_", " ").capitalize()) for name in others]
+    return [_chart(name, title, curves, names) for name, title in (*MEASURES, *extra, *COSTS)]
 
 
 def legend(names: Mapping[str, str]) -> list[dict[str, str]]:
@@ -53,15 +56,21 @@ def _series(index: int) -> str:
     return f"series-{index % SERIES + 1}"
 
 
-def values(name: str, curves: Sequence[Mapping[str, Any]], organization: str = "") -> list[tuple[int, float]]:
+def values(name: str, curves: Sequence[Mapping[str, Any]], organization: str = "") -> Points:
     """The points (round, value) of a measure, of one organization or of all; unmeasured rounds are left out."""
     found = []
     for point in curves:
         row = point["organizations"].get(organization, {}) if organization else point
-        value = _bytes(row) if name == "bytes" else row.get(name)
+        value = _bytes(row) if name == "bytes" else _of(name, row)
         if value is not None and math.isfinite(value):
             found.append((point["number"], float(value)))
     return found
+
+
+def _of(name: str, row: Mapping[str, Any]) -> float | None:
+    if name.startswith("other:"):
+        return (row.get("others") or {}).get(name.removeprefix("other:"))
+    return row.get(name)
 
 
 def _bytes(row: Mapping[str, Any]) -> float | None:
@@ -69,16 +78,36 @@ def _bytes(row: Mapping[str, Any]) -> float | None:
     return None if up is None and down is None else (up or 0) + (down or 0)
 
 
+def lower_is_better(name: str) -> bool | None:
+    """Whether less is better; None where nobody knows."""
+    if name in ("accuracy", "auc"):
+        return False
+    return True if name == "loss" or "error" in name else None
+
+
+def _drawn(name: str, curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> tuple[list[Series], str]:
+    """The lines to draw, the whole first, and who does worst at the newest point."""
+    whole: Series = ("all", "All organizations", values(name, curves))
+    if name in dict(COSTS):
+        return ([whole] if whole[2] else []), ""
+    each: list[Series] = [
+        (_series(index), label, values(name, curves, key)) for index, (key, label) in enumerate(names.items())
+    ]
+    each = [row for row in each if row[2]]
+    less = lower_is_better(name)
+    ranked = sorted(each, key=lambda row: -row[2][-1][1] if less else row[2][-1][1])
+    worst = ""
+    if less is not None and len(ranked) > 1:
+        worst = f"{'highest' if less else 'lowest'}: {ranked[0][1]} {shown(name, ranked[0][2][-1][1])}"
+    few = {row[1] for row in ranked[:MOST_LINES]}
+    return [row for row in (whole, *(row for row in each if row[1] in few)) if row[2]], worst
+
+
 def _chart(name: str, title: str, curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Chart:
-    series = [("all", "All organizations", values(name, curves))]
-    if name not in ("seconds", "bytes"):
-        series += [
-            (_series(index), label, values(name, curves, key)) for index, (key, label) in enumerate(names.items())
-        ]
-    series = [row for row in series if row[2]]
+    series, worst = _drawn(name, curves, names)
     every = [value for _, _, points in series for _, value in points]
     if not every:
-        return Chart(name, title, "Nothing measured yet.", [], [], [])
+        return Chart(name, title, "Nothing measured yet.", "", [], [], [], [], [])
     low, high = bounds(name, every)
     first, last = curves[0]["number"], max(curves[-1]["number"], curves[0]["number"] + 1)
     lines = [
@@ -87,17 +116,65 @@ def _chart(name: str, title: str, curves: Sequence[Mapping[str, Any]], names: Ma
             (kind, label, _polyline(points, first, last, low, high)) for kind, label, points in reversed(series)
         )
     ]
-    ticks = [{"y": round(_y(value, low, high), 1), "label": shown(name, value)} for value in steps(low, high, TICKS)]
+    ticks = [{"y": round(_y(value, low, high), 1), "label": shown(name, value)} for value in _steps(low, high)]
     marks = [{"x": LEFT, "label": str(first)}, {"x": WIDTH - RIGHT, "label": str(last)}]
     newest = series[0][2][-1]
-    return Chart(name, title, f"{shown(name, newest[1])} at round {newest[0]}", lines, ticks, marks)
+    summary = f"{shown(name, newest[1])} at round {newest[0]}"
+    columns, rows = table(name, series)
+    return Chart(name, title, summary, worst, lines, ticks, marks, columns, rows)
+
+
+def table(name: str, series: Sequence[Series]) -> tuple[list[str], list[list[str]]]:
+    """The chart as a table, newest first: its columns, and at most MOST_ROWS rows, evenly chosen."""
+    by_round: dict[int, dict[str, float]] = {}
+    for _, label, points in series:
+        for number, value in points:
+            by_round.setdefault(number, {})[label] = value
+    labels, numbers = [label for _, label, _ in series], sorted(by_round, reverse=True)
+    step = math.ceil(len(numbers) / MOST_ROWS)
+    rows = [
+        [
+            str(number),
+            *(shown(name, by_round[number][label]) if label in by_round[number] else "–" for label in labels),
+        ]
+        for number in numbers[:: max(step, 1)]
+    ]
+    return ["Round", *labels], rows
+
+
+def bounds(name: str, every: Sequence[float]) -> tuple[float, float]:
+    """The lowest and highest value of the axis: from zero for amounts, around the data for qualities."""
+    low, high = min(every), max(every)
+    if name in ("seconds", "bytes", "loss"):
+        low = 0.0
+    if high - low < 1e-9:
+        high, low = high + max(abs(high) * 0.1, 1e-3), low - (max(abs(low) * 0.1, 1e-3) if low else 0)
+    if name in ("accuracy", "auc"):
+        return max(low, 0.0), min(max(high, low + 1e-3), 1.0) if high <= 1 else high
+    return low, high
+
+
+def shown(name: str, value: float) -> str:
+    """The value as a person reads it."""
+    if name == "bytes":
+        for unit in ("B", "KB", "MB", "GB"):
+            if value < 1000 or unit == "GB":
+                return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+            value /= 1000
+    if name == "seconds":
+        return f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
+    return f"{value:.3f}"
+
+
+def _steps(low: float, high: float) -> list[float]:
+    return [low + (high - low) * step / (TICKS - 1) for step in range(TICKS)]
 
 
 def _y(value: float, low: float, high: float) -> float:
     return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - BOTTOM - TOP)
 
 
-def _polyline(points: Sequence[tuple[int, float]], first: int, last: int, low: float, high: float) -> str:
+def _polyline(points: Points, first: int, last: int, low: float, high: float) -> str:
     span = WIDTH - LEFT - RIGHT
     return " ".join(
         f"{LEFT + (number - first) / (last - first) * span:.1f},{_y(value, low, high):.1f}" for number, value in points

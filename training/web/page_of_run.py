@@ -11,15 +11,18 @@ from django.shortcuts import redirect, render
 from federations import permissions
 from federations.web.page import confirm, page
 from fedwire.errors import FedportalError
-from fedwire.states import RunState
-from training import progress, selectors
+from fedwire.states import RoundKind, RunState
+from training import selectors
+from training.models import Run
 from training.services import runs
+from training.web.cards import panel
 from training.web.charts import charts, legend
 from training.web.lists import WORDS
+from training.web.log import page_of_log
 from training.web.starting import again
 
 VERBS = {"pause": runs.pause, "resume": runs.resume, "stop": runs.stop}
-MOST_NEWS = 30
+ENDED = (RunState.COMPLETED, RunState.FAILED, RunState.STOPPED)
 
 
 @page()
@@ -29,31 +32,52 @@ def one(request: Any, run: str) -> HttpResponse:
     shown = selectors.snapshot(found, request.actor)
     for given in shown["contributions"]:
         given["percent"] = round(100 * given["share"])
-    events = [progress.message(event) for event in found.events.order_by("-sequence")[:MOST_NEWS]]
+    asked = request.GET
     context = {
         "run": found,
         "shown": shown,
+        "title": _title(shown),
         "percent": round(100 * shown["run"]["progress"]),
+        "panel": panel(shown["participants"], asked.get("show", ""), asked.get("devices", "")),
         "charts": charts(shown["curves"], shown["names"]),
         "legend": legend(shown["names"]),
-        "news": events,
+        "log": page_of_log(found, asked.get("before", ""), asked.get("only", "")),
         "live": {"snapshot": shown, "words": WORDS, "socket": f"/ws/runs/{found.public_id}"},
-        "over": found.state in (RunState.COMPLETED, RunState.FAILED, RunState.STOPPED),
+        "over": found.state in ENDED,
         "again": "?" + urlencode(again(found)),
         "may_train": permissions.can(request.actor, "model.train", found.model),
-        "settled": {
-            "Strategy": found.strategy,
-            "Rounds": found.total_rounds,
-            "Least devices": found.min_participants,
-            "Deadline": f"{found.round_seconds} s a round",
-            "Group": found.group or "all devices",
-            "From version": found.base_version.version,
-            **{
-                name.replace("_", " ").capitalize(): value for name, value in found.config.get("parameters", {}).items()
-            },
-        },
+        "may_control": permissions.can(request.actor, "run.control", found),
+        "who_may": permissions.who_may("run.control", found, request.actor),
+        "settled": _settled(found),
     }
     return render(request, "training/one.html", context)
+
+
+def _title(shown: dict[str, Any]) -> str:
+    """Where the run is; `static/js/run.js` says the same."""
+    run, of = shown["run"], shown["round"]
+    if of is None or run["state"] in ENDED:
+        return f"Round {run['current_round']} of {run['total_rounds']}"
+    if of["kind"] == RoundKind.STATISTICS:
+        return "Before round 1: statistics for standardisation"
+    if of["kind"] == RoundKind.EVALUATE:
+        return "After the last round: evaluation"
+    again = f", attempt {of['attempt']}" if of["attempt"] > 1 else ""
+    return f"Round {of['number']} of {run['total_rounds']}{again}"
+
+
+def _settled(run: Run) -> dict[str, Any]:
+    """How the run was started."""
+    parameters = run.config.get("parameters", {})
+    return {
+        "Strategy": run.strategy,
+        "Rounds": run.total_rounds,
+        "Least devices": run.min_participants,
+        "Deadline": f"{run.round_seconds} s a round",
+        "Group": run.group or "all devices",
+        "From version": run.base_version.version,
+        **{name.replace("_", " ").capitalize(): value for name, value in parameters.items()},
+    }
 
 
 @page("GET", "POST")

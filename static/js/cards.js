@@ -1,0 +1,140 @@
+/* The devices of a round; the same picture as training/web/cards.py, which draws it without JavaScript. */
+import { cell, element, show, time } from "./build.js";
+
+const MOST_CARDS = 24;
+const MOST_GROUPS = 50;
+const WORDS = ["refused", "late", "dropped", "declined", "training", "waiting", "sent"];
+const UNFINISHED = ["training", "waiting"];
+const UNSETTLED = new Set(["offered", "training", "declined", "expired"]);
+const at = (name) => document.querySelector(`[data-${name}]`);
+const asked = new URLSearchParams(location.search);
+let chosen = WORDS.includes(asked.get("show")) ? asked.get("show") : "";
+let page = Math.max(1, Number.parseInt(asked.get("devices"), 10) || 1);
+
+/* A refusal is what a card tells until something better came. */
+export function wordOf(card) {
+  return card.refusal && UNSETTLED.has(card.state) ? "refused" : card.word;
+}
+
+function noteOf(card, word) {
+  return word === "refused" ? card.refusal.sentence : card.reason;
+}
+
+export function count(cards, word) {
+  return cards.reduce((sum, card) => sum + (wordOf(card) === word), 0);
+}
+
+export function drawDevices(cards) {
+  const words = new Map(cards.map((card) => [card, wordOf(card)]));
+  let shown = cards.filter((card) => !chosen || words.get(card) === chosen);
+  if (shown.length > MOST_CARDS) {
+    shown = shown.toSorted((one, other) => WORDS.indexOf(words.get(one)) - WORDS.indexOf(words.get(other)));
+  }
+  const last = Math.max(1, Math.ceil(shown.length / MOST_CARDS));
+  page = Math.min(page, last);
+  drawCounts(cards, words);
+  const made = shown.slice((page - 1) * MOST_CARDS, page * MOST_CARDS).map((card) => drawCard(card, words.get(card)));
+  const nobody = chosen ? `No device is ${chosen} now.` : "No device takes part yet.";
+  at("participants").replaceChildren(...(made.length ? made : [element("li", "soft", nobody)]));
+  at("card-pages").hidden = last === 1;
+  at("page-of").textContent = `Page ${page} of ${last}`;
+  document.querySelector('[data-page="-1"]').hidden = page === 1;
+  document.querySelector('[data-page="1"]').hidden = page === last;
+  drawGroups(cards, words);
+}
+
+function drawCounts(cards, words) {
+  const counts = new Map([["", cards.length]]);
+  for (const word of words.values()) counts.set(word, (counts.get(word) ?? 0) + 1);
+  const list = at("counts");
+  for (const word of ["", ...WORDS]) {
+    let link = list.querySelector(`[data-show="${word}"]`);
+    if (!link && counts.get(word)) {
+      link = element("a", word ? `part-${word}` : "");
+      link.href = `?show=${word}#devices`;
+      link.dataset.show = word;
+      const item = element("li");
+      item.append(link);
+      list.append(item);
+    }
+    if (!link) continue;
+    // What one has chosen stays, so that the focus does not get lost.
+    link.parentElement.hidden = word !== "" && !counts.get(word) && word !== chosen;
+    const text = `${word || "all"} ${counts.get(word) ?? 0}`;
+    if (link.textContent !== text) link.textContent = text;
+    if (word === chosen) link.setAttribute("aria-current", "true"); else link.removeAttribute("aria-current");
+  }
+}
+
+function drawCard(card, word) {
+  const item = element("li", `card part part-${word} part-${card.state}`);
+  const rows = card.samples == null ? "" : `${card.samples} rows`;
+  const took = card.seconds == null ? "" : `${rows ? ", " : ""}${card.seconds.toFixed(2)} s`;
+  const last = element("span", "small soft wide");
+  if (card.before) last.textContent = `${card.before.word} in round ${card.before.number}`;
+  else if (card.last_seen_at && word !== "sent") last.append("last seen ", time(card.last_seen_at, "ago"));
+  item.append(element("strong", "", card.device.identifier), element("span", "badge part-badge", word),
+    element("span", "soft", card.organization.name), element("span", "small soft", rows + took),
+    element("span", "small wide", noteOf(card, word)), last);
+  return item;
+}
+
+function drawGroups(cards, words) {
+  at("groups-box").hidden = cards.length <= MOST_CARDS;
+  if (cards.length <= MOST_CARDS) return;
+  const groups = new Map();
+  for (const card of cards) {
+    const name = card.organization.name;
+    const row = groups.get(name) ?? { name, devices: 0, sent: 0, working: 0, trouble: 0 };
+    const word = words.get(card);
+    row.devices += 1;
+    if (word === "sent") row.sent += 1;
+    else if (UNFINISHED.includes(word)) row.working += 1;
+    else row.trouble += 1;
+    groups.set(name, row);
+  }
+  const sorted = [...groups.values()].sort((one, other) => other.trouble - one.trouble || (one.name < other.name ? -1 : 1));
+  at("groups").replaceChildren(...sorted.slice(0, MOST_GROUPS).map((row) => {
+    const line = element("tr");
+    line.append(cell("Organization", "", row.name), cell("Devices", "number", row.devices), cell("Sent", "number", row.sent),
+      cell("At work", "number", row.working), cell("Trouble", "number", row.trouble));
+    return line;
+  }));
+}
+
+/* Choosing and turning pages without loading the page anew. */
+export function listen(redraw) {
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-show], a[data-page]");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    if (link.dataset.page) page += Number(link.dataset.page);
+    else [chosen, page] = [link.dataset.show, 1];
+    const query = new URLSearchParams({ ...(chosen && { show: chosen }), ...(page > 1 && { devices: page }) });
+    history.replaceState(null, "", `${location.pathname}?${query}`);
+    redraw();
+  });
+}
+
+/* Why the run waits: who is missing, until when, what then, and what one can do. */
+export function drawWaiting(waiting, left) {
+  at("waiting-box").hidden = !waiting;
+  if (!waiting) return show(at("waiting"), "");
+  show(at("waiting"), waiting.until ? `${waiting.sentence} ${left} left.` : waiting.sentence);
+  const missing = (waiting.missing ?? []).map((one) => {
+    const item = element("li");
+    item.append(element("strong", "", one.who), one.reason ? `: ${one.reason}` : "");
+    if (one.last_seen_at) item.append("; last seen ", time(one.last_seen_at, "ago"));
+    else if (!one.reason) item.append(": never seen");
+    return item;
+  });
+  replaceIfNew(at("missing"), missing);
+  replaceIfNew(at("advice"), (waiting.advice ?? []).map((line) => element("li", "", line)));
+}
+
+function replaceIfNew(list, items) {
+  const text = items.map((item) => item.textContent).join("\n");
+  if (list.dataset.held === text) return;
+  list.dataset.held = text;
+  list.replaceChildren(...items);
+}

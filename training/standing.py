@@ -1,0 +1,151 @@
+"""How the round that goes on stands, as pages and the API show it: its devices, and for whom it waits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import F
+
+from fedportal.common import clock
+from fedwire.states import AssignmentState, RoundKind, RoundState, RunState, word
+from training import wording
+from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
+from training.models import Assignment, Run
+from training.services import cohorts, opening, plan
+from training.services.plan import Standing
+from training.wording import Party
+
+# A round that has lasted longer says for whom it still waits.
+PATIENCE = timedelta(seconds=10)
+# So many of those that are missing are named one by one.
+MOST_MISSING = 20
+PART = (
+    *("state", "reason", "refusal", "device__public_id", "device__identifier", "device__last_seen_at", "device_id"),
+    *("organization__public_id", "organization__name", "organization_id"),
+    *("update__samples", "update__answer__seconds"),
+)
+
+
+def parts_of(round_pk: int) -> list[dict[str, Any]]:
+    """The parts of a round with what is shown of them, by organization and device."""
+    rows = Assignment.objects.filter(round_id=round_pk).values(*PART)
+    return list(rows.order_by("organization__name", "device__identifier"))
+
+
+def _party(part: dict[str, Any]) -> Party:
+    return Party(
+        part["device__public_id"],
+        part["device__identifier"],
+        part["organization__public_id"],
+        part["organization__name"],
+    )
+
+
+def cards(parts: Sequence[dict[str, Any]], before: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The devices' cards. `before` is the round before: whose part in it came to nothing, says so on the card."""
+    trouble: dict[str, dict[str, Any]] = {}
+    if before is not None:
+        failed = (AssignmentState.LATE, AssignmentState.EXPIRED, AssignmentState.DECLINED)
+        rows = Assignment.objects.filter(round_id=before["pk"], state__in=failed)
+        for device, state, refusal in rows.values_list("device__public_id", "state", "refusal"):
+            told = wording.REFUSED if refusal and state in wording.UNSETTLED else word("assignment", state)
+            trouble[device] = {"number": before["number"], "word": told}
+    return [{**_card(part), "before": trouble.get(part["device__public_id"])} for part in parts]
+
+
+def _card(part: dict[str, Any]) -> dict[str, Any]:
+    return wording.participant(
+        _party(part),
+        part["state"],
+        reason=part["reason"],
+        refusal=part["refusal"],
+        samples=part["update__samples"],
+        seconds=part["update__answer__seconds"],
+        last_seen_at=part["device__last_seen_at"],
+    )
+
+
+def round_shown(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """A round without its devices; `waiting` says for whom it waits, until when, and what one can do about it."""
+    return {
+        "number": row["number"],
+        "attempt": row["attempt"],
+        "kind": row["kind"],
+        "state": row["state"],
+        "word": word("round", row["state"]),
+        "reason": row["reason"],
+        "opened_at": row["opened_at"].isoformat(),
+        "deadline": row["deadline"].isoformat(),
+        "waiting": _waiting(run, row, parts),
+    }
+
+
+def _waiting(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """For whom the run waits: more devices, after a while those that have not answered, or its suspended starter."""
+    if row["state"] != RoundState.OPEN:
+        if row["state"] in ALIVE_ROUNDS or run.state != RunState.RUNNING:
+            return None
+        free = opening.may_go_on(Run.objects.filter(pk=run.pk)).exists()
+        return None if free else wording.held(run.organization.name)
+    taking_part = [part for part in parts if part["state"] in plan.counting(row["kind"])]
+    if row["kind"] != RoundKind.EVALUATE and len(taking_part) < run.min_participants:
+        present = {part["organization_id"] for part in taking_part}
+        missing = cohorts.missing(run, present)
+        told = wording.waiting(len(taking_part), run.min_participants, missing, row["deadline"])
+        return told and {**told, "missing": _absent(run, missing), "advice": _advice_for_few(run)}
+    late = [part for part in parts if part["state"] in UNFINISHED]
+    if not late or clock.now() - row["opened_at"] < PATIENCE:
+        return None
+    names = [f"{part['device__identifier']} of {part['organization__name']}" for part in late]
+    standing = Standing(Counter(part["state"] for part in parts))
+    submitted, enough = standing.answered(row["kind"]), standing.enough(row["kind"], run.min_participants)
+    then = wording.then_of(row["kind"]) if enough else "the round is tried again"
+    told = wording.stragglers(submitted, names, row["deadline"], then)
+    return {**told, "missing": [_late(part) for part in late[:MOST_MISSING]], "advice": _advice_for_late(enough)}
+
+
+def _absent(run: Run, missing: dict[str, str]) -> list[dict[str, Any]]:
+    """The organizations of which no device takes part, each with the device that was heard of last. One query."""
+    found: dict[str, tuple[str, Any]] = {}
+    devices = (
+        cohorts.of_members(run)
+        .filter(organization__name__in=list(missing))
+        .order_by(F("last_seen_at").asc(nulls_first=True), "pk")
+    )
+    for name, identifier, seen in devices.values_list("organization__name", "identifier", "last_seen_at"):
+        found[name] = (identifier, seen)  # the one seen last wins
+    rows = []
+    for name, reason in list(missing.items())[:MOST_MISSING]:
+        identifier, seen = found.get(name, ("", None))
+        why = reason or ("" if identifier else "it has no device that may take part")
+        rows.append(_missing(f"{identifier} of {name}" if identifier else name, why, seen))
+    return rows
+
+
+def _late(part: dict[str, Any]) -> dict[str, Any]:
+    who = f"{part['device__identifier']} of {part['organization__name']}"
+    doing = "it trains" if part["state"] == AssignmentState.TRAINING else "it has not come for its work"
+    return _missing(who, doing, part["device__last_seen_at"])
+
+
+def _missing(who: str, reason: str, seen: Any) -> dict[str, Any]:
+    return {"who": who, "reason": reason, "last_seen_at": wording.instant(seen)}
+
+
+def _advice_for_few(run: Run) -> list[str]:
+    """What one can do about a round that has too few devices."""
+    group = f" Only devices in the group {run.group} are asked." if run.group else ""
+    return [
+        f"Start the device where the data is: `fedportal device run`. It joins the round by itself.{group}",
+        f"If nobody can come, stop this run and run it again with fewer than {run.min_participants} devices a round.",
+    ]
+
+
+def _advice_for_late(enough: bool) -> list[str]:
+    """What one can do about devices that have not answered yet."""
+    if enough:
+        return ["Nothing has to be done: the round goes on without them at its deadline."]
+    return ["Look whether the device runs and reaches the portal. It may answer until the deadline."]
