@@ -7,7 +7,7 @@ python3 dev.py run [--port N]             the portal alone
 python3 dev.py test [PYTEST ARGUMENTS]    all tests: on SQLite, then on real PostgreSQL and Valkey
 python3 dev.py check                      lint, types, import contracts, architecture, migrations
 python3 dev.py bench [NAME …]             benchmarks; one JSON line per figure
-python3 dev.py docs                       the generated pages of docs/
+python3 dev.py docs [--pictures]          the generated pages of docs/; with --pictures those of the README
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ def bench(rest: list[str]) -> int:
 
 
 def docs(rest: list[str]) -> int:
-    """Write the generated pages."""
+    """Write the generated pages, or take the pictures."""
+    if rest == ["--pictures"]:
+        return python("-m", "docs.pictures") if browser() else 1
     return python("-m", "docs.generate", *rest)
 
 

@@ -120,6 +120,20 @@ SCOPES: Mapping[str, frozenset[str]] = {
     | {f"{noun}.{verb}" for noun, relations in OBJECTS.items() for verbs in relations.values() for verb in verbs},
 }
 
+# What a scope lets a key do, for whoever makes one.
+SCOPE_WORDS: Mapping[str, str] = {
+    "devices:enroll": "Register devices. The one to put on machines: it can do nothing else.",
+    "federations:read": "See your federations, their members and who is invited.",
+    "federations:write": "Found federations, invite, join and leave them, and change them.",
+    "models:read": "See and download models that your organization owns or that are shared with it.",
+    "models:write": "Describe models, upload versions, and share them with federations.",
+    "runs:read": "See runs, their rounds and results.",
+    "runs:write": "Start, pause, resume and stop runs.",
+    "team:read": "See people, devices and the audit log.",
+    "team:write": "Change people, roles, devices and the policy, and make and revoke keys.",
+    ANY_SCOPE: "Everything that you may do. For your own command line; never put it on a device.",
+}
+
 # What an action is called in "You may not … here."
 WORDS: Mapping[str, str] = {
     "organization.view": "see this organization",

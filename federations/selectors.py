@@ -268,14 +268,9 @@ def with_second_factor(organization: Organization) -> set[int]:
     return set(found.values_list("user_id", flat=True))
 
 
-def people(organization: Organization, text: str = "") -> QuerySet[Membership]:
-    """The people in the organization with their roles; with `text` those whose name, address or role holds it."""
-    of = Membership.objects.filter(organization=organization).select_related("person", "organization").order_by("pk")
-    if text:
-        role = text.lower().replace(" ", "_")
-        words = Q(person__name__icontains=text) | Q(person__email__icontains=text) | Q(role__contains=role)
-        of = of.filter(words)
-    return of
+def people(organization: Organization) -> QuerySet[Membership]:
+    """The people in the organization with their roles."""
+    return Membership.objects.filter(organization=organization).select_related("person", "organization").order_by("pk")
 
 
 def find_membership(organization: Organization, person_id: str) -> Membership:
@@ -300,9 +295,10 @@ def memberships_of(actor: Actor) -> QuerySet[Membership]:
 
 
 def keys(actor: Actor) -> QuerySet[ApiKey]:
-    """One's own keys in the organization; all of them for whoever manages keys."""
+    """One's own keys in the organization, each with `registered` devices; all of them for whoever manages keys."""
     permissions.require_scope(actor, "organization.make_key")
     of = permissions.visible(actor, ApiKey.objects.select_related("person", "organization"))
+    of = of.annotate(registered=Count("devices")).order_by("-created_at", "-pk")
     if actor.organization and permissions.can(actor, "organization.manage_keys", actor.organization):
         return of
     return of.filter(person=actor.person)

@@ -28,7 +28,7 @@ def begin(purpose: str, address: str, **said: Any) -> tuple[Waiting, str]:
     name = secrets.token_hex(16)
     ends = (clock.now() + LASTS).timestamp()
     waiting = {**said, "purpose": purpose, "address": address, "name": name, "ends": ends, "hash": _hash(name, code)}
-    return waiting, f"{code[:4]} {code[4:]}"
+    return waiting, f"{code[:4]}-{code[4:]}"
 
 
 def check(waiting: Any, purpose: str, code: str, ip: str) -> Waiting:

@@ -15,10 +15,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from allauth.usersessions.models import UserSession
+from django.contrib.auth import HASH_SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
 
 from federations.models import Person
 from federations.services import audit
+from fedportal.common import clock
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 
@@ -74,7 +76,9 @@ def note(request: Any) -> None:
 
 def of(person: Person, key: str | None) -> list[Place]:
     """Where the person is signed in, the browser with the session `key` first, then the last seen."""
-    rows: Sequence[Any] = UserSession.objects.purge_and_list(person)
+    rows = list(UserSession.objects.filter(user=person))
+    open_keys = _open([row.session_key for row in rows], person)
+    UserSession.objects.filter(pk__in=[row.pk for row in rows if row.session_key not in open_keys]).delete()
     places = [
         Place(
             row.pk,
@@ -85,6 +89,7 @@ def of(person: Person, key: str | None) -> list[Place]:
             row.session_key == key,
         )
         for row in rows
+        if row.session_key in open_keys
     ]
     return sorted(places, key=lambda place: (not place.here, -place.last_seen.timestamp()))
 
@@ -119,6 +124,13 @@ def words_for(user_agent: str) -> str:
     browser = next((name for mark, name in BROWSERS if re.search(rf"\b{mark}/", user_agent)), "A browser")
     system = next((name for mark, name in SYSTEMS if mark in user_agent), "")
     return f"{browser} on {system}" if system else browser
+
+
+def _open(keys: Sequence[str], person: Person) -> set[str]:
+    """Which of these sessions still open the person's account: not ended, not over, not of an older password."""
+    stored = SessionStore.get_model_class().objects.filter(session_key__in=keys, expire_date__gt=clock.now())
+    hashes = {person.get_session_auth_hash(), *person.get_session_auth_fallback_hash()}
+    return {row.session_key for row in stored if row.get_decoded().get(HASH_SESSION_KEY) in hashes}
 
 
 def _end(rows: Sequence[Any]) -> None:

@@ -1,4 +1,4 @@
-"""One's own organization: its keys and its log."""
+"""One's own organization: its devices, people, keys and log."""
 
 from __future__ import annotations
 
@@ -8,47 +8,62 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 
-from federations import permissions, roles, selectors
-from federations.services import keys
-from federations.web.page import confirm, one_page, own_organization, page
+from federations import permissions, selectors
+from federations.models import ROLE_CHOICES, Role
+from federations.services import invitations, organizations
+from federations.web.page import confirm, may, one_page, own_organization, page
 from fedwire.errors import FedportalError
 
 
 @page("GET", "POST")
-def key_list(request: Any) -> HttpResponse:
-    """API keys; POST makes one, whose text is shown this once."""
-    own_organization(request)
-    context: dict[str, Any] = {"scopes": list(roles.SCOPES)}
+def team(request: Any) -> HttpResponse:
+    """The people; POST invites a colleague."""
+    organization = own_organization(request)
     if request.method == "POST":
-        limit = request.POST.get("device_limit", "").strip()
-        try:
-            if limit and not limit.isdigit():
-                raise FedportalError("field_invalid", field="device_limit", reason="it is not a whole number.")
-            key, text = keys.create(
-                request.actor,
-                name=request.POST.get("name", "").strip(),
-                scopes=request.POST.getlist("scopes"),
-                device_limit=int(limit) if limit else None,
-            )
-            context |= {"fresh": key, "text": text}
-        except FedportalError as error:
-            context |= {"error": error, "said": request.POST}
-    context["rows"] = one_page(request, selectors.keys(request.actor))
-    return render(
-        request, "federations/keys.html", context, status=context["error"].status if "error" in context else 200
-    )
+        role = request.POST.get("role", "")
+        if role not in set(Role):
+            raise FedportalError("field_invalid", field="role", reason="choose one of the roles.")
+        written = invitations.invite_colleague(
+            request.actor, organization, email=request.POST.get("email", ""), role=Role(role)
+        )
+        if written.link_to_copy:
+            request.session["links"] = [{"email": written.invitation.email, "link": written.link_to_copy}]
+        messages.success(request, f"A letter to {written.invitation.email} is on its way.")
+        return redirect("/team")
+    manages = may(request, "organization.manage_people", organization)
+    context = {
+        "rows": one_page(request, selectors.people(organization)),
+        "invitations": selectors.open_invitations(organization) if manages else [],
+        "may_manage": manages,
+        "roles": ROLE_CHOICES,
+        "links": request.session.pop("links", []),
+    }
+    return render(request, "federations/team.html", context)
+
+
+@page("POST")
+def role(request: Any, person: str) -> HttpResponse:
+    """Give a colleague another role."""
+    membership = selectors.find_membership(own_organization(request), person)
+    wanted = request.POST.get("role", "")
+    if wanted not in set(Role):
+        raise FedportalError("field_invalid", field="role", reason="choose one of the roles.")
+    organizations.set_role(request.actor, membership, Role(wanted))
+    messages.success(request, f"{membership.person} is now {Role(wanted).label.lower()}.")
+    return redirect("/team")
 
 
 @page("GET", "POST")
-def key_revoke(request: Any, key: str) -> HttpResponse:
-    """End a key."""
-    found = selectors.find_key(request.actor, key)
+def dismiss(request: Any, person: str) -> HttpResponse:
+    """Take a colleague out of the organization."""
+    membership = selectors.find_membership(own_organization(request), person)
     if request.method == "GET":
-        consequence = "Programs and devices that use it are refused from now on. Devices keep their own keys."
-        return confirm(request, title=f"Revoke {found.name}?", consequence=consequence, button="Revoke", back="/keys")
-    keys.revoke(request.actor, found)
-    messages.success(request, f"{found.name} is revoked.")
-    return redirect("/keys")
+        consequence = "They no longer see anything of this organization, and their keys end at once."
+        title = f"Remove {membership.person}?"
+        return confirm(request, title=title, consequence=consequence, button="Remove", back="/team")
+    organizations.remove(request.actor, membership)
+    messages.success(request, f"{membership.person} is no longer in the organization.")
+    return redirect("/team" if membership.person != request.actor.person else "/")
 
 
 @page()

@@ -75,6 +75,19 @@ for (const name of ["pointerdown", "focusin"]) {
   });
 }
 
+/* What scrolls sideways can be scrolled by keyboard. */
+function markScrollers() {
+  for (const one of document.querySelectorAll(".table, pre")) {
+    if (one.scrollWidth <= one.clientWidth || one.hasAttribute("tabindex")) continue;
+    one.tabIndex = 0;
+    one.setAttribute("role", "region");
+    const heading = one.closest("section, .card")?.querySelector("h2, h3");
+    one.setAttribute("aria-label", `${heading ? heading.textContent.trim() : "Table"}, scrolls sideways`);
+  }
+}
+markScrollers();
+addEventListener("resize", markScrollers);
+
 showTimes();
 setInterval(showTimes, 10000);
 

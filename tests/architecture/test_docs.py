@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import struct
 
 import pytest
 
-from docs import generate
+from docs import generate, pictures
 from fedportal.door import pages, threads
 from tests.architecture.source import ROOT
 
@@ -30,6 +31,19 @@ def test_links_lead_somewhere(page):
 def test_files_that_are_named_exist(page):
     missing = [name for name in NAMED.findall(page.read_text()) if not any((root / name).exists() for root in ROOTS)]
     assert missing == []
+
+
+def test_the_readmes_pictures_are_pictures_of_a_modest_size():
+    named = set(re.findall(r"docs/pictures/([\w-]+\.png)", (ROOT / "README.md").read_text()))
+    assert 2 <= len(named) <= 5
+    for path in sorted((ROOT / "docs" / "pictures").iterdir()):
+        whole = path.read_bytes()
+        width, height = struct.unpack(">II", whole[16:24])
+        assert (whole[:8], whole[12:16]) == (b"\x89PNG\r\n\x1a\n", b"IHDR"), path.name
+        assert (800 <= width <= 2000, 500 <= height <= 2000) == (True, True), path.name
+        assert len(whole) <= pictures.MOST_BYTES, path.name
+        named.discard(path.name)
+    assert named == set()
 
 
 def test_operators_learn_how_many_connections_the_database_must_allow():

@@ -1,0 +1,198 @@
+"""Every page of the portal with an address at which somebody sees it, and what must hold for each of them.
+
+Pages are found in Django's addresses; objects and people are those of the permission matrix, so a page that has its row
+there is looked at here without being named again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+
+from tests.permissions import addresses, table
+from tests.running import Portal
+
+# Not made of our templates.
+FOREIGN = ("api/", "sdk/", "admin/")
+NOBODY, HOMELESS = "", "nia@nowhere.example"
+PEOPLE = {name: f"{name}@{place}.example" for name, place in (("olga", "acme"), ("mia", "metro"), ("vera", "valley"))}
+# Addresses that are no page: they lead on, or are a file.
+LEAD_ON = {
+    "sign-in/sso": "leads to the identity provider",
+    "sign-in/sso/callback": "comes back from it",
+    "sign-in/second-factor": "leads to sign in unless a password was just given; tests/browser/test_accounts.py",
+    "sign-up/code": "as above",
+    "account/code": "as above",
+}
+# What nobody in the matrix sees the way a reader does, or what is one page in another state.
+MORE = {
+    "sign-in": ("/sign-in", NOBODY),
+    "sign-up": ("/sign-up", NOBODY),
+    "password-reset": ("/password-reset", NOBODY),
+    "password-reset/<str:uid>/<str:token>": ("{reset}", NOBODY),
+    "invitations/<str:token>": ("/invitations/{token}", NOBODY),
+    "no such page": ("/no-such-page", "olga"),
+    "no such page, not signed in": ("/no-such-page", NOBODY),
+    "no such invitation": ("/invitations/nobody-wrote-this", NOBODY),
+    "refused": ("/federations/{federation}/members/{member}/suspend", "mia"),
+    "home of a member": ("/", "mia"),
+    "home of one who is invited": ("/", "vera"),
+    "home without an organization": ("/", HOMELESS),
+    "a federation one is invited to": ("/federations/{federation}", "vera"),
+    "devices/groups/remove": ("/devices/groups/remove?group=ward", "olga"),
+    "runs, none found": ("/runs?state=failed", "olga"),
+}
+
+POPULATE = """
+import json
+from django.contrib.auth.tokens import default_token_generator
+from django.utils.encoding import force_bytes
+from django.utils.http import urlsafe_base64_encode
+from federations.models import Device
+from federations.services import devices, people
+from tests.cast import PASSWORD
+from tests.permissions.stage import build
+stage = build()
+devices.set_groups(stage.cast.actor("olga"), Device.objects.get(public_id=stage.own["device"]), ["ward"])
+people.sign_up("nia@nowhere.example", PASSWORD, "Nia")
+uid = urlsafe_base64_encode(force_bytes(stage.cast.otto.pk))
+world = dict(stage.own, reset=f"/password-reset/{uid}/{default_token_generator.make_token(stage.cast.otto)}")
+print("WORLD", json.dumps(world))
+"""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A page, and who looks at it: a first name, or "" for somebody who is not signed in."""
+
+    name: str
+    who: str
+    route: str
+    places: tuple[tuple[str, str], ...] = ()
+
+    def address(self, world: dict[str, str]) -> str:
+        """Where it is, with the world's objects."""
+        if self.route.startswith(("/", "{")):
+            return self.route.format(**world)
+        return addresses.filled(self.route, world, dict(self.places))
+
+
+def sights() -> tuple[list[Sight], list[str]]:
+    """All pages, and the routes of those for which nobody is known who sees them."""
+    rows = {row.route: row for row in table.ROWS if row.method == "GET" and row.page}
+    found = [Sight(name, who, address) for name, (address, who) in MORE.items()]
+    lost = []
+    for method, route in addresses.django_addresses():
+        if method != "GET" or route.startswith(FOREIGN) or route in LEAD_ON or route in MORE:
+            continue
+        row = rows.get(route)
+        who = next((name for name in PEOPLE if row and getattr(row, name) == 200), None)
+        if row and route.startswith("account/"):  # the matrix has not just typed a password, a reader here has
+            who = "olga"
+        if row is None or who is None:
+            lost.append(route)
+        else:
+            query = f"?{row.query.lstrip('?')}" if row.query else ""
+            found.append(Sight(route or "home", who, route + query, tuple(row.places.items())))
+    return found, lost
+
+
+def populate(portal: Portal) -> dict[str, str]:
+    """Make the people and objects of the permission matrix on a running portal; the ids of acme's world."""
+    printed = portal.manage("shell", source=POPULATE)
+    world: dict[str, str] = json.loads(printed.partition("WORLD ")[2].splitlines()[0])
+    return world
+
+
+def email_of(who: str) -> str:
+    """The address with which somebody signs in."""
+    return PEOPLE.get(who, who)
+
+
+# --- what must hold --------------------------------------------------------------------------------------------------
+
+
+def frame(page: Page) -> list[str]:
+    """One heading of the first level, a title, the landmarks, and nothing wider than the window."""
+    return list(
+        page.evaluate(
+            """() => {
+              const wrong = [];
+              const count = (selector) => document.querySelectorAll(selector).length;
+              for (const one of ["h1", "main", "header"]) if (count(one) !== 1) wrong.push(`${count(one)} × ${one}`);
+              if (!document.title.includes("fedportal") || document.title.startsWith("·")) wrong.push("title");
+              const root = document.documentElement, over = root.scrollWidth - root.clientWidth;
+              if (over > 0) {
+                const wide = [...document.querySelectorAll("main *, header *")].filter((one) => one.checkVisibility()
+                  && one.getBoundingClientRect().right > root.clientWidth + 1 && !one.closest(".table, pre"));
+                wrong.push(`${over} px too wide: ${wide.slice(0, 3).map((one) => one.outerHTML.slice(0, 120))}`);
+              }
+              return wrong;
+            }"""
+        )
+    )
+
+
+def violations(page: Page, *, only: str = "") -> list[str]:
+    """What axe-core finds serious or critical; with `only` by that one rule."""
+    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    if only:
+        options["runOnly"] = {"type": "rule", "values": [only]}
+    found = Axe().run(page, options=options).response["violations"]
+    return [
+        f"{one['id']}: {node['html'][:160]} {node['failureSummary'].splitlines()[-1].strip()}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"][:3]
+    ]
+
+
+LISTED = """
+() => {
+  window.wanted = [...document.querySelectorAll("a[href], button, input, select, textarea, summary")].filter((one) =>
+    one.checkVisibility({ visibilityProperty: true }) && !one.disabled && one.tabIndex >= 0 && one.type !== "hidden"
+    && !(one.type === "radio" && !one.checked
+         && document.querySelector(`input[type=radio][name="${CSS.escape(one.name)}"]:checked`)));
+  window.reached = new Set();
+  window.unseen = [];
+  const start = document.createElement("span");  // Tab goes on from here, wherever the page put the focus
+  start.tabIndex = -1;
+  document.body.prepend(start);
+  start.focus();
+  return window.wanted.length;
+}
+"""
+NOTED = """
+() => {
+  const one = document.activeElement;
+  if (!one || one === document.body || one === document.documentElement) return "out";
+  if (window.reached.has(one)) return one === window.last ? "on" : "again";  // a date has several stops of its own
+  window.reached.add(one);
+  window.last = one;
+  const style = getComputedStyle(one);
+  const drawn = one instanceof SVGElement && parseFloat(getComputedStyle(one.querySelector("rect")).strokeWidth) >= 3;
+  const ringed = drawn || (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2);
+  const box = one.getBoundingClientRect();
+  if (!ringed || box.width < 1 || box.height < 1) window.unseen.push(one.outerHTML.slice(0, 160));
+  return "on";
+}
+"""
+LEFT = """
+() => [...window.wanted.filter((one) => !window.reached.has(one))
+         .map((one) => `Tab never comes to ${one.outerHTML.slice(0, 160)}`),
+       ...window.unseen.map((one) => `focus is not seen on ${one}`)]
+"""
+
+
+def keyboard(page: Page) -> list[str]:
+    """By Tab alone: whatever one can press is reached, and the focus is seen on it."""
+    many = int(page.evaluate(LISTED))
+    for _ in range(many + 40):
+        page.keyboard.press("Tab")
+        if page.evaluate(NOTED) != "on":
+            break
+    return list(page.evaluate(LEFT))
