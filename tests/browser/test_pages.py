@@ -12,6 +12,8 @@ from tests.journeys.story import FEDERATION, MODEL, Story
 
 PAGES = (
     *("/", "/federations", "/federations/new", "/federations/{federation}"),
+    *(f"/federations/{{federation}}/{page}" for page in ("agreements", "agreements/new", "activity", "settings")),
+    "/federations/{federation}/dissolve",
     *("/models", "/models/new", "/models/{model}", "/models/{model}/versions/1.0.0"),
     *("/runs", "/runs?state=failed", "/runs/new", "/devices", "/team", "/keys", "/audit"),
 )
