@@ -268,9 +268,14 @@ def with_second_factor(organization: Organization) -> set[int]:
     return set(found.values_list("user_id", flat=True))
 
 
-def people(organization: Organization) -> QuerySet[Membership]:
-    """The people in the organization with their roles."""
-    return Membership.objects.filter(organization=organization).select_related("person", "organization").order_by("pk")
+def people(organization: Organization, text: str = "") -> QuerySet[Membership]:
+    """The people in the organization with their roles; with `text` those whose name, address or role holds it."""
+    of = Membership.objects.filter(organization=organization).select_related("person", "organization").order_by("pk")
+    if text:
+        role = text.lower().replace(" ", "_")
+        words = Q(person__name__icontains=text) | Q(person__email__icontains=text) | Q(role__contains=role)
+        of = of.filter(words)
+    return of
 
 
 def find_membership(organization: Organization, person_id: str) -> Membership:

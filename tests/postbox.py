@@ -16,7 +16,7 @@ from aiosmtpd.controller import Controller
 from tests.running import free_port
 
 _LINK = re.compile(r"https?://[^\s<>\"]+")
-_CODE = re.compile(r"^\s*([A-Z0-9-]{4,20})\s*$", re.MULTILINE)
+_CODE = re.compile(r"^ {4}([A-Z0-9][A-Z0-9 -]{3,20})$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Posted:
 
     @property
     def code(self) -> str:
-        """The code that stands in a line of its own in the plain text."""
+        """The code that stands indented in a line of its own in the plain text."""
         return _CODE.findall(self.text)[0]
 
 
@@ -62,7 +62,7 @@ class Postbox:
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         message = email.message_from_bytes(envelope.content, policy=policy.default)
         bodies = {kind: message.get_body(preferencelist=(kind,)) for kind in ("plain", "html")}
-        text, html = (body.get_content() if body is not None else "" for body in bodies.values())
+        text, html = (body.get_content().replace("\r\n", "\n") if body is not None else "" for body in bodies.values())
         headers = {name: str(value) for name, value in message.items()}
         with self._arrived:
             for address in envelope.rcpt_tos:

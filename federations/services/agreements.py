@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from federations import permissions
 from federations.models import Acceptance, Agreement, Device, Federation, Member, Organization, Person
 from federations.permissions import Actor
-from federations.services import audit, keys, members, notifications
+from federations.services import audit, keys, letters, members, notifications
 from fedportal.common import clock, live
 from fedportal.common.transactions import after_commit, unit
 from fedwire.errors import FedportalError
@@ -82,6 +82,12 @@ def to_accept(federation: Federation, organization: Organization | None) -> Agre
         return found
     accepted = Acceptance.objects.filter(agreement=found, organization=organization).exists()
     return None if accepted else found
+
+
+def title_for_letters(federation: Federation) -> str:
+    """What the agreement is called that joining includes; "" without one, or when it has expired."""
+    found = to_accept(federation, None)
+    return letters.as_words(found.title) if found else ""
 
 
 def day(at: datetime) -> str:

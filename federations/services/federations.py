@@ -241,8 +241,9 @@ def _invite_organization(actor: Actor, federation: Federation, org_id: str) -> M
             federation=letters.as_words(federation.name),
             federation_id=federation.public_id,
             inviter=letters.as_words(federation.organization.name),
-            organization_name=organization.name,
-            person=person.name,
+            organization_name=letters.as_words(organization.name),
+            agreement=agreements.title_for_letters(federation),
+            person=letters.as_words(person.name),
         )
     return member
 

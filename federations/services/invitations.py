@@ -313,6 +313,7 @@ def _send(invitation: Invitation, token: str) -> str:
         invited_by=letters.as_words(author.name) if author else "",
         federation=letters.as_words(invitation.federation.name) if invitation.federation else "",
         role=Role(invitation.role).label.lower() if invitation.role else "",
+        agreement=agreements.title_for_letters(invitation.federation) if invitation.federation else "",
         hours=int(VALID_FOR.total_seconds() // 3600),
     )
     return link

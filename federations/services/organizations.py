@@ -102,6 +102,62 @@ def remove(actor: Actor, membership: Membership) -> None:
         audit.record(organization, actor, action, person.public_id, keys_revoked=ended, invitations_revoked=revoked)
 
 
+def check_may_go(membership: Membership) -> None:
+    """Raises `last_owner` when the organization would be left without an owner."""
+    _keep_an_owner(membership)
+
+
+def transfer(actor: Actor, membership: Membership) -> Membership:
+    """Make a colleague the owner in the actor's place: they become owner and the actor admin, both at once.
+
+    Raises `forbidden`, `not_found`, `wrong_state` for somebody who cannot sign in, `field_invalid` for oneself.
+    """
+    organization, heir = membership.organization, membership.person
+    permissions.require(actor, "organization.manage", organization)
+    if heir == actor.person:
+        raise FedportalError("field_invalid", field="person", reason="you are the owner already.")
+    if not heir.is_active:
+        raise FedportalError("wrong_state", what=str(heir), state="locked out", hint="Choose another colleague.")
+    with unit():
+        lock(organization)
+        permissions.require(actor, "organization.manage", organization)  # of two at once the second is owner no more
+        own = Membership.objects.get(organization=organization, person=actor.person)
+        membership.refresh_from_db()
+        for one, role in ((membership, Role.OWNER), (own, Role.ADMIN)):
+            one.role = role
+            one.save(update_fields=["role"])
+            permissions.put_in_group(one)
+        revoked = _revoke_letters(own, [given for given in ("", *Role) if roles.may_invite(Role.ADMIN, given)])
+        audit.record(
+            organization,
+            actor,
+            "organization.transferred",
+            heir.public_id,
+            before=actor.person.public_id,
+            invitations_revoked=revoked,
+        )
+    return membership
+
+
+def rename(actor: Actor, organization: Organization, name: str) -> Organization:
+    """Give the organization another name. Raises `forbidden`, `invalid_name`, `reserved_name`, `name_taken`."""
+    permissions.require(actor, "organization.manage", organization)
+    usable, before = names.checked(name), organization.name
+    if usable == before:
+        return organization
+    with unit():
+        if Organization.objects.filter(name__iexact=usable).exclude(pk=organization.pk).exists():
+            raise FedportalError("name_taken", what="organization", name=usable)
+        organization.name = usable
+        try:
+            with transaction.atomic():
+                organization.save(update_fields=["name"])
+        except IntegrityError as error:
+            raise FedportalError("name_taken", what="organization", name=usable) from error
+        audit.record(organization, actor, "organization.renamed", organization.public_id, before=before, after=usable)
+    return organization
+
+
 def suspend(by: Person, organization: Organization) -> None:
     """Portal staff stop an organization: keys, devices and people of it are refused at once. Raises `forbidden`."""
     permissions.require_staff(by)

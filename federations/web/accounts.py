@@ -19,7 +19,7 @@ from federations import selectors
 from federations.authentication import choose_organization
 from federations.models import Person
 from federations.services import newcomers, organizations, people, second_factor, single_sign_on, throttle
-from federations.web.page import page
+from federations.web.page import hide_address, page
 from fedwire.errors import FedportalError
 
 # What waits for a code from a letter, in the session.
@@ -137,8 +137,7 @@ def reset(request: Any, uid: str, token: str) -> HttpResponse:
         messages.success(request, "Your new password is set. Sign in with it.")
         return redirect("/sign-in")
     response = render(request, "account/reset.html", context)
-    response["Referrer-Policy"] = "no-referrer"
-    return response
+    return hide_address(response)
 
 
 @page("POST")

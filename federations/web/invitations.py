@@ -19,7 +19,7 @@ from federations.models import Agreement, Invitation, Role
 from federations.services import agreements, invitations, people, throttle
 from federations.web.accounts import enter
 from federations.web.federation_parts import address_of
-from federations.web.page import page
+from federations.web.page import hide_address, page
 from fedwire.errors import FedportalError
 
 MAY_ANSWER = (Role.OWNER, Role.ADMIN)
@@ -33,8 +33,7 @@ def invitation(request: Any, token: str) -> HttpResponse:
         response = _answer(request, token, found) if request.method == "POST" else _show(request, found)
     except FedportalError as error:
         response = _refused(request, token, error)
-    response["Referrer-Policy"] = "no-referrer"
-    return response
+    return hide_address(response)
 
 
 def _show(request: Any, found: Invitation, error: FedportalError | None = None) -> HttpResponse:

@@ -92,6 +92,15 @@ def refuse(request: Any, error: FedportalError) -> HttpResponse:
     return render(request, "refused.html", context, status=error.status)
 
 
+def hide_address(response: HttpResponse) -> HttpResponse:
+    """For pages whose address is a secret: wherever one goes from here, no more than the portal's origin is told.
+
+    Not `no-referrer`: with it browsers send `Origin: null` with the page's own form, which then looks forged.
+    """
+    response["Referrer-Policy"] = "strict-origin"
+    return response
+
+
 def own_organization(request: Any) -> Organization:
     """The organization one acts for. Raises `forbidden` for somebody without one."""
     actor: Actor = request.actor

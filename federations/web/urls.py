@@ -16,6 +16,8 @@ from federations.web import (
     keys,
     members,
     organization,
+    people,
+    policy,
 )
 
 urlpatterns = [
@@ -76,9 +78,13 @@ urlpatterns = [
     path("devices/<str:device>", devices.one, name="device"),
     path("devices/<str:device>/groups", devices.groups_of_one, name="device-groups"),
     path("devices/<str:device>/<str:act>", devices.act, name="device-act"),
-    path("team", organization.team, name="team"),
-    path("team/<str:person>/role", organization.role, name="team-role"),
-    path("team/<str:person>/remove", organization.dismiss, name="team-remove"),
+    path("team", people.team, name="team"),
+    path("team/roles", people.who_can, name="team-roles"),
+    path("team/name", people.rename, name="team-name"),
+    path("team/<str:person>/role", people.role, name="team-role"),
+    path("team/<str:person>/remove", people.dismiss, name="team-remove"),
+    path("team/<str:person>/transfer", people.transfer, name="team-transfer"),
+    path("policy", policy.policy, name="policy"),
     path("keys", keys.index, name="keys"),
     path("keys/<str:key>/revoke", keys.revoke, name="key-revoke"),
     path("audit", organization.audit, name="audit"),

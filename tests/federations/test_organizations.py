@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from federations import permissions
 from federations.models import Membership, Organization, Role
 from federations.permissions import Actor
 from federations.services import invitations, keys, organizations
@@ -115,3 +116,63 @@ def test_suspending_an_organization_refuses_everybody_in_it_at_once(cast: Cast) 
 def test_only_staff_suspend(cast: Cast) -> None:
     with refused("forbidden"):
         organizations.suspend(cast.olga, cast.metro)
+
+
+def test_ownership_is_handed_over_in_one_act(cast: Cast) -> None:
+    with recorded("organization.transferred", cast.otto.public_id):
+        organizations.transfer(cast.actor("olga"), member(cast, "otto"))
+    assert (member(cast, "otto").role, member(cast, "olga").role) == (Role.OWNER, Role.ADMIN)
+    olga, otto = cast.actor("olga"), cast.actor("otto")
+    assert permissions.can(otto, "organization.set_policy", cast.acme)
+    assert permissions.can(otto, "federation.train", cast.federation)
+    assert not permissions.can(olga, "organization.set_policy", cast.acme)
+    assert not permissions.can(olga, "federation.train", cast.federation)
+    organizations.remove(olga, member(cast, "olga"))  # now she may leave
+
+
+def test_only_the_owner_hands_over_and_renames(cast: Cast) -> None:
+    for role in (role for role in Role if role != Role.OWNER):
+        actor = Actor(cast.colleague(cast.acme, role), cast.acme)
+        with refused("forbidden"):
+            organizations.transfer(actor, member(cast, "otto"))
+        with refused("forbidden"):
+            organizations.rename(actor, cast.acme, "mine now")
+    with refused("not_found"):
+        organizations.transfer(cast.actor("rex"), member(cast, "otto"))
+
+
+def test_ownership_does_not_go_to_oneself_or_to_somebody_locked_out(cast: Cast) -> None:
+    with refused("field_invalid"):
+        organizations.transfer(cast.actor("olga"), member(cast, "olga"))
+    cast.otto.is_active = False
+    cast.otto.save()
+    with refused("wrong_state"):
+        organizations.transfer(cast.actor("olga"), member(cast, "otto"))
+    assert member(cast, "olga").role == Role.OWNER
+
+
+def test_letters_that_only_an_owner_may_write_end_with_the_transfer(cast: Cast) -> None:
+    owners = invitations.invite_colleague(cast.actor("olga"), cast.acme, email="x@acme.example", role=Role.OWNER)
+    viewers = invitations.invite_colleague(cast.actor("olga"), cast.acme, email="y@acme.example", role=Role.VIEWER)
+    organizations.transfer(cast.actor("olga"), member(cast, "otto"))
+    states = {one.invitation.pk: one.invitation for one in (owners, viewers)}
+    for invitation in states.values():
+        invitation.refresh_from_db()
+    assert (owners.invitation.state, viewers.invitation.state) == ("revoked", "pending")
+
+
+def test_the_last_owner_is_told_to_transfer(cast: Cast) -> None:
+    with pytest.raises(FedportalError) as caught:
+        organizations.remove(cast.actor("olga"), member(cast, "olga"))
+    assert "Transfer the ownership" in caught.value.next_step
+
+
+def test_an_organization_is_renamed_and_stays_the_same(cast: Cast) -> None:
+    with recorded("organization.renamed", cast.acme.public_id):
+        organizations.rename(cast.actor("olga"), cast.acme, "  acme hospitals ")
+    assert Organization.objects.get(public_id=cast.acme.public_id).name == "acme hospitals"
+    with refused("name_taken"):
+        organizations.rename(cast.actor("olga"), Organization.objects.get(pk=cast.acme.pk), "METRO")
+    with refused("reserved_name"):
+        organizations.rename(cast.actor("olga"), Organization.objects.get(pk=cast.acme.pk), "sessions")
+    organizations.rename(cast.actor("olga"), Organization.objects.get(pk=cast.acme.pk), "ACME hospitals")  # its own

@@ -42,7 +42,7 @@ def test_looking_shows_who_invites_to_what_and_changes_nothing(link: str) -> Non
         assert shown.status_code == 200
         assert "acme invites you to healthcare-consortium" in text
         assert GUEST in text
-        assert shown["Referrer-Policy"] == "no-referrer"
+        assert shown["Referrer-Policy"] == "strict-origin"
         assert "no-store" in shown["Cache-Control"]
     assert not Person.objects.filter(email=GUEST).exists()
 
