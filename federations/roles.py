@@ -25,6 +25,7 @@ ORGANIZATION: Mapping[str, Roles] = {
     "organization.view_audit": frozenset({OWNER, ADMIN, PRIVACY, AUDITOR}),
     "organization.manage_people": frozenset({OWNER, ADMIN}),
     "organization.manage_keys": frozenset({OWNER, ADMIN}),
+    "organization.manage_webhooks": frozenset({OWNER, ADMIN}),
     "organization.manage_devices": frozenset({OWNER, ADMIN, OPERATOR}),
     "organization.enroll_devices": frozenset({OWNER, ADMIN, OPERATOR, SCIENTIST}),
     "organization.found_federation": frozenset({OWNER, ADMIN}),
@@ -110,6 +111,7 @@ SCOPES: Mapping[str, frozenset[str]] = {
     | {
         "organization.manage_people",
         "organization.manage_keys",
+        "organization.manage_webhooks",
         "organization.make_key",
         "organization.manage_devices",
         "organization.set_policy",
@@ -142,6 +144,7 @@ WORDS: Mapping[str, str] = {
     "organization.view_audit": "read the audit log",
     "organization.manage_people": "manage people",
     "organization.manage_keys": "manage other people's keys",
+    "organization.manage_webhooks": "manage webhooks",
     "organization.manage_devices": "manage devices",
     "organization.enroll_devices": "register devices",
     "organization.found_federation": "found a federation",

@@ -18,12 +18,14 @@ from federations.models import (
     Agreement,
     ApiKey,
     AuditEntry,
+    Delivery,
     Device,
     Federation,
     Invitation,
     Member,
     Membership,
     Organization,
+    Webhook,
 )
 from federations.permissions import Actor
 from fedportal.common import clock
@@ -314,6 +316,35 @@ def find_key(actor: Actor, public_id: str) -> ApiKey:
     found = keys(actor).filter(public_id=public_id).first()
     if found is None:
         raise FedportalError("not_found", what="key")
+    return found
+
+
+def webhooks(actor: Actor) -> QuerySet[Webhook]:
+    """The webhooks of the actor's organization, for who manages them. Raises `forbidden`, `scope_missing`."""
+    if actor.organization is not None:
+        permissions.require(actor, "organization.manage_webhooks", actor.organization)
+    of = permissions.visible(actor, Webhook.objects.select_related("organization", "created_by"))
+    waiting = Delivery.objects.filter(webhook=OuterRef("pk"), delivered_at=None).order_by().values("webhook")
+    return of.annotate(waiting=Coalesce(Subquery(waiting.annotate(n=Count("pk")).values("n")), 0)).order_by("pk")
+
+
+def find_webhook(actor: Actor, public_id: str) -> Webhook:
+    """One of `webhooks`. Raises `not_found`, and `forbidden` if it is one's organization's."""
+    if not permissions.visible(actor, Webhook.objects.filter(public_id=public_id)).exists():
+        raise FedportalError("not_found", what="webhook")
+    return webhooks(actor).get(public_id=public_id)
+
+
+def deliveries(webhook: Webhook) -> QuerySet[Delivery]:
+    """What was sent to a webhook, or waits to be, newest first."""
+    return Delivery.objects.filter(webhook=webhook).select_related("webhook", "organization").order_by("-pk")
+
+
+def find_delivery(webhook: Webhook, public_id: str) -> Delivery:
+    """One of `deliveries`. Raises `not_found`."""
+    found = deliveries(webhook).filter(public_id=public_id).first()
+    if found is None:
+        raise FedportalError("not_found", what="delivery")
     return found
 
 

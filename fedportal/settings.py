@@ -67,6 +67,8 @@ FEDPORTAL_WORKER_THREADS = int(env("WORKER_THREADS", "4"))
 FEDPORTAL_AGGREGATION_THREADS = int(env("AGGREGATION_THREADS", str(min(4, os.cpu_count() or 1))))
 # 1 when a proxy stands in front, whose X-Forwarded-Proto is then believed.
 FEDPORTAL_BEHIND_PROXY = env("BEHIND_PROXY") == "1"
+# Servers of this machine, host:port separated by commas, to which webhooks may go; for tests, never in production.
+FEDPORTAL_WEBHOOK_TEST_HOSTS = frozenset(filter(None, env("WEBHOOK_TEST_HOSTS").split(",")))
 # 1 allows http:// in production; for test networks only.
 INSECURE_HTTP = env("INSECURE_HTTP") == "1"
 # 1 allows `FEDPORTAL_FAULT` (a point at which the process kills itself) in production; for crash tests only.
@@ -123,6 +125,7 @@ if PRODUCTION:
             ),
             (not FEDPORTAL_REDIS_URL, "FEDPORTAL_REDIS_URL must name a Redis or Valkey server"),
             ("FEDPORTAL_FAULT" in os.environ and not ALLOW_FAULTS, "FEDPORTAL_FAULT is for tests only"),
+            (bool(FEDPORTAL_WEBHOOK_TEST_HOSTS), "FEDPORTAL_WEBHOOK_TEST_HOSTS is for tests only"),
             (
                 not FEDPORTAL_PUBLIC_URL.startswith("https://") and not INSECURE_HTTP,
                 "FEDPORTAL_PUBLIC_URL must begin with https:// (FEDPORTAL_INSECURE_HTTP=1 allows http for tests)",
@@ -169,6 +172,7 @@ INSTALLED_APPS = [
     "training",
 ]
 MIDDLEWARE = [
+    "fedportal.probes.probes",
     "django.middleware.security.SecurityMiddleware",
     "fedportal.security_headers.security_headers",
     "whitenoise.middleware.WhiteNoiseMiddleware",

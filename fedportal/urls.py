@@ -8,6 +8,8 @@ from django.shortcuts import redirect
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
+from federations.admin import health
+
 
 def operators_sign_in(request: HttpRequest) -> HttpResponse:
     """Operators sign in where everybody does: there tries are limited."""
@@ -16,6 +18,9 @@ def operators_sign_in(request: HttpRequest) -> HttpResponse:
 
 operators_sign_in.methods = ("GET",)  # type: ignore[attr-defined]  # for the table of addresses in the tests
 
+health_page = admin.site.admin_view(health.page)
+health_page.methods = health.page.methods  # type: ignore[attr-defined]
+
 urlpatterns = [
     path("api/v1/", include("federations.api.urls")),
     path("api/v1/", include("registry.api.urls")),
@@ -23,6 +28,7 @@ urlpatterns = [
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="api-docs"),
     path("admin/login/", operators_sign_in),
+    path("admin/health", health_page, name="health"),
     path("admin/", admin.site.urls),
     path("", include("fedportal.sdk_delivery")),
     path("", include("federations.web.urls")),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from federations import above, permissions
-from fedportal.common import sweeping
+from fedportal.common import health, sweeping
 from training import outlook
-from training.services import healing, intake, runs
+from training.services import healing, intake, pulse, runs
 
 
 def connect() -> None:
@@ -15,3 +15,9 @@ def connect() -> None:
     permissions.follow(within=runs.in_federation, relation=runs.relation)
     above.register(foresight=outlook.left_out, parts=outlook.parts_of, strategies=outlook.strategy_names)
     sweeping.register(healing.sweep)
+    health.register(
+        "sweeper",
+        "Sweeper",
+        "Looks after what a lost message or a killed process left undone.",
+        pulse.health_of_sweeper,
+    )

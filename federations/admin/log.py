@@ -1,4 +1,4 @@
-"""The audit log, to be read only."""
+"""The audit log and the workers' signs of life, to be read only."""
 
 from __future__ import annotations
 
@@ -19,3 +19,10 @@ class AuditEntryAdmin(LookingOnly):
 class AuditChainAdmin(LookingOnly):
     list_display = ("name", "sequence", "hash")
     search_fields = ("name", "hash")
+
+
+@admin.register(models.Heartbeat)
+class HeartbeatAdmin(LookingOnly):
+    list_display = ("name", "at", "waited_seconds")
+    search_fields = ("name",)
+    list_filter = ("at",)

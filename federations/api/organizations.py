@@ -6,7 +6,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from federations import permissions, selectors
+from federations import log_book, permissions, selectors
 from federations.api import shapes
 from federations.api.parts import PAGE
 from federations.models import ApiKey, AuditEntry, Membership, Role
@@ -92,11 +92,11 @@ class AuditLog(Door):
 
     @extend_schema(parameters=PAGE, responses=shapes.AuditList)
     def get(self, request: Request, org: str) -> Response:
-        """Your organization's audit log, newest first."""
+        """Your organization's audit log, newest first; filtered by who, action, subject, since, until and text."""
         organization = selectors.find_organization(self.actor, org)
         permissions.require(self.actor, "organization.view_audit", organization)
         rows: list[AuditEntry]
-        rows, total = limit_offset(request, selectors.audit_entries(organization))
+        rows, total = limit_offset(request, log_book.entries(organization, log_book.parse(request.query_params)))
         return Response(shapes.AuditList({"entries": rows, "total": total}).data)
 
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from federations.api import agreements, devices, federations, organizations, schema
+from federations.api import agreements, devices, federations, organizations, schema, webhooks
 
 __all__ = ["schema", "urlpatterns"]  # the description of keys and sessions registers itself when it is imported
 
@@ -14,6 +14,14 @@ urlpatterns = [
     path("orgs/<str:org>/audit", organizations.AuditLog.as_view()),
     path("api-keys", organizations.Keys.as_view()),
     path("api-keys/<str:key>/revoke", organizations.KeyRevoke.as_view()),
+    path("webhooks", webhooks.Webhooks.as_view()),
+    path("webhooks/<str:webhook>", webhooks.OneWebhook.as_view()),
+    path("webhooks/<str:webhook>/test", webhooks.WebhookTest.as_view()),
+    path("webhooks/<str:webhook>/renew", webhooks.WebhookRenew.as_view()),
+    path("webhooks/<str:webhook>/enable", webhooks.WebhookEnable.as_view()),
+    path("webhooks/<str:webhook>/disable", webhooks.WebhookDisable.as_view()),
+    path("webhooks/<str:webhook>/deliveries", webhooks.Deliveries.as_view()),
+    path("webhooks/<str:webhook>/deliveries/<str:delivery>/redeliver", webhooks.Redeliver.as_view()),
     path("federations", federations.Federations.as_view()),
     path("federations/<str:federation>", federations.OneFederation.as_view()),
     path("federations/<str:federation>/invite", federations.Invite.as_view()),

@@ -5,6 +5,7 @@ from federations.models.audit import AuditChain, AuditEntry, AuditRefused
 from federations.models.device_tasks import DeviceTask
 from federations.models.devices import Device, DeviceGroup, DeviceKey
 from federations.models.federations import Federation, Member
+from federations.models.heartbeats import Heartbeat
 from federations.models.invitations import Invitation
 from federations.models.notifications import Choice, Delivery, Webhook
 from federations.models.organizations import ROLE_CHOICES, ApiKey, Membership, Organization, Person, Role
@@ -27,6 +28,7 @@ __all__ = [
     "DeviceKey",
     "DeviceTask",
     "Federation",
+    "Heartbeat",
     "Invitation",
     "Letter",
     "Member",

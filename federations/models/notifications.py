@@ -42,6 +42,7 @@ class Webhook(models.Model):
     created_at = models.DateTimeField(default=clock.now, editable=False)
     disabled_at = models.DateTimeField(null=True, blank=True)
     failures = models.PositiveIntegerField(default=0)  # in a row
+    failing_since = models.DateTimeField(null=True, blank=True)  # the first of them
 
     class Meta:
         ordering = ["id"]
@@ -59,6 +60,7 @@ class Delivery(models.Model):
     kind = models.CharField(max_length=40)
     payload = models.JSONField()
     created_at = models.DateTimeField(default=clock.now, editable=False)
+    tried_since = models.DateTimeField(default=clock.now)  # later than its making when somebody asked for another try
     delivered_at = models.DateTimeField(null=True, blank=True, db_index=True)
     attempts = models.PositiveIntegerField(default=0)
     next_attempt_at = models.DateTimeField(default=clock.now)

@@ -24,6 +24,7 @@ from django.db import transaction
 from federations.models import ApiKey, AuditChain, AuditEntry, Device, Organization, Person
 from federations.permissions import Actor
 from fedportal.common import clock
+from fedportal.common.transactions import unit
 
 PORTAL = "portal"
 Author = Actor | Person | ApiKey | Device | str
@@ -104,6 +105,36 @@ def verify(chain: str) -> Break | None:
     if (head.sequence, head.hash) != (sequence, previous):
         return Break(chain, sequence + 1, f"it ends here and its head says #{head.sequence}")
     return None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a chain stands: its last number and hash, and where it breaks, if it does."""
+
+    chain: str
+    sequence: int
+    hash: str
+    broken: Break | None
+
+
+def standing(chain: str) -> Standing:
+    """Look through the whole chain, from its first entry to its head."""
+    for _ in range(3):
+        head = AuditChain.objects.filter(name=chain).first() or AuditChain(name=chain)
+        broken = verify(chain)
+        # Whoever appends while we read makes the end look odd; then look again.
+        if broken is None or broken.sequence <= head.sequence:
+            break
+    return Standing(chain, head.sequence, head.hash, broken)
+
+
+def note_export(actor: Actor, organization: Organization, form: str, filtered_by: dict[str, str]) -> int:
+    """Record that the log leaves the portal as a file; the number of the last entry that is in it."""
+    with unit():
+        head = AuditChain.objects.filter(name=organization.public_id).first()
+        last = head.sequence if head else 0
+        record(organization, actor, "audit.exported", "", form=form, up_to=last, filter=filtered_by)
+    return last
 
 
 def verify_all() -> Iterator[Break]:

@@ -13,11 +13,14 @@ from typing import Any
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.db import transaction
-from django.db.models import QuerySet
 from django.template.loader import render_to_string
 
-from federations.models import Letter, Organization
+from federations import permissions
+from federations.models import Letter, Organization, Person
+from federations.services import audit
 from fedportal.common import clock
+from fedportal.common.transactions import unit
+from fedwire.errors import FedportalError
 
 log = logging.getLogger(__name__)
 
@@ -31,20 +34,28 @@ _doorbells: list[Any] = []
 
 def write(to: str, kind: str, organization: Organization | None = None, **values: Any) -> Letter:
     """Put a letter into the outbox (inside the unit of the act) and ring for it to be sent after the commit."""
-    if not transaction.get_connection().in_atomic_block:
-        raise RuntimeError("a letter belongs into the unit of its act")
+    letter = Letter(organization=organization, to=to)
+    compose(letter, kind, **values)
+    put(letter)
+    return letter
+
+
+def compose(letter: Letter, kind: str, **values: Any) -> None:
+    """Write the letter's subject and bodies anew."""
     context = {"portal": settings.FEDPORTAL_PUBLIC_URL, **values}
     subject, _, text = render_to_string(f"federations/letters/{kind}.txt", context).partition("\n")
-    letter = Letter.objects.create(
-        organization=organization,
-        to=to,
-        subject=" ".join(subject.split())[:200],
-        text=text.strip() + "\n",
-        html=render_to_string(f"federations/letters/{kind}.html", context),
-    )
-    for bell in _doorbells:
-        bell(letter.pk)
-    return letter
+    letter.subject = " ".join(subject.split())[:200]
+    letter.text = text.strip() + "\n"
+    letter.html = render_to_string(f"federations/letters/{kind}.html", context)
+
+
+def put(letter: Letter) -> None:
+    """Put a composed letter into the outbox, inside the unit of its act."""
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("a letter belongs into the unit of its act")
+    letter.save()
+    if letter.held_until is None:  # the sweeper sends what is held
+        _ring(letter)
 
 
 def as_words(chosen: str) -> str:
@@ -82,14 +93,38 @@ def send(letter_pk: int) -> bool:
         return False
     # The bodies hold links that are secrets.
     letter.sent_at, letter.text, letter.html, letter.last_error = clock.now(), "", "", ""
+    letter.news, letter.unsubscribe = {}, ""
     letter.attempts += 1
-    letter.save(update_fields=["sent_at", "text", "html", "last_error", "attempts"])
+    letter.save(update_fields=["sent_at", "text", "html", "last_error", "news", "unsubscribe", "attempts"])
     return True
 
 
-def hurry(rows: QuerySet[Letter]) -> int:
-    """Make these unsent letters due now, however long the portal would have waited; how many."""
-    return rows.filter(sent_at=None).exclude(text="").update(next_attempt_at=clock.now())
+def resend_by_staff(by: Person, letter: Letter) -> None:
+    """Have the letter tried again now; one that was given up is put into the outbox anew.
+
+    Raises `forbidden`, and `wrong_state` for a letter that has left.
+    """
+    permissions.require_staff(by)
+    with unit():
+        locked = Letter.objects.select_for_update().get(pk=letter.pk)
+        if locked.sent_at is not None or not locked.text:
+            raise FedportalError("wrong_state", what="The letter", state="sent", hint="Its text is not kept.")
+        if locked.created_at <= clock.now() - GIVE_UP_AFTER:
+            again = Letter(organization=locked.organization, to=locked.to, subject=locked.subject)
+            again.text, again.html, again.unsubscribe = locked.text, locked.html, locked.unsubscribe
+            put(again)
+            locked.text = locked.html = locked.unsubscribe = ""
+            locked.last_error = "given up, and written anew"
+            locked.save(update_fields=["text", "html", "unsubscribe", "last_error"])
+        else:
+            Letter.objects.filter(pk=letter.pk).update(next_attempt_at=clock.now())
+            _ring(letter)
+        audit.record(letter.organization, by, "letter.resent", "", letter=letter.pk)
+
+
+def _ring(letter: Letter) -> None:
+    for bell in _doorbells:
+        bell(letter.pk)
 
 
 def _due() -> Any:
@@ -100,6 +135,9 @@ def _due() -> Any:
 def _hand_over(letter: Letter) -> None:
     message = EmailMultiAlternatives(letter.subject, letter.text, settings.DEFAULT_FROM_EMAIL, [letter.to])
     message.extra_headers["Auto-Submitted"] = "auto-generated"
+    if letter.unsubscribe:
+        message.extra_headers["List-Unsubscribe"] = f"<{letter.unsubscribe}>"
+        message.extra_headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     if letter.html:
         message.attach_alternative(letter.html, "text/html")
     message.send()

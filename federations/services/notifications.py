@@ -1,26 +1,42 @@
 """What happens is told to those who want to hear it: people by letter, programs by webhook.
 
 `tell` is called inside the unit of what it tells of, so that nothing is told of what did not happen. `KINDS` is the
-literal table of what can be told, to which roles, and whether by letter unless they chose otherwise.
+literal table of what can be told, to which roles, and whether by letter unless they chose otherwise. The first news of
+a kind leave at once; what follows within `QUIET` is gathered into one letter, so that two hundred registering devices
+are two letters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.core import signing
 from django.db import transaction
+from django.db.models import F, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 
-from federations.models import Membership, Organization, Role
-from federations.services import letters
+from federations.models import Choice, Letter, Membership, Organization, Person, Role, Webhook
+from federations.services import audit, deliveries, letters, throttle
+from fedportal.common import clock
+from fedportal.common.transactions import unit
+from fedwire.errors import FedportalError
 
 EVERYONE = frozenset(Role)
 LEADS = frozenset({Role.OWNER, Role.ADMIN})
 TRAINERS = frozenset({Role.OWNER, Role.DATA_SCIENTIST})
 OPERATORS = frozenset({Role.OWNER, Role.ADMIN, Role.DEVICE_OPERATOR})
 OFFICERS = frozenset({Role.OWNER, Role.PRIVACY_OFFICER})
+
+# Between two letters of one kind to one person about one organization.
+QUIET = timedelta(minutes=10)
+# News that one letter tells; of more it tells the number.
+LINES = 20
+TEST_LETTERS, TEST_SECONDS = 5, 60 * 60
+SALT = "fedportal.notifications.unsubscribe"
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("device.registered", "A device registered", OPERATORS, email=False),
         Kind("device.ended", "A device was quarantined, revoked or retired", OPERATORS, email=False),
         Kind("policy.changed", "Your organization's policy changed", LEADS | OFFICERS),
+        Kind("webhook.failing", "A webhook was switched off because it kept failing", LEADS),
     )
 }
 
@@ -67,21 +84,179 @@ def tell(
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("news belong into the unit of their act")
     told = KINDS[kind]
-    for membership in _hearers(organization, told):
-        letters.write(
-            membership.person.email,
-            "notice",
-            organization,
-            link=settings.FEDPORTAL_PUBLIC_URL + address,
-            person=membership.person.name,
-            sentence=letters.as_words(sentence),
-            title=told.title,
-            organization_name=letters.as_words(organization.name),
+    deliveries.write(organization, kind, sentence=sentence, address=address, data=data)
+    for person in _hearers(organization, told):
+        _write_to(person, organization, told, letters.as_words(sentence), address)
+
+
+# --- choices ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Whether somebody gets letters of a kind, and whether that is so because they never chose."""
+
+    kind: Kind
+    email: bool
+    by_default: bool
+
+
+def wishes(person: Person) -> list[tuple[Organization, list[Wish]]]:
+    """For each of the person's organizations, what their role there may hear of."""
+    chosen = {
+        (organization_pk, kind): email
+        for organization_pk, kind, email in Choice.objects.filter(person=person).values_list(
+            "organization_id", "kind", "email"
         )
+    }
+    own = Membership.objects.filter(person=person).select_related("organization").order_by("organization__name")
+    return [
+        (
+            membership.organization,
+            [
+                Wish(kind, chosen.get((membership.organization_id, name), kind.email), by_default)
+                for name, kind in KINDS.items()
+                if membership.role in kind.roles
+                for by_default in [(membership.organization_id, name) not in chosen]
+            ],
+        )
+        for membership in own
+    ]
 
 
-def _hearers(organization: Organization, kind: Kind) -> list[Membership]:
-    if not kind.email:
-        return []
+def choose(person: Person, wanted: Mapping[str, frozenset[str]]) -> int:
+    """Let the person hear by letter of exactly the `wanted` kinds, for each organization (public id) named in it.
+
+    Organizations that are not named stay as they are. How many choices changed.
+    """
+    changed: dict[str, dict[str, bool]] = {}
+    with unit():
+        for organization, rows in wishes(person):
+            if organization.public_id not in wanted:
+                continue
+            for wish in rows:
+                email = wish.kind.name in wanted[organization.public_id]
+                if email != wish.email:
+                    _set(person, organization, wish.kind, email)
+                    changed.setdefault(organization.public_id, {})[wish.kind.name] = email
+        if changed:
+            audit.record(None, person, "notifications.chosen", person.public_id, changed=changed)
+    return sum(len(kinds) for kinds in changed.values())
+
+
+def send_test(person: Person) -> Letter:
+    """Write the person a letter like those of news. Raises `too_many_tries`."""
+    throttle.count("test letter", person.public_id, TEST_LETTERS, TEST_SECONDS)
+    with unit():
+        audit.record(None, person, "notifications.tested", person.public_id)
+        news = {"lines": [{"sentence": "This is a test letter. Nothing happened", "address": "/"}], "count": 1}
+        letter = Letter(to=person.email, news=news)
+        _compose(letter, person, None, "A test letter")
+        letters.put(letter)
+    return letter
+
+
+# --- the link that ends letters --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """What a letter's link is about."""
+
+    person: Person
+    organization: Organization
+    kind: Kind
+
+
+def unsubscribe_link(person: Person, organization: Organization, kind: Kind) -> str:
+    """The address at which letters of this kind are ended without signing in. It stays good."""
+    token = signing.dumps([person.public_id, organization.public_id, kind.name], salt=SALT)
+    return f"{settings.FEDPORTAL_PUBLIC_URL}/unsubscribe/{token}"
+
+
+def find_subscription(token: str) -> Subscription:
+    """What the link is about. Raises `not_found`."""
+    try:
+        person_id, organization_id, name = signing.loads(token, salt=SALT)
+        person = Person.objects.get(public_id=person_id)
+        return Subscription(person, Organization.objects.get(public_id=organization_id), KINDS[name])
+    except (signing.BadSignature, Person.DoesNotExist, Organization.DoesNotExist, KeyError, ValueError) as error:
+        raise FedportalError("not_found", what="link") from error
+
+
+def unsubscribe(token: str) -> Subscription:
+    """End the letters this link is about; again is harmless. Raises `not_found`."""
+    found = find_subscription(token)
+    with unit():
+        rows = Choice.objects.filter(person=found.person, organization=found.organization, kind=found.kind.name)
+        if rows.values_list("email", flat=True).first() is not False:
+            _set(found.person, found.organization, found.kind, False)
+            changed = {found.organization.public_id: {found.kind.name: False}}
+            audit.record(None, found.person, "notifications.chosen", found.person.public_id, changed=changed, by="link")
+    return found
+
+
+def tell_switched_off(webhook: Webhook) -> None:
+    """The organization hears that a webhook of it was switched off. Called by `deliveries` in the unit of it."""
+    tell(
+        webhook.organization,
+        "webhook.failing",
+        sentence="A webhook was switched off because it failed for a day",
+        address=f"/webhooks/{webhook.public_id}",
+        data={"webhook": webhook.public_id},
+    )
+
+
+# --- inside ----------------------------------------------------------------------------------------------------------
+
+
+def _hearers(organization: Organization, kind: Kind) -> list[Person]:
+    chosen = Choice.objects.filter(organization=organization, person=OuterRef("person_id"), kind=kind.name)
     of = Membership.objects.filter(organization=organization, role__in=kind.roles, person__is_active=True)
-    return list(of.select_related("person").order_by("pk"))
+    wanting = of.annotate(wanted=Coalesce(Subquery(chosen.values("email")[:1]), kind.email)).filter(wanted=True)
+    return [membership.person for membership in wanting.select_related("person").order_by("pk")]
+
+
+def _set(person: Person, organization: Organization, kind: Kind, email: bool) -> None:
+    Choice.objects.update_or_create(person=person, organization=organization, kind=kind.name, defaults={"email": email})
+
+
+def _write_to(person: Person, organization: Organization, kind: Kind, sentence: str, address: str) -> None:
+    """A letter now, if none of its kind left lately; else the news go into the one that waits for its time."""
+    topic = f"{kind.name} {organization.public_id} {person.public_id}"
+    now, of_topic = clock.now(), Letter.objects.filter(topic=topic).order_by("-pk")
+    # A letter that a sender has claimed has another next attempt, and takes no more news.
+    open_letters = of_topic.filter(sent_at=None, held_until__gt=now, next_attempt_at=F("held_until"))
+    letter = open_letters.select_for_update().first()
+    if letter is None:
+        last = of_topic.first()
+        free_at = (last.held_until or last.created_at) + QUIET if last else now
+        held = free_at if free_at > now else None
+        letter = Letter(organization=organization, to=person.email, topic=topic, held_until=held)
+        letter.next_attempt_at = held or now
+        letter.unsubscribe = unsubscribe_link(person, organization, kind)
+        letter.news = {"lines": [], "count": 0}
+    if len(letter.news["lines"]) < LINES:
+        letter.news["lines"].append({"sentence": sentence, "address": address})
+    letter.news["count"] += 1
+    _compose(letter, person, organization, kind.title)
+    letters.put(letter)
+
+
+def _compose(letter: Letter, person: Person, organization: Organization | None, title: str) -> None:
+    lines = [
+        {"sentence": line["sentence"], "link": settings.FEDPORTAL_PUBLIC_URL + line["address"]}
+        for line in letter.news["lines"]
+    ]
+    letters.compose(
+        letter,
+        "notice",
+        person=letters.as_words(person.name),
+        title=title,
+        lines=lines,
+        link=lines[0]["link"],
+        count=letter.news["count"],
+        more=letter.news["count"] - len(lines),
+        organization_name=letters.as_words(organization.name) if organization else "",
+        unsubscribe=letter.unsubscribe,
+    )

@@ -10,14 +10,16 @@ from federations.web import (
     accounts_sessions,
     accounts_sso,
     agreements,
+    audit,
     devices,
     federations,
     invitations,
     keys,
     members,
-    organization,
+    notifications,
     people,
     policy,
+    webhooks,
 )
 
 urlpatterns = [
@@ -87,5 +89,13 @@ urlpatterns = [
     path("policy", policy.policy, name="policy"),
     path("keys", keys.index, name="keys"),
     path("keys/<str:key>/revoke", keys.revoke, name="key-revoke"),
-    path("audit", organization.audit, name="audit"),
+    path("webhooks", webhooks.index, name="webhooks"),
+    path("webhooks/<str:webhook>", webhooks.one, name="webhook"),
+    path("webhooks/<str:webhook>/<str:act>", webhooks.act, name="webhook-act"),
+    path("webhooks/<str:webhook>/deliveries/<str:delivery>", webhooks.redeliver, name="webhook-redeliver"),
+    path("account/notifications", notifications.choices, name="notifications"),
+    path("account/notifications/test", notifications.test_letter, name="notifications-test"),
+    path("unsubscribe/<str:token>", notifications.unsubscribe, name="unsubscribe"),
+    path("audit", audit.index, name="audit"),
+    path("audit/export", audit.export, name="audit-export"),
 ]

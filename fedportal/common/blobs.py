@@ -114,10 +114,15 @@ def sweep(older_than: timedelta) -> int:
     return removed
 
 
+def reserve(total_bytes: int) -> int:
+    """What must stay free on a disk of this size."""
+    return min(RESERVE_BYTES, total_bytes // RESERVE_SHARE)
+
+
 def ensure_room(content_bytes: int) -> None:
     """Raises `storage_full` when storing `content_bytes` would eat into the reserve."""
     usage = shutil.disk_usage(_folder("uploads"))
-    if usage.free - content_bytes < min(RESERVE_BYTES, usage.total // RESERVE_SHARE):
+    if usage.free - content_bytes < reserve(usage.total):
         raise FedportalError("storage_full")
 
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from celery import shared_task
+from celery import current_app, shared_task
 from django.db import close_old_connections, connection
 
 from fedportal.common.transactions import after_commit
@@ -37,6 +37,16 @@ def _drop_old_connections() -> None:
     """Let go of connections that are too old or broken, but not of one that a unit around this job still needs."""
     if not connection.in_atomic_block:
         close_old_connections()
+
+
+def waiting() -> int:
+    """How many messages wait for a worker. Raises what a broker that is away raises."""
+    with current_app.connection_for_read() as broker:
+        channel = broker.default_channel
+        try:
+            return int(channel.queue_declare(current_app.conf.task_default_queue, passive=True).message_count)
+        except broker.channel_errors:
+            return 0  # nobody has rung or listened yet
 
 
 def ring(work: Any, *args: Any) -> None:

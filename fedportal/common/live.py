@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -52,6 +53,29 @@ def publish(group: str, message: dict[str, Any]) -> None:
             async_to_sync(layer.group_send)(group, event)
     except Exception:
         log.warning("news for %s did not leave", group, exc_info=True)
+
+
+def round_trip(seconds: float = 2.0) -> float | None:
+    """How long a message through the channel layer takes, there and back; None when it does not come back."""
+    layer = get_channel_layer()
+    if layer is None:
+        return None
+
+    async def send_and_receive() -> float:
+        begun = time.monotonic()
+        async with asyncio.timeout(seconds):
+            channel = await layer.new_channel()
+            await layer.send(channel, {"type": "probe"})
+            await layer.receive(channel)
+        return time.monotonic() - begun
+
+    try:
+        if _loop is not None and _loop.is_running():
+            return asyncio.run_coroutine_threadsafe(send_and_receive(), _loop).result(seconds + 1)
+        return float(async_to_sync(send_and_receive)())
+    except Exception:
+        log.warning("the channel layer does not answer", exc_info=True)
+        return None
 
 
 def ring_devices(device_pks: Iterable[int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 
-_LINKS = re.compile(r"/(invitations|password-reset)/[^\s\"'<>]+")
+_LINKS = re.compile(r"/(invitations|password-reset|unsubscribe)/[^\s\"'<>]+")
 _KEYS = re.compile(r"(edg_[A-Za-z0-9]{8})_[A-Za-z0-9_]+")
 
 

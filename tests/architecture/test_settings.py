@@ -35,6 +35,7 @@ UNSAFE = [
     ("DATABASE_URL", "sqlite"),
     ("REDIS_URL", ""),
     ("FAULT", "after_commit:1"),
+    ("WEBHOOK_TEST_HOSTS", "127.0.0.1:9000"),
     ("PUBLIC_URL", "http://portal.example"),
     ("EMAIL_URL", ""),
 ]

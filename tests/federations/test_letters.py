@@ -13,11 +13,12 @@ import pytest
 from django.core import mail
 
 from federations import tasks
-from federations.models import Letter
+from federations.models import Letter, Person
 from federations.services import letters
 from federations.tasks import send_letter
 from fedportal.common import clock
 from fedportal.common.transactions import unit
+from tests.federations.helpers import recorded, refused
 
 pytestmark = pytest.mark.django_db
 
@@ -147,11 +148,27 @@ def test_a_subject_is_one_line(db: None) -> None:
 
 
 def test_operators_hurry_only_what_has_not_left() -> None:
+    staff = Person.objects.create_superuser("staff@portal.example")
     sent, waiting = write(), write()
     letters.send(sent.pk)
     Letter.objects.filter(pk=waiting.pk).update(next_attempt_at=clock.now() + timedelta(hours=1))
-    assert letters.hurry(Letter.objects.all()) == 1
+    with refused("wrong_state"):
+        letters.resend_by_staff(staff, sent)
+    with recorded("letter.resent"):
+        letters.resend_by_staff(staff, waiting)
     assert letters.send_due() == 1
+
+
+def test_a_letter_that_was_given_up_is_written_anew() -> None:
+    staff = Person.objects.create_superuser("staff@portal.example")
+    letter = write()
+    with clock.shifted(letters.GIVE_UP_AFTER + timedelta(minutes=1)):
+        with recorded("letter.resent"):
+            letters.resend_by_staff(staff, letter)
+        assert letters.send_due() == 1
+        with refused("wrong_state"):
+            letters.resend_by_staff(staff, letter)
+    assert "https://portal.example/x" in mail.outbox[0].body
 
 
 @pytest.mark.parametrize(

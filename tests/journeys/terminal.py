@@ -20,6 +20,8 @@ from tests.running import ROOT, Portal
 PROGRAM = Path(sys.executable).with_name("fedportal")
 SECONDS = 120
 DESCRIBED = '{"kind": "logistic", "inputs": 6, "classes": 2, "standardise": true}'
+# A place of this machine at which nobody listens; webhooks may go there.
+NOBODY = "127.0.0.1:9"
 PASSWORD = "a long and quiet password"
 
 
@@ -168,7 +170,7 @@ def world_in(folder: Path) -> Iterator[World]:
     """A world with nothing in it but acme and metro."""
     letters = Letters()
     try:
-        with Portal(EMAIL_URL=f"smtp://127.0.0.1:{letters.port}") as portal:
+        with Portal(EMAIL_URL=f"smtp://127.0.0.1:{letters.port}", WEBHOOK_TEST_HOSTS=NOBODY) as portal:
             yield World(portal, letters, folder)
     finally:
         letters.close()

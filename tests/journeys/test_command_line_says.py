@@ -16,7 +16,7 @@ from fedportal_sdk.cli import main
 from fedwire.architectures import Architecture
 from fedwire.tensors import encode_model
 from tests.journeys.story import FEDERATION, MODEL
-from tests.journeys.terminal import DESCRIBED, PROGRAM, Terminal, World, world_in
+from tests.journeys.terminal import DESCRIBED, NOBODY, PROGRAM, Terminal, World, world_in
 from tests.running import free_port
 
 WIDE = {"kind": "linear", "inputs": 1_000_000}
@@ -117,6 +117,7 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     metro.run("device", "register", "--identifier", "hospital-002")
     yield metro, ["device", "retire", "hospital-002", "--yes"]
     yield from people(world)
+    yield from webhooks(world)
     yield acme, ["federation", "unshare", MODEL, "--federation", FEDERATION]
     yield metro, ["federation", "leave", FEDERATION, "--yes"]
     acme.run("federation", "invite", FEDERATION, "--org", ids["metro"])
@@ -130,6 +131,16 @@ def people(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     world.accept("otto@acme.example")
     yield world.acme, ["team", "role", "otto@acme.example", "auditor"]
     yield world.acme, ["team", "remove", "otto@acme.example", "--yes"]
+
+
+def webhooks(world: World) -> Iterator[tuple[Terminal, list[str]]]:
+    """A webhook comes, is tried and goes; nobody answers there."""
+    added = ["team", "webhook", "add", f"http://{NOBODY}/hook", "--kind", "run.finished"]
+    yield world.acme, added
+    yield world.acme, ["team", "webhook", "list"]
+    made = world.acme.json("team", "webhook", "list")[0]["id"]
+    yield world.acme, ["team", "webhook", "test", made]
+    yield world.acme, ["team", "webhook", "remove", made, "--yes"]
 
 
 REFUSALS = [

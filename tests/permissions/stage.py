@@ -12,7 +12,7 @@ from django.test import Client
 
 from federations.models import Device, Federation, Organization, Person
 from federations.permissions import Actor
-from federations.services import agreements, device_tasks, devices, organizations, people
+from federations.services import agreements, device_tasks, devices, organizations, people, webhooks
 from federations.services import federations as federation_services
 from federations.services.agreements import Draft
 from fedportal.common import blobs, clock
@@ -97,6 +97,22 @@ def _tasks(stage: Stage) -> None:
         )
         with unit():
             world["task"] = device_tasks.offer([work])[0].public_id
+
+
+MISSING["hook_act"] = "renew"
+
+
+@prepares
+def _webhooks(stage: Stage) -> None:
+    """A webhook with a delivery in each world."""
+    for name, world in (("olga", stage.own), ("rex", stage.foreign)):
+        actor = stage.cast.actor(name)
+        webhook = webhooks.add(actor, stage.cast.organization_of(name), "https://hooks.example/fedportal", [])
+        world |= {
+            "webhook": webhook.public_id,
+            "hook_act": "renew",
+            "delivery": webhooks.test(actor, webhook).public_id,
+        }
 
 
 @prepares

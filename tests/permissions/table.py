@@ -64,6 +64,7 @@ API = "api/v1/"
 _FED = API + "federations/<str:federation>"
 _ORG = API + "orgs/<str:org>"
 _DEV = API + "devices/<str:device>"
+_WHK = API + "webhooks/<str:webhook>"
 _MOD = API + "models/<str:model>"
 _VER = _MOD + "/versions/<str:version>"
 _RUN = API + "training/sessions/<str:run>"
@@ -77,6 +78,10 @@ def _new_run(stage: Stage, world: World) -> dict[str, Any]:
     return {"model_id": world["model"], "federation_id": world["federation"], "rounds": 1}
 
 
+def _new_webhook(stage: Stage, world: World) -> dict[str, Any]:
+    return {"url": "https://hooks.example/fedportal", "which": "all"}
+
+
 def _page(method: str, route: str, *statuses: int, staff: int, **more: Any) -> Row:
     return Row(method, route, *statuses, staff=staff, page=True, **more)
 
@@ -86,6 +91,7 @@ _INV = "invitations/<str:invitation>"
 _MEM = {"org": "member", "act": "member_act"}
 _ACT = {"act": "device_act"}
 _LINE = {"identifier": "ward-3", "data": "rows.csv", "target": "sick", "days": "7", "device_limit": "1"}
+_WHKP = "webhooks/<str:webhook>"
 _MODP = "models/<str:model>"
 _RUNP = "runs/<str:run>"
 STEPS = (
@@ -186,7 +192,17 @@ PAGES: list[Row] = [
     _page("POST", "keys", 200, 200, 200, 200, staff=403, body=lambda s, w: {"name": "laptop", "scopes": "*"}),
     _page("GET", "keys/<str:key>/revoke", 200, 404, 404, 404, staff=404),
     _page("POST", "keys/<str:key>/revoke", 302, 404, 404, 404, staff=404),
+    _page("GET", "webhooks", 200, 403, 200, 200, staff=403),
+    _page("POST", "webhooks", 302, 403, 302, 302, staff=403, body=_new_webhook),
+    _page("GET", _WHKP, 200, 403, 404, 404, staff=404),
+    _page("GET", _WHKP + "/<str:act>", 200, 403, 404, 404, staff=404, places={"act": "hook_act"}, mixed=False),
+    _page("POST", _WHKP + "/<str:act>", 302, 403, 404, 404, staff=404, places={"act": "hook_act"}, mixed=False),
+    _page("POST", _WHKP + "/deliveries/<str:delivery>", 302, 403, 404, 404, staff=404),
+    _page("GET", "account/notifications", 200, 200, 200, 200, staff=200),
+    _page("POST", "account/notifications", 302, 302, 302, 302, staff=302),
+    _page("POST", "account/notifications/test", 302, 302, 302, 302, staff=302),
     _page("GET", "audit", 200, 403, 200, 200, staff=403),
+    _page("POST", "audit/export", 200, 403, 200, 200, staff=403, body=lambda s, w: {"form": "csv"}),
     _page("GET", "", 200, 200, 200, 200, staff=200),
     _page("POST", "first-steps/hide", 302, 302, 302, 302, staff=403, body=lambda s, w: {"list": "owner"}),
     _page("GET", "models", 200, 200, 200, 200, staff=200),
@@ -225,6 +241,17 @@ ROWS: list[Row] = [
     Row("POST", API + "api-keys", 201, 201, 201, 201, staff=403, body=lambda s, w: {"name": "laptop"}),
     # otto is in acme and does not see olga's keys: for him they are not there.
     Row("POST", API + "api-keys/<str:key>/revoke", 200, 404, 404, 404, staff=404),
+    # Webhooks: for whom they are not to manage they are not to see
+    Row("GET", API + "webhooks", 200, 403, 200, 200, staff=200),
+    Row("POST", API + "webhooks", 201, 403, 201, 201, staff=404, body=_new_webhook),
+    Row("GET", _WHK, 200, 403, 404, 404, staff=404),
+    Row("DELETE", _WHK, 204, 403, 404, 404, staff=404),
+    Row("POST", _WHK + "/test", 202, 403, 404, 404, staff=404),
+    Row("POST", _WHK + "/renew", 200, 403, 404, 404, staff=404),
+    Row("POST", _WHK + "/enable", 200, 403, 404, 404, staff=404),
+    Row("POST", _WHK + "/disable", 200, 403, 404, 404, staff=404),
+    Row("GET", _WHK + "/deliveries", 200, 403, 404, 404, staff=404),
+    Row("POST", _WHK + "/deliveries/<str:delivery>/redeliver", 202, 403, 404, 404, staff=404),
     # Federations
     Row("GET", API + "federations", 200, 200, 200, 200, staff=200),
     Row("POST", API + "federations", 201, 403, 201, 201, staff=403, body=lambda s, w: {"name": "second-circle"}),
@@ -321,6 +348,7 @@ PUBLIC: dict[str, str] = {
     "sign-up": "as sign-in",
     "password-reset": "as sign-in; the answer is the same whoever exists",
     "password-reset/<str:uid>/<str:token>": "the link is the secret; tests/federations/test_people.py",
+    "unsubscribe/<str:token>": "the link is the secret; tests/federations/test_notifications.py",
     "invitations/<str:token>": "the link is the secret; tests/federations/test_invitations.py",
 }
 # Only for portal staff; every address below it sends others to its own sign-in.

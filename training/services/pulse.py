@@ -14,6 +14,7 @@ from django.db.models import F
 from federations.models import Device
 from federations.services import device_tasks
 from fedportal.common import clock
+from fedportal.common.health import Finding, Level
 from fedportal.common.transactions import unit
 from fedwire.states import RoundState
 from training.models import Pulse, Round
@@ -53,6 +54,19 @@ def is_steady() -> bool:
     """Whether deadlines may be believed: there is no downtime that the sweeper has yet to give back."""
     last = _last()
     return last is None or clock.now() - last <= _longest_gap()
+
+
+def health_of_sweeper() -> Finding:
+    """Whether the sweeper passes, for the operators' health page."""
+    last = _last()
+    step = "Start it: `python -m fedportal.sweeper`. The embedded portal has its own; restart it."
+    if last is None:
+        return Finding(Level.BAD, "The sweeper has never run.", step)
+    age = (clock.now() - last).total_seconds()
+    figures = {"last pass": f"{age:.0f} s ago", "a pass every": f"{settings.FEDPORTAL_SWEEP_SECONDS:g} s"}
+    if age > _longest_gap().total_seconds():
+        return Finding(Level.BAD, f"The sweeper has not passed for {age:.0f} seconds.", step, figures)
+    return Finding(Level.OK, "The sweeper passes.", "", figures)
 
 
 def _last() -> datetime | None:

@@ -331,6 +331,26 @@ class Portal:
         """End a key at once; by its id."""
         return self._post(_path(routes.API_KEY_REVOKE, key=key))
 
+    def webhooks(self) -> list[Json]:
+        """The webhooks of one's organization."""
+        return list(self._rows(routes.WEBHOOKS, "webhooks"))
+
+    def add_webhook(self, url: str, kinds: list[str] | None = None) -> Json:
+        """A webhook for these kinds of news, or for all. Its `secret` is in this answer and nowhere else."""
+        return self._post(routes.WEBHOOKS, url=url, kinds=kinds or [])
+
+    def remove_webhook(self, webhook: str) -> None:
+        """Remove it; by its id."""
+        self._call("DELETE", _path(routes.WEBHOOK, webhook=webhook))
+
+    def test_webhook(self, webhook: str) -> Json:
+        """Send it a test delivery; `deliveries` says how it went."""
+        return self._post(_path(routes.WEBHOOK, webhook=webhook) + "/test")
+
+    def deliveries(self, webhook: str) -> list[Json]:
+        """The newest deliveries of a webhook, at most 200."""
+        return list(self._get(_path(routes.WEBHOOK, webhook=webhook) + f"/deliveries?limit={PAGE}")["deliveries"])
+
     def own_organization(self) -> str:
         """The id of the organization this key acts for."""
         return str(self.whoami()["organization"]["id"])

@@ -98,6 +98,10 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "agreement_expired": K(
         409, "The study agreement expired on {day}.", "Ask {owner} to publish a new version, then accept that one."
     ),
+    # Webhooks
+    "webhook_address": K(400, "The portal does not call {url}: {reason}", "Name a public address of your own server."),
+    "webhook_limit": K(409, "An organization has at most {limit} webhooks.", "Remove one that is no longer needed."),
+    "webhook_invalid": K(400, "This is no news from the portal: {reason}", "Do not act on it; check the secret."),
     # Devices
     "device_taken": K(
         409,

@@ -13,6 +13,8 @@ ORG_POLICY = API + "/orgs/{org}/policy"
 ORG_AUDIT = API + "/orgs/{org}/audit"
 API_KEYS = f"{API}/api-keys"
 API_KEY_REVOKE = API + "/api-keys/{key}/revoke"
+WEBHOOKS = f"{API}/webhooks"
+WEBHOOK = API + "/webhooks/{webhook}"  # + /test, /renew, /enable, /disable, /deliveries
 # Federations
 FEDERATIONS = f"{API}/federations"
 FEDERATION = API + "/federations/{federation}"

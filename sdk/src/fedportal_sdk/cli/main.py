@@ -12,6 +12,7 @@ from fedportal_sdk.cli.federations import federation
 from fedportal_sdk.cli.models import model_group, pull, push
 from fedportal_sdk.cli.team import key, team
 from fedportal_sdk.cli.training import train
+from fedportal_sdk.cli.webhooks import webhook
 from fedportal_sdk.portal import Portal
 from fedwire.version import VERSION
 
@@ -91,5 +92,6 @@ def whoami(as_json: bool) -> None:
 
 
 federation.add_command(agreement)
+team.add_command(webhook)
 for part in (federation, model_group, push, pull, train, device, team, key):
     main.add_command(part)
