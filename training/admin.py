@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from federations.admin import Looking, LookingOnly, each
-from fedportal.common.jobs import ring
-from training import models, tasks
+from federations.admin import Looking, LookingOnly, asked
+from training import models
 from training.services import healing, runs
 
 
@@ -25,14 +23,27 @@ class RunAdmin(Looking):
     search_fields = ("public_id", "model__name", "model__public_id", "federation__name", "organization__name", "group")
     actions = ("cancel", "go_on")
 
-    @admin.action(description="Cancel: stop the run and call off what is going on", permissions=["change"])
-    def cancel(self, request: HttpRequest, rows: QuerySet[models.Run]) -> None:
-        person: Any = request.user
-        each(request, rows, lambda run: runs.stop_by_staff(person, run), "cancelled")
+    @asked(
+        "Cancel runs",
+        consequence=(
+            "The runs end as stopped and call off what is going on; no version is published. Their models so "
+            "far are kept with them. This cannot be undone."
+        ),
+        done="cancelled",
+    )
+    def cancel(self, request: HttpRequest, row: Any) -> None:
+        runs.stop_by_staff(request.user, row)
 
-    @admin.action(description="Go on: open the next round if it was not opened", permissions=["change"])
-    def go_on(self, request: HttpRequest, rows: QuerySet[models.Run]) -> None:
-        each(request, rows, lambda run: ring(tasks.advance_run, run.pk), "rung for")
+    @asked(
+        "Let runs go on",
+        consequence=(
+            "A worker looks at each run and opens its next round, if that was not done. Nothing happens to a "
+            "run that goes on."
+        ),
+        done="rung for",
+    )
+    def go_on(self, request: HttpRequest, row: Any) -> None:
+        healing.go_on_by_staff(request.user, row)
 
 
 @admin.register(models.Round)
@@ -43,9 +54,16 @@ class RoundAdmin(Looking):
     search_fields = ("run__public_id", "run__model__name", "base_blob", "result_blob", "digest", "reason")
     actions = ("requeue",)
 
-    @admin.action(description="Requeue: have a worker look at the round again", permissions=["change"])
-    def requeue(self, request: HttpRequest, rows: QuerySet[models.Round]) -> None:
-        each(request, rows, healing.requeue, "requeued")
+    @asked(
+        "Requeue rounds",
+        consequence=(
+            "A worker looks at each round again. If another has claimed it, its claim is void: what it "
+            "computed is thrown away and computed anew."
+        ),
+        done="requeued",
+    )
+    def requeue(self, request: HttpRequest, row: Any) -> None:
+        healing.requeue_by_staff(request.user, row)
 
 
 @admin.register(models.Assignment)

@@ -7,9 +7,9 @@ from django.contrib import admin
 from django.contrib.auth.models import Group
 
 from federations.admin import accounts, devices, federations, log, news, people
-from federations.admin.looking import Looking, LookingOnly, each
+from federations.admin.looking import Looking, LookingOnly, asked
 
-__all__ = ["Looking", "LookingOnly", "accounts", "devices", "each", "federations", "log", "news", "people"]
+__all__ = ["Looking", "LookingOnly", "accounts", "asked", "devices", "federations", "log", "news", "people"]
 
 admin.site.site_header = admin.site.site_title = "fedportal operations"
 admin.site.index_title = "Tables"

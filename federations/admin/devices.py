@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
-from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from federations import models
-from federations.admin.looking import Looking, LookingOnly, each
+from federations.admin.looking import Looking, LookingOnly, asked
 from federations.services import devices
 
 
@@ -19,14 +20,15 @@ class DeviceAdmin(Looking):
     list_filter = ("state", "sdk_version", "platform", "last_seen_at")
     actions = ("revoke",)
 
-    @admin.action(description="Revoke: lock devices out at once and for good", permissions=["change"])
-    def revoke(self, request: HttpRequest, rows: QuerySet[models.Device]) -> None:
-        each(
-            request,
-            rows.select_related("organization"),
-            lambda row: devices.revoke_by_staff(request.user, row),
-            "revoked",
-        )
+    @asked(
+        "Revoke devices",
+        consequence=(
+            "They are locked out at once and for good: running rounds go on without them, and their keys end."
+        ),
+        done="revoked",
+    )
+    def revoke(self, request: HttpRequest, row: Any) -> None:
+        devices.revoke_by_staff(request.user, row)
 
 
 @admin.register(models.DeviceGroup)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Model
-from django.http import HttpRequest
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 
 from fedwire.errors import FedportalError
 
@@ -46,10 +49,57 @@ class LookingOnly(Looking):
         return False
 
 
-def each(request: HttpRequest, rows: Iterable[Any], act: Callable[[Any], object], done: str) -> None:
+# As many rows at once as a page can show for confirmation.
+MOST_ROWS = 100
+Act = Callable[[Any, HttpRequest, Any], object]
+Action = Callable[[Any, HttpRequest, QuerySet[Any]], HttpResponse | None]
+
+
+def asked(description: str, *, consequence: str, done: str) -> Callable[[Act], Action]:
+    """Make an action of what is done to one row: it asks back first and says what will happen.
+
+    The decorated method acts on one row through a service, which checks the right and writes the audit entry; after a
+    confirmation it is called for each chosen row. `done` follows the number of rows in the message.
+    """
+
+    def decorate(act: Act) -> Action:
+        @admin.action(description=description, permissions=["change"])
+        @functools.wraps(act)
+        def action(self: Any, request: HttpRequest, rows: QuerySet[Any]) -> HttpResponse | None:
+            chosen = list(rows[: MOST_ROWS + 1])
+            if len(chosen) > MOST_ROWS:
+                messages.error(request, f"Choose at most {MOST_ROWS} rows at once.")
+                return None
+            if "confirmed" not in request.POST:
+                return _ask(self, request, chosen, act.__name__, description, consequence)
+            _do(request, chosen, functools.partial(act, self, request), done)
+            return None
+
+        return action
+
+    return decorate
+
+
+def _ask(
+    table: Any, request: HttpRequest, chosen: list[Any], action: str, description: str, consequence: str
+) -> HttpResponse:
+    """The page that says what will happen, to what, and asks for a yes."""
+    context = {
+        **table.admin_site.each_context(request),
+        "title": f"{description}?",
+        "consequence": consequence,
+        "rows": chosen,
+        "action": action,
+        "checkbox": ACTION_CHECKBOX_NAME,
+        "opts": table.opts,
+    }
+    return TemplateResponse(request, "admin/asked.html", context)
+
+
+def _do(request: HttpRequest, chosen: list[Any], act: Callable[[Any], object], done: str) -> None:
     """`act` on each row; says how many went well and what was wrong with the others."""
     count = 0
-    for row in rows:
+    for row in chosen:
         try:
             act(row)
             count += 1

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from django.contrib import admin, messages
-from django.db.models import QuerySet
+from typing import Any
+
+from django.contrib import admin
 from django.http import HttpRequest
 
 from federations import models
-from federations.admin.looking import Looking, LookingOnly
-from federations.services import letters
+from federations.admin.looking import Looking, LookingOnly, asked
+from federations.services import letters, webhooks
 
 
 @admin.register(models.Letter)
 class LetterAdmin(Looking):
-    secrets = ("text", "html")  # they hold links that open doors
+    secrets = ("text", "html", "news", "unsubscribe")  # they hold links that open doors
     list_display = ("to", "subject", "created_at", "sent_at", "attempts", "next_attempt_at", "last_error")
     search_fields = ("to", "subject", "last_error", "organization__name")
     list_filter = (("sent_at", admin.EmptyFieldListFilter), "created_at")
     actions = ("send_now",)
 
-    @admin.action(description="Try to send unsent letters now", permissions=["change"])
-    def send_now(self, request: HttpRequest, rows: QuerySet[models.Letter]) -> None:
-        messages.success(request, f"{letters.hurry(rows)} letters are due now.")
+    @asked(
+        "Send letters again",
+        consequence=(
+            "The portal tries to send these letters at once, however long it would have waited. Letters that "
+            "left are not sent twice."
+        ),
+        done="due now",
+    )
+    def send_now(self, request: HttpRequest, row: Any) -> None:
+        letters.resend_by_staff(request.user, row)
 
 
 @admin.register(models.Choice)
@@ -41,9 +49,18 @@ class WebhookAdmin(LookingOnly):
 
 
 @admin.register(models.Delivery)
-class DeliveryAdmin(LookingOnly):
+class DeliveryAdmin(Looking):
     secrets = ("payload",)  # the organization's own news
     list_display = ("kind", "webhook", "organization", "created_at", "delivered_at", "attempts", "last_error")
     list_select_related = ("webhook", "organization")
     search_fields = ("public_id", "kind", "webhook__url", "organization__name", "last_error")
     list_filter = ("kind", ("delivered_at", admin.EmptyFieldListFilter), "created_at")
+    actions = ("redeliver",)
+
+    @asked(
+        "Send deliveries again",
+        consequence="The organization's receiver gets them once more, under their old ids, also those that arrived.",
+        done="on their way again",
+    )
+    def redeliver(self, request: HttpRequest, row: Any) -> None:
+        webhooks.redeliver_by_staff(request.user, row)

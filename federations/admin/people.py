@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
-from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from federations import models
-from federations.admin.looking import Looking, LookingOnly, each
+from federations.admin.looking import Looking, LookingOnly, asked
 from federations.services import keys, organizations, people
 
 
@@ -18,13 +19,24 @@ class OrganizationAdmin(Looking):
     list_filter = (("suspended_at", admin.EmptyFieldListFilter), "created_at")
     actions = ("suspend", "reinstate")
 
-    @admin.action(description="Suspend: keys, devices and people are refused at once", permissions=["change"])
-    def suspend(self, request: HttpRequest, rows: QuerySet[models.Organization]) -> None:
-        each(request, rows, lambda row: organizations.suspend(request.user, row), "suspended")
+    @asked(
+        "Suspend organizations",
+        consequence=(
+            "Their people, keys and devices are refused at once, and their runs go on without them. Nothing "
+            "is deleted; reinstating brings all of it back."
+        ),
+        done="suspended",
+    )
+    def suspend(self, request: HttpRequest, row: Any) -> None:
+        organizations.suspend(request.user, row)
 
-    @admin.action(description="Reinstate suspended organizations", permissions=["change"])
-    def reinstate(self, request: HttpRequest, rows: QuerySet[models.Organization]) -> None:
-        each(request, rows, lambda row: organizations.reinstate(request.user, row), "reinstated")
+    @asked(
+        "Reinstate organizations",
+        consequence="Their people, keys and devices are let in again.",
+        done="reinstated",
+    )
+    def reinstate(self, request: HttpRequest, row: Any) -> None:
+        organizations.reinstate(request.user, row)
 
 
 @admin.register(models.Person)
@@ -35,13 +47,24 @@ class PersonAdmin(Looking):
     list_filter = ("is_active", "is_staff", "is_superuser", "created_at")
     actions = ("deactivate", "activate")
 
-    @admin.action(description="Deactivate: sign-ins and keys are refused at once", permissions=["change"])
-    def deactivate(self, request: HttpRequest, rows: QuerySet[models.Person]) -> None:
-        each(request, rows, lambda row: people.set_active(request.user, row, False), "deactivated")
+    @asked(
+        "Deactivate people",
+        consequence=(
+            "They are signed out, and their API keys are refused, at once. Their organizations, and what "
+            "they made, stay."
+        ),
+        done="deactivated",
+    )
+    def deactivate(self, request: HttpRequest, row: Any) -> None:
+        people.set_active(request.user, row, False)
 
-    @admin.action(description="Activate again", permissions=["change"])
-    def activate(self, request: HttpRequest, rows: QuerySet[models.Person]) -> None:
-        each(request, rows, lambda row: people.set_active(request.user, row, True), "activated")
+    @asked(
+        "Activate people",
+        consequence="They may sign in again, and their API keys work again.",
+        done="activated",
+    )
+    def activate(self, request: HttpRequest, row: Any) -> None:
+        people.set_active(request.user, row, True)
 
 
 @admin.register(models.Membership)
@@ -61,9 +84,16 @@ class ApiKeyAdmin(Looking):
     list_filter = (("revoked_at", admin.EmptyFieldListFilter), "created_at", "last_used_at")
     actions = ("revoke",)
 
-    @admin.action(description="Revoke keys", permissions=["change"])
-    def revoke(self, request: HttpRequest, rows: QuerySet[models.ApiKey]) -> None:
-        each(request, rows, lambda row: keys.revoke_by_staff(request.user, row), "revoked")
+    @asked(
+        "Revoke API keys",
+        consequence=(
+            "Programs that use them are refused at once and for good. Devices that registered with them keep "
+            "their own keys."
+        ),
+        done="revoked",
+    )
+    def revoke(self, request: HttpRequest, row: Any) -> None:
+        keys.revoke_by_staff(request.user, row)
 
 
 @admin.register(models.Tries)

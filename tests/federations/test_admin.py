@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 import pytest
 from django.apps import apps
 from django.contrib import admin
 from django.test import Client
 from django.urls import reverse
 
+from federations.admin import Looking
 from federations.models import ApiKey, AuditEntry, Device, Letter, Organization, Person
-from federations.services import federations
+from federations.services import federations, webhooks
 from tests.cast import PASSWORD, Cast
 from tests.federations.helpers import recorded
 
@@ -25,10 +29,21 @@ def staff(cast: Cast) -> Client:
     return client
 
 
+def ask(staff: Client, table: str, action: str, *pks: int) -> str:
+    """Choose an action for rows; the page that asks back."""
+    address = reverse(f"admin:{table if '_' in table else f'federations_{table}'}_changelist")
+    return staff.post(address, {"action": action, "_selected_action": pks}).content.decode()
+
+
 def act(staff: Client, table: str, action: str, *pks: int) -> str:
-    """Run an admin action on rows; the page afterwards."""
-    address = reverse(f"admin:federations_{table}_changelist")
-    return staff.post(address, {"action": action, "_selected_action": pks}, follow=True).content.decode()
+    """Run an admin action on rows by its page that asks back; the page afterwards."""
+    asking = ask(staff, table, action, *pks)
+    fields = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', asking.partition("<ul>")[2])
+    said: dict[str, list[str]] = {}
+    for name, value in fields:
+        said.setdefault(name, []).append(value)
+    address = reverse(f"admin:{table if '_' in table else f'federations_{table}'}_changelist")
+    return staff.post(address, said, follow=True).content.decode()
 
 
 def test_every_table_of_this_floor_is_there() -> None:
@@ -98,8 +113,54 @@ def test_revoking_a_key_and_locking_a_person_out(staff: Client, cast: Cast) -> N
         act(staff, "person", "activate", cast.rex.pk)
 
 
-def test_letters_can_be_hurried(staff: Client, cast: Cast) -> None:
-    assert "letters are due now" in act(staff, "letter", "send_now", *Letter.objects.values_list("pk", flat=True))
+def test_letters_and_deliveries_are_sent_again(staff: Client, cast: Cast) -> None:
+    letter = Letter.objects.filter(sent_at=None).latest("pk")
+    with recorded("letter.resent"):
+        assert "1 due now." in act(staff, "letter", "send_now", letter.pk)
+    hook = webhooks.add(cast.actor("olga"), cast.acme, "https://hooks.example/x", [])
+    delivery = webhooks.test(cast.actor("olga"), hook)
+    with recorded("webhook.redelivered", delivery.public_id):
+        assert "1 on their way again." in act(staff, "delivery", "redeliver", delivery.pk)
+
+
+ACTIONS = [(table, name) for table in admin.site._registry.values() for name in (table.actions or ())]
+
+
+@pytest.mark.parametrize(
+    ("table", "action"),
+    ACTIONS,
+    ids=lambda one: one.__class__.__name__ if not isinstance(one, str) else one,
+)
+def test_every_action_says_what_will_happen_and_does_nothing_before_a_yes(
+    table: admin.ModelAdmin, action: str, staff: Client, cast: Cast
+) -> None:
+    row = table.model._default_manager.first()
+    if row is None:
+        pytest.skip("this story has no such row")
+    before, rows = AuditEntry.objects.count(), list(table.model._default_manager.values())
+    page = ask(staff, table.opts.label_lower.replace(".", "_"), action, row.pk)
+    assert "Yes, do it" in page
+    assert str(row) in html.unescape(page)
+    assert AuditEntry.objects.count() == before
+    assert list(table.model._default_manager.values()) == rows
+
+
+def test_no_table_lets_anything_be_added_deleted_or_edited_and_all_are_searched_and_filtered() -> None:
+    tables = admin.site._registry
+    assert [table for table in tables.values() if not isinstance(table, Looking)] == []
+    assert [table for table in tables.values() if not table.search_fields or not table.list_display] == []
+    assert {action for table in tables.values() for action in (table.actions or ())} == {
+        *("suspend", "reinstate", "deactivate", "activate", "revoke", "send_now", "redeliver"),
+        *("cancel", "go_on", "requeue"),
+    }
+
+
+def test_too_many_rows_at_once_are_refused(staff: Client, cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("federations.admin.looking.MOST_ROWS", 1)
+    address = reverse("admin:federations_organization_changelist")
+    said = {"action": "suspend", "_selected_action": [cast.acme.pk, cast.metro.pk], "confirmed": "yes"}
+    assert "at most 1 rows" in staff.post(address, said, follow=True).content.decode()
+    assert not Organization.objects.exclude(suspended_at=None).exists()
 
 
 def test_staff_without_the_right_to_a_table_do_not_see_it(cast: Cast) -> None:

@@ -16,7 +16,9 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from federations.models import DeviceKey, Member
+from federations import permissions
+from federations.models import DeviceKey, Member, Person
+from federations.services import audit
 from fedportal.common import clock
 from fedportal.common.jobs import ring
 from fedportal.common.transactions import unit
@@ -59,11 +61,22 @@ def void_claims() -> None:
     Round.objects.filter(state=RoundState.AGGREGATING).update(lease_until=_just_past())
 
 
-def requeue(found: Round) -> None:
-    """Have a worker look at this round again: its claim, if it has one, is void."""
+def requeue_by_staff(by: Person, found: Round) -> None:
+    """Have a worker look at this round again: its claim, if it has one, is void. Raises `forbidden`."""
+    permissions.require_staff(by)
     with unit():
         Round.objects.filter(pk=found.pk, state=RoundState.AGGREGATING).update(lease_until=_just_past())
+        run = found.run
+        audit.record(run.organization, by, "round.requeued", run.public_id, number=found.number, attempt=found.attempt)
         ring(tasks.settle_round, found.pk)
+
+
+def go_on_by_staff(by: Person, run: Run) -> None:
+    """Have a worker open the run's next round, if that was not done. Raises `forbidden`."""
+    permissions.require_staff(by)
+    with unit():
+        audit.record(run.organization, by, "run.rung_for", run.public_id)
+        ring(tasks.advance_run, run.pk)
 
 
 def end_the_forsaken() -> None:
