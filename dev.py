@@ -35,7 +35,7 @@ ON_SERVICES = (
     "tests/training",
     "tests/permissions",
     "tests/live",
-    "tests/services",
+    "tests/web",
 )
 UNAVAILABLE = 69  # what tests.services exits with when a server cannot be had
 NOTHING_COLLECTED = 5  # pytest's status when a selection matches no test
@@ -73,8 +73,7 @@ def test(rest: list[str]) -> int:
     if rest:
         return report([("pytest", python("-m", "pytest", *rest))], notes)
     results = [("tests on SQLite", python("-m", "pytest", "-n", "2", "--dist", "loadfile"))]
-    folders = [folder for folder in ON_SERVICES if (ROOT / folder).exists()]
-    services = python("-m", "tests.services", str(PYTHON), "-m", "pytest", *folders)
+    services = python("-m", "tests.services", str(PYTHON), "-m", "pytest", *ON_SERVICES)
     if services == UNAVAILABLE:
         notes.append("TESTS ON POSTGRESQL AND VALKEY SKIPPED: they can neither be installed nor found here.")
     else:

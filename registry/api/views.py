@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from federations import permissions
+from federations.api.parts import TOTAL
 from federations.models import Federation
 from federations.permissions import Actor
 from federations.selectors import find
@@ -127,8 +128,8 @@ class FederationModels(Door):
         """The models shared with the federation, as active members see them."""
         shared = selectors.shared_with(self.actor, _federation(self.actor, federation))
         rows: list[Model]
-        rows, _ = limit_offset(request, selectors.with_shares(self.actor, shared))
-        return Response(_models(self.actor, rows))
+        rows, total = limit_offset(request, selectors.with_shares(self.actor, shared))
+        return Response(_models(self.actor, rows), headers={TOTAL: str(total)})
 
     @extend_schema(request=shapes.NewShare, responses={201: shapes.ShareShape})
     def post(self, request: Request, federation: str) -> Response:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+import dev
 from tests.architecture import source
 
 # Written so that this file does not match itself.
@@ -44,3 +45,7 @@ def test_the_top_level_holds_what_the_design_names_and_no_more():
         *(".ci", ".gitignore", ".gitattributes", ".editorconfig"),
     }
     assert {path.relative_to(source.ROOT).parts[0] for path in source.tracked()} - allowed == set()
+
+
+def test_what_is_tested_on_services_is_there():
+    assert [folder for folder in dev.ON_SERVICES if not list((source.ROOT / folder).glob("test_*.py"))] == []

@@ -338,6 +338,21 @@ DOOR_ROWS: dict[tuple[str, str], int | tuple[int, int, int, int]] = {
     ("GET", routes.MODEL_DOWNLOAD): (200, 403, 200, 404),
 }
 
+
+@dataclass(frozen=True)
+class Socket:
+    """A socket: who of acme's, metro's and valley's people hear `first` as the first message about acme's object."""
+
+    who: tuple[str, ...]
+    first: str
+    places: Mapping[str, str] = field(default_factory=dict)
+
+
+# A device's key opens none.
+SOCKET_ROWS: dict[str, Socket] = {
+    "ws/runs/<str:run_id>": Socket(("olga", "otto", "mia"), "snapshot", {"run_id": "run"}),
+}
+
 # For everybody, and why.
 PUBLIC: dict[str, str] = {
     "api/schema": "the description of the API holds no tenant's data",

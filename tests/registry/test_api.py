@@ -62,6 +62,9 @@ def test_the_whole_way_of_a_described_model(house: House, olga: Client, mia: Cli
     assert seen["federations"] == [{"id": house.federation.public_id, "name": house.federation.name}]
     assert get(mia, "/models/radiology-v1/versions/latest")["version"] == "1.0.0"
 
+    one = mia.get(f"{API}/federations/{house.federation.public_id}/models?limit=1")
+    assert one.headers["X-Total-Count"] == "1"
+
     gone = olga.delete(f"{API}/federations/{house.federation.name}/models/radiology-v1")
     assert gone.status_code == 204
     assert get(mia, f"/federations/{house.federation.public_id}/models") == []
