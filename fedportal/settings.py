@@ -361,6 +361,8 @@ if PRODUCTION and FEDPORTAL_PUBLIC_URL.startswith("https://"):
     SECURE_HSTS_SECONDS = 365 * 24 * 3600
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_SSL_REDIRECT = True
+# Whether browsers shall know by heart that a domain has HTTPS only is for its owner to decide; it is hard to take back.
+SILENCED_SYSTEM_CHECKS = ["security.W021"]
 if FEDPORTAL_BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 

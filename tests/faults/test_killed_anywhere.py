@@ -21,8 +21,9 @@ import pytest
 from fedportal.common import faults
 from fedportal_sdk import FedportalError
 from fedwire import routes
+from fedwire.architectures import Architecture
 from fedwire.states import is_final
-from tests.journeys.story import MEMBERS, Device, Story, devices
+from tests.journeys.story import ARCHITECTURE, MEMBERS, Device, Story, devices
 from tests.running import Portal
 
 ROUNDS = 7
@@ -37,6 +38,10 @@ END = "after_end"
 # So long each device trains where a life must not see more than a round or two.
 LINGER_SECONDS = {"task_taken": 0.5}
 QUICK: dict[str, Any] = {"SWEEP_SECONDS": 0.3, "LEASE_SECONDS": 1.5}
+# At these points the portal dies in the middle of something, which must therefore have several parts: a model of
+# four blocks, whose update arrives in four pieces.
+IN_PARTS = ("mid_upload", "mid_aggregation")
+LARGE: dict[str, Any] = {"kind": "mlp", "inputs": 6, "hidden": [1800, 1800], "classes": 2, "standardise": True}
 # When to give up waiting for a death or an ending, far beyond what a slow machine needs.
 PATIENCE_SECONDS = 120.0
 
@@ -54,7 +59,7 @@ class Hospitals:
 
     def __init__(self) -> None:
         self._story: Story | None = None
-        self._undisturbed: Ending | None = None
+        self._undisturbed: dict[str, Ending] = {}
 
     @property
     def story(self) -> Story:
@@ -68,15 +73,16 @@ class Hospitals:
         """Where the devices keep their data and keys."""
         return self.story.portal.data_dir / "devices"
 
-    def undisturbed(self) -> Ending:
-        """The ending of a run to which nothing happens."""
-        if self._undisturbed is None:
-            model, heard = "undisturbed", Heard()
-            self.story.shared_model(model)
+    def undisturbed(self, architecture: dict[str, Any] = ARCHITECTURE) -> Ending:
+        """The ending of a run of such a model to which nothing happens."""
+        kind = architecture["kind"]
+        if kind not in self._undisturbed:
+            model, heard = f"undisturbed-{kind}", Heard()
+            self.story.shared_model(model, architecture)
             with devices(self.story, self.folder, model=model, on_event=heard):
-                self.story.completed(begin(self.story, model))
-            self._undisturbed = ending_of(self.story, model)
-        return self._undisturbed
+                self.story.completed(begin(self.story, model), PATIENCE_SECONDS)
+            self._undisturbed[kind] = ending_of(self.story, model)
+        return self._undisturbed[kind]
 
     def tidy(self) -> None:
         """Throw the portal away unless it answers and every run in it is over."""
@@ -160,13 +166,16 @@ def begin(story: Story, model: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("point", [point for point in faults.POINTS if point != END])
 def test_a_run_survives_five_kills_at(point: str, hospitals: Hospitals) -> None:
-    undisturbed, story, model = hospitals.undisturbed(), hospitals.story, f"killed-{point}"
+    architecture = LARGE if point in IN_PARTS else ARCHITECTURE
+    undisturbed, story, model = hospitals.undisturbed(architecture), hospitals.story, f"killed-{point}"
     portal, heard = story.portal, Heard(LINGER_SECONDS.get(point, 0.0))
-    story.shared_model(model)
+    story.shared_model(model, architecture)
     with devices(story, hospitals.folder, model=model, on_event=heard) as taking_part:
         portal.kill()
         for passage in FIRST if point in AT_FIRST else PASSAGES:
             die_at(portal, f"{point}:{passage}", partial(begin, story, model))
+            if point in IN_PARTS:
+                assert half_done(portal, point, architecture)
         portal.start()
         story.completed(begin(story, model), PATIENCE_SECONDS)
         survived(taking_part)
@@ -192,6 +201,17 @@ def die_at(portal: Portal, fault: str, act: Callable[[], object]) -> None:
     portal.launch(FAULT=fault)
     act()
     assert portal.wait_for_death(PATIENCE_SECONDS) == -signal.SIGKILL
+
+
+def half_done(portal: Portal, point: str, architecture: dict[str, Any]) -> bool:
+    """Whether the portal died when it had a part of an upload, or of a new model, and not the whole."""
+    manifest = Architecture.parse(architecture).manifest()
+    folder = portal.data_dir / "var" / ("uploads" if point == "mid_upload" else "scratch")
+    newest = max((path.stat() for path in folder.iterdir()), key=lambda stat: stat.st_mtime_ns)
+    if point == "mid_upload":
+        return 0 < newest.st_size < manifest.update_bytes
+    # A file with holes: only the blocks that were written take up room.
+    return 0 < newest.st_blocks * 512 < manifest.model_bytes
 
 
 def survived(taking_part: list[Device]) -> None:
