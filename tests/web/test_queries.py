@@ -1,0 +1,46 @@
+"""No page makes a query for each of its rows: as many for many rows as for few."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tests.growing import grow
+from tests.permissions import addresses
+from tests.permissions.stage import Stage, build
+from tests.permissions.table import PAGES
+
+FEW, MANY = 3, 30
+
+
+@pytest.fixture
+def stage(db: None, settings: Any, tmp_path: Path) -> Stage:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.FEDPORTAL_DATA_DIR = tmp_path
+    return build()
+
+
+def queries(stage: Stage) -> dict[str, int]:
+    """Route → how many queries its page makes for the owner, once what is remembered is known."""
+    found, client = {}, stage.clients["olga_session"]
+    for row in PAGES:
+        if row.method != "GET" or row.olga != 200:
+            continue
+        address = addresses.filled(row.route, stage.own, dict(row.places)) + row.query
+        assert (address, client.get(address).status_code) == (address, 200)
+        with CaptureQueriesContext(connection) as made:
+            client.get(address)
+        found[row.route] = len(made)
+    return found
+
+
+def test_many_rows_cost_no_more_queries_than_few(stage: Stage) -> None:
+    grow(stage, FEW)
+    few = queries(stage)
+    grow(stage, MANY)
+    many = queries(stage)
+    assert {route: (few[route], many[route]) for route in few if few[route] != many[route]} == {}
