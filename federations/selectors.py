@@ -244,6 +244,14 @@ def waiting_for(organization: Organization) -> QuerySet[Member]:
     ).select_related("federation__organization")
 
 
+def suspended_places(organization: Organization | None) -> QuerySet[Member]:
+    """The federations in which the organization is suspended; it does not see them otherwise."""
+    places = Member.objects.filter(
+        organization=organization, state=MemberState.SUSPENDED, federation__dissolved_at=None
+    )
+    return places.select_related("federation__organization")
+
+
 # --- organizations ---------------------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,6 @@ from fedwire.states import MemberState
 MOST_TITLE, MOST_TEXT = 200, 100_000
 # So long before the end the members are told, once.
 WARNING = timedelta(days=14)
-BOUND = (MemberState.ACTIVE, MemberState.SUSPENDED)
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def write(actor: Actor, federation: Federation, draft: Draft) -> Agreement:
 def accept(actor: Actor, agreement: Agreement) -> Acceptance:
     """The actor's organization, a member, accepts the version that holds. Accepting again changes nothing.
 
-    Raises `forbidden`, `agreement_outdated`, `agreement_expired`, `wrong_state` for who is no member.
+    Raises `forbidden`, `agreement_outdated`, `agreement_expired`, `wrong_state` for who is no active member.
     """
     organization, federation = keys.organization_of(actor), agreement.federation
     permissions.require(actor, "organization.accept_agreement", organization)
@@ -156,9 +155,9 @@ def accept(actor: Actor, agreement: Agreement) -> Acceptance:
         members.lock(federation)
         members.check_alive(federation)
         place = federation.members.filter(organization=organization).first()
-        if place is None or place.state not in BOUND:
+        if place is None or place.state != MemberState.ACTIVE:
             state = str(place.state) if place else "no member"
-            hint = "Join the federation; joining accepts the agreement."
+            hint = "Only active members accept; who is invited accepts by joining."
             raise FedportalError("wrong_state", what="Your organization", state=state, hint=hint)
         accepted, fresh = sign(federation, organization, actor.person, agreement.public_id)
         if fresh:
@@ -227,8 +226,8 @@ def _tell_of_the_end(agreement: Agreement, now: datetime) -> bool:
 
 
 def _bound(federation: Federation, but: Organization | None = None) -> Sequence[Organization]:
-    """The organizations that the agreement concerns."""
-    places = Member.objects.filter(federation=federation, state__in=BOUND).select_related("organization")
+    """The active members: whom the agreement concerns, and who can read it."""
+    places = Member.objects.filter(federation=federation, state=MemberState.ACTIVE).select_related("organization")
     return [place.organization for place in places.order_by("pk") if place.organization != but]
 
 

@@ -20,7 +20,7 @@ from fedwire.errors import FedportalError
 from fedwire.states import MemberState
 
 # What the list can be narrowed to.
-STATES = {"owned": "You own", "active": "Active member", "invited": "Invited", "suspended": "Suspended"}
+STATES = {"owned": "Owner", "active": "Active member", "invited": "Invited"}
 ROSTER_SIZE = 50
 MOST_CLOSED = 50
 
@@ -44,6 +44,8 @@ def index(request: Any) -> HttpResponse:
         "state": state,
         "text": text,
         "any_at_all": any_at_all,
+        "suspended": selectors.suspended_places(request.actor.organization) if request.actor.organization else [],
+        "may_answer": may(request, "organization.answer_invitation", request.actor.organization),
         "query": _prefix(state=state, text=text),
         "may_found": may(request, "organization.found_federation", request.actor.organization),
     }

@@ -109,6 +109,14 @@ def test_who_is_only_invited_accepts_by_joining(cast: Cast) -> None:
     assert acceptors(agreement) == ["acme", "valley"]
 
 
+def test_who_is_suspended_cannot_read_it_and_neither_hears_of_it_nor_accepts(cast: Cast) -> None:
+    federations.suspend(cast.actor("olga"), cast.federation, cast.metro)
+    agreement = published(cast)
+    assert not any("study agreement" in subject for subject in subjects("mia@metro.example"))
+    with refused("wrong_state", state="suspended"):
+        agreements.accept(cast.actor("mia"), agreement)
+
+
 def test_joining_without_accepting_is_possible_and_leaves_it_open(cast: Cast) -> None:
     agreement = published(cast)
     federations.join(cast.actor("vera"), cast.federation)

@@ -169,6 +169,15 @@ def test_a_link_to_copy_is_shown_once_where_no_mail_leaves(cast: Cast) -> None:
     assert "shown this once" not in olga.get(address(cast)).content.decode()
 
 
+def test_a_suspended_organization_is_told_in_the_list_and_can_leave(cast: Cast) -> None:
+    federations.suspend(cast.actor("olga"), cast.federation, cast.metro)
+    mia = cast.browser("mia")
+    assert "acme suspended your organization in healthcare-consortium" in text_of(mia, "/federations")
+    assert "No federation yet" in text_of(mia, "/federations")
+    mia.post(address(cast, "/leave"))
+    assert state_of(cast, cast.metro) == "left"
+
+
 def test_activity_tells_what_happened_without_naming_people(cast: Cast) -> None:
     agreement = publish(cast)
     agreements.accept(cast.actor("mia"), agreement)
