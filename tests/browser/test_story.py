@@ -54,6 +54,7 @@ def test_two_hospitals_join_a_new_owner_and_train_together(stage: Stage, tmp_pat
     found(owner, FEDERATION)
     invite(owner, *(f"lead@{name}.example" for name in TOGETHER))
     make_model(owner)
+    invite_viewer(owner, "otto@acme.example")
 
     with ExitStack() as machines:
         for number, name in enumerate(TOGETHER):
@@ -69,6 +70,7 @@ def test_two_hospitals_join_a_new_owner_and_train_together(stage: Stage, tmp_pat
         run = start_run(owner)
         watch(owner.page)
         see_lineage(owner, run)
+    refuse_a_viewer(stage, run)
     refuse_a_stranger(stage, run)
 
 
@@ -118,7 +120,9 @@ def make_model(hands: Hands) -> None:
 
 def accept(hands: Hands, post: Postbox, address: str, organization: str) -> None:
     """Open the letter, make an account and an organization on the way."""
-    hands.page.goto(post.next_to(address, FEDERATION).link)
+    answered = hands.page.goto(post.next_to(address, FEDERATION).link)
+    assert answered is not None
+    assert answered.status == 200
     expect(hands.page.get_by_role("heading", level=1)).to_contain_text(FEDERATION)
     hands.write("Your name", f"Lead of {organization}")
     hands.write("Password", PASSWORD)
@@ -128,9 +132,42 @@ def accept(hands: Hands, post: Postbox, address: str, organization: str) -> None
 
 
 def set_policy(hands: Hands) -> None:
-    """The organization's own limits."""
+    """The organization's own limits: no device trains on fewer than fifty rows."""
     hands.go("Organization")
-    hands.page.get_by_role("heading", level=1).wait_for()
+    hands.reach(hands.page.get_by_role("navigation", name="Organization").get_by_role("link", name="Policy"))
+    hands.page.keyboard.press("Enter")
+    hands.reach(hands.page.locator("#least_records"))
+    hands.page.keyboard.press("Control+A")
+    hands.page.keyboard.type("50")
+    hands.press("Set the policy")
+    expect(hands.page.locator("#least_records")).to_have_value("50")
+    expect(hands.page.get_by_role("listitem").filter(has_text="50").first).to_contain_text("Lead of")
+
+
+def invite_viewer(hands: Hands, address: str) -> None:
+    """A colleague who looks on."""
+    hands.go("Organization")
+    hands.write("Email", address)
+    hands.press("Invite")
+    expect(hands.page.get_by_role("main")).to_contain_text(address)
+
+
+def refuse_a_viewer(stage: Stage, run: str) -> None:
+    """The colleague sees the run and may start none, and is told who may."""
+    viewer = stage.person()
+    viewer.page.goto(stage.post.next_to("otto@acme.example", "acme").link)
+    viewer.write("Your name", "Otto")
+    viewer.write("Password", PASSWORD)
+    viewer.press("Accept")
+    viewer.page.get_by_role("banner").filter(has_text="Otto").wait_for()
+    viewer.page.goto(run)
+    expect(viewer.page.get_by_role("heading", level=1)).to_contain_text(MODEL)
+    refused = viewer.page.goto(f"{run}/stop")
+    assert refused is not None
+    assert refused.status == 403
+    main = viewer.page.get_by_role("main")
+    expect(main).to_contain_text("owner")
+    expect(main).to_contain_text("Olga")
 
 
 def line_to_paste(hands: Hands, identifier: str) -> str:
