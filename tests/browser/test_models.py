@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from safetensors.numpy import save_file
 
 from tests.browser.conftest import Visit, keep, overflow
-from tests.journeys.story import Story, devices
+from tests.journeys.story import MODEL, Story, devices
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +140,46 @@ def test_another_form_is_made_while_one_waits(visit: Visit, story: Story) -> Non
     with page.expect_download() as download:
         link.click()
     assert download.value.suggested_filename == "radiology-v1-1.0.0.pt"
+
+
+def test_the_start_form_says_what_would_happen_while_one_types(visit: Visit, story: Story, trained: str) -> None:
+    page = visit()
+    page.goto(f"/runs/new?model={story.model}")
+    preview = page.get_by_role("region", name="What will happen")
+    expect(preview).to_contain_text("would begin at once with 3 devices of 3 organizations")
+    rounds = page.get_by_label("Least devices a round")
+    rounds.fill("4")
+    expect(preview).to_contain_text("would wait for 1 more device")
+    expect(preview).to_contain_text("Only 3 devices could ever take part, and a round needs 4.")
+    expect(rounds).to_be_focused()
+    rate = page.get_by_label("Learning rate")
+    rate.fill("900")
+    expect(preview).to_contain_text("It cannot start like this.")
+    expect(rate).to_have_attribute("aria-invalid", "true")
+    rate.fill("0.5")
+    rounds.fill("3")
+    expect(preview).to_contain_text("would begin at once")
+    expect(rate).not_to_have_attribute("aria-invalid", "true")
+    page.get_by_label("Rounds", exact=True).fill("2")
+    page.get_by_role("button", name="Start training").press("Enter")
+    expect(page.get_by_role("status").first).to_contain_text("has started")
+    page.get_by_role("link", name="Stop").or_(page.get_by_role("button", name="Stop")).first.click()
+    page.get_by_role("button", name="Stop").last.click()
+    page.goto("/runs?state=stopped")
+    expect(page.get_by_role("cell", name=MODEL).first).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_start_form_works_without_javascript(
+    width: int, visit: Visit, story: Story, trained: str, tmp_path: Path
+) -> None:
+    page = visit(width=width, java_script_enabled=False)
+    page.goto(f"/runs/new?model={story.model}")
+    page.get_by_label("Least devices a round").fill("9")
+    page.get_by_label("Epochs").fill("3")
+    page.get_by_role("button", name="Preview").click()
+    expect(page.get_by_role("region", name="What will happen")).to_contain_text("would wait for 6 more devices")
+    expect(page.get_by_label("Epochs")).to_have_value("3")
+    page.get_by_role("button", name="Show its settings").click()
+    expect(page.get_by_label("Epochs")).to_have_value("3")
+    keep(page, "start", tmp_path)

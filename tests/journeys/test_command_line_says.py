@@ -167,6 +167,8 @@ REFUSALS = [
     ("acme", f"train start {MODEL} --strategy gossip", "strategy_unknown", "fedavg"),
     ("acme", f"train start {MODEL} --learning-rate nan", "bad_request", "send it again"),
     ("metro", f"train start {MODEL}", "forbidden", "owner"),
+    ("metro", f"train start {MODEL} --dry-run", "forbidden", "owner"),
+    ("acme", f"train start {MODEL} --set magic=1", "strategy_parameter", "start again"),
     ("metro", "device revoke nobody --yes", "not_found", "id or name"),
     ("metro", "key revoke key_nobody", "not_found", "id or name"),
     ("metro", "device run --data nowhere.csv", "data_missing", "Check the path"),
@@ -265,3 +267,17 @@ def on_a_terminal(terminal: Terminal, *words: str) -> tuple[str, str]:
         os.close(ours)
     out = process.communicate(timeout=60)[0]
     return out, shown.decode()
+
+
+def test_a_dry_run_says_what_would_happen_and_starts_nothing(world: World) -> None:
+    before = world.acme.json("train", "list")
+    said = world.acme.run("train", "start", MODEL, "--min-devices", "2", "--set", "momentum=0.5", "--dry-run")
+    assert "would wait for" in said
+    assert "metro" in said
+    assert "Nothing was started." in said
+    refused = world.acme.try_("train", "start", MODEL, "--set", "epochs=0", "--set", "momentum=7", "--dry-run")
+    assert refused.code == 1
+    assert refused.out.count("error: ") == 2
+    assert world.acme.json("train", "start", MODEL, "--dry-run")["ok"]
+    assert world.acme.try_("train", "start", MODEL, "--set", "momentum").code == 2
+    assert world.acme.json("train", "list") == before

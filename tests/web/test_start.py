@@ -114,6 +114,11 @@ def test_a_run_starts_with_what_was_typed(cast: Cast, model: Model) -> None:
     assert (run.config["seed"], run.config["evaluate"]) == (11, False)
 
 
+def test_nothing_starts_without_a_model(cast: Cast, model: Model) -> None:
+    assert cast.browser("olga").post("/runs/new", PLAN).status_code == 400
+    assert not Run.objects.exists()
+
+
 def test_again_means_the_same_again(cast: Cast, model: Model) -> None:
     browser = cast.browser("olga")
     said = {"model": model.public_id, **PLAN, "p.epochs": "2", "p.momentum": "0.9", "seed": "11", "group": "gpu"}

@@ -74,16 +74,14 @@ def choices(actor: Actor) -> list[Choice]:
     ]
 
 
-def said_in(form: QueryDict, offered: Sequence[Choice]) -> dict[str, str]:
-    """What the form shows: what was typed, or sane defaults; a model is chosen if there is any."""
+def said_in(form: QueryDict, offered: Sequence[Choice], *, sent: bool) -> dict[str, str]:
+    """What the form shows: what was typed, or sane defaults; before it is `sent` also a model, if there is any."""
     first = next((choice for choice in offered if choice.federations), offered[0] if offered else None)
-    model = {"model": first.model.public_id} if first else {}
-    typed = {name: form.get(name, "") for name in form}
-    said = {
-        **DEFAULTS,
-        **model,
-        **{name: text for name, text in typed.items() if text or name not in ("model", "strategy")},
-    }
+    said = {**DEFAULTS, **({"model": first.model.public_id} if first and not sent else {})}
+    for name in form:
+        text = form.get(name, "")
+        if text or name not in ("model", "strategy"):
+            said[name] = text
     # A name, as a link may have it, becomes the id that the choice has.
     named = next(
         (choice for choice in offered if said.get("model") in (choice.model.name, choice.model.public_id)), None

@@ -50,7 +50,7 @@ def fragment(request: Any) -> HttpResponse:
 def _shown(request: Any, form: QueryDict) -> dict[str, Any]:
     """What the form shows for what was typed."""
     offered = startform.choices(request.actor)
-    said = startform.said_in(form, offered)
+    said = startform.said_in(form, offered, sent=request.method == "POST")
     chosen = next((choice for choice in offered if choice.model.public_id == said.get("model")), None)
     context: dict[str, Any] = {
         "choices": offered,
