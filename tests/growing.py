@@ -46,6 +46,7 @@ SINGLE = {
     "Policy": "one for an organization",
     "AuditChain": "one for an organization",
     "Pulse": "one row",
+    "Heartbeat": "one for a kind of process; only the operators see it",
     "Tries": "counts, which no page shows",
     "StagedUpload": "goes as soon as it is a version; no page shows it",
 }

@@ -43,4 +43,5 @@ def test_many_rows_cost_no_more_queries_than_few(stage: Stage) -> None:
     few = queries(stage)
     grow(stage, MANY)
     many = queries(stage)
-    assert {route: (few[route], many[route]) for route in few if few[route] != many[route]} == {}
+    # Fewer may be: a log whose last entries are all alike looks up one kind of thing.
+    assert {route: (few[route], many[route]) for route in few if few[route] < many[route]} == {}
