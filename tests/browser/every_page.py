@@ -35,6 +35,7 @@ MORE = {
     "password-reset": ("/password-reset", NOBODY),
     "password-reset/<str:uid>/<str:token>": ("{reset}", NOBODY),
     "invitations/<str:token>": ("/invitations/{token}", NOBODY),
+    "unsubscribe/<str:token>": ("{unsubscribe}", NOBODY),
     "no such page": ("/no-such-page", "olga"),
     "no such page, not signed in": ("/no-such-page", NOBODY),
     "no such invitation": ("/invitations/nobody-wrote-this", NOBODY),
@@ -53,13 +54,15 @@ from django.contrib.auth.tokens import default_token_generator
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 from federations.models import Device
-from federations.services import devices, people
+from federations.services import devices, notifications, people
 from tests.cast import PASSWORD
 from tests.permissions.stage import build
 stage = build()
 devices.set_groups(stage.cast.actor("olga"), Device.objects.get(public_id=stage.own["device"]), ["ward"])
 people.sign_up("nia@nowhere.example", PASSWORD, "Nia")
 uid = urlsafe_base64_encode(force_bytes(stage.cast.otto.pk))
+link = notifications.unsubscribe_link(stage.cast.olga, stage.cast.acme, notifications.KINDS["run.finished"])
+stage.own["unsubscribe"] = "/unsubscribe/" + link.rpartition("/")[2]
 world = dict(stage.own, reset=f"/password-reset/{uid}/{default_token_generator.make_token(stage.cast.otto)}")
 print("WORLD", json.dumps(world))
 """

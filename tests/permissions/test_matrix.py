@@ -57,8 +57,8 @@ def ask(client: Client, row: Row, stage: Stage, world: dict[str, str]) -> tuple[
     with undone():
         text = urlencode(body) if row.page else json.dumps(body)
         response = client.generic(row.method, address, text, content_type=kind)
+        content = b"".join(response).decode()  # a file comes in pieces
     client.cookies = cookies
-    content = response.content.decode()
     return response.status_code, json.loads(content) if content.startswith(("{", "[")) else plain(content, world)
 
 
