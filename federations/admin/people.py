@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from federations import models
 from federations.admin.looking import Looking, LookingOnly, asked
-from federations.services import keys, organizations, people
+from federations.services import keys, organizations, people, second_factor
 
 
 @admin.register(models.Organization)
@@ -45,7 +45,7 @@ class PersonAdmin(Looking):
     list_display = ("email", "name", "public_id", "is_active", "is_staff", "last_login", "created_at")
     search_fields = ("email", "name", "public_id")
     list_filter = ("is_active", "is_staff", "is_superuser", "created_at")
-    actions = ("deactivate", "activate")
+    actions = ("deactivate", "activate", "turn_second_factor_off")
 
     @asked(
         "Deactivate people",
@@ -65,6 +65,17 @@ class PersonAdmin(Looking):
     )
     def activate(self, request: HttpRequest, row: Any) -> None:
         people.set_active(request.user, row, True)
+
+    @asked(
+        "Turn the second factor off",
+        consequence=(
+            "Their password alone opens their account, and a letter tells them so. Only for people who lost "
+            "authenticator and recovery codes, and whom you know to be who they say."
+        ),
+        done="without a second factor",
+    )
+    def turn_second_factor_off(self, request: HttpRequest, row: Any) -> None:
+        second_factor.turn_off_by_staff(request.user, row)
 
 
 @admin.register(models.Membership)

@@ -17,6 +17,7 @@ from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import TOTP, validate_totp_code
 from django.conf import settings
 
+from federations import permissions
 from federations.models import Person
 from federations.services import audit, letters, throttle
 from fedportal.common import clock
@@ -105,15 +106,25 @@ def renew_codes(person: Person) -> list[str]:
     return codes
 
 
-def turn_off(person: Person) -> None:
-    """Ask for no code any more; a letter says so. The caller has asked again who it is. Nothing when it is off."""
+def turn_off(person: Person, by: Person | str | None = None) -> bool:
+    """Ask for no code any more; a letter says so. The caller has asked again who it is. Whether it was on.
+
+    `by` is who does it for a person who lost authenticator and recovery codes: see `turn_off_by_staff`.
+    """
     with unit():
         _lock(person)
         if not is_on(person):
-            return
+            return False
         Authenticator.objects.filter(user=person).delete()
-        audit.record(None, person, "person.second_factor_off", person.public_id)
+        audit.record(None, by or person, "person.second_factor_off", person.public_id)
         _tell(person, "second_factor_off")
+    return True
+
+
+def turn_off_by_staff(by: Person, person: Person) -> None:
+    """Portal staff let a person in again who lost authenticator and recovery codes. Raises `forbidden`."""
+    permissions.require_staff(by)
+    turn_off(person, by)
 
 
 def _fits(person: Person, code: str) -> bool:

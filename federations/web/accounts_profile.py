@@ -94,7 +94,8 @@ def address_code(request: Any) -> HttpResponse:
     waiting = request.session.get(WAITING) or {}
     if waiting.get("purpose") != addresses.PURPOSE:
         return redirect("/account")
-    context: dict[str, Any] = {"address": waiting["address"], "again": "/account/address"}
+    again, mail = "/account/address", settings.FEDPORTAL_EMAIL_URL
+    context: dict[str, Any] = {"address": waiting["address"], "again": again, "mail": mail}
     if request.method == "POST":
         person: Person = request.actor.person
         try:

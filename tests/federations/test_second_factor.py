@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
 from allauth.mfa.models import Authenticator
+from django.core.management import CommandError, call_command
 
 from federations import selectors
 from federations.models import Letter, Person
@@ -160,3 +162,23 @@ def test_an_owner_can_see_who_has_it_on(cast: Cast) -> None:
     turned_on(cast.otto)
     turned_on(cast.mia)
     assert selectors.with_second_factor(cast.acme) == {cast.otto.pk}
+
+
+def test_staff_let_somebody_in_again_who_lost_everything(cast: Cast) -> None:
+    turned_on(cast.olga)
+    with refused("forbidden"):
+        second_factor.turn_off_by_staff(cast.rex, cast.olga)
+    staff = Person.objects.create_superuser("staff@portal.example", PASSWORD)
+    with recorded("person.second_factor_off", cast.olga.public_id):
+        second_factor.turn_off_by_staff(staff, cast.olga)
+    assert not second_factor.is_on(cast.olga)
+    assert Letter.objects.filter(to=cast.olga.email).latest("pk").subject == "Your second factor is off"
+
+
+def test_the_last_operator_comes_in_again_from_the_shell(cast: Cast) -> None:
+    turned_on(cast.olga)
+    with recorded("person.second_factor_off", cast.olga.public_id):
+        call_command("turn_off_second_factor", "--email", "OLGA@acme.example", stdout=StringIO())
+    for address in ("olga@acme.example", "nobody@acme.example"):
+        with pytest.raises(CommandError):
+            call_command("turn_off_second_factor", "--email", address)
