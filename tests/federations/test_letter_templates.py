@@ -37,7 +37,12 @@ SAID: dict[str, Any] = {
     "left": 3,
     "provider": "Hospital sign-in",
     "title": "An organization joined a federation you own",
-    "sentence": "Valley Clinic joined healthcare-consortium.",
+    "lines": [
+        {"sentence": "Valley Clinic joined healthcare-consortium.", "link": "https://portal.example/somewhere/Xy_1-2"}
+    ],
+    "count": 1,
+    "more": 0,
+    "unsubscribe": "https://portal.example/unsubscribe/Ab-3",
 }
 MARK = "!missing!"
 
