@@ -27,6 +27,7 @@ LEAD_ON = {
     "sign-in/second-factor": "leads to sign in unless a password was just given; tests/browser/test_accounts.py",
     "sign-up/code": "as above",
     "account/code": "as above",
+    "runs/new/fragment": "is a part of runs/new, which is looked at with it",
 }
 # What nobody in the matrix sees the way a reader does, or what is one page in another state.
 MORE = {
