@@ -175,7 +175,7 @@ ABOUT: Mapping[str, str] = {
     ADMIN: "Looks after people, keys, devices and federations; does not train and does not set the policy.",
     SCIENTIST: "Makes models, shares them and starts runs; may register devices.",
     OPERATOR: "Registers devices and looks after them; may pull models for them.",
-    PRIVACY: "Sets the policy and reads the audit log; does not train.",
+    PRIVACY: "Sets the policy, accepts study agreements and reads the audit log; does not train.",
     AUDITOR: "Reads everything, the audit log too, and changes nothing.",
     VIEWER: "Sees federations, models, runs and devices, and changes nothing.",
 }

@@ -17,6 +17,7 @@ from federations.web.page import may, one_page, own_organization, page
 from fedwire.errors import FedportalError
 
 HISTORY = 10
+NO_EFFECT = "Kept, no effect yet"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Limit:
     about: str
     today: str
     reads: Callable[[Any, str], Any]
-    holds: bool = True  # whether anything is done about it today
+    badge: str = "Holds"  # whether anything is done about it today, in a word
 
 
 def _text(form: Any, name: str) -> str:
@@ -90,8 +91,9 @@ LIMITS: Mapping[str, Limit] = {
         Limit(
             "residency",
             "Where your data lie, such as EU.",
-            "Shown beside your name to the members of your federations. It is a label: nothing checks where data lie.",
+            "Beside your name, to the members of your federations. It is a label: nothing checks where data lie.",
             _text,
+            badge="Shown",
         ),
         Limit(
             "device_key_days",
@@ -107,28 +109,28 @@ LIMITS: Mapping[str, Limit] = {
             "Kept and shown, nothing more. No run adds the noise that such a guarantee needs, so none is given and "
             "nothing is spent.",
             _float,
-            holds=False,
+            badge=NO_EFFECT,
         ),
         Limit(
             "privacy_delta",
             "How likely that measure may fail, such as 0.00001. It goes with ε.",
             "Kept and shown, as ε.",
             _float,
-            holds=False,
+            badge=NO_EFFECT,
         ),
         Limit(
             "auto_rollback",
             "Go back by itself to the version before, when a version that is rolled out fails too often.",
             "Kept for rollouts, which this portal does not have yet.",
             _ticked,
-            holds=False,
+            badge=NO_EFFECT,
         ),
         Limit(
             "rollback_error_rate",
             "The share of failed predictions that is too often, such as 0.05.",
             "Kept, as above.",
             _float,
-            holds=False,
+            badge=NO_EFFECT,
         ),
     )
 }

@@ -112,7 +112,7 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     for verb in ("status", "pause", "resume", "stop", "watch", "list"):
         yield acme, ["train", verb, MODEL]
     yield metro, ["device", "list"]
-    for act in (["groups", "pilot"], ["quarantine"], ["restore"], ["reset"], ["revoke", "--yes"]):
+    for act in (["groups", "pilot"], ["quarantine"], ["restore"], ["renew"], ["reset"], ["revoke", "--yes"]):
         yield metro, ["device", act[0], "hospital-001", *act[1:]]
     metro.run("device", "register", "--identifier", "hospital-002")
     yield metro, ["device", "retire", "hospital-002", "--yes"]
@@ -126,7 +126,9 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
 
 
 def people(world: World) -> Iterator[tuple[Terminal, list[str]]]:
-    """A colleague comes, gets another role and goes."""
+    """The policy is set; a colleague comes, gets another role and goes."""
+    yield world.metro, ["team", "policy"]
+    yield world.metro, ["team", "set-policy", "--privacy-budget", "4.0", "--strategies", "fedavg"]
     yield world.acme, ["team", "add", "otto@acme.example"]
     world.accept("otto@acme.example")
     yield world.acme, ["team", "role", "otto@acme.example", "auditor"]

@@ -64,6 +64,7 @@ RUN_BY = {
     "docs/tutorials/member.md": "tests/journeys/test_tutorials.py",
     "docs/tutorials/operator.md": "tests/running.py",
     "docs/tutorials/owner.md": "tests/journeys/test_tutorials.py",
+    "docs/tutorials/privacy-officer.md": "tests/journeys/test_tutorials.py",
     "docs/webhooks.md": "tests/browser/test_webhooks.py",
     "sdk/README.md": "tests/journeys/test_tutorials.py",
 }

@@ -20,6 +20,7 @@ from tests.running import STOP_SECONDS
 OWNER = "docs/tutorials/owner.md"
 MEMBER = "docs/tutorials/member.md"
 ENGINEER = "docs/tutorials/device-engineer.md"
+OFFICER = "docs/tutorials/privacy-officer.md"
 SDK = "sdk/README.md"
 HOSPITAL = {"acme": HOSPITALS[0], "metro": HOSPITALS[1]}
 SHELL = ("bash", "-e", "-c")
@@ -45,6 +46,13 @@ def test_an_owner_a_member_and_engineers_type_what_their_pages_say(world: World)
         assert "2.0.0" in pasted(training, world.folder, world.acme.environment)
         assert [one.wait(STOP_SECONDS), other.wait(STOP_SECONDS)] == [0, 0]
     assert (world.folder / f"{MODEL}-2.0.0.safetensors").exists()
+
+
+def test_a_privacy_officer_types_what_the_page_says(world: World) -> None:
+    said = pasted(block(OFFICER, "sh", "set-policy").text, world.folder, world.metro.environment)
+    assert "none set" in said.partition("The policy is set")[0]
+    assert "ε 4, δ 1e-05" in said.partition("The policy is set")[2]
+    assert world.metro.json("team", "policy")["least_records"] == 50
 
 
 def test_the_page_of_the_sdk_trains_with_the_built_in_trainer_and_with_ones_own(world: World) -> None:

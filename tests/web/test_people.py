@@ -175,7 +175,7 @@ def test_each_limit_says_what_it_does_today_and_what_not(cast: Cast) -> None:
     assert budget
     assert "Kept, no effect yet" in budget[1]
     assert "nothing is spent" in budget[1]
-    assert page.count("Holds") == 5
+    assert page.count("Holds") == 4
     assert page.count("no effect yet") == 4
 
 

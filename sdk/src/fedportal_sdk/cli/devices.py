@@ -12,6 +12,10 @@ import click
 from fedportal_sdk.cli import output
 from fedportal_sdk.client import FederatedClient
 from fedportal_sdk.data import load
+from fedwire.errors import FedportalError
+
+# The device's own key has ended; registering again gives another one.
+KEY_ENDED = frozenset({"key_expired", "key_invalid", "key_revoked"})
 
 
 @click.group(cls=output.Group)
@@ -98,7 +102,7 @@ def run(
     try:
         if status is not None:
             status.start()
-        client.register(groups=list(groups) or None)
+        _enter(client, list(groups))
         result = client.train(model, table, target, rounds=rounds, forever=forever, labels=list(labels) or None)
     finally:
         if status is not None:
@@ -114,6 +118,18 @@ def run(
     end = "left" if result.state == "left" else f"the run is {result.state}"
     published = f"; version {result.result_version} is published" if result.result_version else ""
     output.say(f"Took part in {counted}; {end}{published}.", said, as_json)
+
+
+def _enter(client: FederatedClient, groups: list[str]) -> None:
+    """Register this machine, or say that it is there again: a device that has its own key needs no enrolment key."""
+    if client.device_id is not None:
+        try:
+            client.heartbeat()
+            return
+        except FedportalError as error:
+            if error.code not in KEY_ENDED:
+                raise
+    client.register(groups=groups or None)
 
 
 @device.command("list")
