@@ -50,7 +50,7 @@ function drawCounts(cards, words) {
   for (const word of ["", ...WORDS]) {
     let link = list.querySelector(`[data-show="${word}"]`);
     if (!link && counts.get(word)) {
-      link = element("a", word ? `part-${word}` : "");
+      link = element("a");
       link.href = `?show=${word}#devices`;
       link.dataset.show = word;
       const item = element("li");
