@@ -35,6 +35,8 @@ from fedportal.common.transactions import unit  # noqa: E402
 from fedportal.door.waiting import hub  # noqa: E402
 from fedwire.states import DeviceState  # noqa: E402
 from fedwire.tensors import Manifest  # noqa: E402
+from training import progress  # noqa: E402
+from training.models import Run  # noqa: E402
 
 # When bells rang in this process, and what upper floors were told about tasks of the kind `infer`.
 RUNG: list[float] = [0.0]
@@ -156,11 +158,30 @@ def sql_busy(seconds: float) -> None:
         time.sleep(seconds)
 
 
+def replay(run: str, rounds: int) -> int:
+    """Tell the events of the run's last training round again, as those of so many further rounds; the last number."""
+    found = Run.objects.get(public_id=run)
+    news = list(found.events.order_by("sequence").values_list("kind", "data"))
+    begins = [n for n, (kind, data) in enumerate(news) if kind == "round.opened" and data["kind"] == "train"][-1]
+    ends = next(n for n, (kind, _) in enumerate(news) if n > begins and kind == "round.done")
+    for further in range(1, rounds + 1):
+        with unit():
+            progress.tell_all(found, [(kind, _moved(data, further)) for kind, data in news[begins : ends + 1]])
+    return int(Run.objects.values_list("sequence", flat=True).get(pk=found.pk))
+
+
+def _moved(data: dict[str, Any], by: int) -> dict[str, Any]:
+    moved = {**data, "number": data["number"] + by}
+    if data.get("point"):
+        moved["point"] = {**data["point"], "number": data["point"]["number"] + by}
+    return moved
+
+
 ACTIONS = {
     action.__name__: action
     for action in (
         *(enrol, offer, task, close, revoke_keys, set_state, seen),
-        *(put_blob, make_blob, waiting, heard, files, sql_busy),
+        *(put_blob, make_blob, waiting, heard, files, sql_busy, replay),
     )
 }
 
