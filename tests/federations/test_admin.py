@@ -151,7 +151,7 @@ def test_no_table_lets_anything_be_added_deleted_or_edited_and_all_are_searched_
     assert [table for table in tables.values() if not table.search_fields or not table.list_display] == []
     assert {action for table in tables.values() for action in (table.actions or ())} == {
         *("suspend", "reinstate", "deactivate", "activate", "revoke", "send_now", "redeliver"),
-        *("cancel", "go_on", "requeue"),
+        *("cancel", "go_on", "requeue", "turn_second_factor_off"),
     }
 
 
