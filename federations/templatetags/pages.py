@@ -48,10 +48,13 @@ def crumbs(*names_and_addresses: Any) -> dict[str, Any]:
 
 
 @register.inclusion_tag("parts/who_may.html", takes_context=True)
-def who_may(context: template.Context, action: str, obj: models.Model | None) -> dict[str, Any]:
+def who_may(
+    context: template.Context, action: str, obj: models.Model | None, *, advise: bool = False
+) -> dict[str, Any]:
     """`{% who_may "federation.invite" federation %}`: which roles may, and who has them in the reader's organization.
 
-    For where a reader looks for a button that is not there. Says nothing to somebody who may.
+    For where a reader looks for a button that is not there; with `advise` also what to do now. Says nothing to
+    somebody who may.
     """
     actor: permissions.Actor | None = context.get("actor")
     if actor is None or obj is None or permissions.can(actor, action, obj):
@@ -61,6 +64,7 @@ def who_may(context: template.Context, action: str, obj: models.Model | None) ->
     found.sort(key=lambda membership: (roles.RANK[membership.role], str(membership.person)))
     return {
         "sentence": permissions.who_may(action, obj, actor),
+        "advise": advise,
         "people": found[:MOST],
         "more": len(found[MOST:]),
         "organization": own,

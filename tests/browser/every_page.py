@@ -54,17 +54,19 @@ import json
 from django.contrib.auth.tokens import default_token_generator
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
-from federations.models import Device
+from federations.models import Device, Person
 from federations.services import devices, notifications, people
 from tests.cast import PASSWORD
 from tests.permissions.stage import build
 stage = build()
 devices.set_groups(stage.cast.actor("olga"), Device.objects.get(public_id=stage.own["device"]), ["ward"])
 people.sign_up("nia@nowhere.example", PASSWORD, "Nia")
-uid = urlsafe_base64_encode(force_bytes(stage.cast.otto.pk))
-link = notifications.unsubscribe_link(stage.cast.olga, stage.cast.acme, notifications.KINDS["run.finished"])
-stage.own["unsubscribe"] = "/unsubscribe/" + link.rpartition("/")[2]
-world = dict(stage.own, reset=f"/password-reset/{uid}/{default_token_generator.make_token(stage.cast.otto)}")
+otto = Person.objects.get(pk=stage.cast.otto.pk)
+uid = urlsafe_base64_encode(force_bytes(otto.pk))
+world = dict(stage.own, reset=f"/password-reset/{uid}/{default_token_generator.make_token(otto)}")
+kind = next(kind for kind in notifications.KINDS.values())
+link = notifications.unsubscribe_link(otto, stage.cast.acme, kind)
+world["unsubscribe"] = "/unsubscribe/" + link.partition("/unsubscribe/")[2]
 print("WORLD", json.dumps(world))
 """
 

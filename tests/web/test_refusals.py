@@ -28,6 +28,7 @@ def test_a_refused_page_names_the_people_of_ones_own_organization_who_may(cast: 
     assert answer.status_code == 403
     assert "An owner or an admin of acme may do this. In acme these are Olga (owner), admin (admin)." in text
     assert "You are viewer." in text
+    assert "Ask one of them to do it" in text
     assert "data scientist" not in text
     assert 'href="mailto:olga@acme.example"' in answer.content.decode()
 
@@ -37,6 +38,7 @@ def test_people_of_other_organizations_are_never_named(cast: Cast) -> None:
     answer = cast.browser("mia").get(address)
     assert answer.status_code == 403
     assert "An owner or an admin of acme may do this. Nobody in metro may." in text_of(answer)
+    assert "another role in yours would not help" in text_of(answer)
     assert "olga" not in answer.content.decode().lower()
 
 
