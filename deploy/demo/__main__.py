@@ -19,6 +19,7 @@ from typing import Any
 from deploy.demo import cast, yardsticks
 from deploy.demo.browser import Browser
 from deploy.demo.patients import HOSPITALS, Patients, patients, write_csv
+from deploy.demo.receiver import Receiver
 from deploy.demo.stage import ROOT, Stage
 from fedportal_sdk._http import Http
 from fedportal_sdk.trainers import Plan
@@ -60,13 +61,15 @@ def perform(options: argparse.Namespace) -> int:
     """Everything between the beginning and Ctrl-C."""
     with folder(options) as place:
         port = options.port if options.port is not None else (0 if options.once else 8000)
-        full = options.cast == "full"
-        with Stage(place, port, **(cast.SETTINGS if full else {})) as stage:
-            return play(stage, options.once, options.start_after, full)
+        if options.cast != "full":
+            with Stage(place, port) as stage:
+                return play(stage, options.once, options.start_after)
+        with Receiver() as receiver, Stage(place, port, WEBHOOK_TEST_HOSTS=receiver.host, **cast.SETTINGS) as stage:
+            return play(stage, options.once, options.start_after, receiver)
 
 
-def play(stage: Stage, once: bool, start_after: float, full: bool = False) -> int:
-    """The story: found, invite, join, push, share, train."""
+def play(stage: Stage, once: bool, start_after: float, receiver: Receiver | None = None) -> int:
+    """The story: found, invite, join, push, share, train; with a `receiver` of webhooks the full cast follows."""
     began = time.monotonic()
     rows = patients()
     password = "demonstration-" + secrets.token_hex(4)
@@ -88,8 +91,8 @@ def play(stage: Stage, once: bool, start_after: float, full: bool = False) -> in
         say(f"    Live      {stage.url}/runs/{run}\n")
     snapshot = watch(north, run)
     result = measure(stage, north, snapshot, rows)
-    if full:
-        result |= further(stage, keys, password, rows, once)
+    if receiver is not None:
+        result |= further(stage, keys, password, rows, once, receiver)
     result["seconds"] = round(time.monotonic() - began, 2)
     if once:
         print(json.dumps(result), flush=True)
@@ -101,11 +104,15 @@ def play(stage: Stage, once: bool, start_after: float, full: bool = False) -> in
     return 1
 
 
-def further(stage: Stage, keys: dict[str, str], password: str, rows: Patients, once: bool) -> dict[str, Any]:
+def further(
+    stage: Stage, keys: dict[str, str], password: str, rows: Patients, once: bool, receiver: Receiver
+) -> dict[str, Any]:
     """The full cast: people, histories, and a run in which a straggler, a drop-out and attackers take part."""
     north = Http(stage.url, keys[NORTH])
     cast.furnish(stage, keys, password, FEDERATION)
-    say("People in several roles, keys and invitations")
+    cast.agree(stage, keys, password, FEDERATION)
+    receiver.secret = north.json("POST", routes.WEBHOOKS, {"url": receiver.url})["secret"]
+    say("People in several roles, keys, invitations, a study agreement and a webhook")
     runs = cast.histories(north, FEDERATION, MODEL, TRAINING)
     say(f"{cast.SECOND} is trained; one run failed, one waits for devices")
     cast.bring_trouble(stage, keys, rows)
@@ -114,7 +121,8 @@ def further(stage: Stage, keys: dict[str, str], password: str, rows: Patients, o
         say(f"    {name:<13} {stage.url}/runs/{run}")
     if once:
         cast.end_of(north, live)
-    return {"cast": "full", "seen": cast.seen(north, live), "runs": {**runs, "live": live}}
+    heard = sorted(set(receiver.kinds))
+    return {"cast": "full", "seen": cast.seen(north, live), "webhook": heard, "runs": {**runs, "live": live}}
 
 
 def found_federation(stage: Stage, password: str) -> dict[str, str]:
@@ -210,6 +218,7 @@ def as_promised(result: dict[str, Any]) -> bool:
         and result["rounds"] == ROUNDS
         and result["organizations"] == len(HOSPITALS)
         and result.get("seen", list(cast.SEEN)) == list(cast.SEEN)
+        and "run.finished" in result.get("webhook", ["run.finished"])
     )
 
 

@@ -33,6 +33,12 @@ TROUBLE = (
     ("hospital-006", WEST, "poisoner", None),
     ("hospital-007", WEST, "inverter", 24),
 )
+AGREEMENT = {
+    "title": "Breast cancer study",
+    "text": "Purpose: one model that tells malignant from benign tumours from thirty measurements.\n\n"
+    "Each hospital trains on its own patients' rows. Rows stay in the hospital; weight updates and sums of metrics "
+    "travel.\n\nThe model may be used by every member. Whoever leaves keeps the versions it has pulled.",
+}
 ROUNDS_ONCE, ROUNDS = 6, 500
 # Deadlines are noticed soon, so that rounds are short although somebody is always missing.
 SETTINGS = {"SWEEP_SECONDS": 2}
@@ -57,6 +63,18 @@ def furnish(stage: Stage, keys: dict[str, str], password: str, federation: str) 
     listed = doors[NORTH].json("GET", routes.FEDERATION_INVITATIONS.format(federation=federation))
     lake = next(row for row in listed if row["email"] == "owner@lake-clinic.example")
     doors[NORTH].json("POST", routes.INVITATION.format(invitation=lake["id"]) + "/revoke", {})
+
+
+def agree(stage: Stage, keys: dict[str, str], password: str, federation: str) -> None:
+    """A study agreement that every member has accepted; each member's owner does it in the browser."""
+    published = Http(stage.url, keys[NORTH]).json(
+        "POST", routes.FEDERATION_AGREEMENTS.format(federation=federation), AGREEMENT
+    )
+    address = routes.FEDERATION_AGREEMENT.format(federation=federation, agreement=published["id"])
+    for name in (SOUTH, WEST):
+        owner = Browser(stage.url)
+        owner.submit(f"{stage.url}/sign-in", "password", email=f"owner@{name}.example", password=password)
+        owner.call(address + "/accept", {})
 
 
 def whoami(door: Http) -> str:

@@ -74,7 +74,7 @@ class DeliveryList(serializers.Serializer[Any]):
 class Webhooks(Door):
     """/webhooks"""
 
-    @extend_schema(parameters=PAGE, responses=WebhookList)
+    @extend_schema(operation_id="webhooks_list", parameters=PAGE, responses=WebhookList)
     def get(self, request: Request) -> Response:
         """The webhooks of your organization."""
         rows: list[Webhook]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.test import Client
 
 from fedportal.door import description, front, hooks
@@ -31,6 +33,10 @@ def test_the_schema_holds_every_address_of_the_door(method: str, pattern: str, s
     named = {part["name"] for part in operation["parameters"] if part["in"] == "path"}
     assert named == {part[1:-1] for part in pattern.split("/") if part.startswith("{")}
     assert operation["description"]
+
+
+def test_the_schema_is_made_without_a_warning(tmp_path: Path) -> None:
+    call_command("spectacular", "--validate", "--fail-on-warn", "--file", str(tmp_path / "schema.yml"))
 
 
 def test_names_of_operations_are_unique(schema: dict[str, Any]) -> None:
