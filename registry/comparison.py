@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate
 from typing import Any, BinaryIO
 
@@ -20,6 +21,8 @@ from registry.models import ModelVersion
 Places = dict[str, tuple[TensorSpec, int]]
 
 PIECE = 1 << 18  # elements of a tensor read at a time
+MOST_READ = 4 << 30  # bytes of both files together that a page may ask for
+MOST_KEPT = 20_000  # differences that are remembered, of all comparisons together
 
 
 @dataclass(frozen=True)
@@ -55,20 +58,48 @@ class Comparison:
         return percent(self.share)
 
 
+PATIENCE = 3.0  # seconds to wait for another comparison
+_reading, _looking = threading.Lock(), threading.Lock()
+_kept: OrderedDict[tuple[str, str], Comparison] = OrderedDict()
+
+
 def percent(share: float | None) -> str:
     """A share as a person reads it: "49 %", "0.031 %"; "" for none."""
     return "" if share is None else f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:,.0f} %"
 
 
-def compare(before: ModelVersion, after: ModelVersion) -> Comparison:
+def compare(before: ModelVersion, after: ModelVersion) -> Comparison | None:
     """Compare the tensors of two versions. Reads both files once; a pair that was compared lately is remembered.
 
+    None while this process reads another pair: one at a time, so that looking cannot keep all its threads busy.
     Raises FileNotFoundError when a file is gone.
     """
-    return _compared(before.blob, after.blob)
+    pair = before.blob, after.blob
+    if (known := _recall(pair)) is not None:
+        return known
+    if not _reading.acquire(timeout=PATIENCE):
+        return None
+    try:
+        return _recall(pair) or _remember(pair, _compared(*pair))
+    finally:
+        _reading.release()
 
 
-@lru_cache(maxsize=128)
+def _recall(pair: tuple[str, str]) -> Comparison | None:
+    with _looking:
+        if pair in _kept:
+            _kept.move_to_end(pair)
+        return _kept.get(pair)
+
+
+def _remember(pair: tuple[str, str], found: Comparison) -> Comparison:
+    with _looking:
+        _kept[pair] = found
+        while len(_kept) > 1 and sum(1 + len(row.differences) for row in _kept.values()) > MOST_KEPT:
+            _kept.popitem(last=False)
+    return found
+
+
 def _compared(before: str, after: str) -> Comparison:
     # Files are named by their digests, so that what was found once stays true.
     with open(blobs.path(before), "rb") as one, open(blobs.path(after), "rb") as other:

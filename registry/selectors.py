@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from django.db.models import Case, OuterRef, Prefetch, Q, QuerySet, Subquery, When
 
 from federations import permissions
-from federations.models import Federation
+from federations.models import Federation, Member
 from federations.permissions import Actor
 from federations.selectors import find
 from fedwire.errors import FedportalError
@@ -20,6 +21,8 @@ from registry.services import versions
 
 # How much of a model's history a picture shows.
 DRAWN, DRAWN_BEFORE, DRAWN_AFTER = 6, 3, 4
+# What a version notes of those who took part in its run.
+AMONG_MEMBERS = ("organizations", "federation")
 
 
 def models_for(
@@ -133,6 +136,33 @@ def files_of(version: ModelVersion) -> list[File]:
     return found
 
 
+def told(actor: Actor, rows: Iterable[ModelVersion]) -> list[ModelVersion]:
+    """The versions with as much of their lineage and metrics as the actor may know; to be shown, never saved.
+
+    Who gave to a run, in which federation, and how the model does at each of them stays among the members of that
+    federation while they are members, and the organization that owns the model. A model can be shared beyond them.
+    """
+    found = list(rows)
+    own = actor.organization.pk if actor.organization else None
+    places = {
+        place.federation.public_id: place
+        for place in Member.objects.filter(organization=actor.organization).select_related("federation")
+    }
+    for row in found:
+        noted = row.lineage.get("federation", {}).get("id")
+        if row.model.organization_id != own and not _was_inside(places.get(noted), row):
+            row.lineage = {name: value for name, value in row.lineage.items() if name not in AMONG_MEMBERS}
+            row.metrics = {name: value for name, value in row.metrics.items() if name not in AMONG_MEMBERS}
+    return found
+
+
+def _was_inside(place: Member | None, version: ModelVersion) -> bool:
+    if place is None or place.state in (MemberState.ACTIVE, MemberState.SUSPENDED):
+        return place is not None
+    gone = place.state in (MemberState.LEFT, MemberState.REMOVED) and place.joined_at is not None
+    return gone and version.created_at <= place.changed_at
+
+
 def parameters(version: ModelVersion) -> int:
     """P: how many numbers a run of this version averages."""
     return sum(prod(row["shape"]) for row in version.manifest if row["role"] == "weight")
@@ -152,8 +182,9 @@ def sentence(version: ModelVersion) -> str:
     """ "aggregated from 50 rounds, 2 organizations" for a trained version, else how it came."""
     if version.origin != ModelVersion.Origin.TRAINED:
         return "initial weights" if "seed" in version.lineage else "pushed"
-    rounds, organizations = version.lineage.get("rounds", 0), len(version.lineage.get("organizations", []))
-    return f"aggregated from {wording.counted(rounds, 'round')}, {wording.counted(organizations, 'organization')}"
+    sentence = f"aggregated from {wording.counted(version.lineage.get('rounds', 0), 'round')}"
+    organizations = version.lineage.get("organizations")
+    return sentence if organizations is None else f"{sentence}, {wording.counted(len(organizations), 'organization')}"
 
 
 def _parents(version: ModelVersion, most: int = 20) -> list[str]:

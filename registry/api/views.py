@@ -92,7 +92,9 @@ class Versions(Door):
         found = selectors.find_model(self.actor, model)
         rows: list[ModelVersion]
         rows, total = limit_offset(request, selectors.versions_of(found).defer("manifest"))
-        return Response({"versions": shapes.VersionShape(rows, many=True).data, "total": total})
+        return Response(
+            {"versions": shapes.VersionShape(selectors.told(self.actor, rows), many=True).data, "total": total}
+        )
 
     @extend_schema(request=shapes.NewVersion, responses={201: shapes.VersionDetailShape})
     def post(self, request: Request, model: str) -> Response:
@@ -107,7 +109,7 @@ class Versions(Door):
             made = versions.push(self.actor, found, upload, number, said.get("architecture"), notes)
         else:
             raise FedportalError("field_invalid", field="upload", reason="send `upload`, or `initial` as true.")
-        return Response(shapes.VersionDetailShape(made).data, status=201)
+        return Response(_version(self.actor, made), status=201)
 
 
 class OneVersion(Door):
@@ -117,7 +119,7 @@ class OneVersion(Door):
     def get(self, request: Request, model: str, version: str) -> Response:
         """A version by its number, or `latest`, with its tensors and lineage."""
         found = selectors.find_version(selectors.find_model(self.actor, model), version)
-        return Response(shapes.VersionDetailShape(found).data)
+        return Response(_version(self.actor, found))
 
 
 class FederationModels(Door):
@@ -171,6 +173,10 @@ def _upload(actor: Actor, model: Model, reference: str) -> StagedUpload:
 def _model(actor: Actor, model: Model) -> Any:
     rows = selectors.with_shares(actor, selectors.with_latest(Model.objects.filter(pk=model.pk)))
     return _models(actor, list(rows.select_related("organization")))[0]
+
+
+def _version(actor: Actor, version: ModelVersion) -> Any:
+    return shapes.VersionDetailShape(selectors.told(actor, [version])[0]).data
 
 
 def _models(actor: Actor, rows: list[Model]) -> Any:

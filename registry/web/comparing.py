@@ -11,6 +11,7 @@ from django.shortcuts import render
 from federations.web.page import page
 from fedportal.common.axes import shown
 from registry import selectors
+from registry.comparison import MOST_READ
 from registry.comparison import compare as compared
 from registry.models import ModelVersion
 from registry.web.charts import measured
@@ -27,8 +28,8 @@ def compare(request: Any, model: str) -> HttpResponse:
     """What is different between the versions `before` and `after`; by default the latest and the one it came from."""
     found = selectors.find_model(request.actor, model)
     numbers = list(selectors.versions_of(found).values_list("version", flat=True))
-    after = _chosen(found, request.GET.get("after", "") or (numbers[0] if numbers else ""))
-    before = _chosen(found, request.GET.get("before", "") or _default(after, numbers))
+    after = _chosen(request, found, request.GET.get("after", "") or (numbers[0] if numbers else ""))
+    before = _chosen(request, found, request.GET.get("before", "") or _default(after, numbers))
     context: dict[str, Any] = {"model": found, "numbers": numbers, "before": before, "after": after}
     if before is not None and after is not None:
         context |= {
@@ -37,15 +38,15 @@ def compare(request: Any, model: str) -> HttpResponse:
             "settings": _settings(before, after),
             "sides": [(side, selectors.lineage(side), selectors.parameters(side)) for side in (before, after)],
             "large": before.size + after.size > 2 * AT_ONCE and not request.GET.get("measure"),
+            "beyond": before.size + after.size > MOST_READ,
         }
-        if not context["large"]:
-            difference = compared(before, after)
+        if not context["large"] and not context["beyond"] and (difference := compared(before, after)):
             context |= {"difference": difference, "tensors": difference.differences[:MOST_TENSORS]}
     return render(request, "registry/compare.html", context)
 
 
-def _chosen(model: Any, number: str) -> ModelVersion | None:
-    return selectors.find_version(model, number) if number else None
+def _chosen(request: Any, model: Any, number: str) -> ModelVersion | None:
+    return selectors.told(request.actor, [selectors.find_version(model, number)])[0] if number else None
 
 
 def _default(after: ModelVersion | None, numbers: list[str]) -> str:

@@ -14,7 +14,7 @@ from registry.web.charts import measured
 
 
 def lineage(actor: Actor, rows: Sequence[ModelVersion], here: ModelVersion | None = None) -> dict[str, Any]:
-    """What `registry/parts/lineage.html` shows of these versions, oldest first."""
+    """What `registry/parts/lineage.html` shows of these versions, oldest first, as `selectors.told` gave them."""
     inside = selectors.federations_seen_from_inside(actor)
     seen = {_run(row)["run"] for row in rows if _run(row) and _run(row).get("federation", {}).get("id") in inside}
     names = {row.version for row in rows}
@@ -45,7 +45,7 @@ def _step(row: ModelVersion) -> Step:
     run = Run(
         reference=told["run"],
         title=f"{told['strategy']}, {wording.counted(told['rounds'], 'round')}",
-        note=f"in {told['federation']['name']}",
+        note=f"in {told['federation']['name']}" if "federation" in told else "in another federation",
         givers=wording.givers(told),
     )
     return Step(row.version, quality or "not measured", day, row.parent.version if row.parent else None, run)

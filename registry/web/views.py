@@ -49,9 +49,9 @@ def one(request: Any, model: str) -> HttpResponse:
     found = selectors.find_model(request.actor, model)
     shared = selectors.federations_of(request.actor, found)
     rows = one_page(request, selectors.versions_of(found).defer("manifest", "parent__manifest"), size=10)
-    for row in rows:
+    for row in selectors.told(request.actor, rows):
         row.sentence = selectors.sentence(row)
-    history = selectors.history(found, MOST_MEASURED)
+    history = selectors.told(request.actor, selectors.history(found, MOST_MEASURED))
     rights = {
         f"may_{verb}": may(request, f"model.{verb}", found) for verb in ("share", "push", "pull", "train", "manage")
     }
@@ -76,7 +76,7 @@ def one(request: Any, model: str) -> HttpResponse:
 def version(request: Any, model: str, version: str) -> HttpResponse:
     """A version: where it comes from, how it does, its tensors, and its files."""
     found = selectors.find_model(request.actor, model)
-    shown = selectors.find_version(found, version)
+    (shown,) = selectors.told(request.actor, [selectors.find_version(found, version)])
     told = selectors.lineage(shown)
     files = selectors.files_of(shown)
     context = {
@@ -84,7 +84,7 @@ def version(request: Any, model: str, version: str) -> HttpResponse:
         "version": shown,
         "lineage": told,
         "run": told.get("run") if _run_is_seen(request, told) else None,
-        "picture": lineage(request.actor, selectors.around(shown), shown),
+        "picture": lineage(request.actor, selectors.told(request.actor, selectors.around(shown)), shown),
         "measures": {name: shown.metrics.get(name) for name in ("accuracy", "auc", "loss", "samples")},
         "settings": {
             name.replace("_", " ").capitalize(): value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from federations import permissions
-from federations.models import Federation, Letter, Role
+from federations.models import Federation, Letter, Member, Role
 from federations.services import notifications
-from fedportal.common import blobs
+from fedportal.common import blobs, clock
 from fedwire.architectures import Architecture
 from fedwire.tensors import encode_model
+from registry import comparison, selectors
 from registry.models import Artifact, Model, ModelVersion
 from registry.services import models, versions
 from tests.cast import Cast
@@ -196,6 +198,64 @@ def test_a_run_that_one_may_not_see_is_drawn_without_a_link(cast: Cast, model: M
     page = page_of(cast.browser("mia"), f"/models/{model.public_id}/versions/2.0.0")
     assert "run_first" in page
     assert "/runs/run_first" not in page
+
+
+def told_about(cast: Cast, name: str, model: Model) -> str:
+    """Everything that the pages and the API tell this person about versions 2.0.0 and 3.0.0."""
+    paths = ("", "/versions/2.0.0", "/compare?before=2.0.0&after=3.0.0")
+    pages = [page_of(cast.browser(name), f"/models/{model.public_id}{path}") for path in paths]
+    api = [
+        cast.client(name).get(f"/api/v1/models/{model.public_id}/versions{path}").content.decode()
+        for path in ("", "/2.0.0", "/3.0.0")
+    ]
+    return "".join([*pages, *api])
+
+
+def test_who_gave_to_a_version_stays_among_those_it_was_trained_with(cast: Cast, model: Model) -> None:
+    # Trained in a consortium that rex's organization is not in, then shown to a circle in which it is.
+    circle = Federation.objects.create(organization=cast.acme, name="circle")
+    permissions.write(circle, "owner", cast.acme)
+    Member.objects.create(federation=circle, organization=cast.rival, state="active", joined_at=clock.now())
+    models.share(cast.actor("olga"), model, circle)
+    trained(cast, model, "run_first", 0.80)
+    trained(cast, model, "run_second", 0.95)
+    inner = (cast.federation.name, cast.federation.public_id, "metro", cast.metro.public_id, "2 organizations")
+    seen = told_about(cast, "rex", model)
+    assert "0.95" in seen
+    assert "aggregated from 20 rounds" in seen
+    assert [word for word in inner if word in seen] == []
+    seen = told_about(cast, "mia", model)
+    assert [word for word in inner if word not in seen] == []
+
+
+@pytest.mark.parametrize(("day", "tells"), [(-1, False), (1, True)])
+def test_who_left_still_knows_what_was_trained_until_then(cast: Cast, model: Model, day: int, tells: bool) -> None:
+    trained(cast, model, "run_first", 0.80)
+    left = clock.now() + timedelta(days=day)
+    Member.objects.filter(federation=cast.federation, organization=cast.metro).update(state="left", changed_at=left)
+    (version,) = selectors.told(cast.actor("mia"), [selectors.find_version(model, "2.0.0")])
+    assert ("organizations" in version.lineage) == tells
+    assert ("organizations" in version.metrics) == tells
+
+
+def test_one_pair_of_versions_is_measured_at_a_time(cast: Cast, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(cast, model, "run_first", 0.80)
+    address = f"/models/{model.public_id}/compare"
+    monkeypatch.setattr(comparison, "PATIENCE", 0.01)
+    comparison._kept.clear()
+    with comparison._reading:
+        assert "measuring two other versions" in page_of(cast.browser("mia"), address)
+    assert "layers.0.weight" in page_of(cast.browser("mia"), address)
+    with comparison._reading:  # what is known needs no reading
+        assert "layers.0.weight" in page_of(cast.browser("mia"), address)
+
+
+def test_files_beyond_the_limit_are_not_measured_even_if_asked(cast: Cast, model: Model) -> None:
+    trained(cast, model, "run_first", 0.80)
+    ModelVersion.objects.filter(version="2.0.0").update(size=comparison.MOST_READ)
+    page = page_of(cast.browser("mia"), f"/models/{model.public_id}/compare?measure=1")
+    assert "too large to be measured" in page
+    assert "layers.0.weight" not in page
 
 
 def test_measures_over_versions_are_drawn_where_there_are_any(cast: Cast, model: Model) -> None:
