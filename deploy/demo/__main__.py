@@ -83,7 +83,9 @@ def play(stage: Stage, once: bool, start_after: float, receiver: Receiver | None
         stage.device(keys[name], f"hospital-{number:03d}", csv_file)
     say(f"Three devices register, with {', '.join(str(len(rows.hospitals[name])) for name in HOSPITALS)} patients")
     if not once:
-        say(f"\n    Open      {stage.url}\n    Sign in   owner@{NORTH}.example\n    Password  {password}\n")
+        say(f"\n    Open      {stage.url}\n    Sign in   owner@{NORTH}.example\n    Password  {password}")
+        say(f"    Members   owner@{SOUTH}.example, owner@{WEST}.example (the same password)")
+        say(f"    Letters   {stage.letters.folder}: whatever the portal sends, such as links and codes\n")
         say(f"The run starts in {start_after:g} seconds; watch it under Runs.")
         time.sleep(start_after)
     run = start(north)
@@ -97,7 +99,9 @@ def play(stage: Stage, once: bool, start_after: float, receiver: Receiver | None
     if once:
         print(json.dumps(result), flush=True)
         return 0 if as_promised(result) else 1
-    say(f"Version {result['version']}: accuracy {result['accuracy']:.3f}, alone {result['local_accuracy']:.3f}.")
+    say(f"On {len(rows.held_out)} patients that no hospital has, {MODEL} {result['version']} is right for")
+    say(f"{result['accuracy']:.1%}, a model of one hospital alone for {result['local_accuracy']:.1%} on average.")
+    say("The pages show what the hospitals measure on rows that they hold out themselves.")
     say("The devices wait for the next run; start one in the browser. Ctrl-C ends everything.")
     stage.wait()
     say("The portal has ended.")
@@ -112,7 +116,8 @@ def further(
     cast.furnish(stage, keys, password, FEDERATION)
     cast.agree(stage, keys, password, FEDERATION)
     receiver.secret = north.json("POST", routes.WEBHOOKS, {"url": receiver.url})["secret"]
-    say("People in several roles, keys, invitations, a study agreement and a webhook")
+    say("People in several roles, keys, invitations, a study agreement, a webhook. With the same password, sign in as")
+    say(f"    {', '.join(f'{name}@{organization}.example' for organization, name, _ in cast.COLLEAGUES)}")
     runs = cast.histories(north, FEDERATION, MODEL, TRAINING)
     say(f"{cast.SECOND} is trained; one run failed, one waits for devices")
     cast.bring_trouble(stage, keys, rows)

@@ -25,16 +25,24 @@ STOP_SECONDS = 15
 
 
 class Letters:
-    """An SMTP server that keeps what it gets."""
+    """An SMTP server that keeps what it gets, and writes each letter into `folder` for whoever plays along."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._count = 0
         self._arrived: queue.Queue[Any] = queue.Queue()
         self.port = _free_port()
         self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
         self._controller.start()
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
-        self._arrived.put((envelope.rcpt_tos, email.message_from_bytes(envelope.content, policy=policy.default)))
+        letter = email.message_from_bytes(envelope.content, policy=policy.default)
+        self._count += 1
+        name = re.sub(r"[^\w.@-]+", "_", envelope.rcpt_tos[0])
+        text = letter.get_body(preferencelist=("plain",)).get_content()
+        (self.folder / f"{self._count:03d}-{name}.txt").write_text(f"{letter['subject']}\n\n{text}")
+        self._arrived.put((envelope.rcpt_tos, letter))
         return "250 taken"
 
     def link_for(self, address: str, seconds: float = 30) -> str:
@@ -64,7 +72,7 @@ class Stage:
         self._portal: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
-        self.letters = Letters()
+        self.letters = Letters(self.folder / "letters")
         self._ends.callback(self.letters.close)
         self._start_portal()
         return self
