@@ -16,8 +16,14 @@ def operators_sign_in(request: HttpRequest) -> HttpResponse:
     return redirect(f"/sign-in?{urlencode({'next': request.GET.get('next', '/admin/')})}")
 
 
+def operators_password(request: HttpRequest) -> HttpResponse:
+    """And change their password where everybody does: there tries are limited, and a letter tells of it."""
+    return redirect("/account/password")
+
+
 operators_sign_in.methods = ("GET",)  # type: ignore[attr-defined]  # for the table of addresses in the tests
 
+operators_password.methods = ("GET",)  # type: ignore[attr-defined]
 health_page = admin.site.admin_view(health.page)
 health_page.methods = health.page.methods  # type: ignore[attr-defined]
 
@@ -33,6 +39,8 @@ urlpatterns = [
         name="api-docs",
     ),
     path("admin/login/", operators_sign_in),
+    path("admin/password_change/", operators_password),
+    path("admin/password_change/done/", operators_password),
     path("admin/health", health_page, name="health"),
     path("admin/", admin.site.urls),
     path("", include("fedportal.sdk_delivery")),

@@ -25,6 +25,7 @@ from django.db.models import Q
 from federations import authentication, permissions
 from federations.models import Person
 from federations.permissions import Actor
+from federations.services import sessions
 from fedportal.common import clock
 from fedwire.errors import FedportalError
 from training import progress, selectors
@@ -47,6 +48,7 @@ class RunConsumer(AsyncWebsocketConsumer):
 
     run: Run
     actor: Actor
+    session_key = ""  # of whoever comes with a browser
 
     async def connect(self) -> None:
         """Accept whoever may see the run. The reasons for a refusal: 4401, 4404, 4429."""
@@ -118,6 +120,7 @@ class RunConsumer(AsyncWebsocketConsumer):
             return await database_sync_to_async(authentication.actor_of_key)(token)
         if not isinstance(person, Person):
             raise FedportalError("not_authenticated")
+        self.session_key = self.scope["session"].session_key or ""
         return await database_sync_to_async(authentication.actor_of_session)(person, self.scope["session"])
 
     async def _catch_up(self, sequence: int) -> None:
@@ -142,7 +145,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         """Whether the actor may still see the run; otherwise the connection ends."""
         if time.monotonic() - self._checked_at < TRUST_SECONDS:
             return True
-        if not await database_sync_to_async(_may_see)(self.actor, self.run):
+        if not await database_sync_to_async(_may_see)(self.actor, self.run, self.session_key):
             await self.close(NOT_YOURS)
             return False
         self._checked_at = time.monotonic()
@@ -156,8 +159,9 @@ class RunConsumer(AsyncWebsocketConsumer):
             await self.close(TRY_AGAIN)  # who cannot be asked about does not stay
 
 
-def _may_see(actor: Actor, run: Run) -> bool:
-    """Asked of the rows as they are now: the person may have been put out, the key revoked, the membership ended.
+def _may_see(actor: Actor, run: Run, session_key: str) -> bool:
+    """Asked of the rows as they are now: the person may have been put out, the browser signed out, the key revoked,
+    the membership ended.
 
     A password that was changed ends what was opened with the old one.
     """
@@ -165,6 +169,8 @@ def _may_see(actor: Actor, run: Run) -> bool:
     if person is None or person.password != actor.person.password:
         return False
     key = actor.key
+    if key is None and not sessions.is_open(session_key):
+        return False
     if key is not None:
         usable = Q(expires_at__isnull=True) | Q(expires_at__gt=clock.now())
         key = type(key).objects.filter(usable, pk=key.pk, revoked_at__isnull=True).first()

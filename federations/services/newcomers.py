@@ -25,10 +25,12 @@ def begin(email: str, password: str, name: str, organization_name: str, ip: str)
     The answer and its time are the same when the address has an account; then a letter says that it has.
     Raises `field_invalid`, `too_many_tries`, and what founding the organization would raise.
     """
+    people.checked_address(email)
+    throttle.before_sign_up(ip)  # before the password is hashed, which is dear, and before a name is looked for
     newcomer = people.prepare(email, password, name)
     if organization_name:
         _check_free(names.checked(organization_name))
-    throttle.before_proof(ip, newcomer.email)
+    throttle.before_code_letter(newcomer.email)
     waiting, code = proofs.begin(
         PURPOSE, newcomer.email, person=newcomer.name, password=newcomer.password, organization=organization_name
     )

@@ -102,6 +102,12 @@ def find(person: Person, number: int) -> Any:
     return found
 
 
+def is_open(key: str) -> bool:
+    """Whether the session `key` has not ended."""
+    stored = SessionStore.get_model_class().objects.filter(session_key=key, expire_date__gt=clock.now())
+    return bool(stored.exists())
+
+
 def end(person: Person, number: int) -> None:
     """Sign one browser out at once. Raises `not_found`."""
     with unit():

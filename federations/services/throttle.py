@@ -57,8 +57,18 @@ def before_reset(ip: str, account: str) -> None:
 
 
 def before_proof(ip: str, address: str) -> None:
-    """Count a letter with a code for `address`, whether or not it has an account. Raises `too_many_tries`."""
+    """Count a letter with a code that somebody at `ip` wants sent to `address`. Raises `too_many_tries`."""
+    before_sign_up(ip)
+    before_code_letter(address)
+
+
+def before_sign_up(ip: str) -> None:
+    """Count a form of somebody who wants to sign up. Raises `too_many_tries`."""
     count("sign-up", network_of(ip), PER_NETWORK, PER_NETWORK_SECONDS)
+
+
+def before_code_letter(address: str) -> None:
+    """Count a letter with a code for `address`, whether or not it has an account. Raises `too_many_tries`."""
     count("proof", address, PROOFS, PROOF_SECONDS)
 
 

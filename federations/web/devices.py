@@ -24,6 +24,8 @@ from fedwire.states import DeviceState
 from fedwire.version import VERSION
 
 FILTERS = ("text", "state", "group", "present")
+# As many of the devices that came with one line are shown.
+MOST_ARRIVALS = 200
 DEFAULTS = {"data": "patients.csv", "target": "diagnosis", "days": "7", "device_limit": "1"}
 
 
@@ -264,11 +266,11 @@ def _line_for(actor: Actor, form: Any) -> dict[str, Any]:
 
 
 def _arrivals(key: ApiKey) -> dict[str, Any]:
-    arrived = list(fleet.arrived_with(key)[:200])
+    arrived = list(fleet.arrived_with(key)[:MOST_ARRIVALS])
     for device in arrived:
         device.present = selectors.is_present(device)
     over = bool(key.revoked_at) or (key.expires_at is not None and key.expires_at <= clock.now())
-    complete = key.device_limit is not None and len(arrived) >= key.device_limit
+    complete = key.device_limit is not None and fleet.arrived_with(key).count() >= key.device_limit
     return {"key": key, "arrived": arrived, "waiting": not over and not complete, "over": over}
 
 

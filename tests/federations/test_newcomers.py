@@ -12,7 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from federations.models import AuditEntry, Letter, Membership, Organization, Person
-from federations.services import federations, invitations, newcomers, organizations, people, proofs
+from federations.services import federations, invitations, newcomers, organizations, people, proofs, throttle
 from fedportal.common import clock
 from tests.cast import PASSWORD, Cast
 from tests.federations.helpers import recorded, refused, token_for
@@ -139,6 +139,19 @@ def test_a_known_address_costs_the_same_work(cast: Cast, monkeypatch: pytest.Mon
         counts.append(len(queries))
     assert hashed == [PASSWORD] * 2
     assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize(
+    ("organization", "password", "code"), [("acme", PASSWORD, "name_taken"), ("", "short", "field_invalid")]
+)
+def test_neither_names_are_probed_nor_passwords_hashed_without_end(
+    cast: Cast, organization: str, password: str, code: str
+) -> None:
+    for number in range(throttle.PER_NETWORK):
+        with refused(code):
+            begin(f"gina{number}@guest.example", organization, password)
+    with refused("too_many_tries"):
+        begin("gina@guest.example", organization, password)
 
 
 def test_letters_with_codes_are_limited_for_one_address(cast: Cast) -> None:

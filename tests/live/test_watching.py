@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from django.contrib.sessions.models import Session
 
 from federations.models import ApiKey, Person
 from federations.services import federations
@@ -142,7 +143,16 @@ async def _suspend_member(stage: Stage) -> None:
     await asyncio.to_thread(lambda: federations.suspend(stage.olga, stage.cast.federation, stage.cast.metro))
 
 
-@pytest.mark.parametrize("act", [_put_out_person, _change_password, _suspend_member])
+async def _sign_out_elsewhere(stage: Stage) -> None:
+    def act() -> None:
+        browser = stage.cast.browser("mia")  # another one; the watching browser is put out
+        session = browser.cookies["sessionid"].value
+        Session.objects.exclude(session_key=session).delete()
+
+    await asyncio.to_thread(act)
+
+
+@pytest.mark.parametrize("act", [_put_out_person, _change_password, _suspend_member, _sign_out_elsewhere])
 async def test_who_lost_the_right_is_sent_away(
     act: Any, watch: Watch, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +160,7 @@ async def test_who_lost_the_right_is_sent_away(
     run = await asyncio.to_thread(stage.start)
     watcher = watch(run.public_id, "mia")
     await watcher.arrive()
+    await asyncio.sleep(0.2)  # its own first look reads a table that SQLite does not let another thread write meanwhile
     await act(stage)
     await asyncio.sleep(0.1)
     await asyncio.to_thread(lambda: runs.pause(stage.olga, run))

@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 
 from federations.models import ApiKey, AuditEntry, Device, DeviceGroup, DeviceKey, Role
 from federations.services import devices, keys, policies
+from federations.web import devices as pages
 from fedportal.common import clock
 from tests.cast import DEVICE, Cast, register
 from tests.web.test_pages import text_of
@@ -185,6 +186,21 @@ def test_the_line_registers_one_device_for_a_week(cast: Cast) -> None:
     assert "scanner-7 has registered" in text_of(browser, where)
     assert "data-waiting" not in browser.get(where).content.decode()
     assert browser.get("/devices/new").content.decode().count("edg_") == 0  # shown once
+
+
+def test_a_line_for_many_is_done_when_the_last_has_come_though_fewer_are_shown(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "MOST_ARRIVALS", 1)
+    browser = cast.browser("olga")
+    line = line_of(browser.post("/devices/new", {**WISH, "identifier": "", "device_limit": "2"}))
+    found = re.search(r"edg_\S+", line)
+    assert found
+    where = f"/devices/new/{keys.find_api_key(found[0]).public_id}"
+    register(found[0], "scanner-1")
+    assert "data-waiting" in browser.get(where).content.decode()
+    register(found[0], "scanner-2")
+    assert "data-waiting" not in browser.get(where).content.decode()
 
 
 @pytest.mark.parametrize("nasty", ["a'; rm -rf ~ #.csv", "$(reboot).csv", "`id`.csv", 'a"b.csv', "a\\.csv"])
