@@ -1,16 +1,36 @@
-"""Background jobs of this floor: letters, deliveries to webhooks, and a sign of life."""
+"""Background jobs of this floor: news, letters, deliveries to webhooks, and a sign of life."""
 
 from __future__ import annotations
 
 import threading
 
-from federations.services import deliveries, heartbeats, letters
+from federations.services import deliveries, heartbeats, letters, spreading
 from fedportal.common.jobs import job, ring
 
 # One thread of a worker is at the letters: a mail server that hangs must not keep all of them from the rounds.
 _at_it = threading.Lock()
 # Another may be at the webhooks.
 _at_webhooks = threading.Lock()
+# And another at the news.
+_at_news = threading.Lock()
+
+
+@job
+def spread_news(news_pk: int) -> None:
+    """Spread these news and whatever else waits, or leave them to whoever is at it or to the sweeper."""
+    if not _at_news.acquire(blocking=False):
+        return
+    try:
+        spreading.spread(news_pk)
+        while spreading.spread_due():
+            pass
+    finally:
+        _at_news.release()
+
+
+def ring_for_news(news_pk: int) -> None:
+    """Ask a worker to spread the news once the unit is committed."""
+    ring(spread_news, news_pk)
 
 
 @job

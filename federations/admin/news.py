@@ -32,6 +32,15 @@ class LetterAdmin(Looking):
         letters.resend_by_staff(request.user, row)
 
 
+@admin.register(models.News)
+class NewsAdmin(LookingOnly):
+    secrets = ("sentence", "address", "data")  # the organization's own
+    list_display = ("kind", "organization", "created_at", "spread_at")
+    list_select_related = ("organization",)
+    search_fields = ("kind", "organization__name", "organization__public_id")
+    list_filter = ("kind", ("spread_at", admin.EmptyFieldListFilter), "created_at")
+
+
 @admin.register(models.Choice)
 class ChoiceAdmin(LookingOnly):
     list_display = ("person", "organization", "kind", "email")

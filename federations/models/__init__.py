@@ -7,7 +7,7 @@ from federations.models.devices import Device, DeviceGroup, DeviceKey
 from federations.models.federations import Federation, Member
 from federations.models.heartbeats import Heartbeat
 from federations.models.invitations import Invitation
-from federations.models.notifications import Choice, Delivery, Webhook
+from federations.models.notifications import Choice, Delivery, News, Webhook
 from federations.models.organizations import ROLE_CHOICES, ApiKey, Membership, Organization, Person, Role
 from federations.models.outbox import Letter
 from federations.models.policies import Policy
@@ -33,6 +33,7 @@ __all__ = [
     "Letter",
     "Member",
     "Membership",
+    "News",
     "Organization",
     "Person",
     "Policy",

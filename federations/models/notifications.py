@@ -27,6 +27,25 @@ class Choice(models.Model):
         return f"{self.person}: {self.kind} {'by email' if self.email else 'not'}"
 
 
+class News(models.Model):
+    """What an organization is told: written in the unit of the act, spread into letters and deliveries after it."""
+
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="+")
+    kind = models.CharField(max_length=40)
+    sentence = models.TextField()
+    address = models.CharField(max_length=500)
+    data = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(default=clock.now, editable=False)
+    spread_at = models.DateTimeField(null=True, blank=True, db_index=True)
+
+    class Meta:
+        verbose_name_plural = "news"
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.kind} → {self.organization}"
+
+
 class Webhook(models.Model):
     """An address of an organization's own that is told what happens.
 
@@ -59,7 +78,7 @@ class Delivery(models.Model):
     webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="deliveries")
     kind = models.CharField(max_length=40)
     payload = models.JSONField()
-    created_at = models.DateTimeField(default=clock.now, editable=False)
+    created_at = models.DateTimeField(default=clock.now, editable=False, db_index=True)
     tried_since = models.DateTimeField(default=clock.now)  # later than its making when somebody asked for another try
     delivered_at = models.DateTimeField(null=True, blank=True, db_index=True)
     attempts = models.PositiveIntegerField(default=0)

@@ -228,7 +228,7 @@ def _tell_of_the_end(agreement: Agreement, now: datetime) -> bool:
 def _bound(federation: Federation, but: Organization | None = None) -> Sequence[Organization]:
     """The active members: whom the agreement concerns, and who can read it."""
     places = Member.objects.filter(federation=federation, state=MemberState.ACTIVE).select_related("organization")
-    return [place.organization for place in places.order_by("pk") if place.organization != but]
+    return [place.organization for place in places.order_by("organization_id") if place.organization != but]
 
 
 def _details(agreement: Agreement) -> dict[str, str | int | None]:

@@ -1,4 +1,4 @@
-"""Deliveries: what webhooks are told, written in the unit of what happened, sent after its commit, tried again.
+"""Deliveries: what webhooks are told, written when news are spread, sent after that commit, tried again.
 
 A receiver that fails rests: all that waits for it waits until the next try, longer each time, so that one silent server
 does not hold up the others'. After three days a delivery is given up; a receiver that only fails is switched off. Every
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 from django.db.models import QuerySet
 
-from federations.models import Delivery, Organization, Webhook
+from federations.models import Delivery, News, Webhook
 from federations.services import audit
 from fedportal.common import clock, ids, outbound
 from fedportal.common.transactions import unit
@@ -35,7 +35,7 @@ GIVE_UP_AFTER = timedelta(days=3)
 CLAIM = timedelta(minutes=2)
 # A receiver that fails so often and so long is switched off.
 OFF_FAILURES, OFF_AFTER = 20, timedelta(hours=24)
-KEEP = timedelta(days=30)
+KEEP, FORGET_AT_ONCE = timedelta(days=30), 1000
 BATCH = 50
 _doorbells: list[Callable[[int], object]] = []
 _on_switched_off: list[Callable[[Webhook], object]] = []
@@ -47,13 +47,48 @@ def secret_of(webhook: Webhook) -> str:
     return "whs_" + HKDF(SHA256(), 32, None, info).derive(settings.FEDPORTAL_PEPPER.encode()).hex()
 
 
-def write(
-    organization: Organization, kind: str, *, sentence: str, address: str, data: Mapping[str, Any] | None = None
-) -> None:
-    """Write a delivery for each webhook of the organization that wants this kind, inside the unit of the act."""
-    for webhook in organization.webhooks.filter(disabled_at=None):
-        if not webhook.kinds or kind in webhook.kinds:
-            write_to(webhook, kind, sentence, address, data or {})
+def write(news: News) -> None:
+    """Write a delivery for each webhook of the organization that wants these news, inside the unit that spreads them.
+
+    A webhook that was added after it happened does not hear of it.
+    """
+    for webhook in news.organization.webhooks.filter(disabled_at=None, created_at__lte=news.created_at):
+        if not webhook.kinds or news.kind in webhook.kinds:
+            write_to(webhook, news.kind, news.sentence, news.address, news.data, news.created_at)
+
+
+def write_to(
+    webhook: Webhook, kind: str, sentence: str, address: str, data: Mapping[str, Any], at: datetime | None = None
+) -> Delivery:
+    """Write a delivery for this webhook, inside a unit, and ring for it to be sent after the commit.
+
+    `at` is when it happened, now by default.
+    """
+    now, public_id = clock.now(), ids.dlv_id()
+    payload = {
+        "id": public_id,
+        "kind": kind,
+        "at": (at or now).isoformat(),
+        "organization": webhook.organization.public_id,
+        "sentence": sentence,
+        "address": settings.FEDPORTAL_PUBLIC_URL + address,
+        "data": dict(data),
+    }
+    # What is written while the receiver rests waits with the rest; a test does not.
+    rests = webhook.failures and kind != TEST
+    last = Delivery.objects.filter(webhook=webhook, delivered_at=None).order_by("-next_attempt_at").first()
+    delivery = Delivery.objects.create(
+        public_id=public_id,
+        organization=webhook.organization,
+        webhook=webhook,
+        kind=kind,
+        payload=payload,
+        created_at=now,
+        tried_since=now,
+        next_attempt_at=max(now, last.next_attempt_at) if rests and last else now,
+    )
+    _ring(delivery)
+    return delivery
 
 
 def on_delivery(bell: Callable[[int], object]) -> None:
@@ -99,9 +134,34 @@ def send(delivery_pk: int) -> bool:
     return not reason
 
 
+def again(delivery: Delivery) -> None:
+    """Have the delivery sent again from the start, under its old id, inside a unit. Raises `wrong_state`."""
+    check_enabled(delivery.webhook)
+    now = clock.now()
+    Delivery.objects.filter(pk=delivery.pk).update(
+        delivered_at=None, attempts=0, tried_since=now, next_attempt_at=now, last_status=None, last_error=""
+    )
+    _ring(delivery)
+
+
+def check_enabled(webhook: Webhook) -> None:
+    """Raises `wrong_state` for a webhook that is switched off."""
+    if webhook.disabled_at:
+        raise FedportalError("wrong_state", what="The webhook", state="disabled", hint="Enable it first.")
+
+
+def locked(webhook: Webhook) -> Webhook:
+    """The webhook as it is now, locked until the unit ends."""
+    return (
+        Webhook.objects.select_for_update(no_key=True, of=("self",)).select_related("organization").get(pk=webhook.pk)
+    )
+
+
 def forget_old() -> int:
-    """Remove deliveries that are older than 30 days; how many. A pass of the sweeper."""
-    return Delivery.objects.filter(created_at__lt=clock.now() - KEEP).delete()[0]
+    """Remove deliveries that are older than 30 days, so many at a time; how many. A pass of the sweeper."""
+    old = Delivery.objects.filter(created_at__lt=clock.now() - KEEP).order_by("created_at")
+    pks = list(old.values_list("pk", flat=True)[:FORGET_AT_ONCE])
+    return Delivery.objects.filter(pk__in=pks).delete()[0] if pks else 0
 
 
 def is_given_up(delivery: Delivery) -> bool:
@@ -167,54 +227,6 @@ def _due() -> QuerySet[Delivery]:
     )
 
 
-def write_to(webhook: Webhook, kind: str, sentence: str, address: str, data: Mapping[str, Any]) -> Delivery:
-    now, public_id = clock.now(), ids.dlv_id()
-    payload = {
-        "id": public_id,
-        "kind": kind,
-        "at": now.isoformat(),
-        "organization": webhook.organization.public_id,
-        "sentence": sentence,
-        "address": settings.FEDPORTAL_PUBLIC_URL + address,
-        "data": dict(data),
-    }
-    # What is written while the receiver rests waits with the rest; a test does not.
-    rests = webhook.failures and kind != TEST
-    last = Delivery.objects.filter(webhook=webhook, delivered_at=None).order_by("-next_attempt_at").first()
-    delivery = Delivery.objects.create(
-        public_id=public_id,
-        organization=webhook.organization,
-        webhook=webhook,
-        kind=kind,
-        payload=payload,
-        created_at=now,
-        tried_since=now,
-        next_attempt_at=max(now, last.next_attempt_at) if rests and last else now,
-    )
-    _ring(delivery)
-    return delivery
-
-
 def _ring(delivery: Delivery) -> None:
     for bell in _doorbells:
         bell(delivery.pk)
-
-
-def again(delivery: Delivery) -> None:
-    check_enabled(delivery.webhook)
-    now = clock.now()
-    Delivery.objects.filter(pk=delivery.pk).update(
-        delivered_at=None, attempts=0, tried_since=now, next_attempt_at=now, last_status=None, last_error=""
-    )
-    _ring(delivery)
-
-
-def check_enabled(webhook: Webhook) -> None:
-    if webhook.disabled_at:
-        raise FedportalError("wrong_state", what="The webhook", state="disabled", hint="Enable it first.")
-
-
-def locked(webhook: Webhook) -> Webhook:
-    return (
-        Webhook.objects.select_for_update(no_key=True, of=("self",)).select_related("organization").get(pk=webhook.pk)
-    )

@@ -210,7 +210,8 @@ def dissolve(actor: Actor, federation: Federation) -> Federation:
             federation.save(update_fields=["dissolved_at"])
             invitations.close_all(federation)
             others = federation.members.exclude(organization=federation.organization).select_related("organization")
-            for member in others.filter(state__in=(MemberState.INVITED, MemberState.ACTIVE, MemberState.SUSPENDED)):
+            standing = others.filter(state__in=(MemberState.INVITED, MemberState.ACTIVE, MemberState.SUSPENDED))
+            for member in standing.order_by("organization_id"):
                 members.move(member, MemberState.REMOVED)
                 members.settle(federation, member.organization)
                 news.dissolved(federation, member.organization)

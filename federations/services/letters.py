@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -51,11 +52,20 @@ def compose(letter: Letter, kind: str, **values: Any) -> None:
 
 def put(letter: Letter) -> None:
     """Put a composed letter into the outbox, inside the unit of its act."""
+    put_all([letter])
+
+
+def put_all(composed: Sequence[Letter]) -> None:
+    """Put composed letters into the outbox, inside the unit of their act; those that lie there are written anew."""
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("a letter belongs into the unit of its act")
-    letter.save()
-    if letter.held_until is None:  # the sweeper sends what is held
-        _ring(letter)
+    fresh = [letter for letter in composed if letter.pk is None]
+    there = [letter for letter in composed if letter.pk is not None]
+    Letter.objects.bulk_create(fresh, batch_size=BATCH)
+    Letter.objects.bulk_update(there, ["subject", "text", "html", "news"], batch_size=BATCH)
+    at_once = [letter for letter in fresh if letter.held_until is None]  # the sweeper sends what is held
+    if at_once:
+        _ring(at_once[0])  # whoever comes for it takes the others along
 
 
 def as_words(chosen: str) -> str:

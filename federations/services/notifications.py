@@ -1,14 +1,15 @@
 """What happens is told to those who want to hear it: people by letter, programs by webhook.
 
-`tell` is called inside the unit of what it tells of, so that nothing is told of what did not happen. `KINDS` is the
-literal table of what can be told, to which roles, and whether by letter unless they chose otherwise. The first news of
-a kind leave at once; what follows within `QUIET` is gathered into one letter, so that two hundred registering devices
-are two letters.
+`tell` is called inside the unit of what it tells of, so that nothing is told of what did not happen. It writes one row,
+whoever hears of it: the act and its locks do not wait for letters, which `spreading` writes after the commit. `KINDS`
+is the literal table of what can be told, to which roles, and whether by letter unless they chose otherwise. The first
+news of a kind leave at once; what follows within `QUIET` is gathered into one letter, so that two hundred registering
+devices are two letters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,12 +17,9 @@ from typing import Any
 from django.conf import settings
 from django.core import signing
 from django.db import transaction
-from django.db.models import F, OuterRef, Subquery
-from django.db.models.functions import Coalesce
 
-from federations.models import Choice, Letter, Membership, Organization, Person, Role, Webhook
-from federations.services import audit, deliveries, letters, throttle
-from fedportal.common import clock
+from federations.models import Choice, Letter, Membership, News, Organization, Person, Role, Webhook
+from federations.services import audit, letters, throttle
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 
@@ -37,6 +35,7 @@ QUIET = timedelta(minutes=10)
 LINES = 20
 TEST_LETTERS, TEST_SECONDS = 5, 60 * 60
 SALT = "fedportal.notifications.unsubscribe"
+_doorbells: list[Callable[[int], object]] = []
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ KINDS: Mapping[str, Kind] = {
 def tell(
     organization: Organization, kind: str, *, sentence: str, address: str, data: Mapping[str, Any] | None = None
 ) -> None:
-    """Tell the organization's people, inside the unit of what happened.
+    """Tell the organization's people and webhooks, inside the unit of what happened; they hear after its commit.
 
     `sentence` is the news as one whole sentence (it becomes the subject too); `address` the page that shows it, from
     the root ("/runs/run_…"); `data` plain JSON values for programs, ids rather than names. Raises KeyError for an
@@ -83,10 +82,37 @@ def tell(
     """
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("news belong into the unit of their act")
-    told = KINDS[kind]
-    deliveries.write(organization, kind, sentence=sentence, address=address, data=data)
-    for person in _hearers(organization, told):
-        _write_to(person, organization, told, letters.as_words(sentence), address)
+    known = KINDS[kind].name
+    news = News.objects.create(
+        organization=organization, kind=known, sentence=sentence, address=address, data=dict(data or {})
+    )
+    for bell in _doorbells:
+        bell(news.pk)
+
+
+def on_news(bell: Callable[[int], object]) -> None:
+    """Call `bell(news_pk)` when something is told, inside its unit."""
+    _doorbells.append(bell)
+
+
+def compose(letter: Letter, person: Person, organization: Organization | None, title: str) -> None:
+    """Write the letter's subject and bodies anew from its `news`."""
+    lines = [
+        {"sentence": line["sentence"], "link": settings.FEDPORTAL_PUBLIC_URL + line["address"]}
+        for line in letter.news["lines"]
+    ]
+    letters.compose(
+        letter,
+        "notice",
+        person=letters.as_words(person.name),
+        title=title,
+        lines=lines,
+        link=lines[0]["link"],
+        count=letter.news["count"],
+        more=letter.news["count"] - len(lines),
+        organization_name=letters.as_words(organization.name) if organization else "",
+        unsubscribe=letter.unsubscribe,
+    )
 
 
 # --- choices ---------------------------------------------------------------------------------------------------------
@@ -151,7 +177,7 @@ def send_test(person: Person) -> Letter:
         audit.record(None, person, "notifications.tested", person.public_id)
         news = {"lines": [{"sentence": "This is a test letter. Nothing happened", "address": "/"}], "count": 1}
         letter = Letter(to=person.email, news=news)
-        _compose(letter, person, None, "A test letter")
+        compose(letter, person, None, "A test letter")
         letters.put(letter)
     return letter
 
@@ -210,53 +236,5 @@ def tell_switched_off(webhook: Webhook) -> None:
 # --- inside ----------------------------------------------------------------------------------------------------------
 
 
-def _hearers(organization: Organization, kind: Kind) -> list[Person]:
-    chosen = Choice.objects.filter(organization=organization, person=OuterRef("person_id"), kind=kind.name)
-    of = Membership.objects.filter(organization=organization, role__in=kind.roles, person__is_active=True)
-    wanting = of.annotate(wanted=Coalesce(Subquery(chosen.values("email")[:1]), kind.email)).filter(wanted=True)
-    return [membership.person for membership in wanting.select_related("person").order_by("pk")]
-
-
 def _set(person: Person, organization: Organization, kind: Kind, email: bool) -> None:
     Choice.objects.update_or_create(person=person, organization=organization, kind=kind.name, defaults={"email": email})
-
-
-def _write_to(person: Person, organization: Organization, kind: Kind, sentence: str, address: str) -> None:
-    """A letter now, if none of its kind left lately; else the news go into the one that waits for its time."""
-    topic = f"{kind.name} {organization.public_id} {person.public_id}"
-    now, of_topic = clock.now(), Letter.objects.filter(topic=topic).order_by("-pk")
-    # A letter that a sender has claimed has another next attempt, and takes no more news.
-    open_letters = of_topic.filter(sent_at=None, held_until__gt=now, next_attempt_at=F("held_until"))
-    letter = open_letters.select_for_update().first()
-    if letter is None:
-        last = of_topic.first()
-        free_at = (last.held_until or last.created_at) + QUIET if last else now
-        held = free_at if free_at > now else None
-        letter = Letter(organization=organization, to=person.email, topic=topic, held_until=held)
-        letter.next_attempt_at = held or now
-        letter.unsubscribe = unsubscribe_link(person, organization, kind)
-        letter.news = {"lines": [], "count": 0}
-    if len(letter.news["lines"]) < LINES:
-        letter.news["lines"].append({"sentence": sentence, "address": address})
-    letter.news["count"] += 1
-    _compose(letter, person, organization, kind.title)
-    letters.put(letter)
-
-
-def _compose(letter: Letter, person: Person, organization: Organization | None, title: str) -> None:
-    lines = [
-        {"sentence": line["sentence"], "link": settings.FEDPORTAL_PUBLIC_URL + line["address"]}
-        for line in letter.news["lines"]
-    ]
-    letters.compose(
-        letter,
-        "notice",
-        person=letters.as_words(person.name),
-        title=title,
-        lines=lines,
-        link=lines[0]["link"],
-        count=letter.news["count"],
-        more=letter.news["count"] - len(lines),
-        organization_name=letters.as_words(organization.name) if organization else "",
-        unsubscribe=letter.unsubscribe,
-    )

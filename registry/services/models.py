@@ -142,7 +142,7 @@ def _settle(model: Model, federation: Federation) -> None:
     """Make the grants of the federation's organizations true; the owner keeps theirs."""
     Model.objects.select_for_update(no_key=True).get(pk=model.pk)  # for the reason that `shared_in` says
     others = Organization.objects.filter(federation_members__federation=federation).exclude(pk=model.organization_id)
-    for organization in others:
+    for organization in others.order_by("pk"):
         permissions.settle(model, organization, relation(model, organization))
 
 

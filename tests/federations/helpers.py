@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from federations.models import AuditEntry, Letter
+from federations.services import spreading
 from fedwire.errors import FedportalError
 
 
@@ -32,6 +33,12 @@ def recorded(action: str, subject: str = "", *, after: Sequence[str] = ()) -> It
     assert [entry.action for entry in fresh] == [*after, action]
     if subject:
         assert fresh[-1].subject == subject
+
+
+def letters_to(address: str) -> list[Letter]:
+    """The letters to an address, oldest first, once what was told is spread."""
+    spreading.spread_due()
+    return list(Letter.objects.filter(to=address).order_by("pk"))
 
 
 def links(address: str) -> list[str]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from federations.models import Acceptance, Agreement, AuditEntry, Federation, Letter, Organization, Role
+from federations.models import Acceptance, Agreement, AuditEntry, Federation, Organization, Role
 from federations.permissions import Actor
 from federations.services import agreements, federations, invitations
 from federations.services.agreements import Draft
 from fedportal.common import clock
 from tests.cast import PASSWORD, Cast
-from tests.federations.helpers import recorded, refused, token_for
+from tests.federations.helpers import letters_to, recorded, refused, token_for
 
 TEXT = "1. Data stay where they are.\n2. Results are shared."
 DRAFT = Draft("Study agreement", TEXT)
@@ -29,7 +29,7 @@ def acceptors(agreement: Agreement) -> list[str]:
 
 
 def subjects(address: str) -> list[str]:
-    return [letter.subject for letter in Letter.objects.filter(to=address).order_by("pk")]
+    return [letter.subject for letter in letters_to(address)]
 
 
 def test_publishing_makes_a_version_that_the_owner_has_accepted(cast: Cast) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from federations.models import AuditEntry, DeviceKey, Letter, Policy, Role
 from federations.permissions import Actor
-from federations.services import devices, keys, policies
+from federations.services import devices, keys, policies, spreading
 from fedportal.common import clock
 from tests.cast import DEVICE, Cast, register
 from tests.federations.helpers import recorded, refused
@@ -55,6 +55,7 @@ def test_those_who_answer_for_the_organization_are_told(cast: Cast) -> None:
     officer = cast.colleague(cast.metro, Role.PRIVACY_OFFICER)
     cast.colleague(cast.metro, Role.VIEWER)
     policies.change(cast.actor("mia"), cast.metro, least_records=50)
+    spreading.spread_due()
     told = Letter.objects.filter(text__contains="changed the policy")
     assert set(told.values_list("to", flat=True)) == {cast.mia.email, officer.email}
     assert "fewest rows of a device" in told[0].text

@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 
 from federations import permissions
 from federations.models import Federation, Letter, Member, Role
-from federations.services import notifications
+from federations.services import notifications, spreading
 from fedportal.common import blobs, clock
 from fedwire.architectures import Architecture
 from fedwire.tensors import encode_model
@@ -332,10 +332,12 @@ def test_sharing_is_told_to_the_other_active_members_once(
 ) -> None:
     by_letter = replace(notifications.KINDS["model.shared"], email=True)
     monkeypatch.setitem(notifications.KINDS, "model.shared", by_letter)  # type: ignore[arg-type]  # a dict, in truth
+    spreading.spread_due()
     olga, before = cast.actor("olga"), Letter.objects.count()
     second = models.create(olga, name="cardio")
     models.share(olga, second, cast.federation)
     models.share(olga, second, cast.federation)
+    spreading.spread_due()
     # Neither acme, whose model it is, nor valley, which has not joined yet.
     (letter,) = Letter.objects.order_by("pk")[before:]
     assert letter.to == "mia@metro.example"
