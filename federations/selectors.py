@@ -25,6 +25,7 @@ from federations.models import (
     Member,
     Membership,
     Organization,
+    Role,
     Webhook,
 )
 from federations.permissions import Actor
@@ -307,6 +308,11 @@ def memberships_of(actor: Actor) -> QuerySet[Membership]:
     """The organizations of the acting person; through a key only the key's."""
     own = Membership.objects.filter(person=actor.person).select_related("organization").order_by("pk")
     return own.filter(organization=actor.organization) if actor.key else own
+
+
+def owners(organization: Organization) -> QuerySet[Membership]:
+    """The owners of an organization."""
+    return Membership.objects.filter(organization=organization, role=Role.OWNER)
 
 
 def keys(actor: Actor) -> QuerySet[ApiKey]:

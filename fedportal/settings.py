@@ -182,6 +182,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "federations.web.operators.for_operators_only",
     "federations.web.operators.second_factor_for_operators",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]

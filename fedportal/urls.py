@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.templatetags.static import static
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
@@ -21,9 +22,15 @@ def operators_password(request: HttpRequest) -> HttpResponse:
     return redirect("/account/password")
 
 
-operators_sign_in.methods = ("GET",)  # type: ignore[attr-defined]  # for the table of addresses in the tests
+def favicon(request: HttpRequest) -> HttpResponse:
+    """Where browsers look for an icon when a page names none, as the answers of the API and the SDK's list."""
+    return redirect(static("icon.svg"))
 
+
+# For the table of addresses in the tests.
+operators_sign_in.methods = ("GET",)  # type: ignore[attr-defined]
 operators_password.methods = ("GET",)  # type: ignore[attr-defined]
+favicon.methods = ("GET",)  # type: ignore[attr-defined]
 health_page = admin.site.admin_view(health.page)
 health_page.methods = health.page.methods  # type: ignore[attr-defined]
 
@@ -38,6 +45,7 @@ urlpatterns = [
         SpectacularSwaggerSplitView.as_view(url_name="schema", template_name="api_docs.html"),
         name="api-docs",
     ),
+    path("favicon.ico", favicon),
     path("admin/login/", operators_sign_in),
     path("admin/password_change/", operators_password),
     path("admin/password_change/done/", operators_password),

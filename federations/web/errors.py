@@ -25,6 +25,11 @@ FORBIDDEN = {
     "message": "Your account is not allowed to see this page.",
     "next_step": "Ask whoever runs the portal, or an admin of your organization.",
 }
+OPERATORS_ONLY = {
+    "heading": "This is not for you",
+    "message": "Only the operators of this portal see these pages.",
+    "next_step": "Whatever you do as a member of your organization is on the other pages.",
+}
 TOO_OLD = {
     "heading": "This form was open for too long",
     "message": "Since it was opened you signed in or out, or the browser sent no cookie. Nothing was changed.",
@@ -45,6 +50,11 @@ def bad_request(request: Any, exception: Exception | None = None) -> HttpRespons
 def forbidden(request: Any, exception: Exception | None = None) -> HttpResponse:
     """403."""
     return _page(request, FORBIDDEN, 403)
+
+
+def operators_only(request: Any) -> HttpResponse:
+    """403 for people who are signed in and do not run the portal."""
+    return _page(request, OPERATORS_ONLY, 403)
 
 
 def missing(request: Any, exception: Exception | None = None) -> HttpResponse:

@@ -1,4 +1,5 @@
-"""The operators' site opens with a second factor only: who has it can suspend every organization."""
+"""The operators' site: other people are told that it is not for them, and operators need a second factor, for who is
+in there can suspend every organization."""
 
 from __future__ import annotations
 
@@ -12,10 +13,22 @@ from django.shortcuts import redirect
 
 from federations.models import Person
 from federations.services import second_factor
+from federations.web import errors
 
 SITE = "/admin/"
 SETUP = "/account/second-factor"
 OPEN = (f"{SITE}login/", f"{SITE}logout/", f"{SITE}jsi18n/")
+
+
+def for_operators_only(get_response: Callable[[Any], HttpResponse]) -> Callable[[Any], HttpResponse]:
+    """Middleware: whoever is signed in and no operator is told so; to sign in again would not help them."""
+
+    def respond(request: Any) -> HttpResponse:
+        if request.path.startswith(SITE) and isinstance(request.user, Person) and not request.user.is_staff:
+            return errors.operators_only(request)
+        return get_response(request)
+
+    return respond
 
 
 def second_factor_for_operators(get_response: Callable[[Any], HttpResponse]) -> Callable[[Any], HttpResponse]:

@@ -39,6 +39,7 @@ def team(request: Any) -> HttpResponse:
     rows = one_page(request, selectors.people(organization, text))
     protected = second_factor.people_with_it([row.person_id for row in rows]) if manages else set()
     own, given = permissions.role_of(request.actor), _givable(request)
+    sole_owner = own == Role.OWNER and selectors.owners(organization).count() == 1
     for row in rows:
         row.has_second_factor = row.person_id in protected
         # Whoever stands above one is not changed by one.
@@ -51,6 +52,7 @@ def team(request: Any) -> HttpResponse:
         "may_hand_over": may(request, "organization.manage", organization),
         "roles": [(role.value, role.label, roles.ABOUT[role]) for role in Role if role in given],
         "own": own,
+        "sole_owner": sole_owner,
         "links": request.session.pop("links", []),
         "query": f"text={text}&" if text else "",
     }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from django.http import HttpRequest
 
-from federations import selectors
+from federations import permissions, selectors
 from federations.models import Role
 from federations.permissions import Actor
 
@@ -35,6 +36,8 @@ TABS = {
         ("Notifications", "/account/notifications"),
     ),
 }
+# Tabs that only those see who may do this in their organization.
+NEEDED = {"/webhooks": "organization.manage_webhooks", "/audit": "organization.view_audit"}
 
 
 def shell(request: HttpRequest) -> dict[str, Any]:
@@ -51,11 +54,20 @@ def shell(request: HttpRequest) -> dict[str, Any]:
         "navigation": [
             {"name": name, "address": address, "here": _is_here(address, here)} for name, address in NAVIGATION
         ],
-        "tabs": {
-            group: [{"name": name, "address": address, "here": _is_tab(address, here)} for name, address in tabs]
-            for group, tabs in TABS.items()
-        },
+        # Called by the template that shows them, so that other pages do not ask.
+        "tabs": {group: functools.partial(_tabs, actor, group, here) for group in TABS},
     }
+
+
+def _tabs(actor: Actor, group: str, here: str) -> list[dict[str, Any]]:
+    """The tabs of a group that the actor may open."""
+    needed = {NEEDED[address] for _, address in TABS[group] if address in NEEDED}
+    barred = needed - permissions.allowed(actor, needed) if needed else set()
+    return [
+        {"name": name, "address": address, "here": _is_tab(address, here)}
+        for name, address in TABS[group]
+        if NEEDED.get(address) not in barred
+    ]
 
 
 def _is_here(address: str, here: str) -> bool:

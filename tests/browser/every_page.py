@@ -22,6 +22,7 @@ NOBODY, HOMELESS = "", "nia@nowhere.example"
 PEOPLE = {name: f"{name}@{place}.example" for name, place in (("olga", "acme"), ("mia", "metro"), ("vera", "valley"))}
 # Addresses that are no page: they lead on, or are a file.
 LEAD_ON = {
+    "favicon.ico": "leads to the icon",
     "sign-in/sso": "leads to the identity provider",
     "sign-in/sso/callback": "comes back from it",
     "sign-in/second-factor": "leads to sign in unless a password was just given; tests/browser/test_accounts.py",

@@ -357,6 +357,7 @@ SOCKET_ROWS: dict[str, Socket] = {
 PUBLIC: dict[str, str] = {
     "api/schema": "the description of the API holds no tenant's data",
     "api/docs": "as the schema",
+    "favicon.ico": "an icon; it leads to the static file",
     "sdk/": "the SDK is for everybody",
     "sdk/<str:name>": "as its index",
     "sign-in": "where everybody begins",

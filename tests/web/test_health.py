@@ -56,7 +56,7 @@ def test_the_page_shows_every_check_with_its_state_and_what_it_means(staff: Clie
 
 def test_the_page_is_for_staff_only(cast: Cast) -> None:
     assert Client().get("/admin/health").status_code == 302
-    assert cast.browser("olga").get("/admin/health").status_code == 302
+    assert cast.browser("olga").get("/admin/health").status_code == 403
 
 
 def test_what_is_not_well_comes_first_and_says_what_to_do(staff: Client) -> None:

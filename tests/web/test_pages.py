@@ -162,6 +162,21 @@ def test_guessing_at_the_operators_door_is_limited_like_everywhere(cast: Cast) -
     assert Client().post("/admin/login/", {"username": "olga@acme.example", "password": "guess"}).status_code == 302
 
 
+@pytest.mark.parametrize(
+    "address", ["/admin/", "/admin/login/?next=/admin/", "/admin/federations/person/", "/admin/no"]
+)
+def test_whoever_is_no_operator_is_told_so_and_not_asked_to_sign_in_again(cast: Cast, address: str) -> None:
+    page = text_of(cast.browser("olga"), address, 403)
+    assert "Only the operators of this portal" in page
+    assert "To the start page" in page
+
+
+def test_browsers_find_the_icon_where_they_look_for_it(cast: Cast) -> None:
+    answer = Client().get("/favicon.ico")
+    assert answer.status_code == 302
+    assert re.fullmatch(r"/static/icon(\.\w+)?\.svg", answer["Location"])
+
+
 def test_a_link_that_is_refused_does_not_stand_in_the_log(cast: Cast, caplog: pytest.LogCaptureFixture) -> None:
     Client().get("/invitations/a-secret-nobody-may-read")
     lines = [Line("{message}", style="{").format(record) for record in caplog.records]

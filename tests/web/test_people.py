@@ -90,6 +90,30 @@ def test_a_role_is_changed_on_the_page(cast: Cast) -> None:
     assert cast.browser("otto").get("/audit").status_code == 200
 
 
+def test_only_those_tabs_are_shown_that_one_may_open(cast: Cast) -> None:
+    def tabs(browser: Client) -> list[str]:
+        shown = browser.get("/team").content.decode().partition('aria-label="Organization"')[2].partition("</nav>")[0]
+        found = re.findall(r'href="([^"]+)"', shown)
+        assert [browser.get(address).status_code for address in found] == [200] * len(found)
+        return found
+
+    assert tabs(cast.browser("otto")) == ["/team", "/policy", "/keys"]
+    assert tabs(cast.browser("olga")) == ["/team", "/policy", "/keys", "/webhooks", "/audit"]
+    officer = browser_of(cast.colleague(cast.acme, Role.PRIVACY_OFFICER))
+    assert tabs(officer) == ["/team", "/policy", "/keys", "/audit"]
+
+
+def test_the_only_owner_is_not_offered_to_leave(cast: Cast) -> None:
+    leave = f"/team/{cast.olga.public_id}/remove"
+    page = cast.browser("olga").get("/team").content.decode()
+    assert leave not in page
+    assert "To leave, transfer the ownership first" in page
+    cast.colleague(cast.acme, Role.OWNER)
+    page = cast.browser("olga").get("/team").content.decode()
+    assert leave in page
+    assert "To leave" not in page
+
+
 def test_the_last_owner_cannot_leave_and_is_told_how(cast: Cast) -> None:
     page = text_of(cast.browser("olga"), f"/team/{cast.olga.public_id}/remove", 409)
     assert "at least one owner" in page
