@@ -21,12 +21,16 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
+from federations import permissions
 from federations.models import ApiKey, AuditChain, AuditEntry, Device, Organization, Person
 from federations.permissions import Actor
+from federations.services import throttle
 from fedportal.common import clock
 from fedportal.common.transactions import unit
 
 PORTAL = "portal"
+# How often an organization may have its whole chain looked through.
+CHECKS, CHECK_SECONDS = 10, 60 * 60
 Author = Actor | Person | ApiKey | Device | str
 
 
@@ -87,29 +91,9 @@ def hash_of(entry: AuditEntry) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def verify(chain: str) -> Break | None:
-    """The first break of this chain, or None when it is whole up to its head."""
-    sequence, previous = 0, ""
-    entries = AuditEntry.objects.filter(chain=chain).select_related("organization").order_by("sequence")
-    for entry in entries.iterator(chunk_size=1000):
-        if entry.sequence != sequence + 1:
-            return Break(chain, sequence + 1, "an entry is missing")
-        if entry.previous_hash != previous:
-            return Break(chain, entry.sequence, "it does not follow the entry before it")
-        if entry.hash != hash_of(entry):
-            return Break(chain, entry.sequence, "its columns are not those that were written")
-        sequence, previous = entry.sequence, entry.hash
-    head = AuditChain.objects.filter(name=chain).first()
-    if head is None:
-        return Break(chain, 0, "its head is missing") if sequence else None
-    if (head.sequence, head.hash) != (sequence, previous):
-        return Break(chain, sequence + 1, f"it ends here and its head says #{head.sequence}")
-    return None
-
-
 @dataclass(frozen=True)
 class Standing:
-    """How a chain stands: its last number and hash, and where it breaks, if it does."""
+    """How a chain stands: the number and hash up to which it is whole, and where it breaks, if it does."""
 
     chain: str
     sequence: int
@@ -117,15 +101,19 @@ class Standing:
     broken: Break | None
 
 
-def standing(chain: str) -> Standing:
-    """Look through the whole chain, from its first entry to its head."""
-    for _ in range(3):
-        head = AuditChain.objects.filter(name=chain).first() or AuditChain(name=chain)
-        broken = verify(chain)
-        # Whoever appends while we read makes the end look odd; then look again.
-        if broken is None or broken.sequence <= head.sequence:
-            break
-    return Standing(chain, head.sequence, head.hash, broken)
+def verify(chain: str) -> Break | None:
+    """The first break of this chain, or None when it is whole up to its head."""
+    return _look_through(chain).broken
+
+
+def check(actor: Actor, organization: Organization) -> Standing:
+    """Look once through the organization's whole chain, from its first entry to its head.
+
+    Raises `forbidden`, and `too_many_tries`, because a long chain takes its time.
+    """
+    permissions.require(actor, "organization.view_audit", organization)
+    throttle.count("audit check", organization.public_id, CHECKS, CHECK_SECONDS)
+    return _look_through(organization.public_id)
 
 
 def note_export(actor: Actor, organization: Organization, form: str, filtered_by: dict[str, str]) -> int:
@@ -155,3 +143,31 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int)):
         return value
     return str(value).replace("\x00", "")
+
+
+def _look_through(chain: str) -> Standing:
+    before = AuditChain.objects.filter(name=chain).first()
+    sequence, previous = 0, ""
+
+    def broken(at: int, reason: str) -> Standing:
+        return Standing(chain, sequence, previous, Break(chain, at, reason))
+
+    entries = AuditEntry.objects.filter(chain=chain).select_related("organization").order_by("sequence")
+    for entry in entries.iterator(chunk_size=1000):
+        if entry.sequence != sequence + 1:
+            return broken(sequence + 1, "an entry is missing")
+        if entry.previous_hash != previous:
+            return broken(entry.sequence, "it does not follow the entry before it")
+        if entry.hash != hash_of(entry):
+            return broken(entry.sequence, "its columns are not those that were written")
+        sequence, previous = entry.sequence, entry.hash
+    head, appended = before, sequence > (before.sequence if before else 0)
+    if appended:  # while we read: an entry and its head are committed together, so the head knows at least of it
+        head = AuditChain.objects.filter(name=chain).first()
+    if head is None:
+        return broken(0, "its head is missing") if sequence else Standing(chain, 0, "", None)
+    if appended and head.sequence > sequence:
+        return Standing(chain, sequence, previous, None)
+    if (head.sequence, head.hash) != (sequence, previous):
+        return broken(sequence + 1, f"it ends here and its head says #{head.sequence}")
+    return Standing(chain, sequence, previous, None)

@@ -19,9 +19,9 @@ ROWS = 50
 FORMS = {"jsonl": (log_book.as_json_lines, "application/x-ndjson"), "csv": (log_book.as_csv, "text/csv; charset=utf-8")}
 
 
-@page()
+@page("GET", "POST")
 def index(request: Any) -> HttpResponse:
-    """The organization's log, newest first, filtered."""
+    """The organization's log, newest first, filtered; after POST with what a look through its chain found."""
     organization = _readable(request)
     error, wanted = None, log_book.Filter()
     try:
@@ -38,7 +38,7 @@ def index(request: Any) -> HttpResponse:
         "query": urlencode(said) + "&" if said else "",
         "actions": log_book.actions(organization),
         "error": error,
-        "standing": audit.standing(organization.public_id) if "check" in request.GET else None,
+        "standing": audit.check(request.actor, organization) if request.method == "POST" else None,
     }
     return render(request, "federations/audit.html", context, status=error.status if error else 200)
 

@@ -202,6 +202,7 @@ PAGES: list[Row] = [
     _page("POST", "account/notifications", 302, 302, 302, 302, staff=302),
     _page("POST", "account/notifications/test", 302, 302, 302, 302, staff=302),
     _page("GET", "audit", 200, 403, 200, 200, staff=403),
+    _page("POST", "audit", 200, 403, 200, 200, staff=403),
     _page("POST", "audit/export", 200, 403, 200, 200, staff=403, body=lambda s, w: {"form": "csv"}),
     _page("GET", "", 200, 200, 200, 200, staff=200),
     _page("POST", "first-steps/hide", 302, 302, 302, 302, staff=403, body=lambda s, w: {"list": "owner"}),

@@ -18,7 +18,7 @@ from django.test.utils import CaptureQueriesContext
 
 from federations import log_book
 from federations.authentication import actor_of_key
-from federations.models import AuditEntry, Role
+from federations.models import AuditChain, AuditEntry, Role
 from federations.services import audit, federations, keys
 from fedportal.common import clock
 from fedportal.common.transactions import unit
@@ -152,8 +152,7 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(cast: Cast) -> None:
 def test_who_may_not_read_may_not_take_it_away(cast: Cast) -> None:
     otto = cast.browser("otto")
     assert otto.get("/audit").status_code == 403
-    with_check = otto.get("/audit?check=1")
-    assert with_check.status_code == 403
+    assert otto.post("/audit").status_code == 403
     before = AuditEntry.objects.count()
     assert otto.post("/audit/export", {"form": "csv"}).status_code == 403
     assert AuditEntry.objects.count() == before
@@ -161,7 +160,7 @@ def test_who_may_not_read_may_not_take_it_away(cast: Cast) -> None:
 
 def test_the_chain_is_said_to_be_whole_with_its_head(cast: Cast) -> None:
     head = AuditEntry.objects.filter(chain=cast.acme.public_id).latest("sequence")
-    page = cast.browser("olga").get("/audit?check=1").content.decode()
+    page = cast.browser("olga").post("/audit").content.decode()
     assert f"whole up to #{head.sequence}." in page
     assert head.hash in page
 
@@ -171,7 +170,7 @@ def test_a_forged_entry_is_said_with_its_place(cast: Cast) -> None:
         cursor.execute(
             "UPDATE federations_auditentry SET action = 'x' WHERE chain = %s AND sequence = 3", [cast.acme.public_id]
         )
-    page = cast.browser("olga").get("/audit?check=1").content.decode()
+    page = cast.browser("olga").post("/audit").content.decode()
     assert "The chain breaks at #3" in page
     assert "whole up to" not in page
 
@@ -188,7 +187,41 @@ def test_an_entry_that_comes_while_the_chain_is_read_breaks_nothing(
         return genuine(entry)
 
     monkeypatch.setattr(audit, "hash_of", slow)
-    assert audit.standing(cast.acme.public_id).broken is None
+    standing = audit.check(cast.actor("olga"), cast.acme)
+    assert (standing.broken, late) == (None, [])
+    assert standing.sequence >= of(cast.acme)[1]
+
+
+def test_the_chain_is_read_once_for_a_check_and_not_for_a_look(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine, read = audit.hash_of, []
+    monkeypatch.setattr(audit, "hash_of", lambda entry: read.append(entry.sequence) or genuine(entry))
+    browser = cast.browser("olga")
+    browser.get("/audit?check=1")
+    assert read == []
+    browser.post("/audit?action=federation.founded")
+    assert read == of(cast.acme)[::-1]
+
+
+def test_an_organization_may_not_check_without_end(cast: Cast) -> None:
+    browser = cast.browser("olga")
+    for _ in range(audit.CHECKS):
+        assert "whole up to" in browser.post("/audit").content.decode()
+    said = browser.post("/audit", follow=True).content.decode()
+    assert "whole up to" not in said
+    assert "Too many tries" in said
+    assert "whole up to" in cast.browser("mia").post("/audit").content.decode()
+
+
+@pytest.mark.parametrize("change", ["head", "entry"])
+def test_an_entry_beyond_the_head_and_a_head_that_is_missing_are_breaks(change: str, cast: Cast) -> None:
+    record(cast, 2)
+    head = AuditChain.objects.filter(name=cast.acme.public_id)
+    if change == "head":
+        head.delete()
+    else:
+        _, second = AuditEntry.objects.filter(chain=cast.acme.public_id).order_by("-sequence")[:2]
+        head.update(sequence=second.sequence, hash=second.hash)
+    assert audit.check(cast.actor("olga"), cast.acme).broken is not None
 
 
 def test_an_export_as_json_lines_can_be_verified_elsewhere(cast: Cast) -> None:
