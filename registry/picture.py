@@ -16,7 +16,9 @@ GAP, ROW_GAP, MARGIN = 30, 22, 6
 PADDING = 10
 MOST_GIVERS = 5
 # How much of a line fits into a box; the rest is in its title.
-VERSION_LETTERS, RUN_LETTERS = 17, 31
+VERSION_LETTERS, LETTER = 17, 6.6
+# A picture of few runs gives them what is free of this width, until nothing of their text is cut.
+CANVAS = 1000
 
 
 @dataclass(frozen=True)
@@ -96,13 +98,14 @@ def draw(steps: Sequence[Step], here: str = "") -> Picture:
     for step in steps:
         children.setdefault(step.parent if step.parent in known else None, []).append(step)
     rows, depths = _Rows(), _depths(children)
+    wide = _run_width(steps, max(depths.values(), default=0))
     for root in children.get(None, []):
         _place(root, children, rows, len(rows.heights))
     boxes: list[Box] = []
     arrows: list[str] = []
     for step in steps:
-        boxes += _boxes(step, _left(depths[step.version]), rows.top(step.version), here)
-        arrows += _arrows(step, depths, rows)
+        boxes += _boxes(step, _left(depths[step.version], wide), rows.top(step.version), here, wide)
+        arrows += _arrows(step, depths, rows, wide)
     width = max((box.x + box.width for box in boxes), default=0) + MARGIN
     height = MARGIN * 2 + sum(rows.heights) + ROW_GAP * max(len(rows.heights) - 1, 0)
     return Picture(width, height, tuple(boxes), tuple(arrows), tuple(sentence(step) for step in steps))
@@ -161,11 +164,19 @@ def _givers_height(run: Run) -> float:
     return PADDING + LINE * min(len(run.givers), MOST_GIVERS + 1)
 
 
-def _left(depth: int) -> float:
-    return MARGIN + depth * (VERSION_WIDTH + RUN_WIDTH + 2 * GAP)
+def _run_width(steps: Sequence[Step], depth: int) -> float:
+    """How wide the runs' boxes are: as their text wants it, as far as the canvas has room."""
+    runs = [step.run for step in steps if step.run is not None]
+    letters = max((len(text) for run in runs for text in (run.title, run.note, *run.givers)), default=0)
+    free = (CANVAS - 2 * MARGIN - VERSION_WIDTH) / max(depth, 1) - VERSION_WIDTH - 2 * GAP
+    return max(RUN_WIDTH, min(free, 2 * PADDING + letters * LETTER))
 
 
-def _boxes(step: Step, x: float, top: float, here: str) -> list[Box]:
+def _left(depth: int, wide: float) -> float:
+    return MARGIN + depth * (VERSION_WIDTH + wide + 2 * GAP)
+
+
+def _boxes(step: Step, x: float, top: float, here: str, wide: float) -> list[Box]:
     lines = (
         Text(x + PADDING, top + 22, step.version, strong=True),
         _cut(x + PADDING, top + 38, step.note, VERSION_LETTERS),
@@ -176,39 +187,39 @@ def _boxes(step: Step, x: float, top: float, here: str) -> list[Box]:
         Box("version", step.version, label, x, top, VERSION_WIDTH, VERSION_HEIGHT, lines, here=step.version == here)
     ]
     if step.run is not None:
-        found += _run_boxes(step.run, x - GAP - RUN_WIDTH, top)
+        found += _run_boxes(step.run, x - GAP - wide, top, wide)
     return found
 
 
-def _run_boxes(run: Run, x: float, top: float) -> list[Box]:
+def _run_boxes(run: Run, x: float, top: float, wide: float) -> list[Box]:
+    fits = int((wide - 2 * PADDING) / LETTER + 1e-6) + 2  # most letters are narrower than the widest
     lines = (
-        Text(x + PADDING, top + 19, _short(run.title, RUN_LETTERS), strong=True),
-        _cut(x + PADDING, top + 36, run.note, RUN_LETTERS),
+        Text(x + PADDING, top + 19, _short(run.title, fits), strong=True),
+        _cut(x + PADDING, top + 36, run.note, fits),
     )
     label = f"Run: {_joined(run.title, run.note)}"
-    found = [Box("run", run.reference, label, x, top, RUN_WIDTH, RUN_HEIGHT, lines)]
+    found = [Box("run", run.reference, label, x, top, wide, RUN_HEIGHT, lines)]
     if run.givers:
         shown = list(run.givers[:MOST_GIVERS])
         if len(run.givers) > MOST_GIVERS:
             shown.append(f"and {len(run.givers) - MOST_GIVERS} more")
         below = top + RUN_HEIGHT
         texts = tuple(
-            _cut(x + PADDING, below + LINE * (number + 1) - 1, giver, RUN_LETTERS + 3)
-            for number, giver in enumerate(shown)
+            _cut(x + PADDING, below + LINE * (number + 1) - 1, giver, fits + 3) for number, giver in enumerate(shown)
         )
         label = f"Given by {'; '.join(run.givers)}"
-        found.append(Box("givers", "", label, x, below, RUN_WIDTH, _givers_height(run), texts))
+        found.append(Box("givers", "", label, x, below, wide, _givers_height(run), texts))
     return found
 
 
-def _arrows(step: Step, depths: Mapping[str, int], rows: _Rows) -> list[str]:
+def _arrows(step: Step, depths: Mapping[str, int], rows: _Rows, wide: float) -> list[str]:
     if step.run is None:
         return []
-    x, y = _left(depths[step.version]), rows.top(step.version)
+    x, y = _left(depths[step.version], wide), rows.top(step.version)
     middle = y + RUN_HEIGHT / 2
     found = [f"M{x - GAP:g},{middle:g} H{x:g}"]
     if step.parent is not None and step.parent in depths:
-        start = _left(depths[step.parent]) + VERSION_WIDTH
+        start = _left(depths[step.parent], wide) + VERSION_WIDTH
         above = rows.top(step.parent) + RUN_HEIGHT / 2
         bend = "" if above == middle else f" H{start + GAP / 2:g} V{middle:g}"
         found.append(f"M{start:g},{above:g}{bend} H{start + GAP:g}")

@@ -47,6 +47,18 @@ def with_latest(queryset: QuerySet[Model]) -> QuerySet[Model]:
     )
 
 
+def may_train(actor: Actor, model: Model, federation: Federation | None = None) -> bool:
+    """Whether the actor may start a run of the model: in this federation, or in any that it is shared with."""
+    if not permissions.can(actor, "model.train", model):
+        return False
+    shared = Federation.objects.filter(
+        dissolved_at=None, pk__in=Share.objects.filter(model=model).values("federation_id")
+    )
+    if federation is not None:
+        shared = shared.filter(pk=federation.pk)
+    return permissions.holding(actor, "federation.train", shared).exists()
+
+
 def find_model(actor: Actor, reference: str) -> Model:
     """The model with this id or name among those the actor sees. Raises `not_found`, `ambiguous_name`."""
     model: Model = find(actor, Model.objects.select_related("organization"), reference, "model")

@@ -75,12 +75,15 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
     latest = max(rounds, key=lambda row: (row["number"], row["attempt"]), default=None)
     parts = standing.parts_of(latest["pk"]) if latest else []
     going_on = latest["pk"] if latest is not None and latest["state"] in ALIVE_ROUNDS else None
+    called_off = latest is not None and latest["state"] == RoundState.CANCELLED
+    shown = standing.round_shown(fresh, latest, parts) if latest else None
+    waits = ((shown or {}).get("waiting") or {}).get("word") if fresh.state == RunState.RUNNING else None
     return {
-        "run": overview(fresh),
+        "run": {**overview(fresh), **({"word": waits} if waits else {})},
         "sequence": fresh.sequence,
         "now": clock.now().isoformat(),
-        "round": standing.round_shown(fresh, latest, parts) if latest else None,
-        "participants": standing.cards(parts, _before(rounds, latest)),
+        "round": shown,
+        "participants": standing.cards(parts, _before(rounds, latest), called_off=called_off),
         "barred": _barred(fresh),
         "contributions": wording.contributions(giving.shares(fresh, also=going_on)),
         "curves": thinned(curves(rounds), keep=fresh.best_round),

@@ -44,8 +44,13 @@ def _party(part: dict[str, Any]) -> Party:
     )
 
 
-def cards(parts: Sequence[dict[str, Any]], before: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The devices' cards. `before` is the round before: whose part in it came to nothing, says so on the card."""
+def cards(
+    parts: Sequence[dict[str, Any]], before: dict[str, Any] | None, *, called_off: bool = False
+) -> list[dict[str, Any]]:
+    """The devices' cards. `before` is the round before: whose part in it came to nothing, says so on the card.
+
+    `called_off`: the round whose parts these are was.
+    """
     trouble: dict[str, dict[str, Any]] = {}
     if before is not None:
         failed = (AssignmentState.LATE, AssignmentState.EXPIRED, AssignmentState.DECLINED)
@@ -53,10 +58,10 @@ def cards(parts: Sequence[dict[str, Any]], before: dict[str, Any] | None) -> lis
         for device, state, refusal in rows.values_list("device__public_id", "state", "refusal"):
             told = wording.REFUSED if refusal and state in wording.UNSETTLED else word("assignment", state)
             trouble[device] = {"number": before["number"], "word": told}
-    return [{**_card(part), "before": trouble.get(part["device__public_id"])} for part in parts]
+    return [{**_card(part, called_off), "before": trouble.get(part["device__public_id"])} for part in parts]
 
 
-def _card(part: dict[str, Any]) -> dict[str, Any]:
+def _card(part: dict[str, Any], called_off: bool) -> dict[str, Any]:
     return wording.participant(
         _party(part),
         part["state"],
@@ -65,6 +70,7 @@ def _card(part: dict[str, Any]) -> dict[str, Any]:
         samples=part["update__samples"],
         seconds=part["update__answer__seconds"],
         last_seen_at=part["device__last_seen_at"],
+        called_off=called_off,
     )
 
 
@@ -95,7 +101,10 @@ def _waiting(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> dict
         present = {part["organization_id"] for part in taking_part}
         missing = cohorts.missing(run, present)
         told = wording.waiting(len(taking_part), run.min_participants, missing, row["deadline"])
-        return told and {**told, "missing": _absent(run, missing), "advice": _advice_for_few(run)}
+        if told is None:
+            return None
+        absent = _absent(run, missing)
+        return {**told, "missing": absent, "advice": _advice_for_few(run, any(one["known"] for one in absent))}
     late = [part for part in parts if part["state"] in UNFINISHED]
     if not late or clock.now() - row["opened_at"] < PATIENCE:
         return None
@@ -120,8 +129,9 @@ def _absent(run: Run, missing: dict[str, str]) -> list[dict[str, Any]]:
     rows = []
     for name, reason in list(missing.items())[:MOST_MISSING]:
         identifier, seen = found.get(name, ("", None))
-        why = reason or ("" if identifier else "it has no device that may take part")
-        rows.append(_missing(f"{identifier} of {name}" if identifier else name, why, seen))
+        why = reason.removeprefix(f"{name} ") or ("" if identifier else "has no active device")
+        told = _missing(f"{identifier} of {name}" if identifier else name, why, seen)
+        rows.append({**told, "known": bool(identifier)})
     return rows
 
 
@@ -135,11 +145,17 @@ def _missing(who: str, reason: str, seen: Any) -> dict[str, Any]:
     return {"who": who, "reason": reason, "last_seen_at": wording.instant(seen)}
 
 
-def _advice_for_few(run: Run) -> list[str]:
-    """What one can do about a round that has too few devices."""
-    group = f" Only devices in the group {run.group} are asked." if run.group else ""
+def _advice_for_few(run: Run, known: bool) -> list[str]:
+    """What one can do about a round that has too few devices. `known`: whether there are devices that could come."""
+    advice = []
+    if known:
+        advice.append("Start the device where the data is, with fedportal device run. It joins the round by itself.")
+    if run.group:
+        advice.append(f"Put a device into the group {run.group}, or stop this run and start one without a group.")
+    elif not known:
+        advice.append("Register a device where the data is, on the page Devices. It joins the round by itself.")
     return [
-        f"Start the device where the data is: `fedportal device run`. It joins the round by itself.{group}",
+        *advice,
         f"If nobody can come, stop this run and run it again with fewer than {run.min_participants} devices a round.",
     ]
 

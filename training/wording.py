@@ -13,6 +13,9 @@ MOST_NAMES = 5
 # States in which the last refusal is what a card tells: nothing usable came.
 REFUSED = "refused"
 UNSETTLED = (AssignmentState.OFFERED, AssignmentState.TRAINING, AssignmentState.DECLINED, AssignmentState.EXPIRED)
+# What a running run is called while its round has too few devices, and a part whose round was called off.
+RUN_WAITS = "waiting"
+CALLED_OFF = "called off"
 # Rounds that train nothing, as the log calls them.
 ROUND_NAMES = {RoundKind.STATISTICS: "Gathering statistics", RoundKind.EVALUATE: "Measuring the last model"}
 
@@ -46,19 +49,31 @@ def participant(
     seconds: float | None = None,
     last_seen_at: datetime | None = None,
     refusal: Mapping[str, Any] | None = None,
+    called_off: bool = False,
 ) -> dict[str, Any]:
-    """A device's card. `word` is what it shows: "refused" while the last thing the device sent was refused."""
+    """A device's card. `word` is what it shows: "refused" while the last thing the device sent was refused.
+
+    `called_off`: the round was, so that who had not answered by then is not to blame.
+    """
+    if called_off and state == AssignmentState.EXPIRED:
+        refusal = None
     return {
         "device": {"id": party.device_id, "identifier": party.identifier},
         "organization": {"id": party.organization_id, "name": party.organization},
         "state": str(state),
-        "word": REFUSED if refusal and state in UNSETTLED else word("assignment", state),
+        "word": _word(state, refusal, called_off),
         "reason": refusal["sentence"] if refusal and state in UNSETTLED else reason,
         "refusal": dict(refusal) if refusal else None,
         "samples": samples,
         "seconds": seconds,
         "last_seen_at": instant(last_seen_at),
     }
+
+
+def _word(state: str, refusal: Mapping[str, Any] | None, called_off: bool) -> str:
+    if called_off and state == AssignmentState.EXPIRED:
+        return CALLED_OFF
+    return REFUSED if refusal and state in UNSETTLED else word("assignment", state)
 
 
 def changed(number: int, attempt: int, card: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,6 +98,7 @@ def waiting(have: int, need: int, missing: Mapping[str, str], until: datetime) -
         "for": list(missing),
         "until": until.isoformat(),
         "then": then,
+        "word": RUN_WAITS,
         "sentence": f"Waiting for {devices}{_why(missing)} until {moment(until)}; then {then}.",
     }
 

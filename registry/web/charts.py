@@ -81,4 +81,4 @@ def _bounds(name: str, every: Sequence[float]) -> tuple[float, float]:
         return low, high
     middle = (low + high) / 2
     low = min(max(middle - LEAST_SPAN / 2, 0.0), 1.0 - LEAST_SPAN)
-    return low, low + LEAST_SPAN
+    return low, min(max(low + LEAST_SPAN, high), 1.0)

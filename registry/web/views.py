@@ -52,9 +52,7 @@ def one(request: Any, model: str) -> HttpResponse:
     for row in selectors.told(request.actor, rows):
         row.sentence = selectors.sentence(row)
     history = selectors.told(request.actor, selectors.history(found, MOST_MEASURED))
-    rights = {
-        f"may_{verb}": may(request, f"model.{verb}", found) for verb in ("share", "push", "pull", "train", "manage")
-    }
+    rights = {f"may_{verb}": may(request, f"model.{verb}", found) for verb in ("share", "push", "pull", "manage")}
     context = {
         "model": found,
         "rows": rows,
@@ -67,6 +65,7 @@ def one(request: Any, model: str) -> HttpResponse:
         "lineage": lineage(request.actor, history[-selectors.DRAWN :]),
         "portal": settings.FEDPORTAL_PUBLIC_URL,
         "who_pulls": permissions.who_may("model.pull", found, request.actor),
+        "may_train": selectors.may_train(request.actor, found),
         **rights,
     }
     return render(request, "registry/one.html", context)
@@ -98,7 +97,7 @@ def version(request: Any, model: str, version: str) -> HttpResponse:
         "download": f"/api/v1/models/{found.public_id}/versions/{shown.version}/download",
         "portal": settings.FEDPORTAL_PUBLIC_URL,
         "may_pull": may(request, "model.pull", found),
-        "may_train": may(request, "model.train", found),
+        "may_train": selectors.may_train(request.actor, found),
         "who_pulls": permissions.who_may("model.pull", found, request.actor),
     }
     return render(request, "registry/version.html", context)

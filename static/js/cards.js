@@ -3,7 +3,8 @@ import { cell, element, show, time } from "./build.js";
 
 const MOST_CARDS = 24;
 const MOST_GROUPS = 50;
-const WORDS = ["refused", "late", "dropped", "declined", "training", "waiting", "sent"];
+const WORDS = ["refused", "late", "dropped", "declined", "training", "waiting", "called off", "sent"];
+const TROUBLE = ["refused", "late", "dropped", "declined"];
 const UNFINISHED = ["training", "waiting"];
 const UNSETTLED = new Set(["offered", "training", "declined", "expired"]);
 const at = (name) => document.querySelector(`[data-${name}]`);
@@ -67,7 +68,7 @@ function drawCounts(cards, words) {
 }
 
 function drawCard(card, word) {
-  const item = element("li", `card part part-${word} part-${card.state}`);
+  const item = element("li", `card part part-${word.replace(" ", "-")} part-${card.state}`);
   const rows = card.samples == null ? "" : `${card.samples} rows`;
   const took = card.seconds == null ? "" : `${rows ? ", " : ""}${card.seconds.toFixed(2)} s`;
   const last = element("span", "small soft wide");
@@ -90,7 +91,7 @@ function drawGroups(cards, words) {
     row.devices += 1;
     if (word === "sent") row.sent += 1;
     else if (UNFINISHED.includes(word)) row.working += 1;
-    else row.trouble += 1;
+    else if (TROUBLE.includes(word)) row.trouble += 1;
     groups.set(name, row);
   }
   const sorted = [...groups.values()].sort((one, other) => other.trouble - one.trouble || (one.name < other.name ? -1 : 1));

@@ -42,8 +42,8 @@ function bounds(name, every) {
     if (low) low -= spare;
   }
   if (["accuracy", "auc"].includes(name)) {
-    low = Math.max(low, 0);
-    if (high > 1) high = Math.max(1, low + 1e-3);
+    low = Math.max(Math.min(low, 1 - 1e-3), 0);
+    high = Math.min(high, 1);
   }
   return [low, high];
 }

@@ -103,7 +103,16 @@ function endOfRun(kind, data) {
   if (word === "completed") state.run.progress = 1;
   if (ENDED.has(word) && state.round) state.round.waiting = null;
   if (ENDED.has(word)) state.barred = [];
+  if (word === "stopped" || word === "failed") callOff();
   state.actions = { pause: mine && word === "running", resume: mine && word === "paused", stop: mine && !ENDED.has(word) };
+}
+
+/* Who had not answered when the run ended is not to blame. */
+function callOff() {
+  for (const card of state.participants) {
+    if (!["offered", "training"].includes(card.state)) continue;
+    Object.assign(card, { state: "expired", word: "called off", reason: `the run ${state.run.state === "failed" ? "failed" : "was stopped"}`, refusal: null });
+  }
 }
 
 function apply(message) {
@@ -168,8 +177,9 @@ function title() {
 function draw() {
   const { run } = state;
   const badge = at("run-state");
-  badge.className = `badge state-${run.state}`;
-  badge.textContent = run.word;
+  const waits = run.state === "running" && state.round?.waiting?.word;
+  badge.className = `badge state-${waits || run.state}`;
+  badge.textContent = waits || words[run.state];
   at("round-title").textContent = title();
   at("progress").value = Math.round(100 * run.progress);
   show(at("reason"), run.reason);

@@ -62,13 +62,21 @@ def test_a_version_whose_parent_is_not_drawn_still_shows_its_run() -> None:
 
 
 def test_many_givers_are_counted_and_long_names_cut_with_the_whole_at_hand() -> None:
-    names = tuple(f"{'university hospital of somewhere far away'} {number}: 1 device" for number in range(9))
+    names = tuple(f"{'university hospital of somewhere far away, ' * 4} {number}: 1 device" for number in range(9))
     picture = draw([FIRST, Step("2.0.0", "", parent="1.0.0", run=Run("run_a", "fedavg", "", names))])
     (givers,) = boxes(picture, "givers")
     assert givers.lines[-1].text == "and 4 more"
     assert givers.lines[0].text.endswith("…")
     assert givers.lines[0].whole == names[0]
     assert all(name in givers.label for name in names)
+
+
+def test_a_picture_with_room_cuts_nothing() -> None:
+    giver = "university hospital of somewhere: 2 devices, 20 updates, 3040 rows"
+    picture = draw([FIRST, Step("2.0.0", "", parent="1.0.0", run=Run("run_a", "fedavg", "", (giver,)))])
+    (givers,) = boxes(picture, "givers")
+    assert givers.lines[0].text == giver
+    assert picture.width <= 1000
 
 
 def test_the_words_say_what_the_picture_shows() -> None:

@@ -15,7 +15,7 @@ from registry.models import ModelVersion
 from registry.services import versions
 from tests.training.conftest import STANDARDISED, Stage, current, rewind, weights_of
 from training.models import Assignment, Run, RunEvent, Update
-from training.services import rounds
+from training.services import rounds, runs
 from training.services.cohorts import seed_for
 from training.wording import Party
 
@@ -230,6 +230,20 @@ def test_late_update_is_refused_with_its_own_code_and_noted(stage: Stage) -> Non
     assert not Update.objects.filter(assignment=part).exists()
     told = RunEvent.objects.filter(run=run, kind="assignment.changed", data__state="late").get()
     assert told.data["word"] == "late"
+
+
+def test_answer_to_a_round_that_was_called_off_is_neither_late_nor_told(stage: Stage) -> None:
+    first, *_ = stage.three()
+    run = stage.start()
+    task = first.take()
+    runs.stop(stage.olga, run)
+    told = run.events.count()
+    with pytest.raises(FedportalError) as refused:
+        first.say(task, {"samples": 5, "sha256": "0" * 64})
+    assert refused.value.code == "task_closed"
+    assert run.events.count() == told
+    cards = stage.snapshot(run)["participants"]
+    assert {(card["word"], card["reason"]) for card in cards} == {("called off", "the run was stopped")}
 
 
 def test_repeated_answer_counts_once(stage: Stage) -> None:

@@ -22,17 +22,49 @@ def test_waiting_round_says_for_whom_until_when_and_what_then(stage: Stage) -> N
     run = stage.start(min_participants=2, round_seconds=300)
     waiting = stage.snapshot(run)["round"]["waiting"]
     until = current(run).deadline
-    assert waiting == {
+    told = {
         "have": 1,
         "need": 2,
         "for": ["metro"],
         "until": until.isoformat(),
         "then": "the round is tried again",
+        "word": "waiting",
         "sentence": f"Waiting for 1 more device (metro has none available) until {until:%H:%M} UTC; "
         "then the round is tried again.",
     }
+    assert {name: waiting[name] for name in told} == told
     opened = run.events.get(kind="round.opened")
-    assert opened.data["waiting"] == waiting
+    assert opened.data["waiting"] == told
+
+
+def test_run_whose_group_nobody_is_in_says_so_and_what_to_do(stage: Stage) -> None:
+    stage.three()
+    run = stage.start(group="night-shift")
+    shown = stage.snapshot(run)
+    waiting = shown["round"]["waiting"]
+    assert "metro has no device in the group night-shift" in waiting["sentence"]
+    assert [(one["who"], one["reason"]) for one in waiting["missing"]] == [
+        ("acme", "has no device in the group night-shift"),
+        ("metro", "has no device in the group night-shift"),
+    ]
+    assert waiting["advice"][0].startswith("Put a device into the group night-shift, or stop this run and start one")
+    assert not any("`" in line or "Start the device" in line for line in waiting["advice"])
+
+
+def test_run_that_waits_for_devices_is_called_waiting_everywhere(stage: Stage) -> None:
+    site = stage.site(stage.cast.metro, "metro-1")
+    going_on, waits = stage.start(min_participants=1), stage.start(min_participants=2)
+    assert stage.snapshot(waits)["run"]["word"] == "waiting"
+    assert stage.snapshot(waits)["run"]["state"] == "running"
+    assert stage.snapshot(going_on)["run"]["word"] == "running"
+    site.seen()
+    browser = stage.cast.browser("olga")
+    for address in ("/", "/runs"):
+        page = browser.get(address).content.decode()
+        assert page.count('<span class="badge state-waiting">waiting</span>') == 1
+        assert page.count('<span class="badge state-running">running</span>') == 1
+    page = browser.get(f"/runs/{waits.public_id}").content.decode()
+    assert '<span class="badge state-waiting" data-run-state>waiting</span>' in page
 
 
 def test_nobody_there_waits_for_all_members(stage: Stage) -> None:

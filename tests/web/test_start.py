@@ -164,9 +164,25 @@ def test_a_model_that_is_shared_with_nobody_says_what_to_do(cast: Cast, model: M
 
 
 def test_a_member_trains_only_where_the_owner_lets_members(cast: Cast, model: Model) -> None:
-    assert "No model to train yet" in words(page_of(cast.browser("mia"), "/runs/new"))
+    refused = words(page_of(cast.browser("mia"), "/runs/new"))
+    assert "You may not start runs here" in refused
+    assert "No model to train yet" not in refused
     federations.change(cast.actor("olga"), cast.federation, members_may_start_runs=True)
     assert "radiology-v1 of acme" in words(page_of(cast.browser("mia"), "/runs/new"))
+
+
+def test_buttons_that_train_are_shown_only_to_who_may_start_a_run_somewhere(cast: Cast, model: Model) -> None:
+    run = runs.start(cast.actor("olga"), model, rounds=3)
+    addresses = (f"/models/{model.public_id}", f"/models/{model.public_id}/versions/1.0.0", f"/runs/{run.public_id}")
+    browser = cast.browser("mia")
+    for address in addresses:
+        assert 'href="/runs/new?' not in page_of(browser, address)
+        assert 'href="/runs/new?' in page_of(cast.browser("olga"), address)
+    assert "Training it:" in words(page_of(browser, addresses[0]))
+    assert "Running it again:" in words(page_of(browser, addresses[2]))
+    federations.change(cast.actor("olga"), cast.federation, members_may_start_runs=True)
+    for address in addresses:
+        assert 'href="/runs/new?' in page_of(browser, address)
 
 
 def test_who_may_not_train_learns_nothing_from_the_fragment(cast: Cast, model: Model) -> None:

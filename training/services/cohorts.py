@@ -89,11 +89,15 @@ def missing(run: Run, present: Iterable[int]) -> dict[str, str]:
     """The names of the active members beside those whose primary keys are `present`, each with why its devices are not
     asked; "" when it just has none available."""
     reasons = _barred(run)
+    grouped = set(of_members(run).values_list("organization_id", flat=True)) if run.group else set()
     members = Organization.objects.filter(
         federation_members__federation_id=run.federation_id, federation_members__state=MemberState.ACTIVE
     )
     others = members.exclude(pk__in=set(present)).order_by("name").values_list("pk", "name")
-    return {name: reasons.get(pk, "") for pk, name in others}
+    outside = f"has no device in the group {run.group}"
+    return {
+        name: reasons.get(pk) or (f"{name} {outside}" if run.group and pk not in grouped else "") for pk, name in others
+    }
 
 
 def came_to_wait(device_pks: Iterable[int]) -> None:

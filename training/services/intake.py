@@ -15,7 +15,7 @@ from fedportal.common import clock, faults
 from fedportal.common.jobs import ring
 from fedportal.common.transactions import after_commit
 from fedwire.errors import FedportalError
-from fedwire.states import AssignmentState, RoundKind, TaskKind, TaskState
+from fedwire.states import AssignmentState, RoundKind, RoundState, TaskKind, TaskState
 from training import lifecycle, progress, tasks, wording
 from training.lifecycle import UNFINISHED, Lost
 from training.models import Assignment, Round, Run
@@ -102,9 +102,12 @@ def on_decline(task: DeviceTask, reason: str) -> None:
 
 
 def on_late(task: DeviceTask) -> None:
-    """An answer came for a task that was closed: the part was late, its update does not count."""
+    """An answer came for a task that was closed: the part was late, its update does not count.
+
+    Nothing is told of an answer to a round that was called off: the device did nothing wrong.
+    """
     parts = part_rows.of_tasks([task.pk])
-    if not parts:
+    if not parts or Round.objects.filter(pk=parts[0].round_pk, state=RoundState.CANCELLED).exists():
         return
     part = parts[0]
     rows, reason = Assignment.objects.filter(pk=part.pk), "the answer came after the round had gone on"

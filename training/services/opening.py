@@ -78,13 +78,23 @@ def welcome(device_pks: Sequence[int]) -> None:
 
 def short_of_devices() -> list[int]:
     """The open rounds of running runs that may be filled: fewer devices take part than the run needs."""
-    open_rounds = Round.objects.filter(state=RoundState.OPEN, run__state=RunState.RUNNING, deadline__gt=clock.now())
-    short: list[int] = []
+    return sorted(pk for pk, _ in _short(Round.objects.filter(deadline__gt=clock.now())))
+
+
+def waiting_among(run_pks: Sequence[int]) -> set[int]:
+    """Those of the runs whose open round has fewer devices than it needs. Two queries, however many runs."""
+    return {run for _, run in _short(Round.objects.filter(run__in=run_pks))} if run_pks else set()
+
+
+def _short(rounds: QuerySet[Round]) -> list[tuple[int, int]]:
+    """Those of the rounds that are open with fewer devices than their run needs, each with its run."""
+    short: list[tuple[int, int]] = []
     for kind in (RoundKind.STATISTICS, RoundKind.TRAIN):
         count = Count("assignments", filter=Q(assignments__state__in=plan.counting(kind)))
-        of_kind = open_rounds.filter(kind=kind).annotate(counting=count)
-        short += of_kind.filter(counting__lt=F("run__min_participants")).values_list("pk", flat=True)
-    return sorted(short)
+        going_on = rounds.filter(state=RoundState.OPEN, run__state=RunState.RUNNING, kind=kind)
+        few = going_on.annotate(counting=count).filter(counting__lt=F("run__min_participants"))
+        short += few.values_list("pk", "run_id")
+    return short
 
 
 def fill(round_pk: int, among: Iterable[int] | None = None) -> None:

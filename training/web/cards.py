@@ -12,7 +12,7 @@ from typing import Any
 MOST_CARDS = 24
 MOST_GROUPS = 50
 # The words of cards, those first that somebody should look at.
-WORDS = ("refused", "late", "dropped", "declined", "training", "waiting", "sent")
+WORDS = ("refused", "late", "dropped", "declined", "training", "waiting", "called off", "sent")
 UNFINISHED = ("training", "waiting")
 TROUBLE = ("refused", "late", "dropped", "declined")
 

@@ -150,7 +150,7 @@ def bounds(name: str, every: Sequence[float]) -> tuple[float, float]:
     if high - low < 1e-9:
         high, low = high + max(abs(high) * 0.1, 1e-3), low - (max(abs(low) * 0.1, 1e-3) if low else 0)
     if name in ("accuracy", "auc"):
-        return max(low, 0.0), min(max(high, low + 1e-3), 1.0) if high <= 1 else high
+        return max(min(low, 1.0 - 1e-3), 0.0), min(high, 1.0)
     return low, high
 
 

@@ -12,6 +12,7 @@ from federations import permissions
 from federations.web.page import confirm, page
 from fedwire.errors import FedportalError
 from fedwire.states import RoundKind, RunState
+from registry.selectors import may_train
 from training import selectors
 from training.models import Run
 from training.services import runs
@@ -45,7 +46,7 @@ def one(request: Any, run: str) -> HttpResponse:
         "live": {"snapshot": shown, "words": WORDS, "socket": f"/ws/runs/{found.public_id}"},
         "over": found.state in ENDED,
         "again": "?" + urlencode(again(found)),
-        "may_train": permissions.can(request.actor, "model.train", found.model),
+        "may_train": may_train(request.actor, found.model, found.federation),
         "may_control": permissions.can(request.actor, "run.control", found),
         "who_may": permissions.who_may("run.control", found, request.actor),
         "settled": _settled(found),

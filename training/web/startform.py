@@ -74,6 +74,12 @@ def choices(actor: Actor) -> list[Choice]:
     ]
 
 
+def seen_share(actor: Actor) -> Share | None:
+    """A model that the actor sees in a federation, for who may train none: the page says who may."""
+    seen = Share.objects.filter(model__in=models_for(actor), federation__in=places.federations(actor))
+    return seen.select_related("model__organization", "federation__organization").order_by("pk").first()
+
+
 def said_in(form: QueryDict, offered: Sequence[Choice], *, sent: bool) -> dict[str, str]:
     """What the form shows: what was typed, or sane defaults; before it is `sent` also a model, if there is any."""
     first = next((choice for choice in offered if choice.federations), offered[0] if offered else None)

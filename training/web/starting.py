@@ -60,6 +60,7 @@ def _shown(request: Any, form: QueryDict) -> dict[str, Any]:
         "groups": startform.groups(request.actor) if offered else [],
         "strategies": STRATEGIES.values(),
         "strategy": STRATEGIES.get(said["strategy"]),
+        "barred": None if offered else startform.seen_share(request.actor),
     }
     wrong: dict[str, str] = {}
     if offered or request.method == "POST":
