@@ -26,9 +26,18 @@ from django.core.management import call_command  # noqa: E402
 from django.db import connection  # noqa: E402
 from safetensors.numpy import save  # noqa: E402
 
-from federations.models import ApiKey, AuditEntry, Device, Invitation, Member, Membership, Role  # noqa: E402
+from federations.models import ApiKey, AuditEntry, Device, Invitation, Letter, Member, Membership, News, Role  # noqa: E402
 from federations.permissions import Actor  # noqa: E402
-from federations.services import audit, federations, invitations, organizations, people, throttle  # noqa: E402
+from federations.services import (  # noqa: E402
+    audit,
+    federations,
+    invitations,
+    notifications,
+    organizations,
+    people,
+    spreading,
+    throttle,
+)
 from fedportal.common import blobs  # noqa: E402
 from fedportal.common.transactions import unit  # noqa: E402
 from fedwire.errors import FedportalError  # noqa: E402
@@ -159,6 +168,19 @@ def appending(cast: Cast) -> dict[str, Any]:
     return {"outcomes": outcomes, "breaks": [str(found) for found in audit.verify_all()]}
 
 
+def spread(cast: Cast) -> dict[str, Any]:
+    """Ten workers at once spread forty news of one organization."""
+    Letter.objects.all().delete()
+    News.objects.all().delete()
+    for number in range(40):
+        with unit():
+            notifications.tell(cast.acme, "run.finished", sentence=f"Run {number} ended.", address="/")
+    outcomes = race(lambda number: spreading.spread_due(), racers=10)
+    told = Letter.objects.filter(to=cast.olga.email).values_list("news", flat=True)
+    waiting = News.objects.filter(spread_at=None).count()
+    return {"outcomes": outcomes, "told": [news["count"] for news in told], "waiting": waiting}
+
+
 def push(cast: Cast) -> dict[str, Any]:
     """One upload is pushed from ten windows, each of which read it before any pushed it."""
     olga = cast.actor("olga")
@@ -184,7 +206,20 @@ def main() -> None:
     json.dump(found, sys.stdout)
 
 
-RACES = (accept, invite, join, same_device, taken_device, limited_key, last_owner, passwords, tries, appending, push)
+RACES = (
+    accept,
+    invite,
+    join,
+    same_device,
+    taken_device,
+    limited_key,
+    last_owner,
+    passwords,
+    tries,
+    appending,
+    spread,
+    push,
+)
 
 if __name__ == "__main__":
     main()

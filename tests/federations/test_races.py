@@ -59,6 +59,10 @@ def test_every_chain_is_whole_after_fifty_appends_at_once(races: dict[str, Any])
     assert races["appending"] == {"outcomes": {"ok": 50}, "breaks": []}
 
 
+def test_news_that_ten_workers_spread_are_told_once_in_two_letters(races: dict[str, Any]) -> None:
+    assert races["spread"] == {"outcomes": {"ok": 10}, "told": [1, 39], "waiting": 0}
+
+
 def test_an_upload_pushed_ten_times_is_one_version(races: dict[str, Any]) -> None:
     assert races["push"] == {"outcomes": {"ok": 10}, "given": ["1.0.0"], "there": ["1.0.0"]}
 
