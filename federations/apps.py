@@ -38,3 +38,4 @@ class FederationsConfig(AppConfig):
         sweeping.register(import_module("federations.services.invitations").sweep)
         sweeping.register(import_module("federations.services.agreements").sweep)
         sweeping.register(import_module("federations.services.throttle").sweep)
+        sweeping.register(import_module("federations.services.sessions").sweep)

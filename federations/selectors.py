@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.db.models import Count, Max, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
@@ -271,12 +270,6 @@ def find_member_organization(federation: Federation, reference: str) -> Organiza
     if found is None:
         raise FedportalError("not_found", what="member")
     return found
-
-
-def with_second_factor(organization: Organization) -> set[int]:
-    """Which of the organization's people (primary keys) sign in with a second factor; one query."""
-    found = Authenticator.objects.filter(type=Authenticator.Type.TOTP, user__memberships__organization=organization)
-    return set(found.values_list("user_id", flat=True))
 
 
 def people(organization: Organization, text: str = "") -> QuerySet[Membership]:

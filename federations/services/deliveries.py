@@ -151,10 +151,12 @@ def check_enabled(webhook: Webhook) -> None:
 
 
 def locked(webhook: Webhook) -> Webhook:
-    """The webhook as it is now, locked until the unit ends."""
-    return (
-        Webhook.objects.select_for_update(no_key=True, of=("self",)).select_related("organization").get(pk=webhook.pk)
-    )
+    """The webhook as it is now, locked until the unit ends. Raises `not_found` when it was removed meanwhile."""
+    rows = Webhook.objects.select_for_update(no_key=True, of=("self",)).select_related("organization")
+    found: Webhook | None = rows.filter(pk=webhook.pk).first()
+    if found is None:
+        raise FedportalError("not_found", what="webhook")
+    return found
 
 
 def forget_old() -> int:

@@ -18,7 +18,8 @@ from fedwire.errors import FedportalError
 def assign(actor: Actor, organization: Organization, chosen: Sequence[Device], *, add: str = "", take: str = "") -> int:
     """Put the label `add` on these devices of the organization, and take the label `take` off them; how many there are.
 
-    A new name makes a new label. Raises `forbidden`, `field_invalid`, `invalid_name`; then nothing has changed.
+    A new name makes a new label. Raises `forbidden`, `field_invalid`, `invalid_name`, and `not_found` for an
+    unknown label to take off; then nothing has changed.
     """
     permissions.require(actor, "organization.manage_devices", organization)
     if not chosen or any(device.organization_id != organization.pk for device in chosen):
@@ -33,8 +34,10 @@ def assign(actor: Actor, organization: Organization, chosen: Sequence[Device], *
             _check_room(chosen, label)
             label.devices.add(*pks)
         if take:
-            for group in DeviceGroup.objects.filter(organization=organization, name=take):
-                group.devices.remove(*pks)
+            taken = DeviceGroup.objects.filter(organization=organization, name=take).first()
+            if taken is None:
+                raise FedportalError("not_found", what="group")
+            taken.devices.remove(*pks)
         audit.record(
             organization,
             actor,
@@ -49,12 +52,13 @@ def assign(actor: Actor, organization: Organization, chosen: Sequence[Device], *
 
 
 def rename(actor: Actor, label: DeviceGroup, name: str) -> DeviceGroup:
-    """Give the label another name. Raises `forbidden`, `invalid_name`, `name_taken`."""
+    """Give the label another name. Raises `forbidden`, `not_found`, `invalid_name`, `name_taken`."""
     permissions.require(actor, "organization.manage_devices", label.organization)
     wanted, before = devices.group_name(name), label.name
     if wanted == before:
         return label
     with unit():
+        _lock(label)
         label.name = wanted
         try:
             with transaction.atomic():
@@ -69,15 +73,23 @@ def rename(actor: Actor, label: DeviceGroup, name: str) -> DeviceGroup:
 
 
 def remove(actor: Actor, label: DeviceGroup) -> None:
-    """Take the label off all devices, and away. Raises `forbidden`."""
+    """Take the label off all devices, and away. Raises `forbidden`, and `not_found` when somebody else just did."""
     permissions.require(actor, "organization.manage_devices", label.organization)
     with unit():
+        _lock(label)
         _ring(label)
         count = label.devices.count()
+        label.delete()
+        # The log comes last, as with all that is done to labels, so that nobody waits in a circle.
         audit.record(
             label.organization, actor, "group.removed", label.organization.public_id, group=label.name, devices=count
         )
-        label.delete()
+
+
+def _lock(label: DeviceGroup) -> None:
+    """Let nobody else change the label until the unit ends. Raises `not_found` when it is gone."""
+    if DeviceGroup.objects.select_for_update().filter(pk=label.pk).first() is None:
+        raise FedportalError("not_found", what="group")
 
 
 def _check_room(chosen: Sequence[Device], label: DeviceGroup) -> None:

@@ -112,13 +112,16 @@ def send(letter_pk: int) -> bool:
 def resend_by_staff(by: Person, letter: Letter) -> None:
     """Have the letter tried again now; one that was given up is put into the outbox anew.
 
-    Raises `forbidden`, and `wrong_state` for a letter that has left.
+    Raises `forbidden`, and `wrong_state` for a letter that has left, or that somebody may be sending right now.
     """
     permissions.require_staff(by)
     with unit():
         locked = Letter.objects.select_for_update().get(pk=letter.pk)
         if locked.sent_at is not None or not locked.text:
             raise FedportalError("wrong_state", what="The letter", state="sent", hint="Its text is not kept.")
+        if clock.now() < locked.next_attempt_at <= clock.now() + CLAIM:  # claimed, or tried soon: never sent twice
+            state, hint = "being sent, or is about to be", "It is tried within two minutes."
+            raise FedportalError("wrong_state", what="The letter", state=state, hint=hint)
         if locked.created_at <= clock.now() - GIVE_UP_AFTER:
             again = Letter(organization=locked.organization, to=locked.to, subject=locked.subject)
             again.text, again.html, again.unsubscribe = locked.text, locked.html, locked.unsubscribe

@@ -57,7 +57,7 @@ def set_role(actor: Actor, membership: Membership, role: Role) -> Membership:
     permissions.require(actor, "organization.manage_people", organization)
     with unit():
         lock(organization)
-        membership.refresh_from_db()
+        _refresh(membership)
         check_rank(actor, membership.role, role)
         if role != Role.OWNER:
             _keep_an_owner(membership)
@@ -91,6 +91,7 @@ def remove(actor: Actor, membership: Membership) -> None:
         permissions.require_scope(actor, "organization.manage_people")
     with unit():
         lock(organization)
+        _refresh(membership)
         if not leaving:
             check_rank(actor, membership.role)
         _keep_an_owner(membership)
@@ -116,13 +117,13 @@ def transfer(actor: Actor, membership: Membership) -> Membership:
     permissions.require(actor, "organization.manage", organization)
     if heir == actor.person:
         raise FedportalError("field_invalid", field="person", reason="you are the owner already.")
-    if not heir.is_active:
-        raise FedportalError("wrong_state", what=str(heir), state="locked out", hint="Choose another colleague.")
     with unit():
         lock(organization)
         permissions.require(actor, "organization.manage", organization)  # of two at once the second is owner no more
         own = Membership.objects.get(organization=organization, person=actor.person)
-        membership.refresh_from_db()
+        _refresh(membership)
+        if not Person.objects.filter(pk=heir.pk, is_active=True).exists():
+            raise FedportalError("wrong_state", what=str(heir), state="locked out", hint="Choose another colleague.")
         for one, role in ((membership, Role.OWNER), (own, Role.ADMIN)):
             one.role = role
             one.save(update_fields=["role"])
@@ -200,6 +201,14 @@ def _revoke_letters(author: Membership, kept: Sequence[str]) -> int:
         organization=author.organization, invited_by=author.person, state=InvitationState.PENDING
     )
     return written.exclude(role__in=kept).update(state=InvitationState.REVOKED, closed_at=clock.now())
+
+
+def _refresh(membership: Membership) -> None:
+    """The membership as it is under the lock. Raises `not_found` when the person is in the organization no more."""
+    try:
+        membership.refresh_from_db()
+    except Membership.DoesNotExist as error:
+        raise FedportalError("not_found", what="person") from error
 
 
 def _keep_an_owner(membership: Membership) -> None:

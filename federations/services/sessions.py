@@ -26,6 +26,8 @@ from fedwire.errors import FedportalError
 
 SEEN_EVERY = timedelta(minutes=5)
 REMEMBERED = 10_000
+# As many sessions that are over are forgotten at once.
+SWEPT = 1000
 # When this process last noted a session, so that most pages ask the database nothing.
 _noted: dict[str, float] = {}
 
@@ -106,6 +108,16 @@ def is_open(key: str) -> bool:
     """Whether the session `key` has not ended."""
     stored = SessionStore.get_model_class().objects.filter(session_key=key, expire_date__gt=clock.now())
     return bool(stored.exists())
+
+
+def sweep() -> int:
+    """Forget sessions that are over; how many. A pass of the sweeper, bounded, so that it holds up nobody."""
+    table = SessionStore.get_model_class().objects
+    over = table.filter(expire_date__lt=clock.now()).order_by("expire_date")
+    keys = list(over.values_list("session_key", flat=True)[:SWEPT])
+    UserSession.objects.filter(session_key__in=keys).delete()
+    table.filter(session_key__in=keys).delete()
+    return len(keys)
 
 
 def end(person: Person, number: int) -> None:

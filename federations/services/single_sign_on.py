@@ -61,13 +61,7 @@ def admit(login: Any) -> None:
         except IntegrityError as error:
             raise FedportalError("sso_refused", reason="somebody else signs in with this account.") from error
         audit.record(None, person, "person.sso_linked", person.public_id)
-        letters.write(
-            person.email,
-            "sso_linked",
-            link=f"{settings.FEDPORTAL_PUBLIC_URL}/account",
-            person=person.name,
-            provider=settings.FEDPORTAL_OIDC_NAME,
-        )
+        _tell(person, "sso_linked")
     login.user = person
 
 
@@ -81,6 +75,12 @@ def unlink(person: Person) -> None:
     with unit():
         if SocialAccount.objects.filter(user=person).delete()[0]:
             audit.record(None, person, "person.sso_unlinked", person.public_id)
+            _tell(person, "sso_unlinked")
+
+
+def _tell(person: Person, kind: str) -> None:
+    link, provider = f"{settings.FEDPORTAL_PUBLIC_URL}/account", settings.FEDPORTAL_OIDC_NAME
+    letters.write(person.email, kind, link=link, person=person.name, provider=provider)
 
 
 def _proven_address(login: Any) -> str:

@@ -30,6 +30,8 @@ ALL_FAILURES, ALL_FAILURE_SECONDS = 100, HOUR
 RESETS, RESET_SECONDS = 5, HOUR
 # Letters with a code that proves an address, to one address.
 PROOFS, PROOF_SECONDS = 5, HOUR
+# Deliveries to an organization's webhooks that its people send by hand.
+HOOKS, HOOK_SECONDS = 30, MINUTE
 # Letters that people cause to be sent to others, in a day.
 LETTERS_BY_PERSON, LETTERS_BY_ORGANIZATION, LETTERS_TO_ONE = 200, 400, 10
 
@@ -80,6 +82,16 @@ def before_code(ip: str) -> None:
 def before_token(ip: str) -> None:
     """Count a look at an invitation link from `ip`. Raises `too_many_tries`."""
     count("token", network_of(ip), PER_NETWORK, PER_NETWORK_SECONDS)
+
+
+def before_provider(ip: str) -> None:
+    """Count a step of a single sign-on, of which each has two. Raises `too_many_tries`."""
+    count("provider", network_of(ip), 2 * PER_NETWORK, PER_NETWORK_SECONDS)
+
+
+def before_hook(organization: str) -> None:
+    """Count a delivery that people of `organization` (public id) send by hand. Raises `too_many_tries`."""
+    count("hook", organization, HOOKS, HOOK_SECONDS)
 
 
 def before_founding(ip: str) -> None:

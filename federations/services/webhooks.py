@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from federations import permissions
 from federations.models import Delivery, Organization, Person, Webhook
 from federations.permissions import Actor
-from federations.services import audit, deliveries, organizations
+from federations.services import audit, deliveries, organizations, throttle
 from fedportal.common import clock, outbound
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
@@ -50,8 +50,12 @@ def renew(actor: Actor, webhook: Webhook) -> Webhook:
 
 
 def test(actor: Actor, webhook: Webhook) -> Delivery:
-    """Send something harmless now, also to a webhook that rests. Raises `forbidden`, `wrong_state`."""
+    """Send something harmless now, also to a webhook that rests.
+
+    Raises `forbidden`, `wrong_state`, `too_many_tries`.
+    """
     permissions.require(actor, MANAGE, webhook.organization)
+    throttle.before_hook(webhook.organization.public_id)
     deliveries.check_enabled(webhook)
     with unit():
         audit.record(webhook.organization, actor, "webhook.tested", webhook.public_id)
@@ -60,8 +64,9 @@ def test(actor: Actor, webhook: Webhook) -> Delivery:
 
 
 def redeliver(actor: Actor, delivery: Delivery) -> Delivery:
-    """Send a delivery again, under its old id. Raises `forbidden`, `wrong_state`."""
+    """Send a delivery again, under its old id. Raises `forbidden`, `wrong_state`, `too_many_tries`."""
     permissions.require(actor, MANAGE, delivery.organization)
+    throttle.before_hook(delivery.organization.public_id)
     with unit():
         deliveries.again(delivery)
         audit.record(delivery.organization, actor, "webhook.redelivered", delivery.public_id)
@@ -88,11 +93,13 @@ def enable(actor: Actor, webhook: Webhook) -> Webhook:
 
 
 def remove(actor: Actor, webhook: Webhook) -> None:
-    """Take it away with its deliveries. Raises `forbidden`."""
+    """Take it away with its deliveries. Raises `forbidden`, and `not_found` when somebody else just did."""
     permissions.require(actor, MANAGE, webhook.organization)
     with unit():
+        locked = deliveries.locked(webhook)
+        # Before the deletion, which waits for whoever tells the webhook something and may hold the log by then.
         audit.record(webhook.organization, actor, "webhook.removed", webhook.public_id)
-        webhook.delete()
+        locked.delete()
 
 
 def _switch(actor: Actor, webhook: Webhook, *, off: bool) -> Webhook:

@@ -102,7 +102,11 @@ def sign_up_code(request: Any) -> HttpResponse:
     waiting = request.session.get(WAITING) or {}
     if waiting.get("purpose") != newcomers.PURPOSE:
         return redirect("/" if request.user.is_authenticated else "/sign-up")
-    context: dict[str, Any] = {"address": waiting["address"], "again": "/sign-up", "mail": settings.FEDPORTAL_EMAIL_URL}
+    context: dict[str, Any] = {
+        "address": waiting["address"],
+        "again": "/sign-up",
+        "mail": bool(settings.FEDPORTAL_EMAIL_URL),
+    }
     if request.method == "POST":
         try:
             person = newcomers.finish(waiting, request.POST.get("code", ""), throttle.address_of(request))

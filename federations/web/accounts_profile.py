@@ -94,7 +94,7 @@ def address_code(request: Any) -> HttpResponse:
     waiting = request.session.get(WAITING) or {}
     if waiting.get("purpose") != addresses.PURPOSE:
         return redirect("/account")
-    again, mail = "/account/address", settings.FEDPORTAL_EMAIL_URL
+    again, mail = "/account/address", bool(settings.FEDPORTAL_EMAIL_URL)
     context: dict[str, Any] = {"address": waiting["address"], "again": again, "mail": mail}
     if request.method == "POST":
         person: Person = request.actor.person

@@ -14,7 +14,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from requests import RequestException
 
-from federations.services import single_sign_on
+from federations.services import single_sign_on, throttle
 from federations.web.accounts import safe_target
 from federations.web.page import page
 from fedwire.errors import FedportalError
@@ -39,6 +39,7 @@ def begin(request: Any) -> HttpResponse:
     """To the provider's page."""
     if not single_sign_on.is_configured() or request.user.is_authenticated:
         return redirect("/" if request.user.is_authenticated else "/sign-in")
+    throttle.before_provider(throttle.address_of(request))  # each asks the provider, and keeps a session
     try:
         provider = get_adapter().get_provider(request, single_sign_on.PROVIDER)
         response: HttpResponse = provider.redirect(request, process="login", next_url=safe_target(request))
@@ -52,6 +53,7 @@ def arrive(request: Any, provider_id: str) -> HttpResponse:
     """Back from the provider: through all further steps of a sign-in."""
     if not single_sign_on.is_configured() or request.user.is_authenticated:
         return redirect("/" if request.user.is_authenticated else "/sign-in")
+    throttle.before_provider(throttle.address_of(request))
     try:
         response: HttpResponse = OAuth2CallbackView.adapter_view(Provider(request, provider_id))(request)
     except (RequestException, KeyError, ValueError):

@@ -33,6 +33,7 @@ MOST_NAMES = 3
 def team(request: Any) -> HttpResponse:
     """The people; POST invites a colleague."""
     organization = own_organization(request)
+    permissions.require(request.actor, "organization.view", organization)
     if request.method == "POST":
         return _invite(request, organization)
     manages, text = may(request, "organization.manage_people", organization), request.GET.get("text", "").strip()
@@ -78,6 +79,8 @@ def dismiss(request: Any, person: str) -> HttpResponse:
     if request.method == "GET":
         if leaving:
             organizations.check_may_go(membership)
+        else:
+            permissions.require(request.actor, "organization.manage_people", organization)
         who, whose = ("You", "your") if leaving else (str(membership.person), "their")
         title = f"Leave {organization}?" if leaving else f"Remove {membership.person}?"
         consequence = (

@@ -10,7 +10,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 
-from federations import above, selectors
+from federations import above, permissions, selectors
 from federations.models import ApiKey, AuditEntry, Organization, Person, Policy
 from federations.services import policies
 from federations.web.page import may, one_page, own_organization, page
@@ -140,6 +140,7 @@ LIMITS: Mapping[str, Limit] = {
 def policy(request: Any) -> HttpResponse:
     """The policy; POST sets it, or with `act=preview` says what it would mean."""
     organization = own_organization(request)
+    permissions.require(request.actor, "organization.view", organization)
     stored = policies.of(organization)
     context: dict[str, Any] = {"policy": stored, "said": stored, "chosen": stored.allowed_strategies}
     if request.method == "POST":

@@ -149,3 +149,18 @@ def test_a_key_is_overdue_when_the_sdk_should_have_changed_it(cast: Cast) -> Non
             assert fleet.key_is_overdue(key) == overdue
     key.revoked_at = clock.now()
     assert not fleet.key_is_overdue(key)
+
+
+def test_a_label_that_is_not_there_is_neither_taken_off_nor_removed_nor_renamed(cast: Cast) -> None:
+    mia = cast.actor("mia")
+    with refused("not_found"):
+        device_groups.assign(mia, cast.metro, [cast.device], add="new", take="never")
+    assert not DeviceGroup.objects.exists()  # nor is half of it done
+    devices.set_groups(mia, cast.device, ["pilot"])
+    label, again = (DeviceGroup.objects.get(name="pilot") for _ in range(2))
+    with recorded("group.removed"):
+        device_groups.remove(mia, label)
+    with refused("not_found"):
+        device_groups.remove(mia, again)
+    with refused("not_found"):
+        device_groups.rename(mia, again, "production")

@@ -159,6 +159,14 @@ def test_operators_hurry_only_what_has_not_left() -> None:
     assert letters.send_due() == 1
 
 
+def test_operators_do_not_send_twice_what_is_being_sent_right_now() -> None:
+    staff, letter = Person.objects.create_superuser("staff@portal.example"), write()
+    Letter.objects.filter(pk=letter.pk).update(next_attempt_at=clock.now() + letters.CLAIM)  # as `send` claims it
+    with refused("wrong_state"):
+        letters.resend_by_staff(staff, letter)
+    assert letters.send_due() == 0
+
+
 def test_a_letter_that_was_given_up_is_written_anew() -> None:
     staff = Person.objects.create_superuser("staff@portal.example")
     letter = write()

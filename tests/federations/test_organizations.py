@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from federations import permissions
-from federations.models import Membership, Organization, Role
+from federations.models import Membership, Organization, Person, Role
 from federations.permissions import Actor
 from federations.services import invitations, keys, organizations
 from fedwire.errors import FedportalError
@@ -149,6 +149,26 @@ def test_ownership_does_not_go_to_oneself_or_to_somebody_locked_out(cast: Cast) 
     with refused("wrong_state"):
         organizations.transfer(cast.actor("olga"), member(cast, "otto"))
     assert member(cast, "olga").role == Role.OWNER
+
+
+def test_whoever_went_meanwhile_is_missing_and_nothing_is_recorded(cast: Cast) -> None:
+    olga, gone = cast.actor("olga"), member(cast, "otto")
+    organizations.remove(olga, member(cast, "otto"))
+    with refused("not_found"):
+        organizations.transfer(olga, gone)
+    with refused("not_found"):
+        organizations.set_role(olga, gone, Role.ADMIN)
+    with refused("not_found"):
+        organizations.remove(olga, gone)
+    assert member(cast, "olga").role == Role.OWNER
+
+
+def test_whoever_was_locked_out_meanwhile_does_not_become_owner(cast: Cast) -> None:
+    heir = member(cast, "otto")
+    assert heir.person.is_active  # as the page saw it
+    Person.objects.filter(pk=cast.otto.pk).update(is_active=False)
+    with refused("wrong_state"):
+        organizations.transfer(cast.actor("olga"), heir)
 
 
 def test_letters_that_only_an_owner_may_write_end_with_the_transfer(cast: Cast) -> None:

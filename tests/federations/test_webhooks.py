@@ -12,7 +12,7 @@ import pytest
 from federations import tasks
 from federations.models import AuditEntry, Delivery, News, Role, Webhook
 from federations.permissions import Actor
-from federations.services import deliveries, notifications, organizations, spreading, webhooks
+from federations.services import deliveries, notifications, organizations, spreading, throttle, webhooks
 from fedportal.common import clock
 from fedportal.common.transactions import unit
 from fedportal_sdk import webhooks as receiving
@@ -414,3 +414,24 @@ def test_the_api_adds_lists_tests_and_removes(cast: Cast) -> None:
     wrong = client.post("/api/v1/webhooks", {"url": PUBLIC, "kinds": ["weather"]}, content_type="application/json")
     assert wrong.json()["error"] == "field_invalid"
     assert client.delete(one).status_code == 204
+
+
+def test_what_two_remove_at_once_is_removed_and_recorded_once(cast: Cast, hook: Webhook) -> None:
+    olga, again = cast.actor("olga"), Webhook.objects.get(pk=hook.pk)
+    webhooks.remove(olga, hook)
+    with refused("not_found"):
+        webhooks.remove(olga, again)
+    with refused("not_found"):
+        webhooks.renew(olga, again)
+
+
+def test_deliveries_by_hand_are_limited_for_the_organization(cast: Cast, hook: Webhook) -> None:
+    other = webhooks.add(cast.actor("olga"), cast.acme, PUBLIC, [])
+    for _ in range(throttle.HOOKS):
+        delivery = webhooks.test(cast.actor("olga"), hook)
+    with refused("too_many_tries"):
+        webhooks.test(cast.actor("olga"), other)
+    with refused("too_many_tries"):
+        webhooks.redeliver(cast.actor("olga"), delivery)
+    with clock.shifted(timedelta(seconds=throttle.HOOK_SECONDS)):
+        webhooks.redeliver(cast.actor("olga"), delivery)

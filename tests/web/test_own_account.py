@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 from allauth.usersessions.models import UserSession
+from django.contrib.sessions.models import Session
 
 from federations.models import AuditEntry, Letter, Person
 from federations.services import organizations, people, second_factor, sessions
@@ -241,3 +242,16 @@ def test_the_operators_tables_show_no_secret_of_a_sign_in(cast: Cast) -> None:
             assert "gAAAA" not in page  # what is sealed begins like this
             assert browser.post(f"/admin/{table}/{number}/delete/", {"post": "yes"}).status_code == 403
     assert browser.get("/admin/socialaccount/socialapp/").status_code == 404
+
+
+def test_sessions_that_are_over_are_forgotten_a_bounded_number_at_once(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "SWEPT", 2)
+    for _ in range(3):
+        cast.browser("olga").get("/account")
+    assert sessions.sweep() == 0
+    with clock.shifted(timedelta(days=15)):
+        assert [sessions.sweep() for _ in range(3)] == [2, 1, 0]
+    assert not Session.objects.exists()
+    assert not UserSession.objects.exists()

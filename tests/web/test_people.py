@@ -11,9 +11,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from federations import roles
-from federations.models import AuditEntry, Membership, Person, Policy, Role
+from federations.models import AuditEntry, Membership, Organization, Person, Policy, Role
 from federations.services import organizations, people, policies
+from fedportal.common import clock
 from fedportal.common.transactions import unit
+from fedwire.errors import FedportalError
 from tests.cast import PASSWORD, Cast
 from tests.web.test_pages import text_of
 
@@ -118,6 +120,18 @@ def test_the_last_owner_cannot_leave_and_is_told_how(cast: Cast) -> None:
     page = text_of(cast.browser("olga"), f"/team/{cast.olga.public_id}/remove", 409)
     assert "at least one owner" in page
     assert "Transfer the ownership" in page
+
+
+def test_who_may_not_remove_a_colleague_is_not_asked_whether_to(cast: Cast) -> None:
+    assert cast.browser("otto").get(f"/team/{cast.olga.public_id}/remove").status_code == 403
+
+
+@pytest.mark.parametrize("page", ["/team", "/policy"])
+def test_a_suspended_organization_reads_nothing_of_its_own(cast: Cast, page: str) -> None:
+    browser = cast.browser("olga")
+    assert browser.get(page).status_code == 200
+    Organization.objects.filter(pk=cast.acme.pk).update(suspended_at=clock.now())
+    assert "suspended" in text_of(browser, page, FedportalError("organization_suspended").status)
 
 
 def test_ownership_is_transferred_after_a_question(cast: Cast) -> None:

@@ -13,7 +13,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from federations.models import Letter, Person
-from federations.services import addresses, people, second_factor, single_sign_on
+from federations.services import addresses, people, second_factor, single_sign_on, throttle
 from tests.cast import PASSWORD, Cast
 from tests.federations.authenticator import code
 from tests.federations.helpers import recorded
@@ -181,6 +181,17 @@ def test_unlinked_it_needs_the_address_again(cast: Cast, provider: Provider) -> 
     with recorded("person.sso_unlinked", cast.olga.public_id):
         browser.post("/account/unlink")
     assert not single_sign_on.is_linked(cast.olga)
+    letter = Letter.objects.latest("pk")
+    assert (letter.to, letter.subject) == (cast.olga.email, "Hospital ID no longer opens your account")
+
+
+@pytest.mark.parametrize("step", ["", "/callback?code=x&state=y"])
+def test_a_stranger_does_not_make_the_portal_ask_the_provider_without_end(
+    cast: Cast, provider: Provider, step: str
+) -> None:
+    for _ in range(2 * throttle.PER_NETWORK):
+        assert Client().get(f"/sign-in/sso{step}").status_code == 302
+    assert Client().get(f"/sign-in/sso{step}").status_code == 429
 
 
 def test_a_changed_address_needs_its_own_proof_at_the_provider(cast: Cast, provider: Provider) -> None:
