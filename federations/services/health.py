@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db.models import Count, Max, Min, Q
 
-from federations.models import Delivery, Heartbeat, Letter, Webhook
+from federations.models import Delivery, Heartbeat, Letter, News, Webhook
 from federations.services import deliveries, letters
 from fedportal.common import clock, health
 from fedportal.common.health import Finding, Level
@@ -54,16 +54,21 @@ def mail() -> Finding:
     found = overdue.aggregate(number=Count("pk"), oldest=Min("created_at"))
     given_up = Letter.objects.filter(sent_at=None, created_at__lte=now - letters.GIVE_UP_AFTER).exclude(text="").count()
     last = Letter.objects.aggregate(last=Max("sent_at"))["last"]
+    news = News.objects.filter(spread_at=None).aggregate(number=Count("pk"), oldest=Min("created_at"))
     failed = overdue.exclude(last_error="").order_by("-pk").values_list("last_error", flat=True).first()
     figures = {
         "waiting to leave": str(found["number"]),
         "gathering news": str(unsent.count() - found["number"]),
+        "news not yet spread": str(news["number"]),
         "given up": str(given_up),
         "last sent": _ago(last) if last else "never",
     }
     if failed:
         figures["last error"] = _ADDRESS.sub("…@…", failed)
     step = "Check FEDPORTAL_EMAIL_URL, the mail server and its log; what waits leaves by itself once it answers."
+    if news["number"] and news["oldest"] < now - OVERDUE:
+        look = "See that workers and the sweeper run, and look for “news” in their logs."
+        return Finding(Level.BAD, f"News have not been told since {_ago(news['oldest'])}.", look, figures)
     if found["number"] and found["oldest"] < now - LONG_OVERDUE:
         return Finding(Level.BAD, f"Letters have not left since {_ago(found['oldest'])}.", step, figures)
     if failed or (found["number"] and found["oldest"] < now - OVERDUE):

@@ -15,7 +15,7 @@ from django.test import Client
 
 from federations.models import Delivery, Heartbeat, Letter, Person, Webhook
 from federations.services import health as own_checks
-from federations.services import heartbeats, letters, webhooks
+from federations.services import heartbeats, letters, notifications, spreading, webhooks
 from fedportal.common import clock, health, jobs, live
 from fedportal.common.health import Finding, Level
 from fedportal.common.transactions import unit
@@ -133,6 +133,20 @@ def test_mail_that_does_not_leave_is_seen_and_no_address_is_shown(db: None, sett
     letters.send(letter.pk)
     assert own_checks.mail().level == Level.OK
     assert own_checks.mail().figures["last sent"].endswith("s ago")
+
+
+def test_news_that_nobody_spreads_are_seen(cast: Cast, settings: Any) -> None:
+    settings.FEDPORTAL_EMAIL_URL = "smtp://mail.example"
+    spreading.spread_due()
+    Letter.objects.all().delete()
+    with unit():
+        notifications.tell(cast.acme, "run.finished", sentence="It is finished.", address="/")
+    assert own_checks.mail().level == Level.OK
+    with clock.shifted(own_checks.OVERDUE + timedelta(minutes=1)):
+        assert "News have not been told" in own_checks.mail().says
+        assert own_checks.mail().level == Level.BAD
+        spreading.spread_due()
+        assert own_checks.mail().level == Level.OK
 
 
 def test_deliveries_that_nobody_sends_and_receivers_that_fail_are_seen(cast: Cast) -> None:
