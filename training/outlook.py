@@ -10,6 +10,7 @@ from federations.above import LeftOut, Part
 from federations.models import Device, DeviceKey, Member, Organization, Policy
 from fedportal.common import clock
 from fedwire.states import DeviceState, MemberState, RoundKind, word
+from training import wording
 from training.aggregation import strategies
 from training.lifecycle import ALIVE_RUNS
 from training.models import Assignment, Run, Update
@@ -54,7 +55,7 @@ def parts_of(device: Device, most: int) -> list[Part]:
             f"/runs/{part.round.run.public_id}",
             f"round {part.round.number}" if part.round.kind == RoundKind.TRAIN else str(part.round.kind),
             word("assignment", part.state),
-            part.reason,
+            wording.told(part.reason),
             part.changed_at,
         )
         for part in rows

@@ -13,6 +13,8 @@ MOST_NAMES = 5
 # States in which the last refusal is what a card tells: nothing usable came.
 REFUSED = "refused"
 UNSETTLED = (AssignmentState.OFFERED, AssignmentState.TRAINING, AssignmentState.DECLINED, AssignmentState.EXPIRED)
+# How it starts when a run ends because its numbers grew without end, and the code by which a device says so.
+GREW, NOT_FINITE = "The weights grew beyond all bounds", "not_finite"
 # What a running run is called while its round has too few devices, and a part whose round was called off.
 RUN_WAITS = "waiting"
 CALLED_OFF = "called off"
@@ -62,12 +64,24 @@ def participant(
         "organization": {"id": party.organization_id, "name": party.organization},
         "state": str(state),
         "word": _word(state, refusal, called_off),
-        "reason": refusal["sentence"] if refusal and state in UNSETTLED else reason,
+        "reason": refusal["sentence"] if refusal and state in UNSETTLED else told(reason),
         "refusal": dict(refusal) if refusal else None,
         "samples": samples,
         "seconds": seconds,
         "last_seen_at": instant(last_seen_at),
     }
+
+
+def told(reason: str) -> str:
+    """A part's reason in words; a device may give a code."""
+    return f"{GREW[0].lower()}{GREW[1:]} here" if reason == NOT_FINITE else reason
+
+
+def grew(where: str, config: Mapping[str, Any]) -> str:
+    """Why a run ends whose numbers are not finite, and what to do about it."""
+    rate = config.get("parameters", {}).get("learning_rate")
+    of = f" of {rate:g}" if isinstance(rate, (int, float)) else ""
+    return f"{GREW} {where}. Most likely the learning rate{of} is too high: run again with a lower one."
 
 
 def _word(state: str, refusal: Mapping[str, Any] | None, called_off: bool) -> str:

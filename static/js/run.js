@@ -183,11 +183,13 @@ function draw() {
   at("round-title").textContent = title();
   at("progress").value = Math.round(100 * run.progress);
   show(at("reason"), run.reason);
-  show(at("best"), run.best_round ? `Best so far: the model of round ${run.best_round}${run.best_loss == null ? "" : ` (loss ${run.best_loss.toFixed(4)})`}.` : "");
+  show(at("best"), run.best_round ? `Best so far: the model of round ${run.best_round}${run.best_loss == null ? "" : ` (loss ${run.best_loss.toFixed(4)})`}, of those that as many organizations measured.` : "");
   drawRound();
   at("result").hidden = !run.result_version;
   if (run.result_version) {
     at("version").textContent = `version ${run.result_version}`;
+    const earlier = run.best_round && run.best_round < run.total_rounds;
+    show(at("earlier"), earlier ? ` The best by loss, that of round ${run.best_round}, is an earlier one; it is kept with the run and is not published.` : "");
     at("version").href = `/models/${run.model.id}/versions/${run.result_version}`;
   }
   for (const part of document.querySelectorAll("[data-action]")) part.hidden = !state.actions[part.dataset.action];
@@ -248,7 +250,7 @@ function drawContributions() {
     const share = element("div", "share");
     share.append(bar, element("span", "", `${Math.round(100 * given.share)} %`));
     row.append(cell("Organization", "", given.organization.name), cell("Devices", "number", given.devices),
-      cell("Updates", "number", `${given.updates} of ${given.expected}`), cell("Rows", "number", given.samples), cell("Share", "", share));
+      cell("Updates", "number", `${given.updates} of ${given.expected}`), cell("Rows, all rounds", "number", given.samples), cell("Share", "", share));
     return row;
   });
   if (rows.length) at("contributions").replaceChildren(...rows);

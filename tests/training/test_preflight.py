@@ -56,7 +56,7 @@ def test_everything_is_told_at_once_errors_first() -> None:
 
 def test_a_round_that_would_wait_says_for_how_many_and_for_whom() -> None:
     assert preflight.forecast(facts(ACME, AWAY, need=3)) == (
-        "The first round would wait for 1 more device: metro has none that would be asked."
+        "The first round would wait for 1 more device: metro has none that would take part."
     )
     assert preflight.forecast(facts(AWAY, need=1)).startswith("The first round would wait for 1 device:")
     assert preflight.forecast(facts(ACME, standardise=True)).startswith(

@@ -18,9 +18,9 @@ from fedwire.tensors import Manifest, TensorSpec
 from registry import files
 from registry.models import ModelVersion, Share
 from registry.services import models
-from tests.training.conftest import LOGISTIC, Stage, current
+from tests.training.conftest import LOGISTIC, Stage, current, rewind
 from training.models import Round, Run
-from training.services import previews, runs
+from training.services import previews, rounds, runs
 from training.services.previews import Preview
 
 
@@ -91,6 +91,43 @@ def test_a_run_that_goes_on_already_and_a_hasty_deadline_are_told(stage: Stage) 
     told = next(problem for problem in preview.problems if problem.code == "going_on")
     assert "round 1 of 2 in healthcare-consortium" in told.sentence
     assert "hasty" not in codes(foreseen(stage, round_seconds=600))
+
+
+def test_settings_with_which_the_last_run_grew_without_end_are_warned_of(stage: Stage) -> None:
+    sites = stage.three()
+    run = stage.start(config={"learning_rate": 5.0})
+    assert "grew" not in codes(foreseen(stage, config={"learning_rate": 5.0}))
+    for site in sites:
+        site.decline("not_finite")
+    assert {card["reason"] for card in stage.snapshot(run)["participants"]} == {
+        "the weights grew beyond all bounds here"
+    }
+    rewind(run)
+    rounds.settle(current(run).pk)
+    run.refresh_from_db()
+    assert run.reason == (
+        "The weights grew beyond all bounds on 3 devices. "
+        "Most likely the learning rate of 5 is too high: run again with a lower one."
+    )
+    warned = next(found for found in foreseen(stage, config={"learning_rate": 5.0}).problems if found.code == "grew")
+    assert (warned.level, warned.field) == ("warning", "config.learning_rate")
+    assert run.reason in warned.sentence
+    assert "grew" not in codes(foreseen(stage, config={"learning_rate": 0.1}))
+
+
+def test_devices_with_too_few_rows_for_their_policy_are_not_promised(stage: Stage) -> None:
+    sites = stage.three()
+    run = stage.start(rounds=2)
+    for site in sites:
+        site.answer()
+    runs.stop(stage.olga, run)
+    Policy.objects.create(organization=stage.cast.acme, least_records=15)
+    preview = foreseen(stage, min_participants=3)
+    assert places(preview)["acme"] == (2, 2, "1 would decline: fewer than 15 rows")
+    assert "few_rows" in codes(preview)
+    assert preview.sentence == "The first round would wait for 1 more device."
+    told = foreseen(stage, min_participants=2).sentence
+    assert told == "The first round would begin at once with 2 devices of 2 organizations."
 
 
 def test_all_that_is_wrong_is_told_at_once(stage: Stage) -> None:

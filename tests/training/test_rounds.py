@@ -14,7 +14,7 @@ from fedwire.tensors import decode_model, digest_of
 from registry.models import ModelVersion
 from registry.services import versions
 from tests.training.conftest import STANDARDISED, Stage, current, rewind, weights_of
-from training.models import Assignment, Run, RunEvent, Update
+from training.models import Assignment, Round, Run, RunEvent, Update
 from training.services import rounds, runs
 from training.services.cohorts import seed_for
 from training.wording import Party
@@ -101,6 +101,19 @@ def test_metrics_of_a_round_are_of_the_model_it_began_with(stage: Stage) -> None
     assert run.best_round == 2
     assert run.result_version is not None
     assert run.result_version.metrics["loss"] == pytest.approx(1 / 3)
+
+
+def test_best_is_chosen_among_models_that_the_same_organizations_measured(stage: Stage) -> None:
+    known = {"number": 4, "loss": 0.1, "organizations": {"acme": {}}}
+    run = stage.start(rounds=5)
+    assert rounds._is_best(run, known)
+    run.best_round, run.best_loss = 0, 0.5
+    Round.objects.filter(run=run, number=1).update(state="done", metrics={"organizations": {"acme": {}, "metro": {}}})
+    assert not rounds._is_best(run, known)  # a lower loss, over the rows of one organization only
+    both = {"acme": {}, "metro": {}}
+    assert rounds._is_best(run, {**known, "organizations": both})
+    assert not rounds._is_best(run, {**known, "organizations": both, "loss": 0.6})
+    assert rounds._is_best(run, {**known, "organizations": {**both, "valley": {}}, "loss": 0.6})
 
 
 def test_without_evaluation_there_is_no_last_round(stage: Stage) -> None:
@@ -318,7 +331,10 @@ def test_model_that_is_not_finite_ends_the_run_with_a_reason(stage: Stage) -> No
             site.answer(vector=huge)
     run.refresh_from_db()
     assert run.state == "failed"
-    assert run.reason == "The model of round 2 is not finite; try a smaller learning rate."
+    assert run.reason == (
+        "The weights grew beyond all bounds in the model of round 2. "
+        "Most likely the learning rate of 0.1 is too high: run again with a lower one."
+    )
     assert ModelVersion.objects.filter(model=stage.model).count() == 1
     assert not any(site.tasks() for site in sites)
 

@@ -87,7 +87,7 @@ def test_the_page_says_whom_the_first_round_would_ask(cast: Cast, model: Model) 
     assert "acme has registered no device 0 of 0" in text
     assert "valley has not joined yet 0 of 0" in text
     waits = words(page_of(cast.browser("olga"), "/runs/new?model=radiology-v1&min_participants=3"))
-    assert "would wait for 2 more devices: acme has none that would be asked." in waits
+    assert "would wait for 2 more devices: acme has none that would take part." in waits
 
 
 def test_all_that_is_wrong_is_told_beside_what_was_typed(cast: Cast, model: Model) -> None:

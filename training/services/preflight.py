@@ -40,11 +40,18 @@ class Place:
     last_seen_at: datetime | None = None
     barred: str = ""
     grouped: bool = False  # whether only devices of a group are meant
+    floor: int = 0  # the fewest rows of a device by its policy, and how many of `present` sent fewer last time
+    few: int = 0
 
     @property
     def expected(self) -> int:
         """How many of its devices the first round would ask."""
         return self.present if self.state == MemberState.ACTIVE and not self.barred else 0
+
+    @property
+    def giving(self) -> int:
+        """How many of those would train: not those that have too few rows for the policy."""
+        return max(self.expected - self.few, 0)
 
     @property
     def possible(self) -> int:
@@ -60,6 +67,8 @@ class Place:
             return self.barred
         if not self.known:
             return "has no device in this group" if self.grouped else "has registered no device"
+        if self.few:
+            return f"{self.few} would decline: fewer than {self.floor} rows"
         return "" if self.present == self.known else "is not there" if not self.present else "is not there with all"
 
 
@@ -76,14 +85,18 @@ class Facts:
     going_on: Sequence[str] = ()  # runs of the same model, each in a few words
     slowest: float | None = None  # seconds that the slowest of the last rounds took
     standardise: bool = False
+    failed: str = ""  # why the last run with the same settings failed, if its numbers grew without end
 
 
 def problems(facts: Facts) -> list[Problem]:
     """All of them, errors first."""
     found = [of(error) for error in facts.refused]
     found += _running(facts)
+    if facts.failed:
+        sentence = f"The last run with these settings failed. {facts.failed}"
+        found.append(Problem(WARNING, "grew", "config.learning_rate", sentence))
     if facts.places:
-        found += [*_too_few(facts), *_left_out(facts.places), *_alone(facts.places)]
+        found += [*_too_few(facts), *_left_out(facts.places), *_small(facts.places), *_alone(facts.places)]
     if facts.slowest is not None and facts.round_seconds < facts.slowest:
         found.append(_hasty(facts.slowest, facts.round_seconds))
     return found
@@ -104,10 +117,10 @@ def field_of(error: FedportalError) -> str:
 
 def forecast(facts: Facts) -> str:
     """How the first round would begin, as one sentence."""
-    expected = sum(place.expected for place in facts.places)
+    expected = sum(place.giving for place in facts.places)
     first = "The first round, which pools the columns' statistics," if facts.standardise else "The first round"
     if expected >= facts.need:
-        places = sum(place.expected > 0 for place in facts.places)
+        places = sum(place.giving > 0 for place in facts.places)
         return f"{first} would begin at once with {_devices(expected)} of {_count(places, 'organization')}."
     lacking = facts.need - expected
     more = f"{lacking} more device{'' if lacking == 1 else 's'}" if expected else _devices(lacking)
@@ -115,10 +128,10 @@ def forecast(facts: Facts) -> str:
 
 
 def _why(places: Iterable[Place]) -> str:
-    missing = [place.name for place in places if place.state == MemberState.ACTIVE and not place.expected]
+    missing = [place.name for place in places if place.state == MemberState.ACTIVE and not place.giving]
     if not missing:
         return ""
-    return f": {listed(missing)} {'has' if len(missing) == 1 else 'have'} none that would be asked"
+    return f": {listed(missing)} {'has' if len(missing) == 1 else 'have'} none that would take part"
 
 
 def _running(facts: Facts) -> list[Problem]:
@@ -160,11 +173,26 @@ def _left_out(places: Iterable[Place]) -> list[Problem]:
     ]
 
 
+def _small(places: Iterable[Place]) -> list[Problem]:
+    return [
+        Problem(
+            WARNING,
+            "few_rows",
+            "",
+            f"{place.name}'s policy asks for at least {place.floor} rows of a device: {place.few} of its"
+            f" {_devices(place.expected)} there sent fewer last time and would decline.",
+            "They take part once they have more rows, or the policy asks for fewer.",
+        )
+        for place in places
+        if place.few and place.expected
+    ]
+
+
 def _alone(places: Sequence[Place]) -> list[Problem]:
-    giving = [place for place in places if place.expected]
+    giving = [place for place in places if place.giving]
     if len(giving) != 1 or len(places) < 2:
         return []
-    sentence = f"Of all members only {giving[0].name} has devices that would be asked."
+    sentence = f"Of all members only {giving[0].name} has devices that would take part."
     return [Problem(WARNING, "alone", "", sentence, "Ask for enough devices that others must take part, or wait.")]
 
 

@@ -5,27 +5,31 @@ The arguments are those of `runs.start`; the number of queries depends neither o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Count, Max
+from django.db.models import Count, Max, OuterRef, QuerySet, Subquery
 
 from federations import permissions
-from federations.models import Federation, Member
+from federations.models import Device, Federation, Member
 from federations.permissions import Actor
-from federations.services import enrolment
+from federations.services import enrolment, policies
 from fedwire.errors import FedportalError
-from fedwire.states import MemberState, RoundKind, RoundState
+from fedwire.states import MemberState, RoundKind, RoundState, RunState
 from registry.models import Model, ModelVersion
 from registry.services import versions
 from training.lifecycle import ALIVE_RUNS
-from training.models import Round, Run
+from training.models import Round, Run, Update
 from training.services import cohorts, configs, preflight, runs
 from training.services.preflight import Facts, Place, Problem
+from training.wording import GREW
 
 # How many of the last rounds say how long a round takes.
 LAST_ROUNDS = 5
+# How many of the last runs are looked through for one with the same settings.
+LAST_RUNS = 20
 SHOWN = (MemberState.ACTIVE, MemberState.INVITED, MemberState.SUSPENDED)
 
 
@@ -88,6 +92,7 @@ def of(
         refused=refused,
         going_on=_going_on(actor, model),
         slowest=_slowest(model, place) if place is not None and "round_seconds" not in wrong else None,
+        failed=_failed(model, place, strategy, base, config or {}) if not refused and place and base else "",
         standardise=not refused and base is not None and configs.checked(strategy, config or {}, base)["standardise"],
     )
     return Preview(
@@ -121,6 +126,7 @@ def _places(federation: Federation, strategy: str, group: str) -> list[Place]:
         row["organization_id"]: row
         for row in devices.values("organization_id").annotate(known=Count("pk"), seen=Max("last_seen_at"))
     }
+    few = _few(federation, cohorts.here(devices))
     here = cohorts.here(devices).values("organization_id").annotate(present=Count("pk"))
     present = {row["organization_id"]: row["present"] for row in here}
     barred = enrolment.barred(federation, strategy=strategy, present=present)
@@ -135,10 +141,46 @@ def _places(federation: Federation, strategy: str, group: str) -> list[Place]:
             last_seen_at=known.get(member.organization_id, {}).get("seen"),
             barred=barred.get(member.organization_id, ""),
             grouped=bool(group),
+            floor=few.get(member.organization_id, (0, 0))[0],
+            few=few.get(member.organization_id, (0, 0))[1],
         )
         for member in members
     ]
     return sorted(found, key=lambda place: (not place.expected, place.state != MemberState.ACTIVE, place.name))
+
+
+def _few(federation: Federation, here: QuerySet[Device]) -> dict[int, tuple[int, int]]:
+    """Organization → the fewest rows of a device by its policy, and how many of its devices sent fewer last time.
+
+    A device that sent nothing yet is not judged, as on the policy's page.
+    """
+    floors = {
+        organization: policy.least_records
+        for organization, policy in policies.of_all(set(here.values_list("organization_id", flat=True))).items()
+        if policy.least_records
+    }
+    if not floors:
+        return {}
+    sent = Update.objects.filter(
+        device=OuterRef("pk"), round__run__federation=federation, round__kind=RoundKind.TRAIN
+    ).order_by("-pk")
+    rows = here.filter(organization__in=list(floors)).annotate(last=Subquery(sent.values("samples")[:1]))
+    found = Counter(
+        organization
+        for organization, last in rows.values_list("organization_id", "last")
+        if last is not None and last < floors[organization]
+    )
+    return {organization: (floors[organization], count) for organization, count in found.items()}
+
+
+def _failed(model: Model, federation: Federation, strategy: str, base: ModelVersion, config: Mapping[str, Any]) -> str:
+    """Why the last run with the same settings failed, if its numbers grew without end; "" otherwise."""
+    wished = configs.checked(strategy, config, base)["parameters"]
+    ended = Run.objects.filter(model=model, federation=federation, strategy=strategy).exclude(state__in=ALIVE_RUNS)
+    for found, state, reason in ended.order_by("-pk").values_list("config", "state", "reason")[:LAST_RUNS]:
+        if found.get("parameters") == wished:
+            return reason if state == RunState.FAILED and reason.startswith(GREW) else ""
+    return ""
 
 
 def _going_on(actor: Actor, model: Model) -> list[str]:

@@ -172,7 +172,7 @@ def _why_not(error: Exception) -> str:
 
 def _give_up(claimed: Round) -> None:
     """The numbers grew beyond all bounds. The same devices would do the same again, so the run ends."""
-    reason = f"The model of round {claimed.number} is not finite; try a smaller learning rate."
+    reason = wording.grew(f"in the model of round {claimed.number}", claimed.run.config)
     with unit():
         _fail(claimed, RoundState.AGGREGATING, reason)
         finishing.fail(claimed.run, reason)
@@ -231,14 +231,28 @@ def _note_in_run(claimed: Round, outcome: Outcome, known: dict[str, Any] | None)
         changes["current_round"], changes["given"] = claimed.number, giving.with_round(run.given, claimed.pk)
     if outcome.standardisation:
         changes["standardisation"] = outcome.standardisation
-    loss = known["loss"] if known else None
-    if loss is not None and (run.best_loss is None or loss < run.best_loss):
-        changes["best_round"], changes["best_loss"] = known and known["number"], loss
+    if known and known["loss"] is not None and _is_best(run, known):
+        changes["best_round"], changes["best_loss"] = known["number"], known["loss"]
     if changes:
         Run.objects.filter(pk=run.pk).update(**changes)
         for name, value in changes.items():
             setattr(run, name, value)
     return run
+
+
+def _is_best(run: Run, known: dict[str, Any]) -> bool:
+    """Whether this model is the best so far, among those that the same organizations measured.
+
+    A loss over other rows says nothing. So a model that more organizations measured begins the comparison anew, and
+    one that fewer or others measured is not compared.
+    """
+    if run.best_loss is None or run.best_round is None:
+        return True
+    kept = (
+        Round.objects.filter(run=run, number=run.best_round + 1, state=RoundState.DONE).values_list("metrics").first()
+    )
+    before, now = set((kept[0] if kept else {}).get("organizations", {})), set(known["organizations"])
+    return len(now) > len(before) if now != before else bool(known["loss"] < run.best_loss)
 
 
 def _named(found: Round) -> dict[str, Any]:

@@ -10,10 +10,12 @@ from django.db.models import F
 
 from federations.models import Device
 from fedwire.states import AssignmentState, RoundKind, RoundState
+from training import wording
 from training.models import Assignment, Round, Run
 from training.services import cohorts
 from training.wording import listed
 
+DECLINED = "declined"
 # Silent for so many deadlines is gone.
 SILENT_ROUNDS = 3
 
@@ -24,6 +26,9 @@ def why_over(run: Run) -> str:
     gone = _gone(run, began)
     if not began or 2 * len(gone) <= len(began):
         return ""
+    grown = _grown(run, [pk for pk, why in gone.items() if why == DECLINED])
+    if 2 * grown > len(gone):
+        return wording.grew(f"on {grown} device{'' if grown == 1 else 's'}", run.config)
     of = f"{len(gone)} of the {len(began)} devices that began" if len(began) > 1 else "The only device that began"
     are = "are" if len(gone) > 1 else "is"
     named = listed([f"{began[pk]} ({why})" for pk, why in gone.items()])
@@ -60,10 +65,16 @@ def _gone(run: Run, began: dict[int, str]) -> dict[int, str]:
     for pk in here:
         states = latest.get(pk, [])
         if states and states[0] == AssignmentState.DECLINED:
-            gone[pk] = "declined"
+            gone[pk] = DECLINED
         elif len(states) == SILENT_ROUNDS and all(state == AssignmentState.EXPIRED for state in states):
             gone[pk] = f"silent for {SILENT_ROUNDS} deadlines"
     return {pk: gone[pk] for pk in began if pk in gone}
+
+
+def _grown(run: Run, device_pks: list[int]) -> int:
+    """Of how many of these devices the numbers grew without end."""
+    parts = Assignment.objects.filter(round__run=run, device_id__in=device_pks, state=AssignmentState.DECLINED)
+    return parts.filter(reason=wording.NOT_FINITE).order_by().values("device_id").distinct().count()
 
 
 def _departed(device_pk: int) -> str:

@@ -45,6 +45,7 @@ def one(request: Any, run: str) -> HttpResponse:
         "log": page_of_log(found, asked.get("before", ""), asked.get("only", "")),
         "live": {"snapshot": shown, "words": WORDS, "socket": f"/ws/runs/{found.public_id}"},
         "over": found.state in ENDED,
+        "earlier_best": bool(found.result_version and found.best_round) and found.best_round != found.total_rounds,
         "again": "?" + urlencode(again(found)),
         "may_train": may_train(request.actor, found.model, found.federation),
         "may_control": permissions.can(request.actor, "run.control", found),

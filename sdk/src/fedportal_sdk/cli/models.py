@@ -163,7 +163,7 @@ def show(model: str, number: str, as_json: bool) -> None:
         return
     lineage = found["lineage"]
     parts = lineage.get("organizations", [])
-    given = [f"{row['name']} ({row['updates']} updates, {row['samples']:,} samples)" for row in parts]
+    given = [f"{row['name']} ({row['updates']} updates, {row['samples']:,} rows over all rounds)" for row in parts]
     metrics = [f"{name} {value:.4f}" for name, value in found["metrics"].items() if isinstance(value, float)]
     output.facts(
         (

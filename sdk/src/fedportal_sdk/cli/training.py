@@ -233,7 +233,7 @@ def described(snapshot: Snapshot) -> Text:
     for row in snapshot["contributions"]:
         devices = "1 device" if row["devices"] == 1 else f"{row['devices']} devices"
         updates = f"updates {row['updates']}/{row['expected']}"
-        lines.append(f"  {row['organization']['name']}: {devices}, {updates}, {row['samples']:,} samples")
+        lines.append(f"  {row['organization']['name']}: {devices}, {updates}, {row['samples']:,} rows over all rounds")
     lines += [_trend(snapshot["curves"], name) for name in ("accuracy", "auc", "loss")]
     if run["result_version"]:
         lines.append(f"Version {run['result_version']} is published. Next: fedportal pull {run['model']['name']}")
