@@ -52,6 +52,11 @@ WORDS = {
     "model.created": "Made a model",
     "model.shared": "Shared a model",
     "model.unshared": "Took a model out of a federation",
+    "version.pushed": "Pushed a version of a model",
+    "version.published": "A run published a version of a model",
+    "policy.changed": "Changed the policy",
+    "agreement.published": "Published a study agreement",
+    "agreement.accepted": "Accepted a study agreement",
     "run.started": "Started a run",
     "run.stopped": "Stopped a run",
     "run.completed": "A run was completed",
@@ -140,7 +145,7 @@ def names(actor: Actor, ids: set[str]) -> dict[str, str]:
     people = Membership.objects.filter(organization=own, person__public_id__in=_of(ids, "usr")).select_related("person")
     found = {membership.person.public_id: str(membership.person) for membership in people}
     keys = ApiKey.objects.filter(organization=own, public_id__in=_of(ids, "key")).select_related("person")
-    found |= {key.public_id: f"{key.person} (key {key.name})" for key in keys}
+    found |= {key.public_id: f"{key.person} (with the key “{key.name}”)" for key in keys}
     devices = Device.objects.filter(organization=own, public_id__in=_of(ids, "dev"))
     found |= dict(devices.values_list("public_id", "identifier"))
     mine = Member.objects.filter(organization=own).values("federation")

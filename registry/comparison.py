@@ -64,7 +64,9 @@ _kept: OrderedDict[tuple[str, str], Comparison] = OrderedDict()
 
 
 def percent(share: float | None) -> str:
-    """A share as a person reads it: "49 %", "0.031 %"; "" for none."""
+    """A share as a person reads it: "0.031 %", "49 %", "126 times"; "" for none."""
+    if share is not None and share >= 10:
+        return f"{share:,.0f} times"
     return "" if share is None else f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:,.0f} %"
 
 

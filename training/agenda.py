@@ -20,6 +20,7 @@ from training.selectors import runs_for
 
 SOON = timedelta(days=14)
 MOST = 5
+MOST_KEYS = 100  # that are looked at
 
 
 @dataclass(frozen=True)
@@ -136,11 +137,14 @@ def _run(run: Run, text: str, until: datetime | None) -> Item:
 
 
 def _keys(actor: Actor) -> list[Item]:
-    soon = clock.now() + SOON
-    ending = selectors.keys(actor).filter(revoked_at=None, expires_at__gt=clock.now(), expires_at__lte=soon)
+    """Keys that end soon, unless they were made for a short while just now or their devices are all there."""
+    now = clock.now()
+    ending = selectors.keys(actor).filter(revoked_at=None, expires_at__gt=now, expires_at__lte=now + SOON)
+    ending = ending.exclude(device_limit__isnull=False, registered__gte=F("device_limit"))
+    old = [row for row in ending.order_by("expires_at")[:MOST_KEYS] if now - row.created_at > row.expires_at - now]
     return [
         Item("key", f"The key {row.name} of {row.person} ends.", "/keys", "See the keys", until=row.expires_at)
-        for row in ending.order_by("expires_at")[:MOST]
+        for row in old[:MOST]
     ]
 
 

@@ -145,7 +145,7 @@ def _member(organization: Any, places: list[Member]) -> list[Step]:
     shown = open_agreements[0].federation if open_agreements else first
     part = Assignment.objects.filter(organization=organization, state=AssignmentState.SUBMITTED)
     run = Run.objects.filter(federation__in=joined).order_by("-pk").first() if joined else None
-    return [
+    steps = [
         Step(
             f"Join {first.name}" if not joined else "Join a federation",
             "Data stay where they are; only weight updates travel.",
@@ -156,12 +156,14 @@ def _member(organization: Any, places: list[Member]) -> list[Step]:
         ),
         Step(
             "Accept the study agreement",
-            "What the members agree on. Some federations have none.",
+            "What the members agree on.",
             f"/federations/{shown.public_id}/agreements",
             bool(joined) and not open_agreements,
             "organization.accept_agreement",
             organization,
-        ),
+        )
+        if Agreement.objects.filter(federation__in=[place.federation for place in places]).exists()
+        else None,
         Step(
             "Set your policy",
             "The limits that bind every run on your devices, whoever starts it.",
@@ -187,6 +189,7 @@ def _member(organization: Any, places: list[Member]) -> list[Step]:
             run or organization,
         ),
     ]
+    return [step for step in steps if step is not None]
 
 
 def agreements_to_accept(organization: Any, federations: list[Federation]) -> list[Agreement]:

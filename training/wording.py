@@ -233,6 +233,18 @@ def listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def span(seconds: float) -> str:
+    """How long, as a person says it, by the two largest units: "1 day", "2 h 5 min", "12 s"."""
+    left, said = round(seconds), []
+    for size, unit in ((86400, "day"), (3600, "h"), (60, "min"), (1, "s")):
+        count, left = divmod(left, size)
+        if count:
+            said.append(f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''}")
+        elif said:
+            break
+    return " ".join(said[:2]) or "less than a second"
+
+
 def moment(at: datetime) -> str:
     """A time as a sentence says it, with its day when that is not today; the portal's own zone is UTC."""
     return f"{at:%H:%M} UTC" if at.date() == clock.now().date() else f"{at:%H:%M} UTC on {at.day} {at:%B}"

@@ -12,6 +12,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from federations import permissions, roles
+from federations.web import labels
+from fedwire.errors import FedportalError
 
 register = template.Library()
 # How many people are named where one looks for help.
@@ -38,6 +40,12 @@ def time(value: datetime | str | None, shown: str = "", empty: str = "never") ->
     attributes, pattern = SHOWN[shown]
     exact = moment.isoformat(timespec="seconds").replace("+00:00", "Z")
     return format_html('<time datetime="{}"{}>{}</time>', exact, attributes, moment.strftime(pattern))
+
+
+@register.filter
+def sentence(error: FedportalError) -> str:
+    """`{{ error|sentence }}`: what went wrong, with the label of the field that it is about."""
+    return labels.sentence(error)
 
 
 @register.inclusion_tag("parts/crumbs.html")

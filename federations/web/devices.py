@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +16,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 
 from federations import above, fleet, permissions, selectors
-from federations.models import ApiKey, Device
+from federations.models import ApiKey, Device, Organization
 from federations.permissions import Actor
 from federations.services import device_groups, devices
 from federations.web.page import confirm, may, one_page, own_organization, page
@@ -122,7 +124,11 @@ def new(request: Any) -> HttpResponse:
     """How to make a machine a device; POST makes the enrolment key and shows the line to paste, this once."""
     organization = own_organization(request)
     permissions.require(request.actor, "organization.enroll_devices", organization)
-    said = request.POST if request.method == "POST" else {**DEFAULTS, "identifier": _free_name(request.actor)}
+    said = (
+        request.POST
+        if request.method == "POST"
+        else {**DEFAULTS, "identifier": _free_name(request.actor, organization)}
+    )
     context: dict[str, Any] = {"said": said, "groups": fleet.labels(organization)}
     if request.method == "POST":
         try:
@@ -274,10 +280,12 @@ def _arrivals(key: ApiKey) -> dict[str, Any]:
     return {"key": key, "arrived": arrived, "waiting": not over and not complete, "over": over}
 
 
-def _free_name(actor: Actor) -> str:
-    """A name that no device of the organization has."""
+def _free_name(actor: Actor, organization: Organization) -> str:
+    """A name that no device of the organization has, and that tells it from other organizations' devices."""
+    plain = unicodedata.normalize("NFKD", organization.name).encode("ascii", "ignore").decode().lower()
+    stem = re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "device"
     taken = set(selectors.devices(actor).values_list("identifier", flat=True))
-    return next(name for name in (f"hospital-{number:03d}" for number in range(1, 10_000)) if name not in taken)
+    return next(name for name in (f"{stem}-{number:03d}" for number in range(1, 10_000)) if name not in taken)
 
 
 def _tell_more(device: Device) -> None:

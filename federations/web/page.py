@@ -25,6 +25,7 @@ from federations.authentication import actor_of_session
 from federations.models import Organization, Person
 from federations.permissions import Actor
 from federations.services import sessions
+from federations.web import labels
 from fedwire.errors import FedportalError
 
 View = Callable[..., HttpResponse]
@@ -78,12 +79,12 @@ def _check_text(form: QueryDict) -> None:
 def refuse(request: Any, error: FedportalError) -> HttpResponse:
     """The error as a page; after a form as a message on the page the form came from."""
     if request.method == "POST" and error.code not in PAGES:
-        messages.error(request, f"{error.message} {error.next_step}")
+        messages.error(request, f"{labels.sentence(error)} {error.next_step}")
         return redirect(_page_before(request))
     heading = PAGES.get(error.code, "This did not work")
     context: dict[str, Any] = {
         "heading": heading,
-        "message": error.message,
+        "message": labels.sentence(error),
         "next_step": error.next_step,
         "back": _back(request),
     }

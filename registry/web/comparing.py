@@ -9,7 +9,6 @@ from django.http import HttpResponse
 from django.shortcuts import render
 
 from federations.web.page import page
-from fedportal.common.axes import shown
 from registry import selectors
 from registry.comparison import MOST_READ
 from registry.comparison import compare as compared
@@ -19,6 +18,8 @@ from registry.web.charts import measured
 # Larger files are read only when somebody asks for it: a page should not take seconds by itself.
 AT_ONCE = 32 << 20
 MOST_TENSORS = 200
+# Three digits, and more where two values would look the same.
+MOST_DIGITS = 6
 # The measure, its name, and which way is better.
 MEASURES = (("accuracy", "Accuracy", 1), ("auc", "AUC", 1), ("loss", "Loss", -1))
 
@@ -65,10 +66,13 @@ def _measure(
     one, other = _value(before, name, organization), _value(after, name, organization)
     if one is None and other is None:
         return None
-    row = {"title": title, "before": _shown(name, one), "after": _shown(name, other), "difference": "", "word": ""}
-    if one is not None and other is not None:
-        change = other - one
-        row["difference"] = f"{change:+.3f}" if abs(change) >= 0.0005 else "0.000"
+    digits = 3
+    change = other - one if one is not None and other is not None else None
+    while change and digits < MOST_DIGITS and not round(change, digits):
+        digits += 1
+    row = {"title": title, "before": _shown(one, digits), "after": _shown(other, digits), "difference": "", "word": ""}
+    if change is not None:
+        row["difference"] = f"{change:+.{digits}f}" if round(change, digits) else f"{0:.{digits}f}"
         if abs(change) >= 0.0005:
             row["word"] = "better" if change * way > 0 else "worse"
     return row
@@ -81,8 +85,8 @@ def _value(version: ModelVersion, name: str, organization: str) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def _shown(name: str, value: float | None) -> str:
-    return "–" if value is None else shown(name, value)
+def _shown(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _places(before: ModelVersion, after: ModelVersion) -> list[dict[str, Any]]:
@@ -104,10 +108,14 @@ def _settings(before: ModelVersion, after: ModelVersion) -> list[tuple[str, Any,
     one, other = _told(before), _told(after)
     names = [*one, *(name for name in other if name not in one)]
     return [
-        (name.replace("_", " ").capitalize(), one.get(name, "–"), other.get(name, "–"))
+        (name.replace("_", " ").capitalize(), _word(one.get(name, "–")), _word(other.get(name, "–")))
         for name in names
         if one.get(name) != other.get(name)
     ]
+
+
+def _word(value: Any) -> Any:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 def _told(version: ModelVersion) -> dict[str, Any]:

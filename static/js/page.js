@@ -1,6 +1,7 @@
 /* Small comforts of every page: times in the reader's zone, menus that close, and buttons that copy. */
 const FORMAT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const CLOCK_OF_DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 const EXACT = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
 const RELATIVE = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
@@ -15,7 +16,10 @@ export function ago(moment, now = Date.now()) {
 
 function words(element, moment) {
   if (element.hasAttribute("data-ago")) return ago(moment);
-  if (element.hasAttribute("data-clock")) return CLOCK.format(moment);
+  if (element.hasAttribute("data-clock")) {
+    const today = moment.toDateString() === new Date().toDateString();
+    return (today ? CLOCK : CLOCK_OF_DAY).format(moment);
+  }
   return (element.hasAttribute("data-day") ? DAY : FORMAT).format(moment);
 }
 

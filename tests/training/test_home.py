@@ -76,6 +76,12 @@ def test_a_new_member_is_led_from_joining_to_watching(stage: Stage) -> None:
     assert now(cast, "vera") == {}
 
 
+def test_a_federation_without_an_agreement_asks_nobody_to_accept_one(cast: Cast) -> None:
+    titles = [step.title for one in first_steps.lists_for(cast.actor("vera")) for step in one.steps]
+    assert "Set your policy" in titles
+    assert "Accept the study agreement" not in titles
+
+
 def test_an_owner_who_also_joined_elsewhere_sees_both_lists(cast: Cast) -> None:
     federations.found(cast.actor("vera"), name="valley-circle")
     assert set(now(cast, "vera")) == {"owner", "member"}
@@ -141,11 +147,23 @@ def test_an_agreement_waits_for_members_until_they_accept_or_it_ends(cast: Cast)
 
 
 def test_a_key_that_ends_soon_waits_for_its_owner(cast: Cast) -> None:
-    for days, name in ((3, "soon"), (60, "later"), (-1, "gone")):
-        key = cast.acme.api_keys.create(
-            person=cast.otto, name=name, lookup=name.ljust(8, "0"), expires_at=clock.now() + timedelta(days=days)
+    # days since it was made, days until it ends, how many devices it may register
+    keys = {
+        "soon": (80, 3, None),
+        "later": (80, 60, None),
+        "gone": (80, -1, None),
+        "fresh": (0, 7, 1),
+        "spent": (6, 1, 0),
+    }
+    for name, (age, days, limit) in keys.items():
+        cast.acme.api_keys.create(
+            person=cast.otto,
+            name=name,
+            lookup=name.ljust(8, "0"),
+            device_limit=limit,
+            created_at=clock.now() - timedelta(days=age),
+            expires_at=clock.now() + timedelta(days=days),
         )
-        assert key.pk
     assert [item.text for item in agenda(cast.actor("otto"))] == ["The key soon of Otto ends."]
 
 

@@ -82,7 +82,7 @@ def test_keys_and_devices_are_named(cast: Cast) -> None:
     assert "hospital-001" in device
     key, text = keys.create(cast.actor("olga"), name="laptop", scopes=["*"])
     federations.change(actor_of_key(text), cast.federation, description="By a program.")
-    assert "Olga (key laptop)" in cast.browser("olga").get("/audit").content.decode()
+    assert "Olga (with the key “laptop”)" in cast.browser("olga").get("/audit").content.decode()
     assert key.public_id
 
 

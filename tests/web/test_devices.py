@@ -245,3 +245,10 @@ def test_a_line_for_many_names_no_device(cast: Cast) -> None:
 def test_who_may_not_register_devices_is_told_who_may(cast: Cast) -> None:
     page = text_of(cast.browser("otto"), "/devices/new", 403)
     assert "data scientist" in page
+
+
+def test_the_proposed_name_comes_from_the_organization(cast: Cast) -> None:
+    cast.acme.name = "Clínica São João, Nord"
+    cast.acme.save()
+    page = cast.browser("olga").get("/devices/new").content.decode()
+    assert 'value="clinica-sao-joao-nord-001"' in page

@@ -279,6 +279,9 @@ def test_comparing_says_what_became_better_and_how_far_the_weights_moved(cast: C
     assert "Learning rate 0.1 0.3" in text
     assert f"weights are {np.sqrt(3 * 4):.4g} apart, 200 % of the length" in text
     assert "layers.0.weight" in text
+    trained(cast, model, "run_third", 0.9502)
+    little = words(page_of(cast.browser("mia"), f"{address}?before=3.0.0&after=4.0.0"))
+    assert "Accuracy 0.9500 0.9502 +0.0002" in little  # never 0.000 for what is not the same
     backwards = words(page_of(cast.browser("mia"), f"{address}?before=3.0.0&after=2.0.0"))
     assert "Accuracy 0.950 0.800 -0.150 worse" in backwards
 

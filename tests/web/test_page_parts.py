@@ -13,6 +13,7 @@ from federations.services import organizations
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 from tests.cast import Cast
+from training.wording import span
 
 MOMENT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
@@ -33,6 +34,21 @@ def rendered(text: str, **values: Any) -> str:
 def test_a_time_without_javascript_names_its_zone(shown: str, attributes: str, words: str) -> None:
     expected = f'<time datetime="2026-03-04T05:06:07Z"{attributes}>{words}</time>'
     assert rendered("{% time at shown %}", at=MOMENT, shown=shown) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.2, "less than a second"),
+        (12, "12 s"),
+        (600, "10 min"),
+        (7500, "2 h 5 min"),
+        (86400, "1 day"),
+        (176400, "2 days 1 h"),
+    ],
+)
+def test_a_span_is_said_by_its_two_largest_units(seconds: float, words: str) -> None:
+    assert span(seconds) == words
 
 
 def test_a_time_of_another_zone_and_of_json_is_shown_in_utc() -> None:

@@ -92,6 +92,11 @@ def test_a_run_that_waits_says_for_whom_and_until_when(cast: Cast, model: Model)
     Device.objects.update(last_seen_at=None)
     run = runs.start(cast.actor("olga"), model, rounds=1, min_participants=2)
     text = text_of(cast.browser("olga"), f"/runs/{run.public_id}")
+    assert f"Started by {run.started_by} of acme" in text
+    assert "Deadline 10 min a round" in text
+    assert f"Seed {run.config['seed']}" in text
+    others = text_of(cast.browser("mia"), f"/runs/{run.public_id}")
+    assert "Started by acme Started" in others  # whose people are not hers to know
     assert re.search(r"Waiting for 2 more devices \(acme and metro have none available\) until \d\d:\d\d UTC", text)
 
 

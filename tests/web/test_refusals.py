@@ -12,7 +12,8 @@ from django.test import Client, RequestFactory
 from federations import permissions
 from federations.models import Membership, Role
 from federations.services import federations
-from federations.web import errors
+from federations.web import errors, labels
+from fedwire.errors import FedportalError
 from tests.cast import Cast
 
 
@@ -117,6 +118,16 @@ def test_a_broken_page_has_a_frame_and_does_without_when_the_frame_is_broken_too
         True,
         False,
     )
+
+
+def test_a_page_calls_a_field_by_its_label_and_the_api_by_its_name(cast: Cast) -> None:
+    browser = cast.browser("olga")
+    page = browser.post("/policy", {"least_devices": "many"}).content.decode()
+    assert "“Least devices” is not usable" in page
+    assert "The field" not in page
+    error = FedportalError("field_invalid", field="config.learning_rate", reason="it must be a number.")
+    assert labels.sentence(error) == "“Learning rate” is not usable: it must be a number."
+    assert "'config.learning_rate'" in error.message
 
 
 def test_a_request_that_cannot_be_trusted_is_answered_without_looking_anything_up() -> None:

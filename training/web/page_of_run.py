@@ -9,11 +9,12 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 
 from federations import permissions
+from federations.permissions import Actor
 from federations.web.page import confirm, page
 from fedwire.errors import FedportalError
 from fedwire.states import RoundKind, RunState
 from registry.selectors import may_train
-from training import selectors
+from training import selectors, wording
 from training.models import Run
 from training.services import runs
 from training.web.cards import panel
@@ -51,6 +52,10 @@ def one(request: Any, run: str) -> HttpResponse:
         "may_control": permissions.can(request.actor, "run.control", found),
         "who_may": permissions.who_may("run.control", found, request.actor),
         "settled": _settled(found),
+        "starter": _starter(request.actor, found),
+        "took": wording.span((found.finished_at - found.started_at).total_seconds())
+        if found.started_at and found.finished_at
+        else "",
     }
     return render(request, "training/one.html", context)
 
@@ -68,6 +73,13 @@ def _title(shown: dict[str, Any]) -> str:
     return f"Round {of['number']} of {run['total_rounds']}{again}"
 
 
+def _starter(actor: Actor, run: Run) -> str:
+    """Who started the run: the person for their colleagues, the organization for others."""
+    if run.organization != actor.organization or run.started_by is None:
+        return run.organization.name
+    return f"{run.started_by} of {run.organization.name}"
+
+
 def _settled(run: Run) -> dict[str, Any]:
     """How the run was started."""
     parameters = run.config.get("parameters", {})
@@ -75,9 +87,10 @@ def _settled(run: Run) -> dict[str, Any]:
         "Strategy": run.strategy,
         "Rounds": run.total_rounds,
         "Least devices": run.min_participants,
-        "Deadline": f"{run.round_seconds} s a round",
+        "Deadline": f"{wording.span(run.round_seconds)} a round",
         "Group": run.group or "all devices",
         "From version": run.base_version.version,
+        "Seed": run.config.get("seed", "–"),
         **{name.replace("_", " ").capitalize(): value for name, value in parameters.items()},
     }
 

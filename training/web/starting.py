@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django.contrib import messages
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 
+from federations.web.labels import worded
 from federations.web.page import page
 from fedwire.errors import FedportalError
 from training.aggregation.strategies import STRATEGIES
@@ -78,5 +80,8 @@ def _shown(request: Any, form: QueryDict) -> dict[str, Any]:
 
 
 def _ordered(preview: Preview) -> list[Any]:
-    """What keeps the run from starting first."""
-    return sorted(preview.problems, key=lambda problem: problem.level != ERROR)
+    """What keeps the run from starting first; fields are called as the form does."""
+    return [
+        replace(problem, sentence=worded(problem.sentence, problem.field))
+        for problem in sorted(preview.problems, key=lambda problem: problem.level != ERROR)
+    ]
