@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -12,8 +13,10 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model, QuerySet
 from django.db.models.constants import LOOKUP_SEP
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
+from federations.services import confirming
 from fedwire.errors import FedportalError
 
 
@@ -73,7 +76,7 @@ Action = Callable[[Any, HttpRequest, QuerySet[Any]], HttpResponse | None]
 
 
 def asked(description: str, *, consequence: str, done: str) -> Callable[[Act], Action]:
-    """Make an action of what is done to one row: it asks back first and says what will happen.
+    """Make an action of what is done to one row: it asks who one is, unless that was lately, and asks back first.
 
     The decorated method acts on one row through a service, which checks the right and writes the audit entry; after a
     confirmation it is called for each chosen row. `done` follows the number of rows in the message.
@@ -83,6 +86,9 @@ def asked(description: str, *, consequence: str, done: str) -> Callable[[Act], A
         @admin.action(description=description, permissions=["change"])
         @functools.wraps(act)
         def action(self: Any, request: HttpRequest, rows: QuerySet[Any]) -> HttpResponse | None:
+            if not confirming.is_confirmed(request.session):
+                messages.info(request, "Then choose the action again.")
+                return redirect(f"/account/confirm?{urlencode({'next': request.get_full_path()})}")
             chosen = list(rows[: MOST_ROWS + 1])
             if len(chosen) > MOST_ROWS:
                 messages.error(request, f"Choose at most {MOST_ROWS} rows at once.")

@@ -12,6 +12,7 @@ from django.shortcuts import redirect, render
 from federations import permissions, roles, selectors
 from federations.models import Membership, Organization, Role
 from federations.services import invitations, organizations, second_factor
+from federations.web.accounts_profile import confirmed
 from federations.web.page import confirm, may, one_page, own_organization, page
 from fedwire.errors import FedportalError
 
@@ -101,8 +102,13 @@ def transfer(request: Any, person: str) -> HttpResponse:
     """Make a colleague the owner in one's own place."""
     organization = own_organization(request)
     membership = selectors.find_membership(organization, person)
+    permissions.require(request.actor, "organization.manage", organization)
+    return _transfer(request, organization, membership)
+
+
+@confirmed
+def _transfer(request: Any, organization: Organization, membership: Membership) -> HttpResponse:
     if request.method == "GET":
-        permissions.require(request.actor, "organization.manage", organization)
         title = f"Transfer {organization} to {membership.person}?"
         consequence = (
             f"{membership.person} becomes owner of {organization}, and you become admin, both at once. You will no "

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from federations.models import AuditEntry, Letter
-from federations.services import spreading
+from federations.services import confirming, spreading
 from fedwire.errors import FedportalError
 
 
@@ -39,6 +40,14 @@ def letters_to(address: str) -> list[Letter]:
     """The letters to an address, oldest first, once what was told is spread."""
     spreading.spread_due()
     return list(Letter.objects.filter(to=address).order_by("pk"))
+
+
+def confirmed(browser: Client) -> Client:
+    """The browser, whose person has just shown who they are."""
+    session = browser.session
+    confirming.note_confirmed(session)
+    session.save()
+    return browser
 
 
 def links(address: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from datetime import timedelta
 
 import pytest
 from django.apps import apps
@@ -13,9 +14,10 @@ from django.urls import reverse
 
 from federations.admin import Looking
 from federations.models import ApiKey, AuditEntry, Device, Letter, Organization, Person
-from federations.services import federations, webhooks
+from federations.services import confirming, federations, webhooks
+from fedportal.common import clock
 from tests.cast import PASSWORD, Cast
-from tests.federations.helpers import recorded
+from tests.federations.helpers import confirmed, recorded
 
 TABLES = sorted(model._meta.model_name for model in apps.get_app_config("federations").get_models())
 
@@ -26,7 +28,7 @@ def staff(cast: Cast) -> Client:
     client = Client()
     person = Person.objects.create_superuser("staff@portal.example", PASSWORD)
     client.force_login(person, backend="django.contrib.auth.backends.ModelBackend")
-    return client
+    return confirmed(client)
 
 
 def ask(staff: Client, table: str, action: str, *pks: int) -> str:
@@ -216,3 +218,13 @@ def test_what_is_hidden_cannot_be_asked_about_either(staff: Client, cast: Cast, 
 def test_tables_are_still_filtered_by_what_they_show(staff: Client, cast: Cast) -> None:
     address = reverse("admin:federations_person_changelist")
     assert staff.get(f"{address}?is_active__exact=1").status_code == 200
+
+
+def test_an_action_asks_again_who_one_is(staff: Client, cast: Cast) -> None:
+    address = reverse("admin:federations_organization_changelist")
+    said = {"action": "suspend", "_selected_action": [cast.acme.pk], "confirmed": "yes"}
+    with clock.shifted(timedelta(seconds=confirming.LASTS)):
+        answer = staff.post(address, said)
+    assert answer.status_code == 302
+    assert answer["Location"] == "/account/confirm?next=%2Fadmin%2Ffederations%2Forganization%2F"
+    assert Organization.objects.get(pk=cast.acme.pk).suspended_at is None

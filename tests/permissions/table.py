@@ -182,7 +182,7 @@ PAGES: list[Row] = [
     _page("GET", "team/roles", 200, 200, 200, 200, staff=403),
     _page("GET", "team/name", 200, 403, 200, 200, staff=403),
     _page("POST", "team/name", 302, 403, 302, 302, staff=403, body=lambda s, w: {"name": "newer name"}),
-    _page("GET", "team/<str:person>/transfer", 200, 403, 404, 404, staff=403),
+    _page("GET", "team/<str:person>/transfer", 302, 403, 404, 404, staff=403),
     _page("POST", "team/<str:person>/transfer", 302, 403, 404, 404, staff=403),
     _page("GET", "team/<str:person>/remove", 200, 403, 404, 404, staff=403),
     _page("POST", "team/<str:person>/remove", 302, 403, 404, 404, staff=403),

@@ -17,6 +17,7 @@ from fedportal.common import clock
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 from tests.cast import PASSWORD, Cast
+from tests.federations.helpers import confirmed
 from tests.web.test_pages import text_of
 
 LIMITS: dict[str, Any] = {"least_records": "50", "least_devices": "2", "residency": "EU", "rollback_error_rate": "0.05"}
@@ -137,6 +138,10 @@ def test_a_suspended_organization_reads_nothing_of_its_own(cast: Cast, page: str
 def test_ownership_is_transferred_after_a_question(cast: Cast) -> None:
     browser, where = cast.browser("olga"), f"/team/{cast.otto.public_id}/transfer"
     assert f'href="{where}"' in browser.get("/team").content.decode()
+    answer = browser.post(where)  # first one shows again who one is
+    assert (answer.status_code, answer["Location"].partition("?")[0]) == (302, "/account/confirm")
+    assert Membership.objects.get(organization=cast.acme, role=Role.OWNER).person == cast.olga
+    confirmed(browser)
     question = text_of(browser, where)
     assert "Otto becomes owner of acme, and you become admin" in question
     answer = browser.post(where, follow=True)
