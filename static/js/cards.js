@@ -120,9 +120,14 @@ export function listen(redraw) {
 /* Why the run waits: who is missing, until when, what then, and what one can do. */
 export function drawWaiting(waiting, left) {
   at("waiting-box").hidden = !waiting;
-  if (!waiting) return show(at("waiting"), "");
+  if (!waiting) {
+    show(at("waiting"), "");
+    replaceIfNew(at("missing"), []);
+    return replaceIfNew(at("advice"), []);
+  }
   show(at("waiting"), waiting.until ? `${waiting.sentence} ${left} left.` : waiting.sentence);
-  const missing = (waiting.missing ?? []).map((one) => {
+  if (!waiting.missing) return; // a snapshot that was asked for says it; until then stands what was known
+  const missing = waiting.missing.map((one) => {
     const item = element("li");
     item.append(element("strong", "", one.who), one.reason ? `: ${one.reason}` : "");
     if (one.last_seen_at) item.append("; last seen ", time(one.last_seen_at, "ago"));

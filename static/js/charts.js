@@ -186,10 +186,11 @@ function tabulate(figure) {
   details.querySelector("tbody").replaceChildren(...rows);
 }
 
-/* Measures of which nobody knew when the page was made get a chart of their own. */
+/* Measures of which nobody knew when the page was made get a chart of their own; devices choose the names, so they are few. */
 function addCharts(root, curves) {
-  const others = [...new Set(curves.flatMap((point) => Object.keys(point.others ?? {})))].sort().slice(0, MOST_OTHERS);
+  const others = [...new Set(curves.flatMap((point) => Object.keys(point.others ?? {})))].sort();
   for (const name of others.map((other) => `other:${other}`)) {
+    if (root.querySelectorAll('[data-chart^="other:"]').length >= MOST_OTHERS) return;
     if (root.querySelector(`[data-chart="${CSS.escape(name)}"]`)) continue;
     const figure = root.querySelector('[data-chart="loss"]').cloneNode(true);
     const title = name.slice(6).replaceAll("_", " ");

@@ -4,14 +4,21 @@
 const MOST_HELD = 500;
 const QUIET_MS = 10000; // then the page asks how the run stands: whom it waits for changes with the clock
 const DEAD_MS = 25000; // a connection on which nothing came for so long, although something was asked, is given up
-const REFUSED = new Set([4401, 4403, 4404, 4429, 1008]);
+const CONNECTING_MS = 10000; // a connection that does not come about is given up
+const GAP_MS = 200; // messages overtake one another: a gap that closes by itself is not asked about
+const AGAIN_MS = 1000; // one question at a time
+const REFUSED = new Set([4401, 4403, 4404, 1008]);
+const TOO_MUCH = 4429; // asked too often, or too many pages: later it may do
+const LATER_MS = 4000;
 
 export function follow(address, run) {
   let wait = 500;
   let socket = null;
   let retry = null;
-  let asked = false;
+  let mending = null;
+  let known = run.number(); // the highest number that was heard of
   let heard = Date.now();
+  let begun = Date.now();
   let askedAt = 0;
   const early = new Map();
 
@@ -21,36 +28,41 @@ export function follow(address, run) {
     socket.send(JSON.stringify(what));
   }
 
-  function askSince() {
-    if (asked) return;
-    asked = true;
-    ask({ ask: "since", sequence: run.number() });
+  function mend(wait = GAP_MS) {
+    mending ??= setTimeout(() => {
+      mending = null;
+      if (known <= run.number()) return;
+      ask({ ask: "since", sequence: run.number() });
+      mend(AGAIN_MS);
+    }, wait);
   }
 
   function snapshot(message) {
-    asked = false;
     for (const sequence of early.keys()) if (sequence <= message.sequence) early.delete(sequence);
     if (message.sequence === run.number()) return run.adopt(message.data);
     // The portal cannot tell all that is missing, or it was put back to an earlier state.
     if (message.instead || message.sequence < run.number()) {
+      known = message.sequence;
+      early.clear();
       run.adopt(message.data);
       return run.gap();
     }
-    return askSince();
+    known = Math.max(known, message.sequence);
   }
 
   function hear(message) {
     heard = Date.now();
+    wait = 500;
     if (message.kind === "snapshot") snapshot(message);
     else if (message.sequence > run.number()) early.set(message.sequence, message);
+    if (message.kind !== "snapshot") known = Math.max(known, message.sequence);
     while (early.has(run.number() + 1)) {
       const next = early.get(run.number() + 1);
       early.delete(next.sequence);
-      asked = false;
       run.apply(next);
     }
-    if (early.size > MOST_HELD) { early.clear(); asked = false; askSince(); }
-    if (early.size) askSince();
+    if (early.size > MOST_HELD) early.clear();
+    if (known > run.number()) mend();
   }
 
   function connect() {
@@ -58,7 +70,14 @@ export function follow(address, run) {
     const here = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${address}?since=${run.number()}`);
     socket = here;
     askedAt = 0;
-    here.addEventListener("open", () => { wait = 500; asked = false; heard = Date.now(); early.clear(); run.tell("live", "live"); });
+    begun = Date.now();
+    here.addEventListener("open", () => {
+      if (socket !== here) return;
+      heard = Date.now();
+      known = run.number();
+      early.clear();
+      run.tell("live", "live");
+    });
     here.addEventListener("message", (event) => { if (socket === here) hear(JSON.parse(event.data)); });
     here.addEventListener("close", (event) => { if (socket === here) lost(event.code); });
   }
@@ -66,23 +85,28 @@ export function follow(address, run) {
   function lost(code) {
     socket = null;
     if (REFUSED.has(code)) return run.tell("not live: reload the page", "lost");
+    if (code === TOO_MUCH) wait = Math.max(wait, LATER_MS);
     run.tell("reconnecting…", "lost");
     retry = setTimeout(connect, wait * (0.5 + Math.random()));
     wait = Math.min(wait * 2, 8000);
   }
 
+  function abandon() {
+    const dead = socket;
+    lost(0);
+    dead.close();
+  }
+
   /* A cut line does not say so: who asks and hears nothing, begins anew. */
   function look() {
+    if (socket?.readyState === WebSocket.CONNECTING && Date.now() - begun > CONNECTING_MS) return abandon();
     if (socket?.readyState !== WebSocket.OPEN || run.over()) return;
-    if (askedAt > heard && Date.now() - askedAt > DEAD_MS - QUIET_MS) {
-      const dead = socket;
-      lost(0);
-      return dead.close();
-    }
+    if (askedAt > heard && Date.now() - askedAt > DEAD_MS - QUIET_MS) return abandon();
     if (askedAt <= heard && Date.now() - heard >= QUIET_MS && !document.hidden) ask({ ask: "snapshot" });
   }
 
   window.addEventListener("online", () => { if (!socket && retry) { wait = 500; connect(); } });
   connect();
   setInterval(look, 1000);
+  return { ask };
 }

@@ -8,12 +8,14 @@ import { showTimes } from "./page.js";
 const MOST_NEWS = 100;
 const MOST_POINTS = 600; // twice what a fresh snapshot holds; then every second one goes
 const CHARTS_MS = 200;
+const WONDER_MS = 500;
 const ENDED = new Set(["completed", "failed", "stopped"]);
 const TROUBLE = new Set(["refused", "late", "dropped", "declined"]);
 const { snapshot: first, words, socket: address } = JSON.parse(document.getElementById("live").textContent);
 const at = (name) => document.querySelector(`[data-${name}]`);
 let state = first;
 let ahead = Date.parse(first.now) - Date.now(); // the portal's clock against this one
+let wondering = null;
 let dirty = false;
 let chartsDirty = true;
 let chartsAt = 0;
@@ -115,11 +117,18 @@ function callOff() {
   }
 }
 
+/* A message says that the round waits; who is missing and what one can do only a snapshot says. */
+function askWhoIsMissing(waiting) {
+  if (!waiting || waiting.missing || wondering) return;
+  wondering = setTimeout(() => { wondering = null; connection.ask({ ask: "snapshot" }); }, WONDER_MS);
+}
+
 function apply(message) {
   state.sequence = message.sequence;
   const [noun, verb] = message.kind.split(".");
   if (noun === "run") endOfRun(verb, message.data);
   else CHANGES[message.kind]?.(message.data, message.at);
+  askWhoIsMissing(message.data.waiting);
   log(message);
   paint();
 }
@@ -142,7 +151,11 @@ function log(message) {
   item.dataset.sequence = message.sequence;
   item.append(time(message.at, "clock"), " ", message.text);
   list.prepend(item);
-  while (list.children.length > MOST_NEWS) list.lastElementChild.remove();
+  at("log-empty").hidden = true;
+  while (list.children.length > MOST_NEWS) {
+    list.lastElementChild.remove();
+    at("older-box").hidden = false;
+  }
 }
 
 function gap() {
@@ -264,7 +277,7 @@ function tell(text, name) {
 
 listen(() => drawDevices(state.participants));
 draw();
-follow(address, {
+const connection = follow(address, {
   number: () => state.sequence,
   over: () => ENDED.has(state.run.state),
   apply, adopt, gap, tell,

@@ -5,7 +5,8 @@ import { showTimes } from "./page.js";
 const form = document.querySelector("form[data-start]");
 const WAIT = 350;
 let timer;
-let asking;
+let asking = null;
+const pending = new Set(); // parts to be put in place; those of a request that was given up come with the next
 
 function address() {
   const said = new URLSearchParams();
@@ -13,19 +14,26 @@ function address() {
   return said;
 }
 
-async function renew(part) {
+async function renew() {
   asking?.abort();
-  asking = new AbortController();
-  const preview = document.getElementById("preview");
-  preview.setAttribute("aria-busy", "true");
+  const mine = new AbortController();
+  asking = mine;
+  document.getElementById("preview").setAttribute("aria-busy", "true");
   try {
-    const answer = await fetch(`${form.dataset.start}?${address()}`, { signal: asking.signal });
+    const answer = await fetch(`${form.dataset.start}?${address()}`, { signal: mine.signal });
     if (!answer.ok) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    for (const id of part ? [part, "preview"] : ["preview"]) put(page.getElementById(id));
+    if (asking !== mine) return;
+    for (const id of [...pending, "preview"]) put(page.getElementById(id));
+    pending.clear();
     mark(page);
   } catch (error) {
-    if (error.name !== "AbortError") preview.removeAttribute("aria-busy");
+    if (!(error instanceof TypeError) && error.name !== "AbortError") throw error; // the portal is away: the next try tells
+  } finally {
+    if (asking === mine) {
+      asking = null;
+      document.getElementById("preview").removeAttribute("aria-busy");
+    }
   }
 }
 
@@ -53,11 +61,19 @@ function mark(page) {
 
 function later(part) {
   clearTimeout(timer);
-  timer = setTimeout(() => renew(part), part ? 0 : WAIT);
+  if (part) pending.add(part);
+  timer = setTimeout(renew, pending.size ? 0 : WAIT);
 }
 
 form.addEventListener("input", (event) => { if (event.target.matches("input")) later(); });
 form.addEventListener("change", (event) => { if (event.target.matches("select")) later(event.target.dataset.renews); });
 form.querySelector("[data-preview]").hidden = true;
 /* Devices come and go while one thinks. */
-setInterval(() => { if (!document.hidden && !asking?.signal.aborted) renew(); }, 15000);
+setInterval(() => { if (!document.hidden && !asking) renew(); }, 15000);
+
+/* A second click would start a second run. Whoever comes back to the page may press again. */
+const start = form.querySelector("button.primary");
+form.addEventListener("submit", (event) => {
+  if (event.submitter === start || !event.submitter) setTimeout(() => { start.disabled = true; }, 0);
+});
+window.addEventListener("pageshow", () => { start.disabled = false; });

@@ -38,6 +38,7 @@ class Sender {
 
   async stored(url) {
     const answer = await fetch(url, { method: "HEAD" });
+    if (!answer.ok && answer.status < 500 && ![408, 429].includes(answer.status)) throw await refusal(answer);
     if (!answer.ok) throw new Error("away");
     return Number(answer.headers.get("Upload-Offset"));
   }

@@ -60,11 +60,12 @@ def measure(browser: Browser, story: Story, folder: Path) -> dict[str, object]:
     run = story.start(rounds=ROUNDS, devices=DEVICES)
     page.goto(f"/runs/{run}")
     story.completed(run, 300)
-    told = events(story.doors["acme"], run, first_number(page))
     page.wait_for_timeout(2000)
     came = heard(page)
+    told = events(story.doors["acme"], run, came[0][0] - 1)
     at = dict(came)
-    late = [at[e["sequence"]] - 1000 * datetime.fromisoformat(e["at"]).timestamp() for e in told if e["sequence"] in at]
+    live = [event for event in told if event["sequence"] > first_number(page) and event["sequence"] in at]
+    late = [at[event["sequence"]] - 1000 * datetime.fromisoformat(event["at"]).timestamp() for event in live]
     for device in devices:
         device.client.close()
     return {

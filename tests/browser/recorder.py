@@ -15,6 +15,8 @@ window.heard = [];
 addEventListener("DOMContentLoaded", () => {
   const list = document.querySelector("[data-log]");
   if (!list) return;
+  const made = performance.timeOrigin + performance.now();
+  for (const item of [...list.children].reverse()) window.heard.push([Number(item.dataset.sequence), made]);
   new MutationObserver((changes) => {
     const now = performance.timeOrigin + performance.now();
     for (const change of changes) for (const item of change.addedNodes)
@@ -30,7 +32,7 @@ def record(page: Page) -> None:
 
 
 def heard(page: Page) -> list[tuple[int, float]]:
-    """The numbers that came since the page was opened, in the order in which they came, with milliseconds."""
+    """The numbers with which the page was made and those that came since, in their order, with milliseconds."""
     return [(int(number), float(at)) for number, at in page.evaluate("window.heard")]
 
 

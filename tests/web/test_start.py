@@ -244,3 +244,21 @@ def test_the_form_asks_as_often_for_many_models_as_for_few(cast: Cast, model: Mo
     for number in range(12):
         models.share(olga, models.create(olga, name=f"more-{number}"), cast.federation)
     assert queries() == few
+
+
+def test_another_model_is_not_held_to_the_federation_and_version_of_the_one_before(cast: Cast, model: Model) -> None:
+    olga, browser = cast.actor("olga"), cast.browser("olga")
+    other = models.create(olga, name="other-v1", architecture=LOGISTIC)
+    versions.initial(olga, other, version="3.0.0")
+    circle = federations.found(olga, name="circle")
+    models.share(olga, other, circle)
+    asked = f"?model={other.public_id}&federation={cast.federation.public_id}&version=1.0.0&min_participants=1"
+    page = page_of(browser, f"/runs/new/fragment{asked}")
+    assert "is not shared" not in words(page)
+    assert f'<option value="{circle.public_id}"' in page
+    assert "What will happen" in words(page)
+    assert "Choose a model and a federation" not in words(page)
+    # What is sent is taken at its word.
+    sent = {"model": other.public_id, "federation": cast.federation.public_id, "strategy": "fedavg", **PLAN}
+    assert browser.post("/runs/new", sent).status_code >= 400
+    assert not Run.objects.exists()

@@ -20,9 +20,12 @@ FILTERS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def page_of_log(run: Run, before: str, only: str) -> dict[str, Any]:
-    """The newest events before number `before` ("": the newest of all) of the kind `only`, with where to go on."""
-    events = run.events.order_by("-sequence")
+def page_of_log(run: Run, before: str, only: str, *, upto: int) -> dict[str, Any]:
+    """The newest events before number `before` ("": the newest of all) of the kind `only`, with where to go on.
+
+    `upto` is the number of the page's snapshot: what came after it is told to the page by its socket.
+    """
+    events = run.events.filter(sequence__lte=upto).order_by("-sequence")
     number = int(before) if before.isascii() and before.isdigit() and len(before) < 16 else 0
     if number:
         events = events.filter(sequence__lt=number)

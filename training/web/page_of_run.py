@@ -43,7 +43,7 @@ def one(request: Any, run: str) -> HttpResponse:
         "panel": panel(shown["participants"], asked.get("show", ""), asked.get("devices", "")),
         "charts": charts(shown["curves"], shown["names"]),
         "legend": legend(shown["names"]),
-        "log": page_of_log(found, asked.get("before", ""), asked.get("only", "")),
+        "log": page_of_log(found, asked.get("before", ""), asked.get("only", ""), upto=shown["sequence"]),
         "live": {"snapshot": shown, "words": WORDS, "socket": f"/ws/runs/{found.public_id}"},
         "over": found.state in ENDED,
         "earlier_best": bool(found.result_version and found.best_round) and found.best_round != found.total_rounds,

@@ -92,7 +92,22 @@ def said_in(form: QueryDict, offered: Sequence[Choice], *, sent: bool) -> dict[s
     named = next(
         (choice for choice in offered if said.get("model") in (choice.model.name, choice.model.public_id)), None
     )
-    return {**said, "model": named.model.public_id} if named else said
+    if named is None:
+        return said
+    said["model"] = named.model.public_id
+    return said if sent else _fitting(said, named)
+
+
+def _fitting(said: dict[str, str], chosen: Choice) -> dict[str, str]:
+    """Without a federation or version that belongs to the model chosen before: nobody meant it for this one."""
+    offered = {text for federation in chosen.federations for text in (federation.public_id, federation.name)}
+    dropped = {"federation"} if said.get("federation") not in offered else set()
+    if said.get("version"):
+        try:
+            find_version(chosen.model, said["version"])
+        except FedportalError:
+            dropped.add("version")
+    return {name: text for name, text in said.items() if name not in dropped}
 
 
 def wish(actor: Actor, said: Mapping[str, str]) -> dict[str, Any]:
