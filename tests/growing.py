@@ -34,7 +34,9 @@ from fedportal.common.transactions import unit
 from registry.models import Model, ModelVersion, Share
 from registry.services import artifacts, models, versions
 from tests.cast import PASSWORD
+from tests.permissions import addresses
 from tests.permissions.stage import LOGISTIC, Stage
+from tests.permissions.table import PAGES
 from tests.training.conftest import Site
 from training.models import Run
 from training.services import rounds, runs
@@ -65,6 +67,18 @@ def grow(stage: Stage, count: int, **more: int) -> None:
     least = min([count, *more.values()])
     bare = [table for table, there in sizes().items() if there < least and table not in SINGLE]
     assert bare == [], f"pages were not asked with many rows of {bare}: teach tests/growing.py to make some"
+
+
+def pages(stage: Stage) -> dict[str, str]:
+    """Route → address of every page that olga may open, those with a choice also with it made."""
+    found = {
+        row.route: addresses.filled(row.route, stage.own, dict(row.places)) + row.query
+        for row in PAGES
+        if row.method == "GET" and row.olga == 200
+    }
+    for route in ("runs/new", "runs/new/fragment"):
+        found[f"{route}?model="] = f"/{route}?model={stage.own['model']}"
+    return found
 
 
 def sizes() -> dict[str, int]:

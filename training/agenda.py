@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, F, Q
+from django.db.models import F
 
 from federations import permissions, selectors
 from federations.models import Device, Invitation, Member
@@ -14,9 +14,9 @@ from federations.permissions import Actor
 from fedportal.common import clock
 from fedwire.states import DeviceState, InvitationState, MemberState, RoundState, RunState
 from training.first_steps import agreements_to_accept
-from training.lifecycle import TAKING_PART
 from training.models import Round, Run
 from training.selectors import runs_for
+from training.services import opening
 
 SOON = timedelta(days=14)
 MOST = 5
@@ -117,16 +117,14 @@ def _agreements(organization: Any, may: bool) -> list[Item]:
 def _runs(actor: Actor) -> list[Item]:
     """Runs that are paused, and runs whose open round has fewer devices than it needs."""
     alive = list(runs_for(actor).filter(state__in=(RunState.RUNNING, RunState.PAUSED))[:20])
-    rounds = Round.objects.filter(run__in=alive, state=RoundState.OPEN).annotate(
-        here=Count("assignments", filter=Q(assignments__state__in=TAKING_PART)), least=F("run__min_participants")
-    )
-    short = {row.run_id: row for row in rounds if row.here < row.least}
+    rounds = opening.counted(Round.objects.filter(run__in=alive, state=RoundState.OPEN)).filter(opening.SHORT)
+    short = {row.run_id: row for row in rounds.annotate(least=F("run__min_participants"))}
     found = []
     for run in alive:
         if run.state == RunState.PAUSED:
             found.append(_run(run, f"{run.model.name} in {run.federation.name} is paused.", None))
         elif row := short.get(run.pk):
-            missing = row.least - row.here
+            missing = row.least - row.counting
             devices = "1 more device" if missing == 1 else f"{missing} more devices"
             found.append(_run(run, f"{run.model.name} in {run.federation.name} waits for {devices}.", row.deadline))
     return found[:MOST]

@@ -193,9 +193,12 @@ def _member(organization: Any, places: list[Member]) -> list[Step]:
 
 
 def agreements_to_accept(organization: Any, federations: list[Federation]) -> list[Agreement]:
-    """Of each of these federations the agreement that holds, unless the organization accepted it. Two queries."""
+    """Of each of these federations the agreement that holds, without its text, unless the organization accepted it.
+
+    Two queries.
+    """
     newest: dict[int, Agreement] = {}
-    rows = Agreement.objects.filter(federation__in=federations).select_related("federation")
+    rows = Agreement.objects.filter(federation__in=federations).select_related("federation").defer("text")
     for row in rows.order_by(F("version").asc()):
         newest[row.federation_id] = row
     accepted = Acceptance.objects.filter(organization=organization, agreement__in=list(newest.values()))

@@ -30,10 +30,8 @@ from django.core.management import call_command  # noqa: E402
 from django.db import connection, transaction  # noqa: E402
 from django.test import Client  # noqa: E402
 
-from tests.growing import grow, sizes  # noqa: E402
-from tests.permissions import addresses  # noqa: E402
+from tests.growing import grow, pages, sizes  # noqa: E402
 from tests.permissions.stage import Stage, build  # noqa: E402
-from tests.permissions.table import PAGES  # noqa: E402
 
 # Of everything else that grows: members, models, versions, keys, people, letters, webhooks, …
 OTHERS = 100
@@ -92,11 +90,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     stage = prepare(options)
     client = stage.clients["olga_session"]
-    for row in PAGES:
-        if row.method == "GET" and row.olga == 200:
-            address = addresses.filled(row.route, stage.own, dict(row.places)) + row.query
-            line = {"name": "pages", "page": f"/{row.route}", **measure(client, address, options.repeats)}
-            print(json.dumps(line), flush=True)
+    for route, address in pages(stage).items():
+        line = {"name": "pages", "page": f"/{route}", **measure(client, address, options.repeats)}
+        print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

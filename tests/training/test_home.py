@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -18,7 +19,8 @@ from tests.cast import Cast, register
 from tests.training.conftest import LOGISTIC, Site, Stage
 from training import first_steps
 from training.agenda import agenda
-from training.services import runs
+from training.models import Assignment
+from training.services import opening, runs, stalls
 
 
 def text_of(browser: Any, address: str = "/") -> str:
@@ -174,6 +176,21 @@ def test_a_run_without_enough_devices_and_a_paused_one_wait(stage: Stage) -> Non
     assert "is paused" in text_of(stage.cast.browser("mia"))
     runs.stop(stage.cast.actor("olga"), run)
     assert "run" not in kinds(stage.cast, "mia")
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"), [("evaluate", "expired"), ("statistics", "declined"), ("train", "declined")]
+)
+def test_a_run_waits_only_where_further_devices_would_be_let_in(stage: Stage, kind: str, state: str) -> None:
+    stage.three()
+    run = stage.start(rounds=1, min_participants=2)
+    run.rounds.update(kind=kind)
+    Assignment.objects.filter(round__run=run).update(state=state)
+    waits = bool(opening.short_of_devices())
+    assert waits == (kind == "train")
+    assert ("run" in kinds(stage.cast, "mia")) == waits
+    with clock.shifted(2 * stalls.STALL):
+        assert bool(stalls.untold()) == waits
 
 
 def test_quarantined_devices_wait_for_who_manages_devices(cast: Cast) -> None:

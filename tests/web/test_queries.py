@@ -9,10 +9,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tests.growing import grow
-from tests.permissions import addresses
+from tests.growing import grow, pages
 from tests.permissions.stage import Stage, build
-from tests.permissions.table import PAGES
 
 FEW, MANY = 3, 30
 
@@ -27,14 +25,11 @@ def stage(db: None, settings: Any, tmp_path: Path) -> Stage:
 def queries(stage: Stage) -> dict[str, int]:
     """Route → how many queries its page makes for the owner, once what is remembered is known."""
     found, client = {}, stage.clients["olga_session"]
-    for row in PAGES:
-        if row.method != "GET" or row.olga != 200:
-            continue
-        address = addresses.filled(row.route, stage.own, dict(row.places)) + row.query
+    for route, address in pages(stage).items():
         assert (address, client.get(address).status_code) == (address, 200)
         with CaptureQueriesContext(connection) as made:
             client.get(address)
-        found[row.route] = len(made)
+        found[route] = len(made)
     return found
 
 

@@ -28,6 +28,8 @@ from training.models import Assignment, Round, Run
 from training.services import cohorts, finishing, plan, starters
 from training.services.plan import Step
 
+# Of the rounds of `counted` those in which fewer devices take part than their run needs.
+SHORT = Q(counting__lt=F("run__min_participants"))
 LAST = ("pk", "number", "attempt", "kind", "state", "base_blob", "result_blob", "opened_at", "closed_at", "reason")
 
 
@@ -78,23 +80,25 @@ def welcome(device_pks: Sequence[int]) -> None:
 
 def short_of_devices() -> list[int]:
     """The open rounds of running runs that may be filled: fewer devices take part than the run needs."""
-    return sorted(pk for pk, _ in _short(Round.objects.filter(deadline__gt=clock.now())))
+    open_rounds = Round.objects.filter(state=RoundState.OPEN, run__state=RunState.RUNNING, deadline__gt=clock.now())
+    return list(counted(open_rounds).filter(SHORT).order_by("pk").values_list("pk", flat=True))
 
 
 def waiting_among(run_pks: Sequence[int]) -> set[int]:
-    """Those of the runs whose open round has fewer devices than it needs. Two queries, however many runs."""
-    return {run for _, run in _short(Round.objects.filter(run__in=run_pks))} if run_pks else set()
+    """Those of the runs whose open round has fewer devices than it needs. One query, however many runs."""
+    open_rounds = Round.objects.filter(run__in=run_pks, state=RoundState.OPEN, run__state=RunState.RUNNING)
+    return set(counted(open_rounds).filter(SHORT).values_list("run_id", flat=True)) if run_pks else set()
 
 
-def _short(rounds: QuerySet[Round]) -> list[tuple[int, int]]:
-    """Those of the rounds that are open with fewer devices than their run needs, each with its run."""
-    short: list[tuple[int, int]] = []
+def counted(rounds: QuerySet[Round]) -> QuerySet[Round]:
+    """Those of the rounds that need devices, with `counting`: how many parts count towards the minimum of their run.
+
+    The one place that says what `SHORT` of devices means. The last model is measured by whoever is there.
+    """
+    counts = Q()
     for kind in (RoundKind.STATISTICS, RoundKind.TRAIN):
-        count = Count("assignments", filter=Q(assignments__state__in=plan.counting(kind)))
-        going_on = rounds.filter(state=RoundState.OPEN, run__state=RunState.RUNNING, kind=kind)
-        few = going_on.annotate(counting=count).filter(counting__lt=F("run__min_participants"))
-        short += few.values_list("pk", "run_id")
-    return short
+        counts |= Q(kind=kind, assignments__state__in=plan.counting(kind))
+    return rounds.exclude(kind=RoundKind.EVALUATE).annotate(counting=Count("assignments", filter=counts))
 
 
 def fill(round_pk: int, among: Iterable[int] | None = None) -> None:

@@ -91,7 +91,8 @@ def federation_of(actor: Actor, model: Model, federation: Federation | None) -> 
         return federation
     shared = Federation.objects.filter(pk__in=shares.values("federation_id")).select_related("organization")
     seen = list(permissions.visible(actor, shared).order_by("pk"))
-    allowed = [found for found in seen if permissions.can(actor, "federation.train", found)]
+    able = set(permissions.holding(actor, "federation.train", shared).values_list("pk", flat=True))
+    allowed = [found for found in seen if found.pk in able]
     if not seen:
         raise FedportalError("not_shared", model=model.name)
     if len(allowed) > 1:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
 from fedportal.common import clock
 from fedportal.common.transactions import unit
-from fedwire.states import AssignmentState, RoundKind, RoundState, RunState
-from training.lifecycle import TAKING_PART
+from fedwire.states import AssignmentState, RoundState, RunState
 from training.models import Assignment, Round
-from training.services import cohorts, notices
+from training.services import cohorts, notices, opening, plan
 
 # A round that has too few devices for longer is worth a letter.
 STALL = timedelta(minutes=1)
@@ -31,7 +30,7 @@ def tell(round_pk: int) -> None:
         if found is None or not Round.objects.filter(pk=round_pk, stall_told_at=None).update(stall_told_at=clock.now()):
             return
         parts = Assignment.objects.filter(round=found)
-        here = parts.filter(state__in=TAKING_PART).values_list("organization_id", flat=True)
+        here = parts.filter(state__in=plan.counting(found.kind)).values_list("organization_id", flat=True)
         names = list(cohorts.missing(found.run, here))
         asked = parts.filter(state=AssignmentState.OFFERED).order_by("pk")
         names += [
@@ -47,7 +46,6 @@ def _untold() -> QuerySet[Round]:
     asked = Assignment.objects.filter(round=OuterRef("pk"), state=AssignmentState.OFFERED)
     stalled = Round.objects.filter(
         state=RoundState.OPEN, run__state=RunState.RUNNING, opened_at__lt=clock.now() - STALL
-    ).exclude(kind=RoundKind.EVALUATE)
-    counted = stalled.annotate(taking_part=Count("assignments", filter=Q(assignments__state__in=TAKING_PART)))
-    short = Q(taking_part__lt=F("run__min_participants"))
-    return counted.filter(short | (Exists(asked) & ~Exists(working)), ~Exists(told))
+    )
+    waits = opening.SHORT | (Exists(asked) & ~Exists(working))
+    return opening.counted(stalled).filter(waits, ~Exists(told))

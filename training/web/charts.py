@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fedportal.common.axes import bounds, shown, steps
+
 WIDTH, HEIGHT = 320, 170
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 24
 SERIES = 6  # how many colours there are; the next organization starts again
@@ -116,7 +118,7 @@ def _chart(name: str, title: str, curves: Sequence[Mapping[str, Any]], names: Ma
             (kind, label, _polyline(points, first, last, low, high)) for kind, label, points in reversed(series)
         )
     ]
-    ticks = [{"y": round(_y(value, low, high), 1), "label": shown(name, value)} for value in _steps(low, high)]
+    ticks = [{"y": round(_y(value, low, high), 1), "label": shown(name, value)} for value in steps(low, high, TICKS)]
     marks = [{"x": LEFT, "label": str(first)}, {"x": WIDTH - RIGHT, "label": str(last)}]
     newest = series[0][2][-1]
     summary = f"{shown(name, newest[1])} at round {newest[0]}"
@@ -140,34 +142,6 @@ def table(name: str, series: Sequence[Series]) -> tuple[list[str], list[list[str
         for number in numbers[:: max(step, 1)]
     ]
     return ["Round", *labels], rows
-
-
-def bounds(name: str, every: Sequence[float]) -> tuple[float, float]:
-    """The lowest and highest value of the axis: from zero for amounts, around the data for qualities."""
-    low, high = min(every), max(every)
-    if name in ("seconds", "bytes", "loss"):
-        low = 0.0
-    if high - low < 1e-9:
-        high, low = high + max(abs(high) * 0.1, 1e-3), low - (max(abs(low) * 0.1, 1e-3) if low else 0)
-    if name in ("accuracy", "auc"):
-        return max(min(low, 1.0 - 1e-3), 0.0), min(high, 1.0)
-    return low, high
-
-
-def shown(name: str, value: float) -> str:
-    """The value as a person reads it."""
-    if name == "bytes":
-        for unit in ("B", "KB", "MB", "GB"):
-            if value < 1000 or unit == "GB":
-                return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-            value /= 1000
-    if name == "seconds":
-        return f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
-    return f"{value:.3f}"
-
-
-def _steps(low: float, high: float) -> list[float]:
-    return [low + (high - low) * step / (TICKS - 1) for step in range(TICKS)]
 
 
 def _y(value: float, low: float, high: float) -> float:
