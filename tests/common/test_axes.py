@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fedportal.common.axes import bounds
+from fedportal.common.axes import bounds as of_runs
 from registry.web.charts import _bounds as of_versions
-from training.web.charts import bounds as of_runs
 
 
 @pytest.mark.parametrize("measure", ["accuracy", "auc"])
