@@ -76,6 +76,15 @@ function svg(tag, attributes, text) {
   return made;
 }
 
+/* A value that not all organizations measured is over the rows of fewer, and does not compare. */
+function byFewer(name, curves, number) {
+  if (COSTS.includes(name)) return "";
+  const count = (point) => Object.keys(point.organizations).length;
+  const most = Math.max(...curves.map(count));
+  const have = count(curves.find((point) => point.number === number));
+  return have < most ? `, by ${have} of ${most} organizations` : "";
+}
+
 function drawOne(figure, curves, names) {
   const name = figure.dataset.chart;
   const [there, worst] = chosen(name, curves, names);
@@ -100,7 +109,7 @@ function drawOne(figure, curves, names) {
     parts.push(line, svg("circle", { class: `end ${kind}`, cx: x(number), cy: y(value), r: 2.5 }));
   }
   const [number, newest] = there[0][2].at(-1);
-  const summary = `${shown(name, newest)} at round ${number}`;
+  const summary = `${shown(name, newest)} at round ${number}${byFewer(name, curves, number)}`;
   const title = figure.querySelector("strong").textContent;
   figure.querySelector("[data-summary]").textContent = summary;
   show(figure.querySelector("[data-worst]"), worst);

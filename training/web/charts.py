@@ -121,9 +121,16 @@ def _chart(name: str, title: str, curves: Sequence[Mapping[str, Any]], names: Ma
     ticks = [{"y": round(_y(value, low, high), 1), "label": shown(name, value)} for value in steps(low, high, TICKS)]
     marks = [{"x": LEFT, "label": str(first)}, {"x": WIDTH - RIGHT, "label": str(last)}]
     newest = series[0][2][-1]
-    summary = f"{shown(name, newest[1])} at round {newest[0]}"
+    summary = f"{shown(name, newest[1])} at round {newest[0]}{_by_fewer(name, curves, newest[0])}"
     columns, rows = table(name, series)
     return Chart(name, title, summary, worst, lines, ticks, marks, columns, rows)
+
+
+def _by_fewer(name: str, curves: Sequence[Mapping[str, Any]], number: int) -> str:
+    """What is added to a value that not all measured: it is over the rows of fewer, and does not compare."""
+    of = {point["number"]: len(point["organizations"]) for point in curves}
+    most = max(of.values())
+    return f", by {of[number]} of {most} organizations" if name not in dict(COSTS) and of[number] < most else ""
 
 
 def table(name: str, series: Sequence[Series]) -> tuple[list[str], list[list[str]]]:
