@@ -159,7 +159,7 @@ def test_a_device_is_found_with_one_query(cast: Cast, django_assert_num_queries:
 
 def test_the_first_use_of_a_fresh_device_key_ends_the_ones_before(cast: Cast) -> None:
     keys.find_device(cast.device_key)
-    second, third = devices.rotate(cast.device), devices.rotate(cast.device)
+    second, third = devices.rotate(cast.device).text, devices.rotate(cast.device).text
     keys.find_device(cast.device_key)  # still good: nobody used the others
     keys.find_device(second)
     with refused("key_revoked"):

@@ -19,13 +19,18 @@ from tests.protocol.wire import Device, Reply
 from tests.running import Portal
 
 # What changes anyway, refusal or not: that somebody was seen, the portal's own pulse, letters that leave, uploads that
-# were announced, and how often somebody tried.
+# were announced, and how often somebody tried. A refusal itself is told to those who watch the run, once for a task and
+# a reason.
 PASSING = {"last_seen_at", "last_used_at"}
+TOLD: dict[str, set[str]] = {"training_run": {"sequence"}, "training_assignment": {"refusal"}}
+REFUSED = "assignment.refused"
 NOT_LOOKED_AT = {
     "training_pulse",
+    "federations_heartbeat",
     "django_session",
     "federations_tries",
     "federations_letter",
+    "federations_news",
     "registry_stagedupload",
     "sqlite_sequence",
 }
@@ -67,7 +72,9 @@ class Scene:
             tables = [row["name"] for row in database.execute("SELECT name FROM sqlite_master WHERE type='table'")]
             for table in set(tables) - NOT_LOOKED_AT:
                 rows = [dict(row) for row in database.execute(f'SELECT * FROM "{table}" ORDER BY 1')]
-                kept = [{name: value for name, value in row.items() if name not in PASSING} for row in rows]
+                passing = PASSING | TOLD.get(table, set())
+                rows = [row for row in rows if row.get("kind") != REFUSED]
+                kept = [{name: value for name, value in row.items() if name not in passing} for row in rows]
                 found[table] = _digest(kept)
         for name in FOLDERS:
             files = sorted(path for path in (self.portal.data_dir / "var" / name).rglob("*") if path.is_file())
