@@ -25,11 +25,12 @@ STOP_SECONDS = 15
 
 
 class Letters:
-    """An SMTP server that keeps what it gets, and writes each letter into `folder` for whoever plays along."""
+    """An SMTP server that keeps what it gets, and writes each letter into `folder`, if any, for whoever plays along."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
         self._count = 0
         self._arrived: queue.Queue[Any] = queue.Queue()
         self.port = _free_port()
@@ -39,9 +40,10 @@ class Letters:
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         letter = email.message_from_bytes(envelope.content, policy=policy.default)
         self._count += 1
-        name = re.sub(r"[^\w.@-]+", "_", envelope.rcpt_tos[0])
-        text = letter.get_body(preferencelist=("plain",)).get_content()
-        (self.folder / f"{self._count:03d}-{name}.txt").write_text(f"{letter['subject']}\n\n{text}")
+        if self.folder is not None:
+            name = re.sub(r"[^\w.@-]+", "_", envelope.rcpt_tos[0])
+            text = letter.get_body(preferencelist=("plain",)).get_content()
+            (self.folder / f"{self._count:03d}-{name}.txt").write_text(f"{letter['subject']}\n\n{text}")
         self._arrived.put((envelope.rcpt_tos, letter))
         return "250 taken"
 

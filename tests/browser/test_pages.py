@@ -118,5 +118,5 @@ def test_a_colleague_is_invited_and_a_key_is_shown_once(visit: Visit) -> None:
     secret = page.locator("pre").first.inner_text()
     assert secret.startswith("edg_")
     page.goto("/keys")
-    expect(page.get_by_text("laptop")).to_be_visible()
+    expect(page.get_by_role("cell", name="laptop edg_")).to_be_visible()
     assert secret not in page.content()

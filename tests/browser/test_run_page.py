@@ -179,6 +179,6 @@ def test_what_is_wrong_in_the_form_is_said_and_what_was_typed_stays(visit: Visit
     page.get_by_label("Group of devices").fill("no such group")
     page.get_by_label("Learning rate").fill("0")
     page.get_by_role("button", name="Start training").click()
-    expect(page.get_by_role("alert")).to_contain_text("learning_rate")
+    expect(page.get_by_role("alert")).to_contain_text("Learning rate")
     expect(page.get_by_label("Rounds")).to_have_value("3")
     expect(page.get_by_label("Group of devices")).to_have_value("no such group")
