@@ -35,7 +35,6 @@ ON_SERVICES = (
     "tests/training",
     "tests/permissions",
     "tests/live",
-    "tests/web",
 )
 UNAVAILABLE = 69  # what tests.services exits with when a server cannot be had
 NOTHING_COLLECTED = 5  # pytest's status when a selection matches no test
