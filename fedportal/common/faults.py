@@ -14,7 +14,7 @@ import threading
 POINTS = (
     "waiting",  # devices wait, a round is about to be offered
     "task_taken",  # the task left for the device, nobody noted it yet
-    "mid_upload",  # a part of the body is stored
+    "mid_upload",  # a part of the body is stored, and not the whole
     "after_blob",  # the body is complete and synced, no row speaks of it
     "before_commit",  # inside the transaction that records the update
     "after_commit",  # the row is there, the answer has not left

@@ -39,7 +39,8 @@ END = "after_end"
 LINGER_SECONDS = {"task_taken": 0.5}
 QUICK: dict[str, Any] = {"SWEEP_SECONDS": 0.3, "LEASE_SECONDS": 1.5}
 # At these points the portal dies in the middle of something, which must therefore have several parts: a model of two
-# blocks, whose update arrives in five pieces. The passages are those at which a part is done and not the whole.
+# blocks, whose update arrives in five pieces. Of an aggregation the passages are those at which a part is done and not
+# the whole; an upload passes its point at no other time.
 IN_PARTS = {"mid_upload": (2, 3, 2, 4, 2), "mid_aggregation": (1, 3, 1, 3, 1)}
 LARGE: dict[str, Any] = {"kind": "mlp", "inputs": 6, "hidden": [1050, 1050], "classes": 2, "standardise": True}
 # When to give up waiting for a death or an ending, far beyond what a slow machine needs.

@@ -46,9 +46,16 @@ def walk(portal: Portal, device: Device, task: str, body: bytes) -> dict[str, ob
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", [SMALL, LARGE], ids=["small", "large"])
-@pytest.mark.parametrize("point", ["task_taken", "mid_upload", "after_blob", "before_commit", "after_commit"])
-def test_a_kill_at_any_point_loses_nothing_and_counts_nothing_twice(shape: object, point: str) -> None:
+@pytest.mark.parametrize(
+    ("point", "shape"),
+    [
+        pytest.param(point, shape, id=f"{point}-{size}")
+        for point in ("task_taken", "mid_upload", "after_blob", "before_commit", "after_commit")
+        for size, shape in (("small", SMALL), ("large", LARGE))
+        if (point, size) != ("mid_upload", "small")  # a small body comes in one piece and has no middle
+    ],
+)
+def test_a_kill_at_any_point_loses_nothing_and_counts_nothing_twice(point: str, shape: object) -> None:
     body = update(shape)  # type: ignore[arg-type]
     with Portal(module="tests.driving") as portal:
         device = enrol(portal)
