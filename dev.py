@@ -71,8 +71,9 @@ def test(rest: list[str]) -> int:
     notes = [] if browser() else [f"BROWSER TESTS SKIPPED: none of {', '.join(BROWSERS)} is installed."]
     if rest:
         return report([("pytest", python("-m", "pytest", *rest))], notes)
-    results = [("tests on SQLite", python("-m", "pytest", "-n", "2", "--dist", "loadfile"))]
-    services = python("-m", "tests.services", str(PYTHON), "-m", "pytest", *ON_SERVICES)
+    together = ("-n", "2", "--dist", "loadfile")
+    results = [("tests on SQLite", python("-m", "pytest", *together))]
+    services = python("-m", "tests.services", str(PYTHON), "-m", "pytest", *together, *ON_SERVICES)
     if services == UNAVAILABLE:
         notes.append("TESTS ON POSTGRESQL AND VALKEY SKIPPED: they can neither be installed nor found here.")
     else:

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests import migrated
+
 ROOT = Path(__file__).resolve().parent.parent
 # When to give up on a portal that does not come or go: far beyond what a slow machine needs.
 START_SECONDS = 180.0
@@ -47,6 +49,8 @@ class Portal:
         self.env = {f"FEDPORTAL_{name.removeprefix('FEDPORTAL_')}": str(value) for name, value in env.items()}
         self._command = [sys.executable, "-m", module, "--host", "127.0.0.1", "--port", str(self.port), *arguments]
         self._process: subprocess.Popen[bytes] | None = None
+        if "FEDPORTAL_DATABASE_URL" not in self.env:
+            migrated.lay(self.data_dir / "var")
 
     def __enter__(self) -> Self:
         atexit.register(self.close)

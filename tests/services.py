@@ -92,7 +92,8 @@ def main(command: list[str]) -> int:
     try:
         with postgresql() as database, valkey() as broker:
             urls = {"FEDPORTAL_DATABASE_URL": database, "FEDPORTAL_REDIS_URL": broker}
-            return subprocess.run(command, env=os.environ | urls, check=False).returncode
+            env = os.environ | urls | {"PYTEST_PLUGINS": "tests.own_broker"}
+            return subprocess.run(command, env=env, check=False).returncode
     except Unavailable as reason:
         print(f"real PostgreSQL and Valkey/Redis: {reason}", file=sys.stderr)
         return UNAVAILABLE
