@@ -59,3 +59,19 @@ class Hands:
         """An entry of the main navigation."""
         self.reach(self.page.get_by_role("navigation", name="Main").get_by_role("link", name=name, exact=True))
         self.page.keyboard.press("Enter")
+
+    def sign_in(self, email: str, password: str) -> None:
+        """The form of the sign-in page: its first step where there is a second."""
+        self.page.goto("/sign-in")
+        self.write("Email", email)
+        self.write("Password", password)
+        self.press("Sign in")
+
+    def sign_out(self) -> None:
+        """By the account menu."""
+        banner = self.page.get_by_role("banner")
+        self.reach(banner.locator("summary", has_text="Account:"))
+        self.page.keyboard.press("Enter")
+        self.reach(banner.get_by_role("button", name="Sign out"))
+        self.page.keyboard.press("Enter")
+        expect(self.page.get_by_role("heading", level=1)).to_have_text("Sign in")

@@ -1,4 +1,4 @@
-"""One's own account in a real browser, with the letters that a real mail server gets."""
+"""One's own account in a real browser by keys alone, with the letters that a real mail server gets."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit, account, keep, overflow
+from tests.browser.hands import Hands
 from tests.cast import PASSWORD
 from tests.federations import authenticator
 from tests.postbox import Postbox
@@ -33,21 +34,6 @@ def story(post: Postbox) -> Iterator[SimpleNamespace]:
     with Portal(EMAIL_URL=post.url) as portal:
         portal.found("acme", OLGA, PASSWORD)
         yield SimpleNamespace(portal=portal)
-
-
-def send_password(page: Page, email: str, password: str) -> None:
-    """The first step of a sign-in."""
-    page.goto("/sign-in")
-    page.get_by_label("Email").fill(email)
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Sign in").click()
-
-
-def sign_out(page: Page) -> None:
-    """By the account menu."""
-    account(page).click()
-    page.get_by_role("button", name="Sign out").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
 
 
 def test_a_newcomer_signs_up_by_the_letter_with_the_keyboard_alone(visit: Visit, post: Postbox, tmp_path: Path) -> None:
@@ -76,50 +62,51 @@ def test_a_second_factor_is_turned_on_asked_for_recovered_from_and_turned_off(
     visit: Visit, post: Postbox, tmp_path: Path
 ) -> None:
     page = visit(OLGA, 360, dark=True)
+    hands = Hands(page)
     page.goto("/account/second-factor")
-    page.get_by_role("link", name="Turn it on").click()
+    hands.follow("Turn it on")
     picture = page.get_by_role("img", name=re.compile("QR code"))
     assert picture.evaluate("image => image.complete && image.naturalWidth > 0")
     secret = page.locator("#secret").inner_text()
     assert overflow(page) <= 0
     keep(page, "second-factor", tmp_path)
-    page.get_by_label("Code").fill(authenticator.code(secret, -1))
-    page.get_by_role("button", name="Turn on").click()
+    hands.write("Code", authenticator.code(secret, -1))
+    hands.press("Turn on")
     codes = page.locator("#codes").inner_text().split()
     assert len(codes) == 10
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download").click()
+        hands.follow("Download")
     kept = Path(download.value.path()).read_text()
     assert all(code in kept for code in codes)
-    page.get_by_role("link", name="I have kept them").click()
+    hands.follow("I have kept them")
     expect(page.get_by_text("10 of them are not used")).to_be_visible()
     assert post.next_to(OLGA, "Your second factor is on").html
-    sign_out(page)
+    hands.sign_out()
 
-    send_password(page, OLGA, PASSWORD)
+    hands.sign_in(OLGA, PASSWORD)
     expect(page.get_by_role("heading", level=1)).to_have_text("Second factor")
     page.goto("/models")  # nothing opens before the second step
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
-    send_password(page, OLGA, PASSWORD)
-    page.get_by_label("Code").fill(authenticator.code(secret))
-    page.get_by_role("button", name="Go on").click()
+    hands.sign_in(OLGA, PASSWORD)
+    hands.write("Code", authenticator.code(secret))
+    hands.press("Go on")
     account(page).wait_for()
-    sign_out(page)
+    hands.sign_out()
 
-    send_password(page, OLGA, PASSWORD)
-    page.get_by_label("Code").fill(codes[4])
-    page.get_by_role("button", name="Go on").click()
+    hands.sign_in(OLGA, PASSWORD)
+    hands.write("Code", codes[4])
+    hands.press("Go on")
     account(page).wait_for()
     assert "9 are left" in post.next_to(OLGA, "A recovery code was used").text
 
     page.goto("/account/second-factor")
-    page.get_by_role("link", name="Turn off").click()
+    hands.follow("Turn off")
     expect(page.get_by_role("heading", level=1)).to_contain_text("Turn the second factor off?")
-    page.get_by_role("button", name="Turn off").click()
+    hands.press("Turn off")
     expect(page.get_by_role("status")).to_contain_text("is off")
     assert post.next_to(OLGA, "Your second factor is off").text
-    sign_out(page)
-    send_password(page, OLGA, PASSWORD)
+    hands.sign_out()
+    hands.sign_in(OLGA, PASSWORD)
     account(page).wait_for()
 
 
@@ -127,31 +114,32 @@ def test_a_forgotten_password_is_chosen_anew_by_the_letter_and_ends_what_the_old
     visit: Visit, post: Postbox
 ) -> None:
     old, page = visit(OLGA), visit("")
+    hands = Hands(page)
     page.goto("/sign-in")
-    page.get_by_role("link", name="Forgot the password?").click()
-    page.get_by_label("Email").fill(OLGA)
-    page.get_by_role("button", name="Send the letter").click()
+    hands.follow("Forgot the password?")
+    hands.write("Email", OLGA)
+    hands.press("Send the letter")
     expect(page.get_by_role("status")).to_contain_text("a letter with a link is on its way")
     link = post.next_to(OLGA, "Choose a new password").link
     page.goto(link)
-    page.get_by_label("New password").fill(NEW)
-    page.get_by_role("button", name="Set the password").click()
+    hands.write("New password", NEW)
+    hands.press("Set the password")
     expect(page.get_by_role("status")).to_contain_text("new password is set")
     assert post.next_to(OLGA, "Your password was changed").text
     page.goto(link)
     expect(page.get_by_role("heading", level=1)).to_have_text("There is no such page")
-    send_password(page, OLGA, NEW)
+    hands.sign_in(OLGA, NEW)
     account(page).wait_for()
     old.goto("/account")
     expect(old.get_by_role("heading", level=1)).to_have_text("Sign in")
-    send_password(old, OLGA, PASSWORD)
+    Hands(old).sign_in(OLGA, PASSWORD)
     expect(old.get_by_role("alert")).to_contain_text("do not match")
 
 
 def test_another_browser_is_signed_out_from_the_list(visit: Visit) -> None:
     here, there = visit(""), visit("")
     for page in (here, there):
-        send_password(page, OLGA, NEW)
+        Hands(page).sign_in(OLGA, NEW)
         account(page).wait_for()
     here.goto("/account/sessions")
     expect(here.get_by_text("this one")).to_be_visible()

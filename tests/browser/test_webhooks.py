@@ -1,4 +1,4 @@
-"""A webhook that is added on the page hears of what happens, and the receiver of docs/webhooks.md believes it."""
+"""A webhook that is added by keys alone hears of what happens, and the receiver of docs/webhooks.md believes it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visit, keep, overflow
+from tests.browser.hands import Hands
 from tests.cast import PASSWORD
 from tests.journeys.documentation import block
 from tests.journeys.story import Story
@@ -79,32 +80,33 @@ def test_a_webhook_added_on_the_page_is_delivered_and_its_signature_verifies(
     visit: Visit, story: Story, tmp_path: Path
 ) -> None:
     page, heard = visit(), tmp_path / "heard"
+    hands = Hands(page)
     page.goto("/webhooks")
-    page.get_by_label("Address").fill("https://10.0.0.7/inside")
-    page.get_by_role("button", name="Add the webhook").click()
+    hands.write("Address", "https://10.0.0.7/inside")
+    hands.press("Add the webhook")
     expect(page.get_by_role("alert")).to_contain_text("not a public address")
-    page.get_by_label("Address").fill(f"http://{PLACE}/hook")
-    page.get_by_role("button", name="Add the webhook").click()
+    hands.write("Address", f"http://{PLACE}/hook")
+    hands.press("Add the webhook")
     secret = page.locator("#secret").inner_text()
     assert secret.startswith("whs_")
     keep(page, "added", tmp_path)
 
     # Nobody listens yet: the page says so, and what waits arrives once somebody does.
-    page.get_by_role("button", name="Send a test").click()
+    hands.press("Send a test")
     reload_until(page, "tried again")
     expect(page.get_by_text("The connection failed").first).to_be_visible()
     with documented_receiver(secret, heard):
-        page.get_by_role("button", name="Send again").click()
+        hands.press("Send again")
         wait_for("test This is a test delivery", heard)
         reload_until(page, "delivered")
         assert secret not in page.content()
         keep(page, "delivered", tmp_path)
 
         # With another secret the receiver refuses what it gets.
-        page.get_by_role("link", name="Renew the secret").click()
-        page.get_by_role("button", name="Renew it").click()
+        hands.follow("Renew the secret")
+        hands.press("Renew it")
         assert page.locator("#secret").inner_text() != secret
-        page.get_by_role("button", name="Send a test").click()
+        hands.press("Send a test")
         reload_until(page, "The receiver answered 400.")
     own = page.url
     for width in (1280, 360):
