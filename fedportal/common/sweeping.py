@@ -8,25 +8,39 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
 from django.conf import settings
 from django.db import close_old_connections
 
-from fedportal.common import blobs
+from fedportal.common import blobs, sql
 
 log = logging.getLogger(__name__)
 
 # A part of an upload that nobody continued for so long is given up.
 PART_AGE = timedelta(hours=24)
+STATISTICS_SECONDS = 600.0
 
 
 def _remove_old_parts() -> None:
     blobs.sweep(PART_AGE)
 
 
-_passes: list[Callable[[], object]] = [_remove_old_parts]
+class _Statistics:
+    """Gathers the database's statistics now and then: they are out of date once tables have grown."""
+
+    def __init__(self) -> None:
+        self._due = 0.0
+
+    def gather(self) -> None:
+        if time.monotonic() >= self._due:
+            sql.gather_statistics()
+            self._due = time.monotonic() + STATISTICS_SECONDS
+
+
+_passes: list[Callable[[], object]] = [_remove_old_parts, _Statistics().gather]
 
 
 def register(sweep: Callable[[], object]) -> None:

@@ -30,6 +30,7 @@ from django.core.management import call_command  # noqa: E402
 from django.db import connection, transaction  # noqa: E402
 from django.test import Client  # noqa: E402
 
+from fedportal.common import sql  # noqa: E402
 from tests.growing import grow, pages, sizes  # noqa: E402
 from tests.permissions.stage import Stage, build  # noqa: E402
 
@@ -75,6 +76,7 @@ def prepare(options: argparse.Namespace) -> Stage:
         stage = build()
         more = {"registered_devices": options.devices, "great_run": options.rounds, "further_runs": options.runs}
         grow(stage, options.others, **more)
+    sql.gather_statistics()  # as the sweeper does
     print(json.dumps({"name": "pages", "rows": sizes()}), file=sys.stderr)
     return stage
 
