@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fedportal.common.axes import bounds, shown, steps
@@ -60,19 +60,24 @@ def _series(index: int) -> str:
 
 def values(name: str, curves: Sequence[Mapping[str, Any]], organization: str = "") -> Points:
     """The points (round, value) of a measure, of one organization or of all; unmeasured rounds are left out."""
+    read = _reader(name)
     found = []
     for point in curves:
-        row = point["organizations"].get(organization, {}) if organization else point
-        value = _bytes(row) if name == "bytes" else _of(name, row)
+        row = point["organizations"].get(organization) if organization else point
+        value = None if row is None else read(row)
         if value is not None and math.isfinite(value):
             found.append((point["number"], float(value)))
     return found
 
 
-def _of(name: str, row: Mapping[str, Any]) -> float | None:
+def _reader(name: str) -> Callable[[Mapping[str, Any]], float | None]:
+    """How to read the measure from a row. Chosen once: a page reads it for every round of every organization."""
+    if name == "bytes":
+        return _bytes
     if name.startswith("other:"):
-        return (row.get("others") or {}).get(name.removeprefix("other:"))
-    return row.get(name)
+        key = name.removeprefix("other:")
+        return lambda row: (row.get("others") or {}).get(key)
+    return lambda row: row.get(name)
 
 
 def _bytes(row: Mapping[str, Any]) -> float | None:
