@@ -75,8 +75,10 @@ def _present(organization: Organization) -> list[frozenset[str]]:
         last_seen_at__gte=cohorts.seen_since(now),
     )
     groups: dict[int, set[str]] = {}
-    for device, name in devices.values_list("pk", "groups__name"):  # of a thousand devices
-        groups.setdefault(device, set()).update([name] if name else [])
+    for device, name in devices.values_list("pk", "groups__name"):  # names alone: there may be a thousand devices
+        labels = groups.setdefault(device, set())
+        if name:
+            labels.add(name)
     return [frozenset(names) for names in groups.values()]
 
 

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 # A part of an upload that nobody continued for so long is given up.
 PART_AGE = timedelta(hours=24)
+# How long the database may plan by old statistics: its tables grow in days, and to look at a sample is quick.
 STATISTICS_SECONDS = 600.0
 
 
