@@ -282,10 +282,18 @@ async def next_task(scope: Scope, receive: Receive, send: Send) -> None:
     caller = callers.known(token)
     if caller is None:
         caller = await threads.ask(callers.identify, token)
-    scope["headers"].clear()  # nobody reads them any more, and two thousand times a kilobyte is something
+    _strip(scope)
     waiter = hub.join(caller, token, seconds, send)
     try:
         while not waiter.done and (await receive())["type"] != "http.disconnect":
             pass  # a body has no business here and is thrown away
     finally:
         hub.leave(waiter)
+
+
+def _strip(scope: Scope) -> None:
+    """Throw away what nobody reads any more of a request that waits: thousands of times two kilobytes are something."""
+    scope["headers"].clear()
+    kept = {name: scope[name] for name in ("type", "method", "path", "headers")}
+    scope.clear()
+    scope.update(kept)
