@@ -12,8 +12,9 @@ from typing import Self
 class Wire:
     """`with Wire(portal.port) as wire: … wire.url …` carries connections to that port on this machine.
 
-    `cut` breaks every connection, and `mend` lets new ones through again. `cut_after(n)` lets n more bytes towards the
-    portal pass, then breaks the connection they came on; others and later ones live.
+    `cut` breaks every connection, and `mend` lets new ones through again. `silence` breaks none: nothing arrives,
+    nobody is told, and what was sent meanwhile comes after `mend`, as when packets are lost. `cut_after(n)` lets n more
+    bytes towards the portal pass, then breaks the connection they came on; others and later ones live.
     """
 
     def __init__(self, port: int) -> None:
@@ -23,6 +24,8 @@ class Wire:
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._down = False
+        self._flows = threading.Event()
+        self._flows.set()
         self._left: int | None = None
         self.cuts = 0
         self.bytes_up = 0
@@ -36,6 +39,7 @@ class Wire:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._listener.close()
+        self._flows.set()
         self._break(set(self._open))
 
     def cut(self) -> None:
@@ -46,10 +50,15 @@ class Wire:
             broken = set(self._open)
         self._break(broken)
 
+    def silence(self) -> None:
+        """Let nothing arrive at either end, and no new connection come about, until `mend`."""
+        self._flows.clear()
+
     def mend(self) -> None:
-        """Let new connections through."""
+        """Let new connections through, and what waits."""
         with self._lock:
             self._down = False
+        self._flows.set()
 
     def cut_after(self, count: int) -> None:
         """Break one connection after so many more bytes towards the portal."""
@@ -63,6 +72,7 @@ class Wire:
                 threading.Thread(target=self._carry, args=(near,), daemon=True).start()
 
     def _carry(self, near: socket.socket) -> None:
+        self._flows.wait()
         with contextlib.suppress(OSError), near:
             if self._down:
                 return
@@ -84,6 +94,7 @@ class Wire:
                 last = False
                 if up:
                     piece, last = self._metered(piece)
+                self._flows.wait()
                 target.sendall(piece)
                 if last:
                     break
