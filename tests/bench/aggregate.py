@@ -22,7 +22,8 @@ from fedwire.tensors import Manifest, TensorSpec
 from training.aggregation import assembly, kernels
 from training.aggregation.kernels import Vector
 from training.aggregation.layout import TILE, Layout, Range, cut
-from training.aggregation.strategies import STRATEGIES, Strategy
+from training.aggregation.strategies import STRATEGIES
+from training.aggregation.strategy import Strategy
 from training.aggregation.transforms import Update
 
 MANIFEST_PARTS = 10

@@ -17,7 +17,8 @@ from fedportal.common import clock
 from registry.models import Model
 from registry.services import models, versions
 from tests.cast import Cast
-from training.aggregation import strategies
+from training.aggregation.strategies import FEDAVG, STRATEGIES
+from training.aggregation.strategy import Parameter, Strategy
 from training.models import Run
 from training.services import runs
 
@@ -54,7 +55,7 @@ def value_of(page: str, field: str) -> str:
 
 def test_every_parameter_of_the_strategy_has_a_field_with_its_bounds_and_help(cast: Cast, model: Model) -> None:
     page = page_of(cast.browser("olga"), "/runs/new")
-    for parameter in strategies.FEDAVG.parameters:
+    for parameter in FEDAVG.parameters:
         assert value_of(page, f"p.{parameter.name}") == f"{parameter.default:g}"
         assert parameter.about in words(page)
     assert 'id="p.epochs" name="p.epochs" type="number" inputmode="decimal" min="1" max="1000" step="1"' in page
@@ -62,11 +63,9 @@ def test_every_parameter_of_the_strategy_has_a_field_with_its_bounds_and_help(ca
 
 
 def test_a_strategy_brings_its_own_fields(cast: Cast, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    pace = strategies.Parameter("pace", "How fast.", 0.5, 0, 1, open_low=True)
-    other = strategies.Strategy(
-        **{**vars(strategies.FEDAVG), "name": "other", "title": "Other", "parameters": (pace,), "device": ("pace",)}
-    )
-    monkeypatch.setitem(strategies.STRATEGIES, "other", other)  # type: ignore[arg-type]  # a dict, in truth
+    pace = Parameter("pace", "How fast.", 0.5, 0, 1, open_low=True)
+    other = Strategy(**{**vars(FEDAVG), "name": "other", "title": "Other", "parameters": (pace,), "device": ("pace",)})
+    monkeypatch.setitem(STRATEGIES, "other", other)  # type: ignore[arg-type]  # a dict, in truth
     page = page_of(cast.browser("olga"), "/runs/new?strategy=other&p.epochs=3")
     assert value_of(page, "p.pace") == "0.5"
     assert 'name="p.epochs"' not in page

@@ -2,5 +2,6 @@
 
 layout → where the numbers lie · kernels → arithmetic on tiles of files · combine → one rule per way of combining ·
 transforms → what happens to each update before · server_opt → from the combined update to the new model ·
-strategies → the compositions by name · assembly → the new model's file · metrics → merged reports.
+strategy → what a composition is · strategies/ → those there are · assembly → the new model's file · metrics → merged
+reports.
 """

@@ -20,7 +20,7 @@ from training.aggregation.combine import Combine
 from training.aggregation.kernels import Rows, Vector, in_blocks, opened, write_all
 from training.aggregation.layout import ITEM, TILE, Layout, Range, cut
 from training.aggregation.server_opt import ServerStep
-from training.aggregation.strategies import Strategy, Values
+from training.aggregation.strategy import Strategy, Values
 from training.aggregation.transforms import Update, in_order
 
 COPY_BYTES = 1 << 20

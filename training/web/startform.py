@@ -19,7 +19,8 @@ from fedwire.errors import FedportalError
 from registry.models import Model, Share
 from registry.selectors import find_model, find_version, models_for, versions_of
 from training import selectors
-from training.aggregation.strategies import STRATEGIES, Parameter
+from training.aggregation.strategies import STRATEGIES
+from training.aggregation.strategy import Parameter
 from training.models import Run
 from training.services import configs
 from training.services.preflight import Problem

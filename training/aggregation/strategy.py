@@ -1,7 +1,7 @@
-"""Strategies: compositions of a device half and a server half, by name.
+"""What a strategy is: a composition of a device half and a server half.
 
 A strategy is data: what its parameters are, what it asks of a device, and which transforms, combination and server step
-it puts together. `STRATEGIES` is all there is.
+it puts together. Those there are live in `training.aggregation.strategies`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedwire.errors import FedportalError
-from training.aggregation import transforms
-from training.aggregation.combine import Combine, Mean
-from training.aggregation.server_opt import Add, ServerStep
+from training.aggregation.combine import Combine
+from training.aggregation.server_opt import ServerStep
 from training.aggregation.transforms import Transform, Update
 
 Values = Mapping[str, int | float]
@@ -125,25 +124,3 @@ LOCAL_SGD = (
     Parameter("momentum", "Momentum of local gradient descent.", 0.0, 0, 1, open_high=True),
     Parameter("weight_decay", "Weight decay of local gradient descent.", 0.0, 0, 1),
 )
-
-FEDAVG = Strategy(
-    name="fedavg",
-    title="Federated averaging",
-    formula="w ← w + Σᵢ (nᵢ / Σⱼ nⱼ)·(wᵢ - w)",
-    paper="McMahan et al. 2017, Communication-Efficient Learning of Deep Networks from Decentralized Data, "
-    "arXiv:1602.05629",
-    parameters=LOCAL_SGD,
-    device=tuple(parameter.name for parameter in LOCAL_SGD),
-    transforms=(transforms.by_samples, transforms.normalised),
-    combine=lambda values: Mean(),
-    server=lambda values: Add(),
-)
-
-STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in (FEDAVG,)}
-
-
-def find(name: str) -> Strategy:
-    """The strategy called `name`. Raises `strategy_unknown`."""
-    if name not in STRATEGIES:
-        raise FedportalError("strategy_unknown", strategy=name, available=", ".join(STRATEGIES))
-    return STRATEGIES[name]

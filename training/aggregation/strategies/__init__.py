@@ -1,0 +1,18 @@
+"""Every strategy there is, by name, a module for each family. `STRATEGIES` is what may be chosen, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedwire.errors import FedportalError
+from training.aggregation.strategies.averaging import FEDAVG
+from training.aggregation.strategy import Strategy
+
+STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in (FEDAVG,)}
+
+
+def find(name: str) -> Strategy:
+    """The strategy called `name`. Raises `strategy_unknown`."""
+    if name not in STRATEGIES:
+        raise FedportalError("strategy_unknown", strategy=name, available=", ".join(STRATEGIES))
+    return STRATEGIES[name]
