@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,11 @@ def test_weights_that_add_up_to_nothing_are_refused() -> None:
 def test_updates_are_folded_in_the_order_of_their_digests() -> None:
     first, second, third = update(5, "aa"), update(9, "ab"), update(1, "ab")
     assert transforms.in_order([second, first, third]) == [first, third, second]
+
+
+def test_too_few_updates_for_a_strategy_are_refused_with_both_numbers() -> None:
+    cautious = replace(FEDAVG, least_updates=lambda values: 2 * int(values["epochs"]) + 1)
+    cautious.check_updates({"epochs": 2}, 5)
+    with pytest.raises(FedportalError, match="at least 5 updates in a round, and there are 4") as refused:
+        cautious.check_updates({"epochs": 2}, 4)
+    assert refused.value.code == "updates_too_few"

@@ -16,7 +16,7 @@ import numpy as np
 
 from fedwire.errors import FedportalError
 from fedwire.tensors import DTYPES, Float32, Manifest
-from training.aggregation.combine import Combine
+from training.aggregation.combine import Tile
 from training.aggregation.kernels import Rows, Vector, in_blocks, opened, write_all
 from training.aggregation.layout import ITEM, TILE, Layout, Range, cut
 from training.aggregation.server_opt import ServerStep
@@ -42,8 +42,8 @@ class Digests:
 class _Work:
     base: Vector
     updates: Sequence[Vector]
-    weights: Sequence[float]
-    combine: Combine
+    weights: Sequence[float]  # none is 0
+    tile: Tile
     step: ServerStep
 
 
@@ -61,8 +61,8 @@ def write_model(
     """Write the model that follows `base` after these updates to the new file `out`; its digests.
 
     The result depends on the set of updates only: neither on their order nor on `threads`. Tensors that are not
-    averaged are copied from the base. Raises `not_finite` when the new weights are not all finite, ValueError without
-    updates, kernels.Truncated for a file that is too short, OSError.
+    averaged are copied from the base. Raises `updates_too_few` when the strategy needs more, `not_finite` when the new
+    weights are not all finite, ValueError without updates, kernels.Truncated for a file that is too short, OSError.
     """
     write_weights(strategy, values, manifest, base, updates, out, threads, on_block)
     return digests(out, len(manifest.model_header()), threads)
@@ -83,13 +83,20 @@ def write_weights(
     ordered = in_order(updates)
     if not ordered:
         raise ValueError("there is nothing to combine")
+    strategy.check_updates(values, len(ordered))
     vectors = [Vector(update.path, layout.update_start, layout.parameters) for update in ordered]
     base_vector = Vector(base, layout.model_start, layout.parameters)
     with open(out, "xb", buffering=0) as file, opened([base_vector, *vectors]):
         os.ftruncate(file.fileno(), layout.model_bytes)
-        combine = strategy.combine(values)
-        weights = combine.weigh(vectors, strategy.weights(ordered))
-        work = _Work(base_vector, vectors, weights, combine, strategy.server(values))
+        plan = strategy.combine(values).plan(vectors, strategy.weights(ordered), threads)
+        counted = [place for place, weight in enumerate(plan.weights) if weight]
+        work = _Work(
+            base_vector,
+            [vectors[place] for place in counted],
+            [plan.weights[place] for place in counted],
+            plan.tile,
+            strategy.server(values),
+        )
         in_blocks(layout.parameters, threads, lambda: _worker(work, layout, file.fileno(), on_block))
         _copy_rest(base, layout, file.fileno())
 
@@ -136,7 +143,7 @@ def _worker(work: _Work, layout: Layout, out: int, on_block: OnBlock) -> Callabl
             tile = result[: len(part)]
             # Large finite numbers may overflow; the look at the result says so.
             with np.errstate(over="ignore", invalid="ignore"):
-                work.combine.tile(rows, part, tile)
+                work.tile(rows, part, tile)
                 work.step.tile(work.base.read(part, base), tile)
             if not np.isfinite(tile).all():
                 raise FedportalError("not_finite")

@@ -1,13 +1,13 @@
 """Ways of combining updates. Each is a `Combine`; a strategy names one.
 
-There are two kinds. *By coordinate*: `weigh` leaves the weights as they are and `tile` does the work on one tile after
-the other, so memory does not grow with the number of updates. *Selecting*: `weigh` looks at the updates as wholes and
-gives new weights, and `tile` is the mean's.
+A rule first looks at the updates as wholes and makes a plan; the plan is then carried out tile by tile. There are two
+kinds. *By coordinate*: no look is needed, all the work is in the tiles. *Selecting*: the look gives new weights, and the
+tiles are the mean's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,25 +15,34 @@ from fedwire.tensors import Float32
 from training.aggregation.kernels import Rows, Vector, weighted_sum
 from training.aggregation.layout import Range
 
+# Combines the numbers of a range into an array of its length.
+Tile = Callable[[Rows, Range, Float32], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done tile by tile. `weights` go with the updates; `tile` never sees an update whose weight is 0."""
+
+    weights: Sequence[float]
+    tile: Tile
+
 
 class Combine(Protocol):
-    """A rule. It changes none of its arguments but `out`, and gives the same for the same."""
+    """A rule. It changes none of its arguments, and gives the same for the same."""
 
-    def weigh(self, vectors: Sequence[Vector], weights: Sequence[float]) -> Sequence[float]:
-        """The weights that count, from those the transforms gave."""
-
-    def tile(self, rows: Rows, part: Range, out: Float32) -> None:
-        """Combine the numbers of `part` into `out`, which has its length."""
+    def plan(self, vectors: Sequence[Vector], weights: Sequence[float], threads: int) -> Plan:
+        """What to do with these updates and the weights that the transforms gave; `threads` leaves no trace."""
 
 
 @dataclass(frozen=True)
 class Mean:
     """out = Σ wᵢ·Δᵢ, folded in the order given."""
 
-    def weigh(self, vectors: Sequence[Vector], weights: Sequence[float]) -> Sequence[float]:
+    def plan(self, vectors: Sequence[Vector], weights: Sequence[float], threads: int) -> Plan:
         """The weights as they are."""
-        return weights
+        return Plan(weights, mean)
 
-    def tile(self, rows: Rows, part: Range, out: Float32) -> None:
-        """The weighted sum of this part."""
-        weighted_sum(rows.of(part), rows.weights, out)
+
+def mean(rows: Rows, part: Range, out: Float32) -> None:
+    """The weighted sum of this part."""
+    weighted_sum(rows.of(part), rows.weights, out)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from fedwire.tensors import Float32
-from training.aggregation.layout import BLOCK, ITEM, TILE, Range, cut
+from training.aggregation.layout import ITEM, TILE, Range, block_length, cut
 
 # Above this many files each tile opens its file anew, far below what a process may hold open.
 MOST_OPEN = 400
@@ -88,6 +88,7 @@ class Rows:
         self.weights: tuple[np.float32, ...] = tuple(np.float32(weight) for weight in weights)
         self._vectors = vectors
         self._tile = np.empty(tile, np.float32)
+        self._matrix = np.empty((0, 0), np.float32)
 
     def __len__(self) -> int:
         return len(self._vectors)
@@ -96,6 +97,14 @@ class Rows:
         """Each vector's numbers of `part`. A row is good until the next one is asked for, and may be overwritten."""
         for vector in self._vectors:
             yield vector.read(part, self._tile)
+
+    def matrix(self, part: Range) -> Float32:
+        """All vectors' numbers of `part`, a row for each. Good until the next one is asked for; may be overwritten."""
+        if self._matrix.shape[1] < len(part):
+            self._matrix = np.empty((len(self._vectors), len(part)), np.float32)
+        for row, vector in zip(self._matrix, self._vectors, strict=True):
+            vector.read(part, row)
+        return self._matrix[:, : len(part)]
 
 
 def weighted_sum(rows: Iterator[Float32], weights: Sequence[np.float32], out: Float32) -> None:
@@ -115,9 +124,10 @@ def weighted_sum(rows: Iterator[Float32], weights: Sequence[np.float32], out: Fl
 def in_blocks(length: int, threads: int, start: Callable[[], Callable[[Range], None]]) -> None:
     """Have every block of [0, length) worked on, by up to `threads` threads; the first error ends it and is raised.
 
-    `start()` is called in each thread and gives the function that works on a block, with the thread's own tiles.
+    Where the blocks lie depends on `length` only. `start()` is called in each thread and gives the function that works
+    on a block, with the thread's own tiles.
     """
-    blocks = list(cut(Range(0, length), BLOCK))
+    blocks = list(cut(Range(0, length), block_length(length)))
     threads = max(1, min(threads, len(blocks)))
     if threads == 1:
         work = start()

@@ -9,7 +9,10 @@ from fedwire.tensors import Manifest
 
 # Numbers per tile: two float32 tiles of this length stay in a processor's second cache.
 TILE = 1 << 16
-# Numbers per block: what a thread takes at a time, so that threads of unequal speed end together.
+# Numbers per piece of a tile, for work on many rows at once: a row of this length is worth a call, and the rows of some
+# dozens of updates stay in the last cache.
+PIECE = TILE // 4
+# Most numbers per block: what a thread takes at a time, so that threads of unequal speed end together.
 BLOCK = 16 * TILE
 ITEM = 4  # bytes of a float32
 
@@ -52,6 +55,11 @@ class Layout:
     def buffers_start(self) -> int:
         """Where in a model file the tensors begin that are not averaged."""
         return self.model_start + ITEM * self.parameters
+
+
+def block_length(length: int) -> int:
+    """How long the blocks of a vector are: whole tiles, and where there are as many, sixteen blocks at least."""
+    return min(BLOCK, max(TILE, length // BLOCK * TILE))
 
 
 def cut(whole: Range, length: int) -> Iterator[Range]:

@@ -76,6 +76,8 @@ class Strategy:
     combine: Callable[[Values], Combine]
     server: Callable[[Values], ServerStep]
     requires: tuple[str, ...] = ()
+    about: str = ""  # what it withstands or assumes, and what it costs
+    least_updates: Callable[[Values], int] = lambda values: 1  # with fewer in a round its promise does not hold
     needs_individual_updates: bool = False  # a sum of all updates alone would not do
     needs_device_state: bool = False  # a device must keep something from round to round
 
@@ -90,6 +92,12 @@ class Strategy:
             name: parameter.checked(given[name]) if name in given else parameter.default
             for name, parameter in known.items()
         }
+
+    def check_updates(self, values: Values, have: int) -> None:
+        """Raises `updates_too_few` when so many updates are fewer than the formula needs."""
+        least = self.least_updates(values)
+        if have < least:
+            raise FedportalError("updates_too_few", strategy=self.title, least=least, have=have)
 
     def device_half(self, values: Values) -> dict[str, Any]:
         """What a device is told about its part."""
@@ -110,6 +118,7 @@ class Strategy:
             "title": self.title,
             "formula": self.formula,
             "paper": self.paper,
+            "about": self.about,
             "parameters": [parameter.schema() for parameter in self.parameters],
             "needs_individual_updates": self.needs_individual_updates,
             "needs_device_state": self.needs_device_state,

@@ -15,6 +15,7 @@ from fedwire.errors import FedportalError
 from fedwire.tensors import Manifest, decode_model
 from registry.models import ModelVersion
 from training.aggregation import strategies
+from training.aggregation.strategy import Values
 from training.services.cohorts import SEED_BITS
 
 MOST_ROUNDS = 10_000
@@ -66,7 +67,9 @@ def complaints(
         checks += [lambda: check_trainable(version), lambda: _standardise(values.get("standardise"), version)]
     if strategy in strategies.STRATEGIES:
         found = strategies.find(strategy)
-        checks += [partial(found.checked, {name: values[name]}) for name in values if name not in _RUN_FIELDS]
+        parameters = {name: value for name, value in values.items() if name not in _RUN_FIELDS}
+        checks += [partial(found.checked, {name: value}) for name, value in parameters.items()]
+        checks.append(lambda: _check_together(strategy, parameters, plan["min_participants"]))
     return [error for check in checks if (error := _refusal(check)) is not None]
 
 
@@ -91,6 +94,25 @@ def group(value: Any) -> str:
         reason = f"it must be text of up to {GROUP_LENGTH} characters."
         raise FedportalError("field_invalid", field="group", reason=reason)
     return text.strip()
+
+
+def check_least(strategy: str, parameters: Values, min_participants: int) -> None:
+    """Raises `field_invalid` unless a round with so few devices is enough for the strategy."""
+    found = strategies.find(strategy)
+    least = found.least_updates(parameters)
+    if min_participants < least:
+        reason = f"{found.title.lower()} with these settings needs at least {least} updates in every round."
+        raise FedportalError("field_invalid", field="min_participants", reason=reason)
+
+
+def _check_together(strategy: str, parameters: Mapping[str, Any], min_participants: Any) -> None:
+    """`check_least`, for a wish whose single values are usable; those that are not are refused by themselves."""
+    try:
+        values = strategies.find(strategy).checked(parameters)
+        least = whole("min_participants", min_participants, 1, MOST_PARTICIPANTS)
+    except FedportalError:
+        return
+    check_least(strategy, values, least)
 
 
 def check_trainable(version: ModelVersion) -> None:

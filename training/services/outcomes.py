@@ -40,8 +40,8 @@ class Outcome:
 def of(closing: Round, alive: Callable[[], None]) -> Outcome:
     """The outcome of a claimed round. `alive` is called now and then and may raise to end the work.
 
-    Raises `not_finite` when the new model is not, `storage_full`, and OSError, EOFError or kernels.Truncated when a
-    file is missing or damaged.
+    Raises `not_finite` when the new model is not, `updates_too_few` when the strategy needs more, `storage_full`, and
+    OSError, EOFError or kernels.Truncated when a file is missing or damaged.
     """
     answers = list(Update.objects.filter(round=closing).order_by("pk").values(*ANSWER))
     measured = metrics.merged(

@@ -151,6 +151,10 @@ def _work(claimed: Round) -> int | None:
         if code == "not_finite":
             _give_up(claimed)
             return None
+        # Claiming it again would change nothing: the next attempt may have more devices.
+        if code == "updates_too_few":
+            with unit():
+                return _fail(claimed, RoundState.AGGREGATING, str(error))
         # The round stays claimed, and the sweeper brings it back when the lease is over; for want of disk again and
         # again, for anything else a few times.
         if code == "storage_full" or claimed.fence < MOST_CLAIMS:

@@ -67,6 +67,7 @@ def start(
         ),
         started_by=actor.person,
     )
+    configs.check_least(strategy, run.config["parameters"], run.min_participants)
     _begin(actor, run)
     opening.advance(run.pk)
     run.refresh_from_db()

@@ -174,6 +174,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "strategy_parameter": K(
         400, "The strategy's parameter {name!r} is not usable: {reason}", "Correct it and start again."
     ),
+    "updates_too_few": K(
+        409,
+        "{strategy} with these settings needs at least {least} updates in a round, and there are {have}.",
+        "Ask for at least {least} devices a round, or guard against fewer faulty ones.",
+    ),
     "not_shared": K(
         409,
         "The model {model} is not shared with a federation you may train in.",
