@@ -1,8 +1,8 @@
 """Ways of combining updates. Each is a `Combine`; a strategy names one.
 
 A rule first looks at the updates as wholes and makes a plan; the plan is then carried out tile by tile. There are two
-kinds. *By coordinate*: no look is needed, all the work is in the tiles. *Selecting*: the look gives new weights, and the
-tiles are the mean's.
+kinds. *By coordinate*: no look is needed, all the work is in the tiles. *Selecting*: the look gives new weights, and
+the tiles are the mean's.
 """
 
 from __future__ import annotations
