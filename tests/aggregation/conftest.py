@@ -11,7 +11,9 @@ import pytest
 
 from fedwire.tensors import Float32, Manifest, TensorSpec, decode_model, encode_model, encode_update, flatten, unflatten
 from training.aggregation.assembly import Digests, write_model
+from training.aggregation.memory import StateFiles
 from training.aggregation.strategies import FEDAVG
+from training.aggregation.strategy import Strategy
 from training.aggregation.transforms import Update
 
 Rows = Sequence[tuple[Float32, int]]
@@ -77,17 +79,21 @@ class Folder:
         threads: int = 1,
         on_block: Callable[[], object] = lambda: None,
         counts: Sequence[int] = (),
+        strategy: Strategy = FEDAVG,
+        state: StateFiles | None = None,
+        **parameters: float,
     ) -> tuple[Float32, Digests, Path]:
-        """The new vector, the digests and the file of one FedAvg aggregation."""
+        """The new vector, the digests and the file of one aggregation, by FedAvg unless said otherwise."""
         manifest = manifest_of(len(base), len(counts))
         out = self.fresh()
         digests = write_model(
-            FEDAVG,
-            FEDAVG.checked({}),
+            strategy,
+            strategy.checked(parameters),
             manifest=manifest,
             base=self.model(manifest, base, counts),
             updates=[self.update(manifest, vector, samples) for vector, samples in rows],
             out=out,
+            state=state,
             threads=threads,
             on_block=on_block,
         )

@@ -1,7 +1,8 @@
 """Combining updates into a new model. Pure: numpy and `fedwire`, no Django, no clock, no randomness of its own.
 
 layout → where the numbers lie · kernels → arithmetic on tiles of files · combine → one rule per way of combining ·
-transforms → what happens to each update before · server_opt → from the combined update to the new model ·
+transforms → what happens to each update before · server_opt → from the combined update to the new model · memory → what
+the server step remembers from round to round ·
 strategy → what a composition is · strategies/ → those there are · assembly → the new model's file · metrics → merged
 reports.
 """

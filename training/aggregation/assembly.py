@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from fedwire.tensors import DTYPES, Float32, Manifest
 from training.aggregation.combine import Tile
 from training.aggregation.kernels import Rows, Vector, in_blocks, opened, write_all
 from training.aggregation.layout import ITEM, TILE, Layout, Range, cut
+from training.aggregation.memory import Memory, StateFiles
 from training.aggregation.server_opt import ServerStep
 from training.aggregation.strategy import Strategy, Values
 from training.aggregation.transforms import Update, in_order
@@ -32,10 +33,12 @@ OnBlock = Callable[[], object]
 
 @dataclass(frozen=True)
 class Digests:
-    """Of a model file: SHA-256 of all its bytes, and over the tensor bytes only."""
+    """Of a model file: SHA-256 of all its bytes, and over the tensor bytes only. `state`: SHA-256 of the state's file,
+    "" when the strategy remembers nothing."""
 
     sha256: str
     digest: str
+    state: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class _Work:
     weights: Sequence[float]  # none is 0
     tile: Tile
     step: ServerStep
+    memory: Memory
 
 
 def write_model(
@@ -55,17 +59,22 @@ def write_model(
     base: Path,
     updates: Sequence[Update],
     out: Path,
+    state: StateFiles | None = None,
     threads: int = 1,
     on_block: OnBlock = lambda: None,
 ) -> Digests:
     """Write the model that follows `base` after these updates to the new file `out`; its digests.
 
+    In the same pass `state.out` is written, if the strategy's server step remembers something.
+
     The result depends on the set of updates only: neither on their order nor on `threads`. Tensors that are not
     averaged are copied from the base. Raises `updates_too_few` when the strategy needs more, `not_finite` when the new
-    weights are not all finite, ValueError without updates, kernels.Truncated for a file that is too short, OSError.
+    weights or the state are not all finite, ValueError without updates, kernels.Truncated for a file that is too short,
+    OSError.
     """
-    write_weights(strategy, values, manifest, base, updates, out, threads, on_block)
-    return digests(out, len(manifest.model_header()), threads)
+    write_weights(strategy, values, manifest, base, updates, out, threads, on_block, state)
+    found = digests(out, len(manifest.model_header()), threads)
+    return replace(found, state=_sha256(state.out, 0)) if state is not None and state.out.exists() else found
 
 
 def write_weights(
@@ -77,6 +86,7 @@ def write_weights(
     out: Path,
     threads: int = 1,
     on_block: OnBlock = lambda: None,
+    state: StateFiles | None = None,
 ) -> None:
     """`write_model` without its digests."""
     layout = Layout.of(manifest)
@@ -86,7 +96,9 @@ def write_weights(
     strategy.check_updates(values, len(ordered))
     vectors = [Vector(update.path, layout.update_start, layout.parameters) for update in ordered]
     base_vector = Vector(base, layout.model_start, layout.parameters)
-    with open(out, "xb", buffering=0) as file, opened([base_vector, *vectors]):
+    step = strategy.server(values)
+    memory = Memory(step.state, layout.parameters, state)
+    with open(out, "xb", buffering=0) as file, opened([base_vector, *vectors]), memory.opened():
         os.ftruncate(file.fileno(), layout.model_bytes)
         plan = strategy.combine(values).plan(vectors, strategy.weights(ordered), threads)
         counted = [place for place, weight in enumerate(plan.weights) if weight]
@@ -95,7 +107,8 @@ def write_weights(
             [vectors[place] for place in counted],
             [plan.weights[place] for place in counted],
             plan.tile,
-            strategy.server(values),
+            step,
+            memory,
         )
         in_blocks(layout.parameters, threads, lambda: _worker(work, layout, file.fileno(), on_block))
         _copy_rest(base, layout, file.fileno())
@@ -137,16 +150,19 @@ def _worker(work: _Work, layout: Layout, out: int, on_block: OnBlock) -> Callabl
     length = min(TILE, layout.parameters)
     rows = Rows(work.updates, work.weights, length)
     result, base = np.empty(length, np.float32), np.empty(length, np.float32)
+    room = work.memory.tiles(length)
 
     def block(whole: Range) -> None:
         for part in cut(whole, TILE):
             tile = result[: len(part)]
+            state = work.memory.read(part, room)
             # Large finite numbers may overflow; the look at the result says so.
             with np.errstate(over="ignore", invalid="ignore"):
                 work.tile(rows, part, tile)
-                work.step.tile(work.base.read(part, base), tile)
+                work.step.tile(work.base.read(part, base), tile, state)
             if not np.isfinite(tile).all():
                 raise FedportalError("not_finite")
+            work.memory.write(part, state)
             write_all(out, tile.data.cast("B"), layout.model_start + ITEM * part.start)
         on_block()
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedwire.errors import FedportalError
+from fedwire.vectors import vectors_bytes
 from training.aggregation.combine import Combine
 from training.aggregation.server_opt import ServerStep
 from training.aggregation.transforms import Transform, Update
@@ -110,6 +111,11 @@ class Strategy:
         for transform in self.transforms:
             weights = transform(updates, weights)
         return weights
+
+    def state_bytes(self, values: Values, parameters: int) -> int:
+        """The length of the file of what the server step remembers of a model of so many parameters; 0: nothing."""
+        count = len(self.server(values).state)
+        return vectors_bytes(parameters, count) if count else 0
 
     def schema(self) -> dict[str, Any]:
         """The strategy as the API shows it."""

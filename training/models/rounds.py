@@ -28,6 +28,8 @@ class Round(models.Model):
     fence = models.PositiveIntegerField(default=0)  # grows with every claim; only the last claimant may close
     base_blob = models.CharField(max_length=64)  # sha256 of the model file the devices start from
     result_blob = models.CharField(max_length=64, blank=True)
+    # sha256 of what the strategy's server step remembers after this round; empty when it remembers nothing
+    state_blob = models.CharField(max_length=64, blank=True)
     digest = models.CharField(max_length=64, blank=True)  # of the result, over the tensor bytes
     # Of the *base* model: {"overall": ratios, "organizations": {id: ratios}}, {} when nobody measured it.
     metrics = models.JSONField(default=dict, blank=True)

@@ -13,11 +13,12 @@ from django.conf import settings
 from fedportal.common import blobs, faults
 from fedwire.architectures import MEAN, STD
 from fedwire.errors import FedportalError
-from fedwire.states import RoundKind
+from fedwire.states import RoundKind, RoundState
 from training.aggregation import assembly, metrics, strategies
 from training.aggregation.assembly import Digests
+from training.aggregation.memory import StateFiles
 from training.aggregation.transforms import Update as FoldedUpdate
-from training.models import Round, Update
+from training.models import Round, Run, Update
 from training.services.opening import manifest_of
 
 ANSWER = (
@@ -35,6 +36,7 @@ class Outcome:
     metrics: dict[str, Any] = field(default_factory=dict)
     standardisation: dict[str, Any] | None = None
     answers: int = 0
+    state: str = ""
 
 
 def of(closing: Round, alive: Callable[[], None]) -> Outcome:
@@ -51,7 +53,7 @@ def of(closing: Round, alive: Callable[[], None]) -> Outcome:
     )
     if closing.kind == RoundKind.TRAIN:
         digests = _trained(closing, answers, alive)
-        return Outcome(digests.sha256, digests.digest, measured, answers=len(answers))
+        return Outcome(digests.sha256, digests.digest, measured, answers=len(answers), state=digests.state)
     if closing.kind == RoundKind.STATISTICS and answers:
         digests, standardisation = _standardised(closing, answers)
         return Outcome(digests.sha256, digests.digest, {}, standardisation, len(answers))
@@ -69,19 +71,30 @@ def _trained(closing: Round, answers: list[dict[str, Any]], alive: Callable[[], 
         alive()
         faults.point("mid_aggregation")
 
-    def write(out: Path) -> Digests:
+    before = state_before(run, closing.number)
+    strategy, values = strategies.find(run.strategy), run.config["parameters"]
+    manifest = manifest_of(run.base_version)
+
+    def write(out: Path, state: Path) -> Digests:
         return assembly.write_model(
-            strategies.find(run.strategy),
-            run.config["parameters"],
-            manifest=manifest_of(run.base_version),
+            strategy,
+            values,
+            manifest=manifest,
             base=blobs.path(closing.base_blob),
             updates=updates,
             out=out,
+            state=StateFiles(blobs.path(before) if before else None, state),
             threads=settings.FEDPORTAL_AGGREGATION_THREADS,
             on_block=on_block,
         )
 
-    return _stored(closing, write)
+    return _stored(manifest.model_bytes + strategy.state_bytes(values, manifest.parameters), write)
+
+
+def state_before(run: Run, number: int) -> str:
+    """The blob of what the server step remembers when round `number` begins; "" before the first."""
+    done = Round.objects.filter(run=run, number=number - 1, state=RoundState.DONE)
+    return done.values_list("state_blob", flat=True).first() or ""
 
 
 def _standardised(closing: Round, answers: list[dict[str, Any]]) -> tuple[Digests, dict[str, Any]]:
@@ -92,16 +105,21 @@ def _standardised(closing: Round, answers: list[dict[str, Any]]) -> tuple[Digest
     mean, deviation, samples = metrics.standardisation(reports)
     manifest, base = manifest_of(closing.run.base_version), blobs.path(closing.base_blob)
     buffers = {MEAN: mean, STD: deviation}
-    digests = _stored(closing, lambda out: assembly.with_buffers(base, manifest, buffers, out))
+    digests = _stored(manifest.model_bytes, lambda out, _: assembly.with_buffers(base, manifest, buffers, out))
     return digests, {"mean": mean.tolist(), "std": deviation.tolist(), "samples": samples}
 
 
-def _stored(closing: Round, write: Callable[[Path], Digests]) -> Digests:
-    """Have a model file written and make it a blob. Raises `storage_full`."""
-    blobs.ensure_room(manifest_of(closing.run.base_version).model_bytes)
-    out = blobs.scratch()
+def _stored(size: int, write: Callable[[Path, Path], Digests]) -> Digests:
+    """Have a model file of about `size` bytes written, perhaps with its state, and make them blobs.
+
+    Raises `storage_full`.
+    """
+    blobs.ensure_room(size)
+    out, state = blobs.scratch(), blobs.scratch()
     try:
-        digests = write(out)
+        digests = write(out, state)
+        if digests.state:
+            blobs.adopt(state, digests.state)
         blobs.adopt(out, digests.sha256)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -109,4 +127,5 @@ def _stored(closing: Round, write: Callable[[Path], Digests]) -> Digests:
         raise
     finally:
         out.unlink(missing_ok=True)
+        state.unlink(missing_ok=True)
     return digests

@@ -191,6 +191,7 @@ def _close(claimed: Round, outcome: Outcome) -> None:
             lease.mine(claimed.pk, claimed.fence),
             RoundState.DONE,
             result_blob=outcome.blob,
+            state_blob=outcome.state,
             digest=outcome.digest,
             metrics=outcome.metrics,
             bytes_down=down,

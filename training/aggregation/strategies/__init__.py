@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fedwire.errors import FedportalError
+from training.aggregation.strategies.adaptive import FEDADAGRAD, FEDADAM, FEDAVGM, FEDYOGI
 from training.aggregation.strategies.averaging import FEDAVG
 from training.aggregation.strategy import Strategy
 
-STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in (FEDAVG,)}
+ALL: tuple[Strategy, ...] = (
+    FEDAVG,
+    *(FEDAVGM, FEDADAM, FEDADAGRAD, FEDYOGI),
+)
+STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in ALL}
 
 
 def find(name: str) -> Strategy:
