@@ -10,9 +10,10 @@ from typing import Any
 
 from django.conf import settings
 
-from fedwire import metrics, statistics
+from fedwire import reports, statistics
 from fedwire.errors import FedportalError
 from fedwire.messages import Statistics
+from fedwire.slices import floor_of
 from fedwire.states import TaskKind
 
 MAX_BYTES = 256 << 10
@@ -49,7 +50,7 @@ def check(
 
     Raises `samples_invalid`, `records_too_few`, `metrics_invalid` or `field_invalid`. `max_samples` may lower the
     portal's own limit. A training or statistics answer needs at least one sample, and every answer needs
-    `least_records` of them, the floor of the device's organization.
+    `least_records` of them, the floor of the device's organization; so does every slice of a report, 10 without one.
     """
     limit = settings.FEDPORTAL_MAX_SAMPLES
     if isinstance(max_samples, int):
@@ -61,7 +62,8 @@ def check(
     if "sha256" in known and not (isinstance(known["sha256"], str) and _SHA256.fullmatch(known["sha256"])):
         raise FedportalError("field_invalid", field="sha256", reason="it is not 64 lower-case hexadecimal digits.")
     if "evaluation" in known:
-        known["evaluation"] = metrics.parse(known["evaluation"], max_samples=limit)
+        slice_floor = floor_of(least_records if isinstance(least_records, int) else 0)
+        known["evaluation"] = reports.parse(known["evaluation"], max_samples=limit, least_slice=slice_floor)
     if kind == TaskKind.STATISTICS and "statistics" not in known:
         raise _wrong("the statistics are missing")
     if "statistics" in known:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from fedwire import metrics
+from fedwire import metrics, reports
 from fedwire.errors import FedportalError
 
 EMPTY = [0] * metrics.BINS
@@ -29,7 +29,9 @@ def test_four_rows_by_hand() -> None:
     assert [place for place, count in enumerate(found["negatives"]) if count] == [40, 120]
     # Pairs (positive, negative): .9>.2, .9>.6, .4>.2 are right and .4>.6 is not.
     ratios = metrics.ratios(found)
-    assert ratios == {"loss": 0.5, "accuracy": 0.5, "auc": 0.75, "samples": 4, "others": {}}
+    # Of the class 1 (.9, .4) one is found, of the class 0 (.2, .6) one is.
+    others = {"sensitivity": 0.5, "specificity": 0.5, "balanced_accuracy": 0.5}
+    assert ratios == {"loss": 0.5, "accuracy": 0.5, "auc": 0.75, "samples": 4, "others": others}
 
 
 def test_scores_at_both_ends_are_counted() -> None:
@@ -112,14 +114,79 @@ def test_a_prediction_of_numbers_has_errors_and_no_accuracy() -> None:
     found = metrics.merge([metrics.regression([1.0, 2.0], [1.5, 1.0]), metrics.regression([3.0], [3.0])])
     ratios = metrics.ratios(found)
     assert ratios["loss"] == pytest.approx((0.125 + 0.5) / 3)
-    assert ratios["others"] == {"absolute_error": pytest.approx(0.5)}
+    assert ratios["others"] == {"absolute_error": pytest.approx(0.5), "squared_error": pytest.approx(1.25 / 3)}
     assert ratios["accuracy"] is None
 
 
-def test_further_metrics_are_summed_by_name() -> None:
+def test_further_metrics_are_summed_by_name_and_divided_by_the_rows_they_cover() -> None:
     first, second = report([0.5], [1]), report([0.5, 0.1], [1, 0])
     first["sums"], second["sums"] = {"dice": 0.5}, {"dice": 1.0, "brier": 0.3}
-    assert metrics.ratios(metrics.merge([first, second]))["others"] == {"dice": 0.5, "brier": pytest.approx(0.1)}
+    others = metrics.ratios(metrics.merge([first, second]))["others"]
+    assert (others["dice"], others["brier"]) == (0.5, pytest.approx(0.15))  # 1.5 over 3 rows, 0.3 over 2
+
+
+def test_sum_may_cover_some_rows_of_one_report() -> None:
+    found = report([0.5, 0.1, 0.2], [1, 0, 0])
+    found["sums"], found["over"] = {"area": 1.0}, {"area": 2}
+    other = report([0.5], [1])
+    other["sums"] = {"area": 2.0}
+    assert metrics.ratios(found)["others"]["area"] == 0.5
+    assert metrics.ratios(metrics.merge([found, other]))["others"]["area"] == 1.0  # 3 over 2 + 1
+
+
+def test_metric_per_row_is_given_by_name() -> None:
+    found = metrics.evaluation([0.9, 0.1], [1, 0], [0.1, 0.2], named={"brier": [0.01, 0.03]})
+    assert metrics.ratios(found)["others"]["brier"] == pytest.approx(0.02)
+    with pytest.raises(FedportalError):
+        metrics.evaluation([0.9], [1], [0.1], named={"brier": [0.01, 0.02]})
+
+
+def test_named_scores_have_the_auc_of_all_rows_and_not_the_mean_of_two() -> None:
+    def part(scores: list[float], labels: list[int]) -> Any:
+        return metrics.evaluation([0.5] * len(labels), labels, [0.0] * len(labels), scored={"fever": (scores, labels)})
+
+    # Either alone ranks its rows perfectly; together .4 (class 1) stands below .6 (class 0).
+    first, second = part([0.4, 0.3], [1, 0]), part([0.9, 0.6], [1, 0])
+    assert [metrics.ratios(one)["others"]["auc_fever"] for one in (first, second)] == [1.0, 1.0]
+    assert metrics.ratios(metrics.merge([first, second]))["others"]["auc_fever"] == 0.75
+
+
+def test_two_classes_with_a_score_each_are_counted_too() -> None:
+    found = metrics.evaluation([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]], [0, 1, 0], [0.1, 0.2, 0.9])
+    assert found["confusion"] == [1, 1, 0, 1]
+    assert metrics.ratios(found)["others"] == {"sensitivity": 1.0, "specificity": 0.5, "balanced_accuracy": 0.75}
+
+
+def test_counts_and_histograms_merge_into_counts() -> None:
+    counted = metrics.evaluation([[0.9, 0.1], [0.2, 0.8]], [0, 0], [0.1, 0.2])
+    merged = metrics.merge([counted, report([0.5, 0.2, 0.1], [1, 1, 0])])
+    assert merged["confusion"] == [2, 1, 1, 1]
+    assert metrics.merge([merged, report([0.9], [1])])["confusion"] == [2, 1, 1, 2]
+
+
+@given(rows)
+def test_counts_are_those_of_the_scores(pairs: list[tuple[float, int]]) -> None:
+    found = metrics.confusion(report([score for score, _ in pairs], [label for _, label in pairs]))
+    assert found == [
+        sum(label == wanted and (score >= 0.5) == said for score, label in pairs)
+        for wanted, said in ((0, False), (0, True), (1, False), (1, True))
+    ]
+
+
+def test_balanced_accuracy_of_all_rows_is_not_the_mean_of_two() -> None:
+    first, second = report([0.9, 0.1], [1, 0]), report([0.1] * 8, [1] * 4 + [0] * 4)
+    merged = metrics.ratios(metrics.merge([first, second]))["others"]
+    assert merged["sensitivity"] == 0.2  # 1 of 5; the mean of 1 and 0 would be a half
+    assert merged["balanced_accuracy"] == pytest.approx(0.6)
+
+
+def test_slices_are_merged_value_by_value() -> None:
+    first, second = report([0.9, 0.1], [1, 0]), report([0.9], [0])
+    first["slices"] = {"sex": {"F": report([0.9], [1]), "M": report([0.1], [0])}}
+    second["slices"] = {"sex": {"F": report([0.9], [0])}, "age": {"old": report([0.9], [0])}}
+    merged = metrics.merge([first, second])["slices"]
+    assert {name: list(parts) for name, parts in merged.items()} == {"age": ["old"], "sex": ["F", "M"]}
+    assert merged["sex"]["F"] == report([0.9, 0.9], [1, 0])
 
 
 @pytest.mark.parametrize(
@@ -139,8 +206,8 @@ def test_rows_that_do_not_fit_are_refused(scores: Any, labels: Any, losses: Any)
 
 def test_a_report_from_outside_keeps_what_it_may_say() -> None:
     found = report([0.2, 0.9], [0, 1])
-    assert metrics.parse({**found, "patients": ["Anna"]}, max_samples=2) == found
-    assert metrics.parse({"samples": 0, "loss_sum": 0, "correct": 0}) == {"samples": 0, "loss_sum": 0.0, "correct": 0}
+    assert reports.parse({**found, "patients": ["Anna"]}, max_samples=2) == found
+    assert reports.parse({"samples": 0, "loss_sum": 0, "correct": 0}) == {"samples": 0, "loss_sum": 0.0, "correct": 0}
 
 
 @pytest.mark.parametrize(
@@ -168,16 +235,32 @@ def test_a_report_from_outside_keeps_what_it_may_say() -> None:
         {"sums": {"": 1.0}},
         {"sums": {"a\n": 1.0}},
         {"sums": {str(number): 1.0 for number in range(51)}},
+        {"sums": {"a": 1.0}, "over": {"a": 3}},
+        {"sums": {"a": 1.0}, "over": {"b": 1}},
+        {"over": {"a": 1}},
+        {"confusion": [1, 0, 0]},
+        {"confusion": [1, 1, 0, 1]},
+        {"confusion": [0, 0, 0, 2]},
+        {"confusion": [0, 1, 1, 0]},
+        {"histograms": {"a": None}},
+        {"histograms": {"a": {"positives": EMPTY}}},
+        {"histograms": {"a": {"positives": [2, *EMPTY[1:]], "negatives": [1, *EMPTY[1:]]}}},
+        {"histograms": {str(number): {"positives": EMPTY, "negatives": EMPTY} for number in range(21)}},
+        {"slices": {"sex": []}},
+        {"slices": {"sex": {"F": {"samples": 3, "loss_sum": 0.0, "correct": 0}}}},
+        {"slices": {"sex": {name: {"samples": 2, "loss_sum": 0.0, "correct": 0} for name in "FM"}}},
+        {"slices": {str(number): {} for number in range(5)}},
+        {"slices": {"age": {str(number): {"samples": 0, "loss_sum": 0.0, "correct": 0} for number in range(21)}}},
     ],
     ids=str,
 )
 def test_a_report_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(FedportalError) as refused:
-        metrics.parse({**report([0.2, 0.9], [0, 1]), **change})
+        reports.parse({**report([0.2, 0.9], [0, 1]), **change})
     assert refused.value.code == "metrics_invalid"
 
 
 @pytest.mark.parametrize("value", [None, [], "report", 3, {}])
 def test_what_is_no_report_is_refused(value: Any) -> None:
     with pytest.raises(FedportalError):
-        metrics.parse(value)
+        reports.parse(value)

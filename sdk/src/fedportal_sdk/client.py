@@ -29,6 +29,7 @@ from fedportal_sdk._http import Http
 from fedportal_sdk._loop import LONGEST_WAIT, Loop, Participation
 from fedportal_sdk._retry import Patience, Stop, Stopped
 from fedportal_sdk.local import EvaluateFn, FunctionWork, LocalTrainFn, TableWork, Work
+from fedportal_sdk.slicing import Slices, columns_of
 from fedwire import routes
 from fedwire.errors import FedportalError
 from fedwire.messages import Registered, Registration, Task
@@ -106,15 +107,18 @@ class FederatedClient:
         forever: bool = False,
         labels: Sequence[Any] | None = None,
         holdout_seed: int = 0,
+        slices: Slices = None,
     ) -> Participation:
         """Take part in training `model` (id or name; None: whatever comes) with this device's rows.
 
         `data`: the path of a CSV file, a pair (features, target), or a data frame. `labels`: the classes in the model's
-        order, where sorting them is not it. Returns when a run ends, after `rounds` training rounds, or on `stop()`;
-        with `forever` only on `stop()`. Restarts and cuts are waited out. Data that cannot be used raise their
-        `FedportalError` before the portal is asked for work.
+        order, where sorting them is not it. `slices`: parts of the held-out rows on which it reports too, by the values
+        of a column ("sex", or several), or as functions of the loaded rows by name; parts that are too small are not
+        sent, and a slice column of text is no feature. Returns when a run ends, after `rounds` training rounds, or on
+        `stop()`; with `forever` only on `stop()`. Restarts and cuts are waited out. Data that cannot be used raise
+        their `FedportalError` before the portal is asked for work.
         """
-        work = TableWork(rows.load(data, target_col), labels, holdout_seed)
+        work = TableWork(rows.load(data, target_col, columns_of(slices)), labels, holdout_seed, slices)
         return self._take_part(work, model, rounds, forever)
 
     def train_from_remote(
@@ -131,8 +135,9 @@ class FederatedClient:
 
         `local_train_fn(base_state_dict) → (state_dict, n, metrics)`: new weights under the same names, the number of
         rows trained on, and numbers to show (or None). `evaluate_fn(state_dict) → (scores, labels, losses)` on held-out
-        rows, or a ready report. With `framework="torch"` both get torch tensors, otherwise numpy arrays; they may give
-        either.
+        rows, or a mapping of these three with further metrics: `named` (by name a value per row), `scored` (by name
+        scores and labels, which get an AUC) and `slices` (by name each row's slice); or a ready report. With
+        `framework="torch"` both get torch tensors, otherwise numpy arrays; they may give either.
         """
         return self._take_part(FunctionWork(local_train_fn, evaluate_fn, framework), model, rounds, forever)
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,17 @@ MOST_CLASSES = 1000
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of numbers with a target. `target` holds numbers (float64) or strings; `source` names the rows in errors."""
+    """Rows of numbers with a target. `target` holds numbers (float64) or strings; `source` names the rows in errors.
+
+    `texts`: columns that are no features, by name.
+    """
 
     features: Float64  # [n, d]
     target: NDArray[Any]  # [n]
     columns: tuple[str, ...]
     target_name: str
     source: str
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)  # [n] each
 
     def __len__(self) -> int:
         return len(self.target)
@@ -45,17 +49,18 @@ class Table:
         return sorted(set(self.target.tolist()))
 
 
-def load(data: Any, target_col: str) -> Table:
+def load(data: Any, target_col: str, aside: Sequence[str] = ()) -> Table:
     """The rows of `data`: the path of a CSV file, a pair (features, target) of arrays, a data frame, or loaded rows.
 
+    The columns called `aside` may hold text: one whose first value is no number is kept as text and is no feature.
     Raises data_missing, data_empty, data_no_target, data_not_numeric, data_gap, data_ragged and data_one_class.
     """
     if isinstance(data, Table):
         return data
     if isinstance(data, str | Path):
-        table = read_csv(Path(data), target_col)
+        table = read_csv(Path(data), target_col, aside)
     elif hasattr(data, "to_numpy") and hasattr(data, "columns"):
-        table = _from_frame(data, target_col)
+        table = _from_frame(data, target_col, aside)
     else:
         features, target = data
         table = _from_arrays(np.asarray(features, np.float64), np.asarray(target), target_col)
@@ -63,11 +68,11 @@ def load(data: Any, target_col: str) -> Table:
     return table
 
 
-def read_csv(path: Path, target_col: str) -> Table:
+def read_csv(path: Path, target_col: str, aside: Sequence[str] = ()) -> Table:
     """The rows of a CSV file with a header line; commas, semicolons or tabs separate."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            return _read_rows(_Lines(file), path, target_col)
+            return _read_rows(_Lines(file), path, target_col, aside)
     except OSError as error:
         raise FedportalError("data_missing", path=str(path), reason=error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
@@ -135,7 +140,7 @@ class _Lines:
             yield line
 
 
-def _read_rows(lines: _Lines, path: Path, target_col: str) -> Table:
+def _read_rows(lines: _Lines, path: Path, target_col: str, aside: Sequence[str]) -> Table:
     source = iter(lines)
     first = next(source, "")
     lines.underscore = False
@@ -146,21 +151,37 @@ def _read_rows(lines: _Lines, path: Path, target_col: str) -> Table:
     if target_col not in header:
         raise FedportalError("data_no_target", path=str(path), target=target_col, columns=", ".join(header))
     place = header.index(target_col)
-    names = header[:place] + header[place + 1 :]
     rows = filter(None, csv.reader(source, delimiter=delimiter))
     blocks: list[Float64] = []
     target: list[str] = []
+    texts: dict[int, list[str]] = {}
+    names: list[str] = []
     while block := list(islice(rows, ROWS_AT_ONCE)):
         done = len(target)
+        if not done:
+            texts = {at: [] for at in _text_places(header, block[0], aside) if at != place}
+            names = [name for at, name in enumerate(header) if at != place and at not in texts]
         ragged = next((i for i, row in enumerate(block) if len(row) != len(header)), None)
         if ragged is not None:
             raise FedportalError("data_ragged", row=done + ragged + 1, got=len(block[ragged]), expected=len(header))
-        target += [row.pop(place).strip() for row in block]
+        for at, column in texts.items():
+            column += [row[at].strip() for row in block]
+        target += [row[place].strip() for row in block]
+        for at in sorted([place, *texts], reverse=True):
+            for row in block:
+                del row[at]
         blocks.append(_numbers(block, names, done, strict=lines.underscore))
         lines.underscore = False
     if not target:
         raise FedportalError("data_empty", path=str(path))
-    return Table(np.concatenate(blocks), _target(target, target_col), tuple(names), target_col, str(path))
+    kept = {header[at]: column for at, column in texts.items()}
+    return Table(np.concatenate(blocks), _target(target, target_col), tuple(names), target_col, str(path), kept)
+
+
+def _text_places(header: Sequence[str], first: Sequence[Any], aside: Sequence[str]) -> list[int]:
+    """Where the columns called `aside` lie that hold text."""
+    pairs = zip(header, first, strict=False)
+    return [at for at, (name, value) in enumerate(pairs) if name in aside and _number(str(value)) is None]
 
 
 def _numbers(rows: list[list[str]], names: Sequence[str], done: int, *, strict: bool) -> Float64:
@@ -208,22 +229,25 @@ def _target(texts: list[str], name: str) -> NDArray[Any]:
     return np.fromiter((found[text] for text in texts), np.float64, len(texts))
 
 
-def _from_frame(frame: Any, target_col: str) -> Table:
+def _from_frame(frame: Any, target_col: str, aside: Sequence[str] = ()) -> Table:
     columns = [str(name) for name in frame.columns]
     if target_col not in columns:
         raise FedportalError("data_no_target", path="the data", target=target_col, columns=", ".join(columns))
     place = columns.index(target_col)
-    names = columns[:place] + columns[place + 1 :]
     cells = frame.to_numpy(dtype=object)
+    texts = _text_places(columns, cells[0], aside) if len(cells) else []
+    places = [at for at in range(len(columns)) if at != place and at not in texts]
+    names = [columns[at] for at in places]
     features = np.empty((len(cells), len(names)))
     for index, name in enumerate(names):
-        column = cells[:, index + (index >= place)]
+        column = cells[:, places[index]]
         try:
             features[:, index] = column.astype(np.float64)
         except (TypeError, ValueError):
             row = next(i for i, value in enumerate(column) if _number(str(value)) is None)
             raise FedportalError("data_not_numeric", column=name, row=row + 1, value=str(column[row])[:60]) from None
-    return _from_arrays(features, cells[:, place], target_col, names)
+    table = _from_arrays(features, cells[:, place], target_col, names)
+    return replace(table, texts={columns[at]: [str(value) for value in cells[:, at]] for at in texts if at != place})
 
 
 def _from_arrays(features: Float64, target: NDArray[Any], target_col: str, names: Sequence[str] = ()) -> Table:

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedportal_sdk.data import Table, held_out, labels_for
+from fedportal_sdk.slicing import Names, Slices, named, slices_of, with_slices
 from fedportal_sdk.trainers import Plan, Tick, Trainer, trainer_for
 from fedportal_sdk.trainers.torch import arrays_of, state_dict_of
-from fedwire import metrics, statistics
+from fedwire import metrics, reports, statistics
 from fedwire.architectures import MEAN, STD, Architecture
 from fedwire.errors import FedportalError
 from fedwire.messages import Evaluation, Statistics, Task
+from fedwire.slices import disclosed, floor_of
 from fedwire.tensors import Float32
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -73,12 +75,16 @@ class Prepared:
 
 
 class TableWork:
-    """Trains described architectures on a table. `labels`: the classes' order; `seed` chooses the held-out rows."""
+    """Trains described architectures on a table. `labels`: the classes' order; `seed` chooses the held-out rows.
 
-    def __init__(self, table: Table, labels: Sequence[Any] | None = None, seed: int = 0) -> None:
+    `slices`: parts of the held-out rows on which it reports beside the whole. Raises data_slices.
+    """
+
+    def __init__(self, table: Table, labels: Sequence[Any] | None = None, seed: int = 0, slices: Slices = None) -> None:
         self._table = table
         self._labels = labels
         self._aside = held_out(table, seed)
+        self._slices = {name: rows[self._aside] for name, rows in slices_of(table, slices).items()}
         self._kept: tuple[Any, Prepared] | None = None
 
     @property
@@ -96,7 +102,7 @@ class TableWork:
         prepared = self.prepared(task, arrays)
         report = None
         if task["answer"]["metrics"]:
-            report = prepared.trainer.evaluate(arrays, prepared.held_out_rows, prepared.held_out_labels)
+            report = self._report(task, arrays, prepared)
         plan = Plan.of(task["training"], task["round"])
         weights = prepared.trainer.train(arrays, prepared.rows, prepared.labels, plan, tick)
         return Trained(weights, len(prepared.rows), report)
@@ -104,8 +110,7 @@ class TableWork:
     def evaluate(self, task: Task, arrays: Arrays) -> tuple[int, Evaluation]:
         """The number of rows trained on, and the report of `arrays` on the held-out rows."""
         prepared = self.prepared(task, arrays)
-        report = prepared.trainer.evaluate(arrays, prepared.held_out_rows, prepared.held_out_labels)
-        return len(prepared.rows), report
+        return len(prepared.rows), self._report(task, arrays, prepared)
 
     def prepared(self, task: Task, arrays: Arrays) -> Prepared:
         """The rows as the task's model wants them; kept while architecture and standardisation stay the same."""
@@ -114,6 +119,15 @@ class TableWork:
         if self._kept is None or self._kept[0] != key:
             self._kept = (key, self._prepare(self._architecture(task), arrays))
         return self._kept[1]
+
+    def _report(self, task: Task, arrays: Arrays, prepared: Prepared) -> Evaluation:
+        """On the held-out rows, and on those slices of them that are large enough."""
+
+        def part(mask: NDArray[np.bool_]) -> Evaluation:
+            return prepared.trainer.evaluate(arrays, prepared.held_out_rows[mask], prepared.held_out_labels[mask])
+
+        whole = prepared.trainer.evaluate(arrays, prepared.held_out_rows, prepared.held_out_labels)
+        return with_slices(whole, self._slices, _least_of(task), part)
 
     def _architecture(self, task: Task) -> Architecture:
         if not task["architecture"]:
@@ -158,7 +172,7 @@ class FunctionWork:
         """Call the functions with copies they may change. Raises samples_invalid for a count that is none."""
         report = None
         if task["answer"]["metrics"] and self._evaluate_fn:
-            report = self._report(arrays)
+            report = self._report(task, arrays)
         state, samples, measured = self._train_fn(self._state(arrays))
         limit = task["answer"]["max_samples"]
         if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or not 1 <= samples <= limit:
@@ -168,21 +182,45 @@ class FunctionWork:
 
     def evaluate(self, task: Task, arrays: Arrays) -> tuple[int, Evaluation]:
         """What `evaluate_fn` reports; without one, that nothing was held out."""
-        return self._samples, self._report(arrays) if self._evaluate_fn else dict(NOTHING_HELD_OUT)  # type: ignore[return-value]
+        return self._samples, self._report(task, arrays) if self._evaluate_fn else dict(NOTHING_HELD_OUT)  # type: ignore[return-value]
 
-    def _report(self, arrays: Arrays) -> Evaluation:
+    def _report(self, task: Task, arrays: Arrays) -> Evaluation:
         found = self._evaluate_fn(self._state(arrays)) if self._evaluate_fn else None
-        if isinstance(found, Mapping):
-            return metrics.parse(found)
-        if not isinstance(found, tuple | list) or len(found) != 3:
+        if isinstance(found, tuple | list) and len(found) == 3:
+            found = dict(zip(("scores", "labels", "losses"), found, strict=True))
+        if not isinstance(found, Mapping):
             raise FedportalError("metrics_invalid", reason="evaluate_fn gives (scores, labels, losses) or a report")
-        scores, labels, losses = arrays_of(dict(enumerate(found))).values()  # type: ignore[arg-type]
-        return metrics.evaluation(scores, labels, losses)
+        least = _least_of(task)
+        report = _measured(found, least) if "scores" in found else disclosed(reports.parse(found), least)
+        return reports.parse(report, least_slice=least)  # what the portal would refuse is said here
 
     def _state(self, arrays: Arrays) -> dict[str, Any]:
         if self._framework == "torch":
             return state_dict_of(arrays)
         return {name: np.array(array) for name, array in arrays.items()}
+
+
+def _least_of(task: Task) -> int:
+    """The fewest rows of a slice that the device's organization lets anybody learn of."""
+    return floor_of(task["answer"].get("least_records", 0))
+
+
+def _measured(found: Mapping[str, Any], least: int) -> Evaluation:
+    """The report on what an `evaluate_fn` gave row by row: scores, labels, losses; perhaps named, scored and slices."""
+    rows = arrays_of({name: found.get(name, ()) for name in ("scores", "labels", "losses")})
+    values = arrays_of(found.get("named", {}))
+    pairs = {name: dict(zip(("scores", "labels"), pair, strict=True)) for name, pair in found.get("scored", {}).items()}
+    scored = {name: tuple(arrays_of(pair).values()) for name, pair in pairs.items()}
+    whole = metrics.evaluation(**rows, named=values, scored=scored)  # type: ignore[arg-type]
+
+    def part(mask: NDArray[np.bool_]) -> Evaluation:
+        within = {name: value[mask] for name, value in values.items()}
+        return metrics.evaluation(**{name: value[mask] for name, value in rows.items()}, named=within)  # type: ignore[arg-type]
+
+    slices: dict[str, Names] = {
+        name: named(name, names, whole["samples"]) for name, names in found.get("slices", {}).items()
+    }
+    return with_slices(whole, slices, least, part)
 
 
 def standardised(features: NDArray[np.float64], arrays: Arrays) -> Float32:

@@ -207,6 +207,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "Column {target!r} holds {got} classes and the model has {expected}.",
         "Write the classes as 0, 1, …, or name all of them with `labels`.",
     ),
+    "data_slices": K(
+        400,
+        "The rows cannot be sliced by {name!r}: {reason}",
+        "Name a column of few groups, or give a function that makes them.",
+    ),
     "data_shape": K(
         400,
         "The model takes {expected} columns and the data has {got}.",

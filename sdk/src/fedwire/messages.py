@@ -62,6 +62,13 @@ class Task(TypedDict):
     answer: AnswerShape
 
 
+class Histograms(TypedDict):
+    """Rows by score: `positives[i]` of them are of the class and `negatives[i]` are not, in bin i of 200 on [0, 1]."""
+
+    positives: list[int]
+    negatives: list[int]
+
+
 class Evaluation(TypedDict):
     """Mergeable metrics on held-out rows. Sums and counts only; ratios are formed after merging.
 
@@ -74,7 +81,13 @@ class Evaluation(TypedDict):
     correct: int
     positives: NotRequired[list[int]]
     negatives: NotRequired[list[int]]
+    # Two classes: [true negatives, false positives, false negatives, true positives]; the histograms say the same.
+    confusion: NotRequired[list[int]]
     sums: NotRequired[dict[str, float]]  # further metrics by name: sum over samples
+    over: NotRequired[dict[str, int]]  # over how many of the samples such a sum goes; absent: all
+    histograms: NotRequired[dict[str, Histograms]]  # further scores by name, each of which has an AUC
+    # The same over part of the rows: {"sex": {"F": report, "M": report}}; these have no slices or histograms by name.
+    slices: NotRequired[dict[str, dict[str, Evaluation]]]
 
 
 class Statistics(TypedDict):

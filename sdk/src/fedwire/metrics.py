@@ -2,24 +2,25 @@
 
 A device reports an `Evaluation`; the portal merges the reports of a round and only then divides. So the merged
 accuracy, loss and AUC are those of all rows together (AUC up to the width of a bin, 1/200), whoever holds how many.
-Sums are rounded once (`math.fsum`), so the order of merging does not change a bit.
+Sums are rounded once (`math.fsum`), so the order of merging does not change a bit. What comes from outside is read by
+`fedwire.reports`, and `fedwire.slices` decides which parts of the rows a report may speak of.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedwire.errors import FedportalError
-from fedwire.messages import Evaluation
+from fedwire.messages import Evaluation, Histograms
 
 BINS = 200
-MAX_SUMS = 50
-MAX_NAME = 60
+# A score from here on says "class 1".
+HALF = BINS // 2
 
 
 class Ratios(TypedDict):
@@ -32,44 +33,55 @@ class Ratios(TypedDict):
     others: dict[str, float]
 
 
-def evaluation(scores: ArrayLike, labels: ArrayLike, losses: ArrayLike) -> Evaluation:
+def evaluation(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    losses: ArrayLike,
+    *,
+    named: Mapping[str, ArrayLike] | None = None,
+    scored: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+) -> Evaluation:
     """The report on held-out rows.
 
     `scores` [n]: the probability of class 1, for `labels` 0 and 1; the report carries the two histograms. `scores`
     [n, k]: a score per class, for labels 0 … k-1; the class with the highest is the answer. `losses` [n]: per row.
-    Raises `metrics_invalid` when the lengths differ or a number is not finite.
+    `named`: further metrics, each a value per row [n]; `scored`: further scores on [0, 1] with their labels 0 and 1,
+    each of which gets an AUC. Raises `metrics_invalid` when the lengths differ or a number is not finite.
     """
     score, label = np.asarray(scores, np.float64), np.asarray(labels)
-    loss = np.asarray(losses, np.float64)
-    if score.ndim not in (1, 2) or loss.shape != label.shape or label.shape != score.shape[:1]:
-        raise _invalid("scores, labels and losses must have one entry per row")
-    if not np.isfinite(score).all() or not np.isfinite(loss).all():
-        raise _invalid("a score or loss is NaN or infinite")
+    loss = _per_row("the losses", losses, label)
+    if score.ndim not in (1, 2) or label.ndim != 1 or label.shape != score.shape[:1]:
+        raise invalid("scores, labels and losses must have one entry per row")
+    if not np.isfinite(score).all():
+        raise invalid("a score is NaN or infinite")
     report: Evaluation = {"samples": len(score), "loss_sum": math.fsum(loss.tolist()), "correct": 0}
     if score.ndim == 2:
-        report["correct"] = int(np.count_nonzero(score.argmax(axis=1) == label)) if len(score) else 0
-        return report
-    positive = label.astype(np.float64) > 0.5
-    report["correct"] = int(np.count_nonzero((score >= 0.5) == positive))
-    report["positives"] = histogram(score[positive])
-    report["negatives"] = histogram(score[~positive])
+        _count_classes(report, score, label)
+    else:
+        positive = label.astype(np.float64) > 0.5
+        report["correct"] = int(np.count_nonzero((score >= 0.5) == positive))
+        report.update(_histograms(score, positive))
+    if named:
+        report["sums"] = {name: math.fsum(_per_row(name, values, label).tolist()) for name, values in named.items()}
+    if scored:
+        report["histograms"] = {name: _scored(name, *pair) for name, pair in scored.items()}
     return report
 
 
 def regression(predictions: ArrayLike, targets: ArrayLike) -> Evaluation:
-    """The report of a model that predicts a number: loss (z - y)²/2, and `absolute_error` among the sums.
+    """The report of a model that predicts a number: loss (z - y)²/2, and the sums `absolute_error`, `squared_error`.
 
     Nothing is right or wrong here, so `correct` is 0 and the merged accuracy is None.
     """
     error = np.asarray(predictions, np.float64).reshape(-1) - np.asarray(targets, np.float64).reshape(-1)
     if not np.isfinite(error).all():
-        raise _invalid("a prediction or target is NaN or infinite")
-    absolute = math.fsum(np.abs(error).tolist())
+        raise invalid("a prediction or target is NaN or infinite")
+    squared = error * error
     return {
         "samples": len(error),
-        "loss_sum": math.fsum((error * error / 2).tolist()),
+        "loss_sum": math.fsum((squared / 2).tolist()),
         "correct": 0,
-        "sums": {"absolute_error": absolute},
+        "sums": {"absolute_error": math.fsum(np.abs(error).tolist()), "squared_error": math.fsum(squared.tolist())},
     }
 
 
@@ -82,7 +94,8 @@ def histogram(scores: NDArray[np.float64]) -> list[int]:
 def merge(reports: Iterable[Evaluation]) -> Evaluation:
     """The report on all rows of `reports` together. Of none: no samples.
 
-    A report without histograms adds none, and a sum by name covers the reports that carry it.
+    A report without histograms adds none, and a sum by name covers the reports that carry it. Merging is associative:
+    reports may be merged in groups first.
     """
     reports = list(reports)
     merged: Evaluation = {
@@ -92,25 +105,38 @@ def merge(reports: Iterable[Evaluation]) -> Evaluation:
     }
     with_bins = [report for report in reports if "positives" in report and "negatives" in report]
     if with_bins:
-        merged["positives"] = [sum(column) for column in zip(*(r["positives"] for r in with_bins), strict=True)]
-        merged["negatives"] = [sum(column) for column in zip(*(r["negatives"] for r in with_bins), strict=True)]
-    names = sorted({name for report in reports for name in report.get("sums", {})})
-    if names:
-        merged["sums"] = {name: math.fsum(r.get("sums", {}).get(name, 0.0) for r in reports) for name in names}
+        merged["positives"] = _added(report["positives"] for report in with_bins)
+        merged["negatives"] = _added(report["negatives"] for report in with_bins)
+    if any("confusion" in report for report in reports):
+        merged["confusion"] = _added(found for report in reports if (found := confusion(report)) is not None)
+    _merge_sums(merged, reports)
+    if names := _names(report.get("histograms", {}) for report in reports):
+        merged["histograms"] = {
+            name: {
+                "positives": _added(r["histograms"][name]["positives"] for r in reports if name in _scores_of(r)),
+                "negatives": _added(r["histograms"][name]["negatives"] for r in reports if name in _scores_of(r)),
+            }
+            for name in names
+        }
+    if any("slices" in report for report in reports):
+        merged["slices"] = _merged_slices(reports)
     return merged
 
 
 def ratios(report: Evaluation) -> Ratios:
-    """Loss, accuracy and AUC of a (merged) report: loss_sum / samples, correct / samples, and `auc`."""
-    samples = report["samples"]
-    others = {name: total / samples for name, total in report.get("sums", {}).items()} if samples else {}
-    classified = samples and not ("absolute_error" in others and "positives" not in report)
+    """The ratios of a (merged) report: loss_sum / samples, correct / samples, `auc`, and the others by name.
+
+    Among the others: every sum over the samples that it covers; `auc_…` of further scores; of two classes the
+    `sensitivity` (right among class 1), the `specificity` (right among class 0) and their mean, `balanced_accuracy`.
+    """
+    samples, sums = report["samples"], report.get("sums", {})
+    classified = samples and not ("absolute_error" in sums and "positives" not in report)
     return {
         "loss": report["loss_sum"] / samples if samples else None,
         "accuracy": report["correct"] / samples if classified else None,
         "auc": auc(report.get("positives", []), report.get("negatives", [])),
         "samples": samples,
-        "others": others,
+        "others": {**_two_classes(report), **_means(report), **_further_aucs(report)},
     }
 
 
@@ -128,61 +154,107 @@ def auc(positives: Iterable[int], negatives: Iterable[int]) -> float | None:
     return twice / (2 * all_positive * below) if all_positive and below else None
 
 
-def parse(value: Any, *, max_samples: int = 10_000_000) -> Evaluation:
-    """The report in `value`, which came from outside; unknown fields are dropped. Raises `metrics_invalid`."""
-    if not isinstance(value, Mapping):
-        raise _invalid("the evaluation is not an object")
-    samples = _count(value, "samples", max_samples)
-    report: Evaluation = {
-        "samples": samples,
-        "loss_sum": _finite("loss_sum", value.get("loss_sum")),
-        "correct": _count(value, "correct", samples),
-    }
-    if "positives" in value or "negatives" in value:
-        report["positives"] = _bins(value.get("positives"), "positives", samples)
-        report["negatives"] = _bins(value.get("negatives"), "negatives", samples)
-        if sum(report["positives"]) + sum(report["negatives"]) != samples:
-            raise _invalid("the histograms do not count every sample once")
-    if "sums" in value:
-        report["sums"] = _sums(value["sums"])
-    return report
+def confusion(report: Evaluation) -> list[int] | None:
+    """[true negatives, false positives, false negatives, true positives]; None where nobody counted two classes."""
+    if "confusion" in report:
+        return report["confusion"]
+    if "positives" not in report or "negatives" not in report:
+        return None
+    low, high = report["negatives"], report["positives"]
+    return [sum(low[:HALF]), sum(low[HALF:]), sum(high[:HALF]), sum(high[HALF:])]
 
 
-def _count(value: Mapping[str, Any], field: str, most: int) -> int:
-    number = value.get(field)
-    if type(number) is not int or not 0 <= number <= most:
-        raise _invalid(f"`{field}` must be a whole number from 0 to {most}")
-    return number
-
-
-def _finite(field: str, number: Any) -> float:
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        raise _invalid(f"`{field}` must be a number")
-    try:
-        number = float(number)
-    except OverflowError:
-        raise _invalid(f"`{field}` is too large") from None
-    if not math.isfinite(number):
-        raise _invalid(f"`{field}` is NaN or infinite")
-    return number
-
-
-def _bins(value: Any, field: str, most: int) -> list[int]:
-    if not isinstance(value, list) or len(value) != BINS:
-        raise _invalid(f"`{field}` must be a list of {BINS} counts")
-    if not all(type(count) is int and 0 <= count <= most for count in value):
-        raise _invalid(f"`{field}` must hold whole numbers from 0 to {most}")
-    return list(value)
-
-
-def _sums(value: Any) -> dict[str, float]:
-    if not isinstance(value, Mapping) or len(value) > MAX_SUMS:
-        raise _invalid(f"`sums` must be an object of at most {MAX_SUMS} numbers")
-    for name in value:
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
-            raise _invalid("a name in `sums` is not usable")
-    return {name: _finite(name, number) for name, number in value.items()}
-
-
-def _invalid(reason: str) -> FedportalError:
+def invalid(reason: str) -> FedportalError:
+    """The error of a report that cannot be used."""
     return FedportalError("metrics_invalid", reason=reason)
+
+
+def _count_classes(report: Evaluation, score: NDArray[np.float64], label: NDArray[Any]) -> None:
+    """Right answers, and of two classes who was taken for what."""
+    found = score.argmax(axis=1) if len(score) else np.zeros(0, np.int64)
+    report["correct"] = int(np.count_nonzero(found == label))
+    if score.shape[1] == 2:
+        places = 2 * (label.astype(np.float64) > 0.5).astype(np.int64) + found
+        report["confusion"] = [int(count) for count in np.bincount(places, minlength=4)]
+
+
+def _per_row(name: str, values: ArrayLike, label: NDArray[Any]) -> NDArray[np.float64]:
+    found = np.asarray(values, np.float64)
+    if found.shape != label.shape:
+        raise invalid(f"{name} must have one entry per row")
+    if not np.isfinite(found).all():
+        raise invalid(f"{name} hold NaN or infinity")
+    return found
+
+
+def _scored(name: str, scores: ArrayLike, labels: ArrayLike) -> Histograms:
+    label = np.asarray(labels)
+    return _histograms(_per_row(name, scores, label), label.astype(np.float64) > 0.5)
+
+
+def _histograms(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> Histograms:
+    return {"positives": histogram(score[positive]), "negatives": histogram(score[~positive])}
+
+
+def _merge_sums(merged: Evaluation, reports: Sequence[Evaluation]) -> None:
+    """Sums by name; `over` where one does not cover all samples."""
+    names = _names(report.get("sums", {}) for report in reports)
+    if not names:
+        return
+    merged["sums"] = {name: math.fsum(r.get("sums", {}).get(name, 0.0) for r in reports) for name in names}
+    covered = {name: sum(_covered(r, name) for r in reports if name in r.get("sums", {})) for name in names}
+    partly = {name: count for name, count in covered.items() if count != merged["samples"]}
+    if partly:
+        merged["over"] = partly
+
+
+def _covered(report: Evaluation, name: str) -> int:
+    return report.get("over", {}).get(name, report["samples"])
+
+
+def _merged_slices(reports: Sequence[Evaluation]) -> dict[str, dict[str, Evaluation]]:
+    """Each value of each slicing over the reports that speak of it."""
+    found: dict[str, dict[str, list[Evaluation]]] = {}
+    for report in reports:
+        for name, values in report.get("slices", {}).items():
+            for value, part in values.items():
+                found.setdefault(name, {}).setdefault(value, []).append(part)
+    return {name: {value: merge(values[value]) for value in sorted(values)} for name, values in sorted(found.items())}
+
+
+def _means(report: Evaluation) -> dict[str, float]:
+    return {
+        name: total / covered for name, total in report.get("sums", {}).items() if (covered := _covered(report, name))
+    }
+
+
+def _two_classes(report: Evaluation) -> dict[str, float]:
+    counts = confusion(report)
+    if counts is None:
+        return {}
+    right_low, wrong_low, wrong_high, right_high = counts
+    found = {}
+    if right_high + wrong_high:
+        found["sensitivity"] = right_high / (right_high + wrong_high)
+    if right_low + wrong_low:
+        found["specificity"] = right_low / (right_low + wrong_low)
+    if len(found) == 2:
+        found["balanced_accuracy"] = (found["sensitivity"] + found["specificity"]) / 2
+    return found
+
+
+def _further_aucs(report: Evaluation) -> dict[str, float]:
+    found = {name: auc(**bins) for name, bins in sorted(_scores_of(report).items())}
+    return {f"auc_{name}": area for name, area in found.items() if area is not None}
+
+
+def _scores_of(report: Evaluation) -> Mapping[str, Histograms]:
+    return report.get("histograms", {})
+
+
+def _names(held: Iterable[Mapping[str, Any]]) -> list[str]:
+    return sorted({name for names in held for name in names})
+
+
+def _added(columns: Iterable[Sequence[int]]) -> list[int]:
+    return [sum(column) for column in zip(*columns, strict=True)]

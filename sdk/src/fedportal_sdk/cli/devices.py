@@ -58,6 +58,7 @@ def register(identifier: str | None, groups: tuple[str, ...], as_json: bool) -> 
 @click.option("--identifier", default=None, help="This device's name; by default the host's.")
 @click.option("--group", "groups", multiple=True, help="A label, such as production; repeatable.")
 @click.option("--label", "labels", multiple=True, help="A class of the target, in the model's order; repeatable.")
+@click.option("--slice", "slices", multiple=True, help="A column by whose values to report too; repeatable.")
 @click.option("--rounds", default=None, type=click.IntRange(1), help="Leave after so many rounds.")
 @click.option("--forever", is_flag=True, help="Wait for the next run when one ends.")
 @click.option(
@@ -72,6 +73,7 @@ def run(
     identifier: str | None,
     groups: tuple[str, ...],
     labels: tuple[str, ...],
+    slices: tuple[str, ...],
     rounds: int | None,
     forever: bool,
     least_records: int | None,
@@ -86,7 +88,7 @@ def run(
     Example:
       fedportal device run radiology-v1 --data patients.csv --target diagnosis --identifier hospital-001
     """
-    table = load(data, target)  # before the portal hears of this machine
+    table = load(data, target, slices)  # before the portal hears of this machine
     status = output.err.status("registering …") if output.err.is_terminal and not as_json else None
 
     def show(event: dict[str, Any]) -> None:
@@ -103,7 +105,9 @@ def run(
         if status is not None:
             status.start()
         _enter(client, list(groups))
-        result = client.train(model, table, target, rounds=rounds, forever=forever, labels=list(labels) or None)
+        result = client.train(
+            model, table, target, rounds=rounds, forever=forever, labels=list(labels) or None, slices=slices
+        )
     finally:
         if status is not None:
             status.stop()
