@@ -33,6 +33,7 @@ from fedportal import embedded  # noqa: E402
 from fedportal.common import blobs, clock, live  # noqa: E402
 from fedportal.common.transactions import unit  # noqa: E402
 from fedportal.door.waiting import hub  # noqa: E402
+from fedwire import codecs  # noqa: E402
 from fedwire.states import DeviceState  # noqa: E402
 from fedwire.tensors import Manifest  # noqa: E402
 from training import progress  # noqa: E402
@@ -61,9 +62,10 @@ def offer(
     base: str = "",
     seconds: float = 600.0,
     content: dict[str, Any] | None = None,
+    codec: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A task for each device, with an upload if there is a manifest: {ids, at}, `at` being when the bell rang."""
-    shape = Manifest.from_json(manifest) if manifest else None
+    shape = codecs.of(codec, Manifest.from_json(manifest)) if manifest else None
     devices = Device.objects.in_bulk(device_pks)
     with unit():
         tasks = device_tasks.offer(
@@ -75,8 +77,8 @@ def offer(
                     deadline=clock.now() + timedelta(seconds=seconds),
                     content={"run": "run_test", "manifest": manifest or [], **(content or {})},
                     base_blob=base,
-                    update_header=shape.update_header() if shape else b"",
-                    update_bytes=shape.update_bytes if shape else 0,
+                    update_header=shape.header if shape else b"",
+                    update_bytes=shape.nbytes if shape else 0,
                 )
                 for pk in device_pks
             ]

@@ -19,6 +19,7 @@ from fedportal.common import blobs, clock
 from fedportal.common.transactions import unit
 from fedportal.door import threads
 from fedportal.door.hooks import Caller, DoorRequest, DownloadTicket, NextTask, Stored, UploadTicket
+from fedwire import codecs
 from fedwire.errors import FedportalError
 from fedwire.states import DeviceState
 from fedwire.tensors import Manifest, check_update_header
@@ -127,7 +128,11 @@ def update_ticket(request: DoorRequest) -> UploadTicket:
     if not task.update_bytes:
         raise FedportalError("not_found", what="upload for this task")
 
+    codec = codecs.of_header(task.update_header)
+
     def explain(head: bytes, total: int) -> object:
+        if codec is not None:
+            codec.explain(head, total)
         return threads.with_connection(_explain, task.pk, head, total)
 
     def on_stored(stored: Stored) -> None:
@@ -138,7 +143,8 @@ def update_ticket(request: DoorRequest) -> UploadTicket:
         expected_bytes=task.update_bytes,
         header=task.update_header,
         explain=explain,
-        float32_finite=True,
+        float32_finite=codec is None,
+        codec=codec,
         stored_sha256=task.upload_sha256,
         on_stored=on_stored,
         on_refused=lambda error: device_tasks.note_refused(caller.device_pk, task.public_id, error),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fedwire.codecs import Bytes, Codec, Scan
 from fedwire.errors import FedportalError
 from fedwire.tensors import MAX_HEADER, Float32
 
@@ -70,7 +71,7 @@ class Checks:
     """Everything asked of an upload's bytes. `feed` them in order; it raises as soon as something is wrong.
 
     `header` is what the first bytes must be; when they are not, the whole header that did come (at most 1 MiB) goes to
-    `explain(head, total)`, which raises what is wrong with it.
+    `explain(head, total)`, which raises what is wrong with it. Behind it lie float32 numbers, or what `codec` writes.
     """
 
     def __init__(
@@ -80,18 +81,19 @@ class Checks:
         header: bytes = b"",
         explain: Callable[[bytes, int], object] | None = None,
         float32_finite: bool = False,
+        codec: Codec | None = None,
     ) -> None:
         self._sha = hashlib.sha256()
         self._total = total
         self._header = header
         self._explain = explain
-        self._floats = Floats() if float32_finite else None
+        self._numbers = codec.scan() if codec is not None else Floats() if float32_finite else None
         self._head = b""  # what came of the header so far
         self._foreign = False  # it is not ours; more of it may be needed to say why
         self.seen = 0
 
     def feed(self, piece: bytes | memoryview) -> None:
-        """Take the next bytes. Raises `not_finite`, or what is wrong with the header."""
+        """Take the next bytes. Raises `not_finite`, `codec_unusable`, or what is wrong with the header."""
         view = memoryview(piece)
         self.seen += len(view)
         if self.seen > self._total:
@@ -99,8 +101,8 @@ class Checks:
         self._sha.update(view)
         if len(self._head) < len(self._header) or self._foreign:
             view = self._take_header(view)
-        if self._floats is not None and len(view):
-            self._floats.feed(view)
+        if self._numbers is not None and len(view):
+            self._numbers.feed(view)
 
     @property
     def storable(self) -> bool:
@@ -119,8 +121,14 @@ class Checks:
 
     @property
     def norm(self) -> float | None:
-        """L2 norm of the numbers behind the header, if they were asked for."""
-        return self._floats.norm if self._floats is not None else None
+        """L2 norm of the numbers behind the header, if they were asked for and the bytes that passed tell it."""
+        return self._numbers.norm if self._numbers is not None else None
+
+    def measure(self, content: Callable[[], Bytes]) -> float | None:
+        """The norm; from the whole file, which `content` gives, where the bytes that passed did not tell it."""
+        if isinstance(self._numbers, Scan) and self._numbers.norm is None:
+            return self._numbers.measure(content())
+        return self.norm
 
     def _take_header(self, view: memoryview) -> memoryview:
         wanted = MAX_HEADER + 8 if self._foreign else len(self._header)

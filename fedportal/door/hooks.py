@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from fedwire.codecs import Codec
 from fedwire.errors import FedportalError
 
 
@@ -84,7 +85,7 @@ class DoorRequest:
 
 
 class Stored(NamedTuple):
-    """An upload that is complete, synced and stored as a blob. `norm`: L2 norm of its float32 numbers, if asked for."""
+    """An upload that is complete, synced and stored as a blob. `norm`: L2 norm of its (decoded) numbers, if asked."""
 
     sha256: str
     size: int
@@ -97,10 +98,11 @@ class UploadTicket:
 
     `staging_name` is one file's name for its part on disk. `header`: the exact first bytes; when the body begins
     otherwise, `explain(head, total)` is called with up to its whole safetensors header and raises what is wrong.
-    `float32_finite`: behind the header lie only little-endian float32 numbers, none NaN or infinite. `stored_sha256`:
-    the digest of what was completely uploaded before, "" if nothing was. `adopt`: whether the complete file becomes a
-    blob; otherwise it stays in staging, synced, for `on_stored` and whoever comes after it to use and remove.
-    `on_refused` hears, after the sender was answered, that what it sent is not what the ticket asks for.
+    `float32_finite`: behind the header lie only little-endian float32 numbers, none NaN or infinite. `codec`: there
+    lies what this codec writes, checked as strictly. `stored_sha256`: the digest of what was completely uploaded
+    before, "" if nothing was. `adopt`: whether the complete file becomes a blob; otherwise it stays in staging, synced,
+    for `on_stored` and whoever comes after it to use and remove. `on_refused` hears, after the sender was answered,
+    that what it sent is not what the ticket asks for.
     """
 
     staging_name: str
@@ -110,6 +112,7 @@ class UploadTicket:
     header: bytes = b""
     explain: Callable[[bytes, int], object] | None = None
     float32_finite: bool = False
+    codec: Codec | None = None
     stored_sha256: str = ""
     adopt: bool = True
     on_refused: Callable[[FedportalError], object] | None = None

@@ -7,13 +7,17 @@ connection leaves the part, and whoever continues it has its bytes checked again
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from fedportal.common import blobs, faults
 from fedportal.door.checks import Checks
 from fedportal.door.hooks import Stored, UploadTicket
+from fedwire.codecs import Bytes
 from fedwire.errors import FedportalError
 
 READ_BYTES = 1 << 20
@@ -35,6 +39,7 @@ class Part:
             header=ticket.header,
             explain=ticket.explain,
             float32_finite=ticket.float32_finite,
+            codec=ticket.codec,
         )
         self._written = 0
         self._sealed = False
@@ -81,13 +86,18 @@ class Part:
         sha256 = self._checks.sha256
         if any(wanted and wanted != sha256 for wanted in (announced, self._ticket.sha256)):
             raise FedportalError("digest_mismatch")
+        norm = self._checks.measure(self._content)
         if self._ticket.adopt:
             blobs.adopt(self._path, sha256)
         else:
             os.fsync(self._descriptor)
         self._sealed = True
         faults.point("after_blob")
-        return Stored(sha256, self._ticket.expected_bytes, self._checks.norm)
+        return Stored(sha256, self._ticket.expected_bytes, norm)
+
+    def _content(self) -> Bytes:
+        """The whole part, mapped."""
+        return np.frombuffer(mmap.mmap(self._descriptor, self._written, access=mmap.ACCESS_READ), np.uint8)
 
     def close(self) -> None:
         """Keep what is there for whoever continues; nothing when nothing came."""

@@ -119,6 +119,7 @@ class Upload:
         self.unread = int(length) if re.fullmatch(r"[0-9]{1,15}", length) else 0
         self._ticket: UploadTicket | None = None
         self._superseded = False
+        self._early: bytes | None = None  # the whole body, where it was read before it was known what it is
         self._task: asyncio.Task[object] | None = None
         self._let_go = asyncio.Event()
 
@@ -127,7 +128,9 @@ class Upload:
         said = announced(self._request.headers)
         if said.offset == 0 and said.length <= SMALL_BYTES:
             body = b"".join([message async for message in self._bodies()])
-            return await self._patiently(lambda: threads.record(self._store_at_once, said, body))
+            if done := await self._patiently(lambda: threads.record(self._store_at_once, said, body)):
+                return done
+            self._early = body
         self._ticket = ticket = await threads.ask(self._resolver, self._request)
         if (done := _already(ticket, said)) is not None:
             return done
@@ -140,11 +143,13 @@ class Upload:
             return
         await threads.record(self._ticket.on_refused, error)
 
-    def _store_at_once(self, said: Announcement, body: bytes) -> tuple[int, int]:
-        """Everything about a small upload, in one thread and one go."""
+    def _store_at_once(self, said: Announcement, body: bytes) -> tuple[int, int] | None:
+        """Everything about a small upload, in one thread and one go; None for one that takes long to measure."""
         self._ticket = ticket = self._resolver(self._request)
         if (done := _already(ticket, said)) is not None:
             return done
+        if ticket.codec is not None and ticket.codec.late:
+            return None
         part = parts.begin(ticket, said.offset)
         keep = False
         try:
@@ -221,6 +226,9 @@ class Upload:
 
     async def _bodies(self) -> AsyncIterator[bytes]:
         """The body's pieces as they come. Raises Cut, or `body_short` for a sender that is too slow."""
+        if self._early is not None:
+            yield self._early
+            return
         began, came = time.monotonic(), 0
         while True:
             try:

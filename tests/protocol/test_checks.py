@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedportal.door.checks import ROW, Checks, Floats
+from fedwire.codecs import Codec
 from fedwire.errors import FedportalError
 from fedwire.tensors import Manifest, TensorSpec, check_update_header, encode_update
+from tests.wire.encoded import Forged, every, forged, generator, normal
 
 SHAPE = Manifest.of([TensorSpec("w", "F32", (500,))])
 HEADER = SHAPE.update_header()
@@ -108,3 +110,29 @@ def test_the_sign_of_a_number_that_is_none_does_not_cancel() -> None:
     floats = Floats()
     with pytest.raises(FedportalError):
         floats.feed(memoryview(np.array([np.inf, -np.inf], "<f4").tobytes()))
+
+
+@pytest.mark.parametrize("codec", every(5000), ids=lambda codec: codec.name)
+@given(places=st.lists(st.integers(0, 30_000), max_size=20))
+@settings(max_examples=30, deadline=None)
+def test_encoded_numbers_are_measured_in_whatever_pieces(codec: Codec, places: list[int]) -> None:
+    content = codec.encode(normal(5000), generator(1))
+    measured = Checks(total=codec.nbytes, header=codec.header, explain=codec.explain, codec=codec)
+    for piece in cut(content.tobytes(), places):
+        measured.feed(piece)
+    assert measured.sha256 == hashlib.sha256(content).hexdigest()
+    assert (measured.norm is None) == codec.late
+    expected = np.linalg.norm(codec.decode(content).astype(np.float64))
+    assert measured.measure(lambda: content) == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("wrong", list(forged()), ids=lambda wrong: wrong.name)
+def test_forged_encoded_content_is_refused_while_it_passes(wrong: Forged) -> None:
+    checks = Checks(
+        total=max(len(wrong.content), 8), header=wrong.codec.header, explain=wrong.codec.explain, codec=wrong.codec
+    )
+    if wrong.code in ("length_wrong", "not_safetensors"):
+        return  # the announced length says so before
+    with pytest.raises(FedportalError) as refused:
+        checks.feed(wrong.content)
+    assert refused.value.code == wrong.code

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fedwire.codecs import Codec, Plain
 from fedwire.errors import FedportalError
 from fedwire.tensors import DTYPES, Float32, Manifest
 from training.aggregation.combine import Tile
-from training.aggregation.kernels import Rows, Vector, in_blocks, opened, write_all
+from training.aggregation.kernels import Encoded, Rows, Vector, in_blocks, opened, write_all
 from training.aggregation.layout import ITEM, TILE, Layout, Range, cut
 from training.aggregation.memory import Memory, StateFiles
 from training.aggregation.server_opt import ServerStep
@@ -62,17 +63,19 @@ def write_model(
     state: StateFiles | None = None,
     threads: int = 1,
     on_block: OnBlock = lambda: None,
+    codec: Codec | None = None,
 ) -> Digests:
     """Write the model that follows `base` after these updates to the new file `out`; its digests.
 
-    In the same pass `state.out` is written, if the strategy's server step remembers something.
+    In the same pass `state.out` is written, if the strategy's server step remembers something. `codec` wrote the
+    updates; without one they are plain.
 
     The result depends on the set of updates only: neither on their order nor on `threads`. Tensors that are not
     averaged are copied from the base. Raises `updates_too_few` when the strategy needs more, `not_finite` when the new
     weights or the state are not all finite, ValueError without updates, kernels.Truncated for a file that is too short,
     OSError.
     """
-    write_weights(strategy, values, manifest, base, updates, out, threads, on_block, state)
+    write_weights(strategy, values, manifest, base, updates, out, threads, on_block, state, codec)
     found = digests(out, len(manifest.model_header()), threads)
     return replace(found, state=_sha256(state.out, 0)) if state is not None and state.out.exists() else found
 
@@ -87,6 +90,7 @@ def write_weights(
     threads: int = 1,
     on_block: OnBlock = lambda: None,
     state: StateFiles | None = None,
+    codec: Codec | None = None,
 ) -> None:
     """`write_model` without its digests."""
     layout = Layout.of(manifest)
@@ -94,7 +98,7 @@ def write_weights(
     if not ordered:
         raise ValueError("there is nothing to combine")
     strategy.check_updates(values, len(ordered))
-    vectors = [Vector(update.path, layout.update_start, layout.parameters) for update in ordered]
+    vectors = vectors_of(ordered, layout, codec)
     base_vector = Vector(base, layout.model_start, layout.parameters)
     step = strategy.server(values)
     memory = Memory(step.state, layout.parameters, state)
@@ -112,6 +116,13 @@ def write_weights(
         )
         in_blocks(layout.parameters, threads, lambda: _worker(work, layout, file.fileno(), on_block))
         _copy_rest(base, layout, file.fileno())
+
+
+def vectors_of(updates: Sequence[Update], layout: Layout, codec: Codec | None = None) -> list[Vector]:
+    """The numbers of these updates, to be read by ranges; decoded where `codec` wrote them."""
+    if codec is None or isinstance(codec, Plain):
+        return [Vector(update.path, layout.update_start, layout.parameters) for update in updates]
+    return [Encoded(update.path, codec) for update in updates]
 
 
 def with_buffers(base: Path, manifest: Manifest, arrays: Mapping[str, Float32], out: Path) -> Digests:

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from fedwire.codecs import Codec, Reader
 from fedwire.tensors import Float32
 from training.aggregation.layout import ITEM, TILE, Range, block_length, cut
 
@@ -68,6 +70,45 @@ class Vector:
             if not done:
                 raise Truncated(f"{self.path.name} ends before its numbers do")
             view, position = view[done:], position + done
+
+
+class Encoded(Vector):
+    """The numbers that the file at `path` holds as `codec` wrote them, decoded a range at a time.
+
+    The file is mapped: it is small, and its places are read here and there. What decoding needs to know of the whole
+    file is found at the first reading and kept; it does not depend on who reads first.
+    """
+
+    def __init__(self, path: Path, codec: Codec) -> None:
+        super().__init__(path, len(codec.header), codec.numbers)
+        self._codec = codec
+        self._reader: Reader | None = None
+        self._state: Any = None
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def opened(self) -> Iterator[Vector]:
+        """Keep the file mapped meanwhile."""
+        self._reader = self._mapped()
+        try:
+            yield self
+        finally:
+            self._reader = None
+
+    def read(self, part: Range, into: Float32) -> Float32:
+        """The numbers of `part`, in the first places of `into`. Raises Truncated, OSError."""
+        tile = into[: len(part)]
+        (self._reader or self._mapped()).read(part.start, part.stop, tile)
+        return tile
+
+    def _mapped(self) -> Reader:
+        if os.path.getsize(self.path) != self._codec.nbytes:
+            raise Truncated(f"{self.path.name} ends before its numbers do")
+        content = np.memmap(self.path, np.uint8, "r").view(np.ndarray)
+        with self._lock:
+            if self._state is None:
+                self._state = self._codec.prepare(self._codec.parts(content))
+        return Reader(self._codec, content, self._state)
 
 
 @contextmanager

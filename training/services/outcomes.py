@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from fedportal.common import blobs, faults
+from fedwire import codecs
 from fedwire.architectures import MEAN, STD
 from fedwire.errors import FedportalError
 from fedwire.states import RoundKind, RoundState
@@ -80,6 +81,7 @@ def _trained(closing: Round, answers: list[dict[str, Any]], alive: Callable[[], 
             strategy,
             values,
             manifest=manifest,
+            codec=codecs.of(run.config.get("codec"), manifest),
             base=blobs.path(closing.base_blob),
             updates=updates,
             out=out,

@@ -150,6 +150,16 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         400, "The tensor {name!r} has type {got}, the model says {expected}.", "Send exactly the model's tensors."
     ),
     "tensor_order": K(400, "The tensors are not in the model's order.", "Write them in the order of the manifest."),
+    "codec_unusable": K(
+        400,
+        "The encoded update, or what is said of its codec, is not usable: {reason}",
+        "Encode it as the task says; docs/protocol.md describes every codec.",
+    ),
+    "codec_overflow": K(
+        400,
+        "The update holds numbers that the codec {codec} cannot write: at most {most}.",
+        "Check the learning rate and the data, or choose another codec.",
+    ),
     "not_finite": K(400, "The tensors hold NaN or infinity.", "Check the learning rate and the data; train again."),
     "samples_invalid": K(
         400, "The sample count {samples} is not between 1 and {limit}.", "Send the number of rows trained on."

@@ -110,6 +110,15 @@ def parse_header(head: bytes | memoryview, *, total: int) -> tuple[Found, int]:
     return Found(tuple(spec for _, spec in rows)), 8 + length
 
 
+def parse_metadata(header: bytes) -> dict[str, str]:
+    """The metadata of a header that this code wrote. Raises `not_safetensors` for another."""
+    try:
+        said = json.loads(header[8:]).get("__metadata__", {})
+        return {str(name): str(value) for name, value in said.items()}
+    except (ValueError, AttributeError) as error:
+        raise broken("its header is not the JSON it should be") from error
+
+
 def check_same(found: tuple[TensorSpec, ...], expected: tuple[TensorSpec, ...]) -> None:
     """Raises the first difference between what a file holds and what the manifest says."""
     by_name = {spec.name: spec for spec in found}
