@@ -169,10 +169,11 @@ def told(actor: Actor, rows: Iterable[ModelVersion]) -> list[ModelVersion]:
 
 
 def _was_inside(place: Member | None, version: ModelVersion) -> bool:
-    if place is None or place.state in (MemberState.ACTIVE, MemberState.SUSPENDED):
+    if place is None or place.state == MemberState.ACTIVE:
         return place is not None
-    gone = place.state in (MemberState.LEFT, MemberState.REMOVED) and place.joined_at is not None
-    return gone and version.created_at <= place.changed_at
+    # A suspended member does not see the federation, until it is let in again.
+    gone = place.state in (MemberState.SUSPENDED, MemberState.LEFT, MemberState.REMOVED)
+    return gone and place.joined_at is not None and version.created_at <= place.changed_at
 
 
 def parameters(version: ModelVersion) -> int:

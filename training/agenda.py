@@ -93,7 +93,7 @@ def _invitations(organization: Any, may: bool) -> list[Item]:
 def _agreements(organization: Any, may: bool) -> list[Item]:
     places = Member.objects.filter(
         organization=organization,
-        state__in=(MemberState.ACTIVE, MemberState.SUSPENDED),
+        state=MemberState.ACTIVE,  # a suspended member sees no agreement, nor can it accept one
         federation__dissolved_at=None,
     ).select_related("federation")
     open_ones = agreements_to_accept(organization, [place.federation for place in places])

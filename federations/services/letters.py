@@ -50,19 +50,51 @@ def compose(letter: Letter, kind: str, **values: Any) -> None:
     letter.html = render_to_string(f"federations/letters/{kind}.html", context)
 
 
+def no_news(person: Person, title: str, organization: Organization | None) -> dict[str, Any]:
+    """What a letter of this kind to this person holds before the first line."""
+    return {"lines": [], "count": 0, "person": person.name, "title": title, "organization": str(organization or "")}
+
+
+def compose_news(letter: Letter) -> None:
+    """Write the subject and the bodies of a letter that tells what its `news` hold."""
+    news = letter.news
+    lines = [
+        {"sentence": line["sentence"], "link": settings.FEDPORTAL_PUBLIC_URL + line["address"]}
+        for line in news["lines"]
+    ]
+    compose(
+        letter,
+        "notice",
+        person=as_words(news["person"]),
+        title=news["title"],
+        lines=lines,
+        link=lines[0]["link"],
+        count=news["count"],
+        more=news["count"] - len(lines),
+        organization_name=as_words(news["organization"]),
+        unsubscribe=letter.unsubscribe,
+    )
+
+
+def complete(letter: Letter) -> None:
+    """Write the bodies of a letter that has gathered news until now, if nobody has yet."""
+    if letter.news and not letter.text:
+        compose_news(letter)
+
+
 def put(letter: Letter) -> None:
     """Put a composed letter into the outbox, inside the unit of its act."""
     put_all([letter])
 
 
 def put_all(composed: Sequence[Letter]) -> None:
-    """Put composed letters into the outbox, inside the unit of their act; those that lie there are written anew."""
+    """Put composed letters into the outbox, inside the unit of their act; those that lie there have further news."""
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("a letter belongs into the unit of its act")
     fresh = [letter for letter in composed if letter.pk is None]
     there = [letter for letter in composed if letter.pk is not None]
     Letter.objects.bulk_create(fresh, batch_size=BATCH)
-    Letter.objects.bulk_update(there, ["subject", "text", "html", "news"], batch_size=BATCH)
+    Letter.objects.bulk_update(there, ["news"], batch_size=BATCH)
     at_once = [letter for letter in fresh if letter.held_until is None]  # the sweeper sends what is held
     if at_once:
         _ring(at_once[0])  # whoever comes for it takes the others along
@@ -97,6 +129,7 @@ def send(letter_pk: int) -> bool:
     if letter is None:
         return False
     try:
+        complete(letter)
         _hand_over(letter)
     except Exception as error:  # whatever a mail server answers, the portal goes on and tries again
         _postpone(letter, error)
@@ -117,6 +150,7 @@ def resend_by_staff(by: Person, letter: Letter) -> None:
     permissions.require_staff(by)
     with unit():
         locked = Letter.objects.select_for_update().get(pk=letter.pk)
+        complete(locked)
         if locked.sent_at is not None or not locked.text:
             raise FedportalError("wrong_state", what="The letter", state="sent", hint="Its text is not kept.")
         if clock.now() < locked.next_attempt_at <= clock.now() + CLAIM:  # claimed, or tried soon: never sent twice

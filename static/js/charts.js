@@ -63,8 +63,10 @@ function chosen(name, curves, names) {
   const less = lowerIsBetter(name);
   const newest = ([, , points]) => points.at(-1)[1];
   const ranked = each.toSorted((one, other) => (less ? newest(other) - newest(one) : newest(one) - newest(other)));
-  const worst = less !== null && ranked.length > 1
-    ? `${less ? "highest" : "lowest"}: ${ranked[0][1]} ${shown(name, newest(ranked[0]))}` : "";
+  const last = Math.max(...each.map(([, , points]) => points.at(-1)[0]));
+  const there = ranked.filter(([, , points]) => points.at(-1)[0] === last); // values of different rounds do not compare
+  const worst = less !== null && there.length > 1
+    ? `${less ? "highest" : "lowest"}: ${there[0][1]} ${shown(name, newest(there[0]))}` : "";
   const few = new Set(ranked.slice(0, MOST_LINES).map(([, label]) => label));
   return [[whole, ...each.filter(([, label]) => few.has(label))].filter(([, , points]) => points.length), worst];
 }

@@ -187,6 +187,23 @@ function title() {
   return `Round ${round.number} of ${run.total_rounds}${round.attempt > 1 ? `, attempt ${round.attempt}` : ""}`;
 }
 
+function best(run) {
+  if (run.best_round == null) return "";
+  const which = run.best_round ? `the model of round ${run.best_round}` : "the version that the run began with";
+  const told = run.best_loss == null ? "" : ` (loss ${run.best_loss.toFixed(4)})`;
+  return `Best so far: ${which}${told}, of those that as many organizations measured.`;
+}
+
+function earlier(run) {
+  if (run.best_round == null || run.best_round === run.total_rounds) return "";
+  const measured = (number) => Object.keys(state.curves.find((one) => one.number === number)?.organizations ?? {}).sort().join();
+  if (measured(run.best_round) !== measured(run.total_rounds)) {
+    return " It was not measured by the same organizations as the best one, so the two do not compare.";
+  }
+  if (run.best_round === 0) return " By loss, no round did better than the version that the run began with.";
+  return ` The best by loss, that of round ${run.best_round}, is an earlier one; it is kept with the run and is not published.`;
+}
+
 function draw() {
   const { run } = state;
   const badge = at("run-state");
@@ -196,13 +213,12 @@ function draw() {
   at("round-title").textContent = title();
   at("progress").value = Math.round(100 * run.progress);
   show(at("reason"), run.reason);
-  show(at("best"), run.best_round ? `Best so far: the model of round ${run.best_round}${run.best_loss == null ? "" : ` (loss ${run.best_loss.toFixed(4)})`}, of those that as many organizations measured.` : "");
+  show(at("best"), best(run));
   drawRound();
   at("result").hidden = !run.result_version;
   if (run.result_version) {
     at("version").textContent = `version ${run.result_version}`;
-    const earlier = run.best_round && run.best_round < run.total_rounds;
-    show(at("earlier"), earlier ? ` The best by loss, that of round ${run.best_round}, is an earlier one; it is kept with the run and is not published.` : "");
+    show(at("earlier"), earlier(run));
     at("version").href = `/models/${run.model.id}/versions/${run.result_version}`;
   }
   for (const part of document.querySelectorAll("[data-action]")) part.hidden = !state.actions[part.dataset.action];

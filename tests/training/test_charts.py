@@ -27,3 +27,13 @@ def test_value_that_fewer_organizations_measured_is_marked() -> None:
 
 def test_value_that_all_measured_is_not() -> None:
     assert summaries(point(0, "org_a"), point(1, "org_a", "org_m"))["loss"] == "0.500 at round 1"
+
+
+def worst(*points: dict[str, Any]) -> str:
+    return next(chart.worst for chart in charts(points, NAMES) if chart.name == "loss")
+
+
+def test_who_does_worst_is_said_only_of_values_of_the_same_round() -> None:
+    both, one = point(0, "org_a", "org_m"), point(1, "org_a")
+    assert worst(both).startswith("highest: ")
+    assert worst(both, one) == ""  # metro's last value is of an earlier model

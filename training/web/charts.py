@@ -103,9 +103,11 @@ def _drawn(name: str, curves: Sequence[Mapping[str, Any]], names: Mapping[str, s
     each = [row for row in each if row[2]]
     less = lower_is_better(name)
     ranked = sorted(each, key=lambda row: -row[2][-1][1] if less else row[2][-1][1])
+    newest = max((row[2][-1][0] for row in each), default=0)
+    there = [row for row in ranked if row[2][-1][0] == newest]  # values of different rounds do not compare
     worst = ""
-    if less is not None and len(ranked) > 1:
-        worst = f"{'highest' if less else 'lowest'}: {ranked[0][1]} {shown(name, ranked[0][2][-1][1])}"
+    if less is not None and len(there) > 1:
+        worst = f"{'highest' if less else 'lowest'}: {there[0][1]} {shown(name, there[0][2][-1][1])}"
     few = {row[1] for row in ranked[:MOST_LINES]}
     return [row for row in (whole, *(row for row in each if row[1] in few)) if row[2]], worst
 

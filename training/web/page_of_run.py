@@ -10,9 +10,11 @@ from django.shortcuts import redirect, render
 
 from federations import permissions
 from federations.permissions import Actor
+from federations.selectors import person_for
 from federations.web.page import confirm, page
 from fedwire.errors import FedportalError
 from fedwire.states import RoundKind, RunState
+from registry.models import Share
 from registry.selectors import may_train
 from training import selectors, wording
 from training.models import Run
@@ -46,9 +48,11 @@ def one(request: Any, run: str) -> HttpResponse:
         "log": page_of_log(found, asked.get("before", ""), asked.get("only", ""), upto=shown["sequence"]),
         "live": {"snapshot": shown, "words": WORDS, "socket": f"/ws/runs/{found.public_id}"},
         "over": found.state in ENDED,
-        "earlier_best": bool(found.result_version and found.best_round) and found.best_round != found.total_rounds,
+        "best": _best(shown),
+        "earlier": _earlier(shown),
         "again": "?" + urlencode(again(found)),
         "may_train": may_train(request.actor, found.model, found.federation),
+        "not_again": _not_again(found),
         "may_control": permissions.can(request.actor, "run.control", found),
         "who_may": permissions.who_may("run.control", found, request.actor),
         "settled": _settled(found),
@@ -73,11 +77,44 @@ def _title(shown: dict[str, Any]) -> str:
     return f"Round {of['number']} of {run['total_rounds']}{again}"
 
 
+def _best(shown: dict[str, Any]) -> str:
+    """Which model is the best so far; `static/js/run.js` says the same."""
+    number, loss = shown["run"]["best_round"], shown["run"]["best_loss"]
+    if number is None:
+        return ""
+    which = f"the model of round {number}" if number else "the version that the run began with"
+    told = f" (loss {loss:.4f})" if loss is not None else ""
+    return f"Best so far: {which}{told}, of those that as many organizations measured."
+
+
+def _earlier(shown: dict[str, Any]) -> str:
+    """What to know when the best model is not the published one; `static/js/run.js` says the same."""
+    run = shown["run"]
+    number, last = run["best_round"], run["total_rounds"]
+    if not run["result_version"] or number is None or number == last:
+        return ""
+    measured = {point["number"]: set(point["organizations"]) for point in shown["curves"]}
+    if measured.get(number) != measured.get(last):
+        return " It was not measured by the same organizations as the best one, so the two do not compare."
+    if number == 0:
+        return " By loss, no round did better than the version that the run began with."
+    kept = "is an earlier one; it is kept with the run and is not published."
+    return f" The best by loss, that of round {number}, {kept}"
+
+
 def _starter(actor: Actor, run: Run) -> str:
     """Who started the run: the person for their colleagues, the organization for others."""
-    if run.organization != actor.organization or run.started_by is None:
-        return run.organization.name
-    return f"{run.started_by} of {run.organization.name}"
+    person = person_for(actor, run.organization, run.started_by)
+    return f"{person} of {run.organization.name}" if person else run.organization.name
+
+
+def _not_again(run: Run) -> str:
+    """What stands in the way of running it again for everybody, whatever their rights."""
+    if run.federation.dissolved_at is not None:
+        return "the federation was dissolved."
+    if not Share.objects.filter(model=run.model, federation=run.federation).exists():
+        return "the model is not shared with this federation any more."
+    return ""
 
 
 def _settled(run: Run) -> dict[str, Any]:

@@ -26,6 +26,13 @@ from training.services import configs
 from training.services.preflight import Problem
 
 PREFIX = "p."
+# Where a field is not called by its name with spaces.
+LABELS = {
+    "min_participants": "Least devices a round",
+    "round_seconds": "Seconds a round may take",
+    "standardise": "Standardise the columns",
+    "evaluate": "Measure every round",
+}
 DEFAULTS = {
     "strategy": "fedavg",
     "rounds": "20",
@@ -168,14 +175,14 @@ def plan_fields(said: Mapping[str, str], wrong: Mapping[str, str]) -> list[Field
         ),
         (
             "min_participants",
-            "Least devices a round",
+            LABELS["min_participants"],
             "With fewer a round waits; below it at the deadline it is tried again.",
             1,
             configs.MOST_PARTICIPANTS,
         ),
         (
             "round_seconds",
-            "Seconds a round may take",
+            LABELS["round_seconds"],
             "Who has not answered by then is late, and the round goes on without it.",
             configs.LEAST_ROUND_SECONDS,
             configs.MOST_ROUND_SECONDS,
