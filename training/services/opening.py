@@ -166,7 +166,9 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
     common = _common(run, opened)
     limits = policies.of_all({device.organization_id for device in devices})
     floors = {organization: policy.least_records for organization, policy in limits.items()}
-    half = strategies.find(run.strategy).device_half(run.config["parameters"])
+    strategy = strategies.find(run.strategy)
+    half = strategy.device_half(run.config["parameters"])
+    reports = {"reports": list(strategy.reports)} if trains and strategy.reports else {}
     tasks: list[DeviceTask] = device_tasks.offer(
         [
             NewTask(
@@ -176,7 +178,11 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
                 deadline=opened.deadline,
                 content={
                     **common,
-                    "answer": {**common["answer"], "least_records": floors.get(device.organization_id, 0)},
+                    "answer": {
+                        **common["answer"],
+                        **reports,
+                        "least_records": floors.get(device.organization_id, 0),
+                    },
                     "training": {
                         **half,
                         "seed": cohorts.seed_for(run.config["seed"], opened.number, cohorts.party_of(device)),

@@ -63,8 +63,15 @@ def of(closing: Round, alive: Callable[[], None]) -> Outcome:
 
 def _trained(closing: Round, answers: list[dict[str, Any]], alive: Callable[[], None]) -> Digests:
     run = closing.run
+    strategy, values = strategies.find(run.strategy), run.config["parameters"]
     updates = [
-        FoldedUpdate(blobs.path(answer["blob"]), answer["blob"], answer["samples"], answer["norm"])
+        FoldedUpdate(
+            blobs.path(answer["blob"]),
+            answer["blob"],
+            answer["samples"],
+            answer["norm"],
+            {name: answer["answer"][name] for name in strategy.reports},
+        )
         for answer in answers
     ]
 
@@ -73,7 +80,6 @@ def _trained(closing: Round, answers: list[dict[str, Any]], alive: Callable[[], 
         faults.point("mid_aggregation")
 
     before = state_before(run, closing.number)
-    strategy, values = strategies.find(run.strategy), run.config["parameters"]
     manifest = manifest_of(run.base_version)
 
     def write(out: Path, state: Path) -> Digests:
