@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 
-from fedwire import statistics
+from fedwire import reports, statistics
 from fedwire.errors import FedportalError
 from fedwire.messages import Statistics
 from fedwire.slices import floor_of
