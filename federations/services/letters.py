@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import textwrap
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -30,6 +31,12 @@ GIVE_UP_AFTER = timedelta(days=3)
 # A sender that was killed between claim and answer: another may try after this.
 CLAIM = timedelta(minutes=2)
 BATCH = 50
+# The longest subject that phones and lists of letters show whole, more or less.
+SUBJECT = 90
+# What sentences of ours are written with; of the rest nothing stays: marks that make an address ("@", "/", "<") and
+# the full stops of other scripts, which browsers read as the dots of a host's name.
+_MARKS = re.compile(r"[^\w\s.,;:!?()%+=…“”‘’'\"×·→–—\-]+")
+_NUMBERS_LIKE_AN_ADDRESS = re.compile(r"\d+(?:\.\d+){3,}")
 _doorbells: list[Any] = []
 
 
@@ -67,6 +74,7 @@ def compose_news(letter: Letter) -> None:
         "notice",
         person=as_words(news["person"]),
         title=news["title"],
+        short=_short(lines[0]["sentence"]),
         lines=lines,
         link=lines[0]["link"],
         count=news["count"],
@@ -107,6 +115,17 @@ def as_words(chosen: str) -> str:
     """
     words = re.sub(r"[^\w.'’\- ]+", " ", chosen)
     return " ".join(re.sub(r"\.(?=\w)", ". ", words).split())
+
+
+def as_sentence(told: str) -> str:
+    """A whole sentence with names in it, such that nothing in it becomes a link in the recipient's mail program.
+
+    It keeps the punctuation, numbers, times and versions of our own words: only what could be an address falls apart.
+    """
+    words = _NUMBERS_LIKE_AN_ADDRESS.sub(lambda found: found[0].replace(".", ". "), _MARKS.sub(" ", told))
+    words = re.sub(r"\.(?=[^\W\d])", ". ", words)  # no name of a host ends in a digit, so versions may stay
+    words = re.sub(r"(?<!\d):(?=\S)|(?<=\d):(?=[^\s\d])", ": ", words)  # a time of day keeps its colon
+    return re.sub(r" +(?=[,;:.](?:\s|$))", "", " ".join(words.split()))
 
 
 def on_letter(bell: Any) -> None:
@@ -167,6 +186,14 @@ def resend_by_staff(by: Person, letter: Letter) -> None:
             Letter.objects.filter(pk=letter.pk).update(next_attempt_at=clock.now())
             _ring(letter)
         audit.record(letter.organization, by, "letter.resent", "", letter=letter.pk)
+
+
+def _short(sentence: str) -> str:
+    """The sentence as a subject: a long one without what explains it, and cut where even that is long."""
+    if len(sentence) <= SUBJECT:
+        return sentence
+    start = re.split(r"[:;] ", sentence, maxsplit=1)[0]
+    return textwrap.shorten(start, SUBJECT, placeholder="…")
 
 
 def _ring(letter: Letter) -> None:

@@ -75,7 +75,7 @@ def _write_letters(news: News, kind: Kind) -> None:
     hearers = _hearers(news, kind)
     topics = {person.pk: f"{kind.name} {news.organization.public_id} {person.public_id}" for person in hearers}
     open_letters, latest = _lately(list(topics.values()))
-    line = {"sentence": letters.as_words(news.sentence), "address": news.address}
+    line = {"sentence": letters.as_sentence(news.sentence), "address": news.address}
     written = []
     for person in hearers:
         topic = topics[person.pk]
