@@ -19,6 +19,7 @@ from training.aggregation.strategies import STRATEGIES
 from training.api import shapes
 from training.models import Run
 from training.services import preflight, previews, runs
+from training.services.terms import FIELDS
 
 PAGE = [
     OpenApiParameter("limit", OpenApiTypes.INT, description="At most this many (50, at most 200)."),
@@ -178,6 +179,7 @@ def previewed(preview: previews.Preview) -> dict[str, Any]:
         "sentence": preview.sentence,
         "expected": preview.expected,
         "need": preview.need,
+        "plan": preview.plan,
         "federation": {"id": federation.public_id, "name": federation.name} if federation else None,
         "version": version.version if version else None,
         "settings": preview.settings,
@@ -188,6 +190,7 @@ def previewed(preview: previews.Preview) -> dict[str, Any]:
                 "devices": place.known,
                 "present": place.present,
                 "expected": place.expected,
+                "answering": place.answering,
                 "reason": place.reason,
                 "last_seen_at": place.last_seen_at,
             }
@@ -245,6 +248,7 @@ def _wanted(actor: Actor, said: dict[str, Any]) -> dict[str, Any]:
         "rounds": said["rounds"],
         "group": said.get("group"),
         "config": said.get("config"),
+        "plan": {name: said[name] for name in FIELDS if said.get(name) is not None},
         # What is left out, or null, has the service's default.
         **{name: value for name, value in chosen.items() if value is not None},
     }

@@ -23,6 +23,8 @@ class Round(models.Model):
     opened_at = models.DateTimeField(default=clock.now)
     deadline = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
+    target = models.PositiveIntegerField(null=True, blank=True)  # how many devices it asks; None: everybody
+    enough_at = models.DateTimeField(null=True, blank=True)  # when its quorum was met and the grace for others began
     stall_told_at = models.DateTimeField(null=True, blank=True)  # when people were told that it waits for devices
     lease_until = models.DateTimeField(null=True, blank=True)
     fence = models.PositiveIntegerField(default=0)  # grows with every claim; only the last claimant may close

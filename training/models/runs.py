@@ -22,6 +22,8 @@ class Run(models.Model):
     strategy = models.CharField(max_length=40, default="fedavg")
     # seed, standardise, evaluate, and under "parameters" those of the strategy
     config = models.JSONField(default=dict)
+    # Whom a round asks and when it closes, see `training.services.terms`; {}: everybody, and when all have answered
+    plan = models.JSONField(default=dict, blank=True)
     group = models.CharField(max_length=60, blank=True)  # only devices with this label; empty: all
     total_rounds = models.PositiveIntegerField()
     current_round = models.PositiveIntegerField(default=0)  # training rounds closed

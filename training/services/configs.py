@@ -16,6 +16,7 @@ from fedwire.tensors import Manifest, decode_model
 from registry.models import ModelVersion
 from training.aggregation import strategies
 from training.aggregation.strategy import Values
+from training.services import terms
 from training.services.cohorts import SEED_BITS
 
 MOST_ROUNDS = 10_000
@@ -50,8 +51,8 @@ def complaints(
 ) -> list[FedportalError]:
     """Everything that `checked`, and the limits of a run, refuse; not only the first.
 
-    `plan` holds `rounds`, `min_participants`, `round_seconds` and `group`. Without a version what depends on it is left
-    out.
+    `plan` holds `rounds`, `min_participants`, `round_seconds`, `group` and, under `plan`, the terms of its rounds.
+    Without a version what depends on it is left out.
     """
     values = {ALIASES.get(name, name): value for name, value in given.items() if value is not None}
     checks: list[Callable[[], Any]] = [
@@ -70,7 +71,9 @@ def complaints(
         parameters = {name: value for name, value in values.items() if name not in _RUN_FIELDS}
         checks += [partial(found.checked, {name: value}) for name, value in parameters.items()]
         checks.append(lambda: _check_together(strategy, parameters, plan["min_participants"]))
-    return [error for check in checks if (error := _refusal(check)) is not None]
+    need = plan["min_participants"] if type(plan["min_participants"]) is int else 1
+    refused = [error for check in checks if (error := _refusal(check)) is not None]
+    return [*refused, *terms.complaints(plan.get("plan") or {}, need)]
 
 
 def whole(field: str, value: Any, low: int, high: int) -> int:

@@ -15,6 +15,7 @@ from training import lifecycle, progress
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED, Lost
 from training.models import Assignment, Round, Run
 from training.services import giving, notices
+from training.services.terms import Terms
 
 
 def complete(run_pk: int) -> None:
@@ -112,6 +113,7 @@ def lineage(run: Run, last: Round) -> dict[str, Any]:
         "federation": {"id": run.federation.public_id, "name": run.federation.name},
         "strategy": run.strategy,
         "config": run.config,
+        "plan": Terms.of(run.plan).as_json(),
         "rounds": run.total_rounds,
         "organizations": [
             {

@@ -11,15 +11,13 @@ from typing import Any
 
 from federations.models import DeviceTask
 from federations.services import device_tasks
-from fedportal.common import clock, faults
-from fedportal.common.jobs import ring
-from fedportal.common.transactions import after_commit
+from fedportal.common import clock
 from fedwire.errors import FedportalError
 from fedwire.states import AssignmentState, RoundKind, RoundState, TaskKind, TaskState
-from training import lifecycle, progress, tasks, wording
+from training import lifecycle, progress, wording
 from training.lifecycle import UNFINISHED, Lost
 from training.models import Assignment, Round, Run
-from training.services import opening, part_rows, rounds
+from training.services import opening, part_rows, quorum
 from training.services.part_rows import Part, RunRow
 
 KINDS = (TaskKind.STATISTICS, TaskKind.TRAIN, TaskKind.EVALUATE)
@@ -88,7 +86,7 @@ def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm
     )
     news = _changed(part, AssignmentState.SUBMITTED, samples=answer["samples"], seconds=answer.get("seconds"))
     progress.tell(part.run, *news)
-    _ring_if_complete(part)
+    quorum.after_answer(part)
 
 
 def on_decline(task: DeviceTask, reason: str) -> None:
@@ -102,19 +100,21 @@ def on_decline(task: DeviceTask, reason: str) -> None:
     progress.tell(part.run, *_changed(part, AssignmentState.DECLINED, reason=reason))
     if part.kind == RoundKind.TRAIN:
         opening.fill(part.round_pk)
-    _ring_if_complete(part)
+    quorum.after_answer(part)
 
 
 def on_late(task: DeviceTask) -> None:
     """An answer came for a task that was closed: the part was late, its update does not count.
 
-    Nothing is told of an answer to a round that was called off: the device did nothing wrong.
+    Nothing is told of an answer to a round that was called off, or that had enough of them: the device did nothing
+    wrong.
     """
     parts = part_rows.of_tasks([task.pk])
     if not parts or Round.objects.filter(pk=parts[0].round_pk, state=RoundState.CANCELLED).exists():
         return
     part = parts[0]
-    rows, reason = Assignment.objects.filter(pk=part.pk), "the answer came after the round had gone on"
+    rows = Assignment.objects.filter(pk=part.pk).exclude(reason=wording.NOT_NEEDED)
+    reason = "the answer came after the round had gone on"
     if lifecycle.move(rows, AssignmentState.LATE, reason=reason, changed_at=clock.now()):
         progress.tell(part.run, *_changed(part, AssignmentState.LATE, reason=reason))
 
@@ -169,12 +169,6 @@ def _check_local_work(training: Mapping[str, Any], answer: Mapping[str, Any]) ->
     if not steps * (1 - SLACK) <= answer.get("normaliser", steps) <= highest * (1 + SLACK):
         reason = f"for {steps} steps with this momentum it lies between {steps} and {highest:.10g}."
         raise FedportalError("field_invalid", field="normaliser", reason=reason)
-
-
-def _ring_if_complete(part: Part) -> None:
-    if rounds.standing(part.round_pk).complete(part.kind, part.min_participants):
-        after_commit(lambda: faults.point("before_bell"))
-        ring(tasks.settle_round, part.round_pk)
 
 
 def _closed(task: DeviceTask) -> FedportalError:

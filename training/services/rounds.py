@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from federations.models import Organization
 from fedportal.common import blobs, clock, faults
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
@@ -18,14 +19,17 @@ from training import lifecycle, progress, wording
 from training.aggregation.kernels import Truncated
 from training.lifecycle import Lost
 from training.models import Assignment, Round, Run
-from training.services import finishing, giving, lease, opening, outcomes, part_rows, pulse
+from training.services import finishing, giving, lease, needs, opening, outcomes, pulse
 from training.services.lease import Lease
 from training.services.outcomes import Outcome
-from training.services.plan import Standing
-from training.wording import Party
+from training.services.plan import Need, Standing
+from training.services.terms import WAIT
+from training.wording import Party, listed
 
 log = logging.getLogger(__name__)
 
+# So many devices that are out are told one by one.
+MOST_TOLD = 50
 # So often a round is claimed before answers that cannot be computed fail it.
 MOST_CLAIMS = 5
 PARTY = ("device__public_id", "device__identifier", "organization__public_id", "organization__name")
@@ -37,11 +41,6 @@ def settle(round_pk: int) -> None:
     while pk is not None:
         run_pk = _settle_one(pk)
         pk = opening.advance(run_pk) if run_pk is not None else None
-
-
-def standing(round_pk: int) -> Standing:
-    """How the parts of the round stand."""
-    return Standing(part_rows.counts(round_pk))
 
 
 def _settle_one(round_pk: int) -> int | None:
@@ -70,13 +69,13 @@ def _claim(round_pk: int) -> Round | int | None:
 
 
 def _claim_open(found: Round) -> Round | int | None:
-    need, news = found.run.min_participants, list[progress.News]()
-    if not standing(found.pk).complete(found.kind, need):
-        if clock.now() < found.deadline or not pulse.is_steady():
-            return None
-        news = _expire_the_rest(found)
-    if not standing(found.pk).enough(found.kind, need):
-        failed = _fail(found, RoundState.OPEN, _too_few(found), news)
+    need, standing = needs.of(found.run, found.kind), needs.standing(found.pk)
+    if not standing.complete(need) and (clock.now() < found.deadline or not pulse.is_steady()):
+        return None
+    news = _close_the_rest(found, unneeded=standing.enough(need) and need.stragglers != WAIT)
+    standing = needs.standing(found.pk)
+    if not standing.enough(need):
+        failed = _fail(found, RoundState.OPEN, _too_few(need, standing), news)
         _check_alone(found)
         return failed
     row = Round.objects.filter(pk=found.pk, fence=found.fence)
@@ -90,7 +89,7 @@ def _claim_open(found: Round) -> Round | int | None:
 
 def _check_alone(found: Round) -> None:
     """Raises Lost when a device was let into the round before this unit, which moved it, got hold of its row."""
-    if standing(found.pk).unfinished:
+    if needs.standing(found.pk).unfinished:
         raise Lost
 
 
@@ -101,16 +100,18 @@ def _claim_again(found: Round) -> Round | None:
     return found if free.update(fence=found.fence, lease_until=lease.until()) else None
 
 
-def _expire_the_rest(found: Round) -> list[progress.News]:
-    """The deadline has passed: whoever has not answered is out."""
-    reason = "no answer until the deadline"
-    closed = finishing.close_parts(Assignment.objects.filter(round=found), reason)
-    return cards(found, Assignment.objects.filter(pk__in=closed), reason)
+def _close_the_rest(found: Round, *, unneeded: bool) -> list[progress.News]:
+    """Whoever has not answered is out: because the deadline has passed, or `unneeded` because others have."""
+    reason = wording.NOT_NEEDED if unneeded else "no answer until the deadline"
+    closed = finishing.close_parts(Assignment.objects.filter(round=found), reason, cancelled=unneeded)
+    return cards(found, closed, reason)
 
 
-def cards(found: Round, parts: Any, reason: str) -> list[progress.News]:
-    """`assignment.changed` for these parts, which have expired."""
-    rows = parts.order_by("pk").values_list(*PARTY)
+def cards(found: Round, part_pks: Sequence[int], reason: str) -> list[progress.News]:
+    """`assignment.changed` for each of these parts, which have expired; of many one event that counts them."""
+    if len(part_pks) > MOST_TOLD:
+        return [("assignments.closed", wording.closed(found.number, found.attempt, len(part_pks), reason))]
+    rows = Assignment.objects.filter(pk__in=part_pks).order_by("pk").values_list(*PARTY)
     return [
         (
             "assignment.changed",
@@ -124,9 +125,13 @@ def cards(found: Round, parts: Any, reason: str) -> list[progress.News]:
     ]
 
 
-def _too_few(found: Round) -> str:
-    have, need = standing(found.pk).answered(found.kind), found.run.min_participants
-    return f"{have} of {need} devices had answered at the deadline"
+def _too_few(need: Need, standing: Standing) -> str:
+    have, unanswered = standing.answered(need.kind), standing.unanswered(need)
+    if have < need.least or not unanswered:
+        return f"{have} of {need.least} devices had answered at the deadline"
+    names = dict(Organization.objects.filter(pk__in=list(unanswered)).order_by("name").values_list("pk", "name"))
+    of = [f"{need.quota - unanswered[pk]} of {name}" for pk, name in names.items()]
+    return f"of the {need.quota} devices of each organization that the plan asks for, {listed(of)} had answered"
 
 
 def _fail(found: Round, before: str, reason: str, news: Sequence[progress.News] = ()) -> int:

@@ -19,6 +19,7 @@ from registry.selectors import may_train
 from training import selectors, wording
 from training.models import Run
 from training.services import runs
+from training.services.terms import Terms
 from training.web.cards import panel
 from training.web.charts import charts, legend
 from training.web.lists import WORDS
@@ -123,6 +124,7 @@ def _settled(run: Run) -> dict[str, Any]:
     return {
         "Strategy": run.strategy,
         "Rounds": run.total_rounds,
+        "Each round": wording.plan(Terms.of(run.plan), run.min_participants),
         "Least devices": run.min_participants,
         "Deadline": f"{wording.span(run.round_seconds)} a round",
         "Group": run.group or "all devices",
