@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from federations import permissions
-from federations.web import labels
 from fedportal.common import sweeping
 from fedportal.door import hooks
 from fedwire import routes
@@ -13,7 +12,6 @@ from registry.services import models
 
 def connect() -> None:
     """Register uploads, downloads, the sweep, and how grants on models follow the members of a federation."""
-    labels.add({"upload": "A safetensors file"})
     permissions.follow(within=models.shared_in, relation=models.relation)
     hooks.register_upload(routes.UPLOAD, door.upload)
     hooks.register_download(routes.MODEL_DOWNLOAD, door.download)

@@ -54,12 +54,11 @@ def assign(actor: Actor, organization: Organization, chosen: Sequence[Device], *
 def rename(actor: Actor, label: DeviceGroup, name: str) -> DeviceGroup:
     """Give the label another name. Raises `forbidden`, `not_found`, `invalid_name`, `name_taken`."""
     permissions.require(actor, "organization.manage_devices", label.organization)
-    wanted = devices.group_name(name)
+    wanted, before = devices.group_name(name), label.name
+    if wanted == before:
+        return label
     with unit():
-        label = _locked(label)
-        before = label.name
-        if wanted == before:
-            return label
+        _lock(label)
         label.name = wanted
         try:
             with transaction.atomic():
@@ -77,7 +76,7 @@ def remove(actor: Actor, label: DeviceGroup) -> None:
     """Take the label off all devices, and away. Raises `forbidden`, and `not_found` when somebody else just did."""
     permissions.require(actor, "organization.manage_devices", label.organization)
     with unit():
-        label = _locked(label)
+        _lock(label)
         _ring(label)
         count = label.devices.count()
         label.delete()
@@ -87,13 +86,10 @@ def remove(actor: Actor, label: DeviceGroup) -> None:
         )
 
 
-def _locked(label: DeviceGroup) -> DeviceGroup:
-    """The label as it is now; nobody else changes it until the unit ends. Raises `not_found` when it is gone."""
-    rows = DeviceGroup.objects.select_related("organization").select_for_update(of=("self",))
-    found = rows.filter(pk=label.pk).first()
-    if found is None:
+def _lock(label: DeviceGroup) -> None:
+    """Let nobody else change the label until the unit ends. Raises `not_found` when it is gone."""
+    if DeviceGroup.objects.select_for_update().filter(pk=label.pk).first() is None:
         raise FedportalError("not_found", what="group")
-    return found
 
 
 def _check_room(chosen: Sequence[Device], label: DeviceGroup) -> None:
