@@ -28,14 +28,18 @@ PYTHON = VENV / "bin" / "python"
 TORCH = "torch==2.13.0"
 INPUTS = ("pyproject.toml", "sdk/pyproject.toml", "constraints.txt", "dev.py")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# What is tested a second time on PostgreSQL and Valkey: everything that touches rows or sends messages.
+# What is tested a second time on PostgreSQL and Valkey: everything that touches rows or sends messages. Not the table of
+# all routes: its answers are made by the same questions to the rows, which are asked here.
 ON_SERVICES = (
     "tests/federations",
     "tests/registry",
     "tests/training",
-    "tests/permissions",
+    "tests/permissions/test_grants.py",
+    "tests/permissions/test_sockets.py",
     "tests/live",
 )
+# Tests run side by side: one more than the processors that a small machine has, for many of them wait.
+PROCESSES = 3
 UNAVAILABLE = 69  # what tests.services exits with when a server cannot be had
 NOTHING_COLLECTED = 5  # pytest's status when a selection matches no test
 
@@ -71,7 +75,7 @@ def test(rest: list[str]) -> int:
     notes = [] if browser() else [f"BROWSER TESTS SKIPPED: none of {', '.join(BROWSERS)} is installed."]
     if rest:
         return report([("pytest", python("-m", "pytest", *rest))], notes)
-    together = ("-n", "2", "--dist", "loadfile")
+    together = ("-n", str(PROCESSES), "--dist", "loadfile")
     results = [("tests on SQLite", python("-m", "pytest", *together))]
     services = python("-m", "tests.services", str(PYTHON), "-m", "pytest", *together, *ON_SERVICES)
     if services == UNAVAILABLE:

@@ -24,6 +24,7 @@ from federations.models import (
     Member,
     Membership,
     Organization,
+    Person,
     Role,
     Webhook,
 )
@@ -301,6 +302,11 @@ def memberships_of(actor: Actor) -> QuerySet[Membership]:
     """The organizations of the acting person; through a key only the key's."""
     own = Membership.objects.filter(person=actor.person).select_related("organization").order_by("pk")
     return own.filter(organization=actor.organization) if actor.key else own
+
+
+def person_for(actor: Actor | None, organization: Organization, person: Person | None) -> Person | None:
+    """The person who acted for the organization, for their colleagues; None for others, who see no more than it."""
+    return person if actor is not None and actor.organization == organization else None
 
 
 def owners(organization: Organization) -> QuerySet[Membership]:

@@ -23,6 +23,9 @@ Places = dict[str, tuple[TensorSpec, int]]
 PIECE = 1 << 18  # elements of a tensor read at a time
 MOST_READ = 4 << 30  # bytes of both files together that a page may ask for
 MOST_KEPT = 20_000  # differences that are remembered, of all comparisons together
+PATIENCE = 3.0  # seconds to wait for another comparison
+_reading, _looking = threading.Lock(), threading.Lock()
+_kept: OrderedDict[tuple[str, str], Comparison] = OrderedDict()
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,6 @@ class Comparison:
     def percent(self) -> str:
         """`share` as a person reads it."""
         return percent(self.share)
-
-
-PATIENCE = 3.0  # seconds to wait for another comparison
-_reading, _looking = threading.Lock(), threading.Lock()
-_kept: OrderedDict[tuple[str, str], Comparison] = OrderedDict()
 
 
 def percent(share: float | None) -> str:

@@ -22,7 +22,7 @@ from registry.services import versions
 # How much of a model's history a picture shows.
 DRAWN, DRAWN_BEFORE, DRAWN_AFTER = 6, 3, 4
 # What a version notes of those who took part in its run.
-AMONG_MEMBERS = ("organizations", "federation", "fairness", "slices")
+AMONG_MEMBERS = ("organizations", "federation")
 
 
 def models_for(
@@ -169,10 +169,11 @@ def told(actor: Actor, rows: Iterable[ModelVersion]) -> list[ModelVersion]:
 
 
 def _was_inside(place: Member | None, version: ModelVersion) -> bool:
-    if place is None or place.state in (MemberState.ACTIVE, MemberState.SUSPENDED):
+    if place is None or place.state == MemberState.ACTIVE:
         return place is not None
-    gone = place.state in (MemberState.LEFT, MemberState.REMOVED) and place.joined_at is not None
-    return gone and version.created_at <= place.changed_at
+    # A suspended member does not see the federation, until it is let in again.
+    gone = place.state in (MemberState.SUSPENDED, MemberState.LEFT, MemberState.REMOVED)
+    return gone and place.joined_at is not None and version.created_at <= place.changed_at
 
 
 def parameters(version: ModelVersion) -> int:
@@ -196,9 +197,7 @@ def sentence(version: ModelVersion) -> str:
         return "initial weights" if "seed" in version.lineage else "pushed"
     sentence = f"aggregated from {wording.counted(version.lineage.get('rounds', 0), 'round')}"
     organizations = version.lineage.get("organizations")
-    if organizations is not None:
-        sentence += f", {wording.counted(len(organizations), 'organization')}"
-    return f"{sentence}; the best of its run" if version.lineage.get("chosen") == "best" else sentence
+    return sentence if organizations is None else f"{sentence}, {wording.counted(len(organizations), 'organization')}"
 
 
 def _parents(version: ModelVersion, most: int = 20) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from federations import permissions
+from federations.web import labels
 from fedportal.common import sweeping
 from fedportal.door import hooks
 from fedwire import routes
@@ -12,6 +13,7 @@ from registry.services import models
 
 def connect() -> None:
     """Register uploads, downloads, the sweep, and how grants on models follow the members of a federation."""
+    labels.add({"upload": "A safetensors file"})
     permissions.follow(within=models.shared_in, relation=models.relation)
     hooks.register_upload(routes.UPLOAD, door.upload)
     hooks.register_download(routes.MODEL_DOWNLOAD, door.download)

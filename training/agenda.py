@@ -12,11 +12,11 @@ from federations import permissions, selectors
 from federations.models import Device, Invitation, Member
 from federations.permissions import Actor
 from fedportal.common import clock
-from fedwire.states import DeviceState, InvitationState, MemberState, RoundState, RunState
+from fedwire.states import DeviceState, InvitationState, MemberState, RunState
 from training.first_steps import agreements_to_accept
-from training.models import Round, Run
+from training.models import Run
 from training.selectors import runs_for
-from training.services import opening
+from training.services import needs
 
 SOON = timedelta(days=14)
 MOST = 5
@@ -93,7 +93,7 @@ def _invitations(organization: Any, may: bool) -> list[Item]:
 def _agreements(organization: Any, may: bool) -> list[Item]:
     places = Member.objects.filter(
         organization=organization,
-        state__in=(MemberState.ACTIVE, MemberState.SUSPENDED),
+        state=MemberState.ACTIVE,  # a suspended member sees no agreement, nor can it accept one
         federation__dissolved_at=None,
     ).select_related("federation")
     open_ones = agreements_to_accept(organization, [place.federation for place in places])
@@ -117,16 +117,15 @@ def _agreements(organization: Any, may: bool) -> list[Item]:
 def _runs(actor: Actor) -> list[Item]:
     """Runs that are paused, and runs whose open round has fewer devices than it needs."""
     alive = list(runs_for(actor).filter(state__in=(RunState.RUNNING, RunState.PAUSED))[:20])
-    rounds = opening.counted(Round.objects.filter(run__in=alive, state=RoundState.OPEN)).filter(opening.SHORT)
-    short = {row.run_id: row for row in rounds.annotate(least=F("run__min_participants"))}
+    short = needs.short_among([run.pk for run in alive])
     found = []
     for run in alive:
         if run.state == RunState.PAUSED:
             found.append(_run(run, f"{run.model.name} in {run.federation.name} is paused.", None))
         elif row := short.get(run.pk):
-            missing = row.least - row.counting
-            devices = "1 more device" if missing == 1 else f"{missing} more devices"
-            found.append(_run(run, f"{run.model.name} in {run.federation.name} waits for {devices}.", row.deadline))
+            devices = "1 more device" if row.missing == 1 else f"{row.missing} more devices"
+            told = f"{run.model.name} in {run.federation.name} waits for {devices}."
+            found.append(_run(run, told, row.found.deadline))
     return found[:MOST]
 
 

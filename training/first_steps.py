@@ -14,7 +14,7 @@ from django.db.models import F
 from federations import permissions
 from federations.models import Acceptance, Agreement, Device, Federation, Invitation, Member, Policy
 from federations.permissions import Actor
-from federations.selectors import ALIVE, PRESENT
+from federations.selectors import ALIVE
 from fedwire.states import AssignmentState, MemberState
 from registry.models import Model, ModelVersion, Share
 from training.models import Assignment, Run
@@ -53,6 +53,8 @@ class Steps:
 
 
 OWNER, MEMBER = "owner", "member"
+# A suspended member can do none of the steps until it is let in again.
+HERE = (MemberState.INVITED, MemberState.ACTIVE)
 NAMES = (OWNER, MEMBER)
 
 
@@ -62,7 +64,7 @@ def lists_for(actor: Actor) -> list[Steps]:
     if organization is None:
         return []
     own = Federation.objects.filter(organization=organization, dissolved_at=None).order_by("pk").first()
-    elsewhere = Member.objects.filter(organization=organization, state__in=PRESENT, federation__dissolved_at=None)
+    elsewhere = Member.objects.filter(organization=organization, state__in=HERE, federation__dissolved_at=None)
     elsewhere = elsewhere.exclude(federation__organization=organization).select_related("federation").order_by("pk")
     places = list(elsewhere[:20])
     found = []

@@ -14,16 +14,17 @@ from fedportal.common import clock
 from fedwire.errors import FedportalError
 from fedwire.states import MOVES, RoundState, RunState, word
 from registry.models import Model
-from training import standing, wording
+from training import standing, tally, wording
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, TAKING_PART
 from training.models import Assignment, Round, Run
-from training.services import best, cohorts, giving
+from training.services import cohorts, giving, opening
+from training.services.terms import Terms
 
 # More points than a picture has pixels are of no use to anybody.
 MOST_POINTS = 300
 ROUND = (
     *("pk", "number", "attempt", "kind", "state", "reason", "opened_at", "deadline", "closed_at"),
-    *("metrics", "digest", "result_blob", "bytes_up", "bytes_down", "drift"),
+    *("metrics", "digest", "result_blob", "bytes_up", "bytes_down"),
 )
 
 
@@ -67,16 +68,18 @@ def rounds_of(run: Run) -> QuerySet[Round, dict[str, Any]]:
 def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
     """Everything the run's page shows, as one JSON value with the number of the last event it contains.
 
-    The number of queries does not depend on the number of rounds, devices or organizations.
+    The number of queries does not depend on the number of rounds, devices or organizations. `participants` are the
+    first devices of the round, all of a small one; `tally` counts them all.
     """
     # The number is read first: what happens while the rest is read is told again, and a watcher can take that.
     fresh = with_names(Run.objects.filter(pk=run.pk)).get()
     rounds = list(rounds_of(fresh))
     latest = max(rounds, key=lambda row: (row["number"], row["attempt"]), default=None)
-    parts = standing.parts_of(latest["pk"]) if latest else []
+    parts = standing.parts_of(latest["pk"], opening.MOST_CARDS) if latest else []
     going_on = latest["pk"] if latest is not None and latest["state"] in ALIVE_ROUNDS else None
     called_off = latest is not None and latest["state"] == RoundState.CANCELLED
-    shown = standing.round_shown(fresh, latest, parts) if latest else None
+    counted = tally.of(latest["pk"] if latest else None, called_off=called_off)
+    shown = standing.round_shown(fresh, latest, counted.standing) if latest else None
     waits = ((shown or {}).get("waiting") or {}).get("word") if fresh.state == RunState.RUNNING else None
     return {
         "run": {**overview(fresh), **({"word": waits} if waits else {})},
@@ -84,18 +87,18 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
         "now": clock.now().isoformat(),
         "round": shown,
         "participants": standing.cards(parts, _before(rounds, latest), called_off=called_off),
+        "tally": counted.as_json(),
         "barred": _barred(fresh),
         "contributions": wording.contributions(giving.shares(fresh, also=going_on)),
-        "curves": newest_in_full(thinned(curves(rounds), keep=fresh.best_round)),
+        "curves": thinned(curves(rounds), keep=fresh.best_round),
         "names": _names(fresh),
-        "actions": {**actions(fresh, actor), "publish_best": best.may_publish(actor, fresh)},
-        "best_version": published.version if (published := best.version_of(fresh)) else None,
+        "actions": actions(fresh, actor),
     }
 
 
 def overview(run: Run) -> dict[str, Any]:
     """The run by itself; needs the rows of `with_names`."""
-    version = run.result_version
+    version, terms = run.result_version, Terms.of(run.plan)
     return {
         "id": run.public_id,
         "model": {"id": run.model.public_id, "name": run.model.name},
@@ -104,12 +107,13 @@ def overview(run: Run) -> dict[str, Any]:
         "state": run.state,
         "word": word("run", run.state),
         "strategy": run.strategy,
-        "config": {name: run.config.get(name) for name in ("seed", "standardise", "evaluate", "best", "parameters")},
+        "config": {name: run.config.get(name) for name in ("seed", "standardise", "evaluate", "parameters")},
         "current_round": run.current_round,
         "total_rounds": run.total_rounds,
         "min_participants": run.min_participants,
         "round_seconds": run.round_seconds,
         "group": run.group,
+        "plan": {**terms.as_json(), "sentence": wording.plan(terms, run.min_participants)},
         "reason": run.reason,
         "created_at": run.created_at.isoformat(),
         "started_at": wording.instant(run.started_at),
@@ -118,7 +122,6 @@ def overview(run: Run) -> dict[str, Any]:
         "result_version": version.version if version else None,
         "best_round": run.best_round,
         "best_loss": run.best_loss,
-        "best_value": run.best_value,
         "progress": progress_of(run),
     }
 
@@ -157,24 +160,14 @@ def thinned(points: list[dict[str, Any]], keep: int | None = None) -> list[dict[
     return [point for i, point in enumerate(points) if i % step == 0 or i == last or point["number"] == keep]
 
 
-def newest_in_full(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The points; how organizations and slices differ in detail stays with the newest that says it."""
-    for name in ("fairness", "slices"):
-        for point in [point for point in points if name in point][:-1]:
-            del point[name]
-    return points
-
-
 def took(row: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What a closed round took, and what it did to the model: `metrics` are those of the model before it."""
+    """What a closed round took."""
     if row is None or row["closed_at"] is None:
         return None
     return {
         "seconds": round((row["closed_at"] - row["opened_at"]).total_seconds(), 3),
         "bytes_up": row["bytes_up"],
         "bytes_down": row["bytes_down"],
-        "drift": row["drift"],
-        "metrics": row["metrics"],
     }
 
 

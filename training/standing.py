@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from django.db.models import F
 
 from fedportal.common import clock
-from fedwire.states import AssignmentState, RoundKind, RoundState, RunState, word
+from fedwire.states import AssignmentState, RoundState, RunState, word
 from training import wording
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
 from training.models import Assignment, Run
-from training.services import cohorts, opening, plan
+from training.services import cohorts, needs, opening
 from training.services.plan import Standing
 from training.wording import Party
 
@@ -29,10 +28,10 @@ PART = (
 )
 
 
-def parts_of(round_pk: int) -> list[dict[str, Any]]:
-    """The parts of a round with what is shown of them, by organization and device."""
+def parts_of(round_pk: int, most: int) -> list[dict[str, Any]]:
+    """The first parts of a round, `most` at most, with what is shown of them, by organization and device."""
     rows = Assignment.objects.filter(round_id=round_pk).values(*PART)
-    return list(rows.order_by("organization__name", "device__identifier"))
+    return list(rows.order_by("organization__name", "device__identifier")[:most])
 
 
 def _party(part: dict[str, Any]) -> Party:
@@ -54,9 +53,12 @@ def cards(
     trouble: dict[str, dict[str, Any]] = {}
     if before is not None:
         failed = (AssignmentState.LATE, AssignmentState.EXPIRED, AssignmentState.DECLINED)
-        rows = Assignment.objects.filter(round_id=before["pk"], state__in=failed)
-        for device, state, refusal in rows.values_list("device__public_id", "state", "refusal"):
-            told = wording.REFUSED if refusal and state in wording.UNSETTLED else word("assignment", state)
+        devices = [part["device_id"] for part in parts]
+        rows = Assignment.objects.filter(round_id=before["pk"], state__in=failed, device__in=devices)
+        for device, state, refusal in rows.exclude(reason=wording.NOT_NEEDED).values_list(
+            "device__public_id", "state", "refusal"
+        ):
+            told = wording.word_of(state, refused=bool(refusal))
             trouble[device] = {"number": before["number"], "word": told}
     return [{**_card(part, called_off), "before": trouble.get(part["device__public_id"])} for part in parts]
 
@@ -74,7 +76,7 @@ def _card(part: dict[str, Any], called_off: bool) -> dict[str, Any]:
     )
 
 
-def round_shown(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
+def round_shown(run: Run, row: dict[str, Any], standing: Standing) -> dict[str, Any]:
     """A round without its devices; `waiting` says for whom it waits, until when, and what one can do about it."""
     return {
         "number": row["number"],
@@ -85,38 +87,35 @@ def round_shown(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> d
         "reason": row["reason"],
         "opened_at": row["opened_at"].isoformat(),
         "deadline": row["deadline"].isoformat(),
-        "waiting": _waiting(run, row, parts),
+        "waiting": _waiting(run, row, standing),
     }
 
 
-def _waiting(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _waiting(run: Run, row: dict[str, Any], standing: Standing) -> dict[str, Any] | None:
     """For whom the run waits: more devices, after a while those that have not answered, or its suspended starter."""
     if row["state"] != RoundState.OPEN:
         if row["state"] in ALIVE_ROUNDS or run.state != RunState.RUNNING:
             return None
         free = opening.may_go_on(Run.objects.filter(pk=run.pk)).exists()
         return None if free else wording.held(run.organization.name)
-    taking_part = [part for part in parts if part["state"] in plan.counting(row["kind"])]
-    if row["kind"] != RoundKind.EVALUATE and len(taking_part) < run.min_participants:
-        present = {part["organization_id"] for part in taking_part}
-        missing = cohorts.missing(run, present)
-        told = wording.waiting(len(taking_part), run.min_participants, missing, row["deadline"])
-        if told is None:
-            return None
-        absent = _absent(run, missing)
+    shortage = needs.shortage(run, row["kind"], standing.having(row["kind"]))
+    told = shortage.told(row["deadline"]) if shortage is not None else None
+    if shortage is not None and told is not None:
+        absent = _absent(run, shortage.missing)
         return {**told, "missing": absent, "advice": _advice_for_few(run, any(one["known"] for one in absent))}
-    late = [part for part in parts if part["state"] in UNFINISHED]
-    if not late or clock.now() - row["opened_at"] < PATIENCE:
+    if not standing.unfinished or clock.now() - row["opened_at"] < PATIENCE:
         return None
+    unfinished = Assignment.objects.filter(round_id=row["pk"], state__in=UNFINISHED).values(*PART)
+    late = list(unfinished.order_by("organization__name", "device__identifier")[:MOST_MISSING])
     names = [f"{part['device__identifier']} of {part['organization__name']}" for part in late]
-    standing = Standing(Counter(part["state"] for part in parts))
-    submitted, enough = standing.answered(row["kind"]), standing.enough(row["kind"], run.min_participants)
+    enough = standing.enough(needs.of(run, row["kind"]))
     then = wording.then_of(row["kind"]) if enough else "the round is tried again"
-    told = wording.stragglers(submitted, names, row["deadline"], then)
-    return {**told, "missing": [_late(part) for part in late[:MOST_MISSING]], "advice": _advice_for_late(enough)}
+    answered = standing.answered(row["kind"])
+    told = wording.stragglers(answered, names, standing.unfinished, row["deadline"], then)
+    return {**told, "missing": [_late(part) for part in late], "advice": _advice_for_late(enough)}
 
 
-def _absent(run: Run, missing: dict[str, str]) -> list[dict[str, Any]]:
+def _absent(run: Run, missing: Mapping[str, str]) -> list[dict[str, Any]]:
     """The organizations of which no device takes part, each with the device that was heard of last. One query."""
     found: dict[str, tuple[str, Any]] = {}
     devices = (

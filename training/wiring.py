@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from federations import above, permissions
+from federations.web import labels
 from fedportal.common import health, sweeping
 from training import outlook
 from training.services import healing, intake, pulse, runs
+from training.web import startform
 
 
 def connect() -> None:
@@ -14,6 +16,7 @@ def connect() -> None:
     intake.connect()
     permissions.follow(within=runs.in_federation, relation=runs.relation)
     above.register(foresight=outlook.left_out, parts=outlook.parts_of, strategies=outlook.strategy_names)
+    labels.add(startform.LABELS)
     sweeping.register(healing.sweep)
     health.register(
         "sweeper",

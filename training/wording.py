@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from fedportal.common import clock
 from fedwire.states import AssignmentState, RoundKind, word
 
 MOST_NAMES = 5
-# What every report may say; further metrics have names of their own.
-RATIOS = ("loss", "accuracy", "auc")
 # States in which the last refusal is what a card tells: nothing usable came.
 REFUSED = "refused"
 UNSETTLED = (AssignmentState.OFFERED, AssignmentState.TRAINING, AssignmentState.DECLINED, AssignmentState.EXPIRED)
@@ -20,6 +18,8 @@ GREW, NOT_FINITE = "The weights grew beyond all bounds", "not_finite"
 # What a running run is called while its round has too few devices, and a part whose round was called off.
 RUN_WAITS = "waiting"
 CALLED_OFF = "called off"
+# Why a part was closed of which the round had no more need, and what it is called: nobody is to blame.
+NOT_NEEDED, UNNEEDED = "the round had enough answers", "not needed"
 # Rounds that train nothing, as the log calls them.
 ROUND_NAMES = {RoundKind.STATISTICS: "Gathering statistics", RoundKind.EVALUATE: "Measuring the last model"}
 
@@ -31,6 +31,22 @@ class Party(NamedTuple):
     identifier: str
     organization_id: str
     organization: str
+
+
+class PlanLike(Protocol):
+    """The terms of a run's rounds, see `training.services.terms`."""
+
+    @property
+    def sample(self) -> float | None: ...
+    @property
+    def quota(self) -> int: ...
+    @property
+    def cap(self) -> int: ...
+    @property
+    def stragglers(self) -> str: ...
+    @property
+    def grace_seconds(self) -> int: ...
+    def target(self, need: int, available: int) -> int | None: ...
 
 
 class Share(NamedTuple):
@@ -59,13 +75,13 @@ def participant(
 
     `called_off`: the round was, so that who had not answered by then is not to blame.
     """
-    if called_off and state == AssignmentState.EXPIRED:
+    if state == AssignmentState.EXPIRED and (called_off or reason == NOT_NEEDED):
         refusal = None
     return {
         "device": {"id": party.device_id, "identifier": party.identifier},
         "organization": {"id": party.organization_id, "name": party.organization},
         "state": str(state),
-        "word": _word(state, refusal, called_off),
+        "word": word_of(state, refused=bool(refusal), called_off=called_off, reason=reason),
         "reason": refusal["sentence"] if refusal and state in UNSETTLED else told(reason),
         "refusal": dict(refusal) if refusal else None,
         "samples": samples,
@@ -86,10 +102,17 @@ def grew(where: str, config: Mapping[str, Any]) -> str:
     return f"{GREW} {where}. Most likely the learning rate{of} is too high: run again with a lower one."
 
 
-def _word(state: str, refusal: Mapping[str, Any] | None, called_off: bool) -> str:
-    if called_off and state == AssignmentState.EXPIRED:
-        return CALLED_OFF
-    return REFUSED if refusal and state in UNSETTLED else word("assignment", state)
+def word_of(state: str, *, refused: bool, called_off: bool = False, reason: str = "") -> str:
+    """What a part is called on its card."""
+    if state == AssignmentState.EXPIRED and (called_off or reason == NOT_NEEDED):
+        return CALLED_OFF if called_off else UNNEEDED
+    return REFUSED if refused and state in UNSETTLED else word("assignment", state)
+
+
+def closed(number: int, attempt: int, count: int, reason: str) -> dict[str, Any]:
+    """The data of `assignments.closed`: so many devices of the round are out, all that had not answered."""
+    name = word_of(AssignmentState.EXPIRED, refused=False, reason=reason)
+    return {"number": number, "attempt": attempt, "count": count, "word": name, "reason": reason}
 
 
 def changed(number: int, attempt: int, card: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,25 +121,41 @@ def changed(number: int, attempt: int, card: Mapping[str, Any]) -> dict[str, Any
     return {"number": number, "attempt": attempt, **{key: card[key] for key in card if key not in same}}
 
 
-def waiting(have: int, need: int, missing: Mapping[str, str], until: datetime) -> dict[str, Any] | None:
+def waiting(
+    have: int, need: int, missing: Mapping[str, str], until: datetime, quotas: Mapping[str, int] | None = None
+) -> dict[str, Any] | None:
     """For whom a round waits that has `have` of `need` devices; None when it has enough.
 
-    `missing`: organization → why its devices are not asked; "" when it has none available.
+    `missing`: organization → why its devices are not asked; "" when it has none available. `quotas`: organization → how
+    many of its devices the plan asks for beyond those that take part.
     """
-    if have >= need:
+    quotas = quotas or {}
+    if have >= need and not quotas:
         return None
-    lacking = need - have
-    devices = f"{lacking} more device{'' if lacking == 1 else 's'}"
+    devices = _more_devices(need - have, quotas)
     then = "the round is tried again"
     return {
         "have": have,
         "need": need,
-        "for": list(missing),
+        "for": list(dict.fromkeys([*missing, *quotas])),
         "until": until.isoformat(),
         "then": then,
         "word": RUN_WAITS,
         "sentence": f"Waiting for {devices}{_why(missing)} until {moment(until)}; then {then}.",
     }
+
+
+def _more_devices(lacking: int, quotas: Mapping[str, int]) -> str:
+    """ "3 more devices, among them 2 of metro"; "1 more device of metro" where only a quota is short."""
+    least = max(lacking, sum(quotas.values()))
+    devices = f"{least} more device{'' if least == 1 else 's'}"
+    if not quotas:
+        return devices
+    if sum(quotas.values()) < least:
+        return f"{devices}, among them {listed([f'{count} of {name}' for name, count in quotas.items()])}"
+    if len(quotas) == 1:
+        return f"{devices} of {next(iter(quotas))}"
+    return f"{devices}: {listed([f'{count} of {name}' for name, count in quotas.items()])}"
 
 
 def _why(missing: Mapping[str, str]) -> str:
@@ -129,15 +168,15 @@ def _why(missing: Mapping[str, str]) -> str:
     return f" ({'; '.join(said)})" if said else ""
 
 
-def stragglers(have: int, names: Sequence[str], until: datetime, then: str) -> dict[str, Any]:
-    """For which devices a round waits of which `have` answers are in."""
+def stragglers(have: int, names: Sequence[str], count: int, until: datetime, then: str) -> dict[str, Any]:
+    """For which devices a round waits of which `have` answers are in: `count`, of which the first have names here."""
     return {
         "have": have,
-        "need": have + len(names),
+        "need": have + count,
         "for": list(names),
         "until": until.isoformat(),
         "then": then,
-        "sentence": f"Waiting for {listed(names)} until {moment(until)}; then {then}.",
+        "sentence": f"Waiting for {listed(names, count)} until {moment(until)}; then {then}.",
     }
 
 
@@ -155,55 +194,25 @@ def held(starter: str) -> dict[str, Any]:
 
 
 def point(number: int, metrics: Mapping[str, Any], trained: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A point of the curves: how the model of round `number` does, how far it moved, and what that round took.
+    """A point of the curves: how the model of round `number` does, and what that round took.
 
-    `metrics`: as `training.aggregation.metrics.merged` gives them; `trained`: seconds, bytes_up, bytes_down and drift
-    of the round, with the metrics of the model before it; None for the base. `fairness` and `slices` stand in it where
-    there are any; only those of the newest point are shown.
+    `metrics`: {"overall": ratios, "organizations": {id: ratios}}; `trained`: seconds, bytes_up and bytes_down of the
+    round, None for the base.
     """
-    trained = trained or {}
-    before = trained.get("metrics") or {}
-    earlier, fairness = before.get("organizations", {}), metrics.get("fairness", {})
+    overall, trained = metrics.get("overall", {}), trained or {}
     return {
         "number": number,
-        **_measured(metrics.get("overall", {}), before.get("overall", {})),
-        **{name: trained.get(name) for name in ("seconds", "bytes_up", "bytes_down", "drift")},
-        "gaps": {name: spread["gap"] for name, spread in fairness.items()},
+        **{name: overall.get(name) for name in ("loss", "accuracy", "auc", "samples")},
+        "others": overall.get("others", {}),
+        **{name: trained.get(name) for name in ("seconds", "bytes_up", "bytes_down")},
         "organizations": {
-            key: _measured(ratios, earlier.get(key, {})) for key, ratios in metrics.get("organizations", {}).items()
+            key: {
+                **{name: ratios.get(name) for name in ("loss", "accuracy", "auc", "samples")},
+                "others": ratios.get("others", {}),
+            }
+            for key, ratios in metrics.get("organizations", {}).items()
         },
-        **({"fairness": fairness} if fairness else {}),
-        **({"slices": sliced(metrics["slices"])} if metrics.get("slices") else {}),
     }
-
-
-def _measured(ratios: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """The ratios; `loss_change` against those of the model before."""
-    now, then = ratios.get("loss"), before.get("loss")
-    return {
-        **{name: ratios.get(name) for name in (*RATIOS, "samples")},
-        "others": ratios.get("others", {}),
-        "loss_change": None if now is None or then is None else now - then,
-    }
-
-
-def sliced(slices: Mapping[str, Any]) -> dict[str, Any]:
-    """Slices of the data as they are shown: {name: {"parts": {value: ratios}, "fairness": spreads}}."""
-    return {
-        name: {
-            "parts": {
-                value: {measure: ratios.get(measure) for measure in (*RATIOS, "samples")}
-                for value, ratios in found["parts"].items()
-            },
-            "fairness": found["fairness"],
-        }
-        for name, found in slices.items()
-    }
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether less of this metric is better, by its name."""
-    return metric == "loss" or "error" in metric or "loss" in metric.split("_")
 
 
 def contributions(shares: Iterable[Share]) -> list[dict[str, Any]]:
@@ -223,6 +232,25 @@ def contributions(shares: Iterable[Share]) -> list[dict[str, Any]]:
     ]
 
 
+def plan(terms: PlanLike, need: int, available: int | None = None) -> str:
+    """Whom a round asks and when it closes, in words; `available`: how many devices are there now."""
+    asked = terms.target(need, available or 0)
+    if asked is None:
+        whom = "Asks everybody who is there"
+    elif isinstance(terms.sample, float) and available is None:
+        whom = f"Asks {terms.sample:.0%} of the devices that are there, at least {need}"
+    else:
+        whom = f"Asks {asked}{f' of {available}' if available is not None else ''} devices"
+    limits = [f"at least {terms.quota} of each organization"] if terms.quota else []
+    if terms.cap:
+        limits.append(f"at most {terms.cap} of each{'' if limits else ' organization'}")
+    closes = {
+        "cut": f"closes with {need} answer{'' if need == 1 else 's'}",
+        "grace": f"closes {span(terms.grace_seconds)} after {'the first' if need == 1 else f'{need} answers are in'}",
+    }.get(terms.stragglers, f"closes when all have answered and needs {need}")
+    return f"{', '.join([f'{whom} each round', *limits, closes])}."
+
+
 def then_of(kind: str) -> str:
     """What happens at the deadline of a round that has enough answers."""
     return "the run ends without them" if kind == RoundKind.EVALUATE else "the round goes on without them"
@@ -234,7 +262,7 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
     reason = f": {data['reason'].rstrip('.')}" if data.get("reason") else ""
     if kind == "round.opened":
         again = f", attempt {data['attempt']}" if data.get("attempt", 1) > 1 else ""
-        count = len(data.get("participants", []))
+        count = data.get("count", len(data.get("participants", [])))
         return f"{name} began with {count} device{'' if count == 1 else 's'}{again}."
     if kind == "assignment.refused":
         return f"{_who(data)} sent something that was refused{reason}."
@@ -242,6 +270,10 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         return f"{_who(data['participant'])} joined the round."
     if kind == "assignment.changed":
         return f"{_who(data)}: {data['word']}{reason}."
+    if kind == "assignments.closed":
+        return f"{data['count']} devices: {data['word']}{reason}."
+    if kind == "round.enough":
+        return f"{name} has enough answers; the others may answer until {data['deadline'][11:19]} UTC."
     if kind == "round.aggregating":
         return f"{name}: the answers are put together."
     if kind == "round.done":
@@ -249,8 +281,6 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
     if kind == "round.failed":
         return f"{name} failed{reason}."
     version = f" as version {data['version']}" if data.get("version") else ""
-    if kind == "version.published":
-        return f"The model of round {data['round']}, the best so far, was published{version}."
     was = "was " if kind in ("run.paused", "run.resumed", "run.stopped") else ""
     return f"The run {was}{kind.split('.')[1]}{version}{reason}."
 
@@ -259,11 +289,11 @@ def _who(card: Mapping[str, Any]) -> str:
     return f"{card['device']['identifier']} of {card['organization']['name']}"
 
 
-def listed(names: Sequence[str]) -> str:
-    """ "acme, metro and valley", of many only the first few."""
-    names = list(names)
-    if len(names) > MOST_NAMES:
-        names = [*names[: MOST_NAMES - 1], f"{len(names) - MOST_NAMES + 1} others"]
+def listed(names: Sequence[str], count: int = 0) -> str:
+    """ "acme, metro and valley", of many only the first few; `count`: how many there are if these are not all."""
+    names, count = list(names), max(count, len(names))
+    if count > MOST_NAMES:
+        names = [*names[: MOST_NAMES - 1], f"{count - MOST_NAMES + 1} others"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

@@ -21,7 +21,7 @@ class Letter(models.Model):
     html = models.TextField(blank=True)
     topic = models.CharField(max_length=120, blank=True, db_index=True)
     held_until = models.DateTimeField(null=True, blank=True)
-    news = models.JSONField(default=dict, blank=True)  # lines and count
+    news = models.JSONField(default=dict, blank=True)  # lines and count, and to whom of what; see `letters.no_news`
     unsubscribe = models.CharField(max_length=500, blank=True)  # a link, for mail programs
     created_at = models.DateTimeField(default=clock.now, editable=False)
     sent_at = models.DateTimeField(null=True, blank=True, db_index=True)

@@ -213,7 +213,7 @@ def _tell_of_the_end(agreement: Agreement, now: datetime) -> bool:
         return False  # nothing hangs on it any more
     kind = "agreement.expired" if over else "agreement.expiring"
     if over:
-        audit.record(federation.organization, "portal", kind, agreement.public_id, **_details(agreement))
+        audit.record(federation.organization, audit.PORTAL, kind, agreement.public_id, **_details(agreement))
         then = "and no member is asked to take part in further rounds until a new version is published and accepted"
     else:
         then = "and from then no member is asked to take part in further rounds"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
@@ -21,7 +22,9 @@ MAX_COLUMNS = 100_000
 MAX_NAMES = 64
 MAX_SUM = 1e30
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-FIELDS = ("sha256", "samples", "evaluation", "statistics", "metrics", "seconds")
+MAX_STEPS = 10**9
+REPORTS = ("steps", "normaliser", "base_loss")
+FIELDS = ("sha256", "samples", "evaluation", "statistics", "metrics", "seconds", *REPORTS)
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -44,13 +47,19 @@ def digest(answer: dict[str, Any]) -> str:
 
 
 def check(
-    answer: dict[str, Any], *, kind: str, max_samples: object = None, least_records: object = None
+    answer: dict[str, Any],
+    *,
+    kind: str,
+    max_samples: object = None,
+    least_records: object = None,
+    needed: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The known fields of `answer`, checked.
 
     Raises `samples_invalid`, `records_too_few`, `metrics_invalid` or `field_invalid`. `max_samples` may lower the
     portal's own limit. A training or statistics answer needs at least one sample, and every answer needs
     `least_records` of them, the floor of the device's organization; so does every slice of a report, 10 without one.
+    `needed` names those of REPORTS that must be there.
     """
     limit = settings.FEDPORTAL_MAX_SAMPLES
     if isinstance(max_samples, int):
@@ -72,7 +81,21 @@ def check(
         known["metrics"] = _named(known["metrics"], "metrics")
     if "seconds" in known and not (_finite(known["seconds"]) and 0 <= known["seconds"] <= 1e8):
         raise FedportalError("field_invalid", field="seconds", reason="it is not a duration.")
+    _check_reports(known, needed)
     return known
+
+
+def _check_reports(known: dict[str, Any], needed: Sequence[str]) -> None:
+    """Raises `field_invalid` for a report that is missing or cannot be."""
+    for name in needed:
+        if name not in known:
+            raise FedportalError("field_invalid", field=name, reason="the run's strategy needs it.")
+    if "steps" in known and not (_count(known["steps"], MAX_STEPS) and known["steps"]):
+        raise FedportalError("field_invalid", field="steps", reason="it is not a number of steps.")
+    if "normaliser" in known and not (_finite(known["normaliser"]) and known["normaliser"] > 0):
+        raise FedportalError("field_invalid", field="normaliser", reason="it is not a number above 0.")
+    if "base_loss" in known and not (_finite(known["base_loss"]) and known["base_loss"] >= 0):
+        raise FedportalError("field_invalid", field="base_loss", reason="it is not a number of at least 0.")
 
 
 def _samples(value: Any, limit: int, least: int) -> int:

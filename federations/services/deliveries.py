@@ -213,7 +213,7 @@ def _let_rest(webhook: Webhook, delivery: Delivery) -> None:
     webhook.save(update_fields=["failures", "failing_since", "disabled_at"])
     log.warning("webhook %s did not take %s (%s)", webhook.public_id, delivery.public_id, delivery.last_error)
     if off:
-        audit.record(webhook.organization, "portal", "webhook.switched_off", webhook.public_id)
+        audit.record(webhook.organization, audit.PORTAL, "webhook.switched_off", webhook.public_id)
         for hear in _on_switched_off:
             hear(webhook)
 

@@ -54,11 +54,12 @@ def assign(actor: Actor, organization: Organization, chosen: Sequence[Device], *
 def rename(actor: Actor, label: DeviceGroup, name: str) -> DeviceGroup:
     """Give the label another name. Raises `forbidden`, `not_found`, `invalid_name`, `name_taken`."""
     permissions.require(actor, "organization.manage_devices", label.organization)
-    wanted, before = devices.group_name(name), label.name
-    if wanted == before:
-        return label
+    wanted = devices.group_name(name)
     with unit():
-        _lock(label)
+        label = _locked(label)
+        before = label.name
+        if wanted == before:
+            return label
         label.name = wanted
         try:
             with transaction.atomic():
@@ -76,7 +77,7 @@ def remove(actor: Actor, label: DeviceGroup) -> None:
     """Take the label off all devices, and away. Raises `forbidden`, and `not_found` when somebody else just did."""
     permissions.require(actor, "organization.manage_devices", label.organization)
     with unit():
-        _lock(label)
+        label = _locked(label)
         _ring(label)
         count = label.devices.count()
         label.delete()
@@ -86,10 +87,13 @@ def remove(actor: Actor, label: DeviceGroup) -> None:
         )
 
 
-def _lock(label: DeviceGroup) -> None:
-    """Let nobody else change the label until the unit ends. Raises `not_found` when it is gone."""
-    if DeviceGroup.objects.select_for_update().filter(pk=label.pk).first() is None:
+def _locked(label: DeviceGroup) -> DeviceGroup:
+    """The label as it is now; nobody else changes it until the unit ends. Raises `not_found` when it is gone."""
+    rows = DeviceGroup.objects.select_related("organization").select_for_update(of=("self",))
+    found = rows.filter(pk=label.pk).first()
+    if found is None:
         raise FedportalError("not_found", what="group")
+    return found
 
 
 def _check_room(chosen: Sequence[Device], label: DeviceGroup) -> None:

@@ -36,8 +36,8 @@ class NewTask:
     """A task to be offered. `subject` is the upper floor's own id for it.
 
     `content` holds the fields of `fedwire.messages.Task` that the upper floor decides: run, model, round, attempt,
-    manifest, architecture, training, and in `answer` max_samples, metrics and least_records. With `update_bytes` the
-    answer needs an upload of exactly that length that begins with `update_header`.
+    manifest, architecture, training, and in `answer` max_samples, metrics, reports and least_records. With
+    `update_bytes` the answer needs an upload of exactly that length that begins with `update_header`.
     """
 
     device: Device
@@ -312,8 +312,9 @@ def _checked(task: DeviceTask, said: dict[str, Any]) -> dict[str, Any]:
     """The answer, checked against what the task asks for. What came with one that is too small is not kept."""
     shape = task.content.get("answer", {})
     least, most = shape.get("least_records"), shape.get("max_samples")
+    needed = shape.get("reports", ())
     try:
-        return answers.check(said, kind=task.kind, max_samples=most, least_records=least)
+        return answers.check(said, kind=task.kind, max_samples=most, least_records=least, needed=needed)
     except FedportalError as error:
         if error.code == "records_too_few" and task.upload_sha256:
             _forget_upload(task)

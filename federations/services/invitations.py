@@ -247,7 +247,7 @@ def decline(token: str, *, person: Person | None = None) -> Invitation:
     with unit():
         if not _move(invitation, InvitationState.DECLINED):
             raise FedportalError("conflict")
-        author = person or "portal"
+        author = person or audit.PORTAL
         audit.record(invitation.organization, author, "invitation.declined", invitation.public_id)
         if invitation.federation is not None:
             news.declined_letter(invitation.federation)

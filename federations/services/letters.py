@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import textwrap
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -30,6 +31,12 @@ GIVE_UP_AFTER = timedelta(days=3)
 # A sender that was killed between claim and answer: another may try after this.
 CLAIM = timedelta(minutes=2)
 BATCH = 50
+# The longest subject that phones and lists of letters show whole, more or less.
+SUBJECT = 90
+# What sentences of ours are written with; of the rest nothing stays: marks that make an address ("@", "/", "<") and
+# the full stops of other scripts, which browsers read as the dots of a host's name.
+_MARKS = re.compile(r"[^\w\s.,;:!?()%+=…“”‘’'\"×·→–—\-]+")
+_NUMBERS_LIKE_AN_ADDRESS = re.compile(r"\d+(?:\.\d+){3,}")
 _doorbells: list[Any] = []
 
 
@@ -50,19 +57,52 @@ def compose(letter: Letter, kind: str, **values: Any) -> None:
     letter.html = render_to_string(f"federations/letters/{kind}.html", context)
 
 
+def no_news(person: Person, title: str, organization: Organization | None) -> dict[str, Any]:
+    """What a letter of this kind to this person holds before the first line."""
+    return {"lines": [], "count": 0, "person": person.name, "title": title, "organization": str(organization or "")}
+
+
+def compose_news(letter: Letter) -> None:
+    """Write the subject and the bodies of a letter that tells what its `news` hold."""
+    news = letter.news
+    lines = [
+        {"sentence": line["sentence"], "link": settings.FEDPORTAL_PUBLIC_URL + line["address"]}
+        for line in news["lines"]
+    ]
+    compose(
+        letter,
+        "notice",
+        person=as_words(news["person"]),
+        title=news["title"],
+        short=_short(lines[0]["sentence"]),
+        lines=lines,
+        link=lines[0]["link"],
+        count=news["count"],
+        more=news["count"] - len(lines),
+        organization_name=as_words(news["organization"]),
+        unsubscribe=letter.unsubscribe,
+    )
+
+
+def complete(letter: Letter) -> None:
+    """Write the bodies of a letter that has gathered news until now, if nobody has yet."""
+    if letter.news and not letter.text:
+        compose_news(letter)
+
+
 def put(letter: Letter) -> None:
     """Put a composed letter into the outbox, inside the unit of its act."""
     put_all([letter])
 
 
 def put_all(composed: Sequence[Letter]) -> None:
-    """Put composed letters into the outbox, inside the unit of their act; those that lie there are written anew."""
+    """Put composed letters into the outbox, inside the unit of their act; those that lie there have further news."""
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("a letter belongs into the unit of its act")
     fresh = [letter for letter in composed if letter.pk is None]
     there = [letter for letter in composed if letter.pk is not None]
     Letter.objects.bulk_create(fresh, batch_size=BATCH)
-    Letter.objects.bulk_update(there, ["subject", "text", "html", "news"], batch_size=BATCH)
+    Letter.objects.bulk_update(there, ["news"], batch_size=BATCH)
     at_once = [letter for letter in fresh if letter.held_until is None]  # the sweeper sends what is held
     if at_once:
         _ring(at_once[0])  # whoever comes for it takes the others along
@@ -75,6 +115,17 @@ def as_words(chosen: str) -> str:
     """
     words = re.sub(r"[^\w.'’\- ]+", " ", chosen)
     return " ".join(re.sub(r"\.(?=\w)", ". ", words).split())
+
+
+def as_sentence(told: str) -> str:
+    """A whole sentence with names in it, such that nothing in it becomes a link in the recipient's mail program.
+
+    It keeps the punctuation, numbers, times and versions of our own words: only what could be an address falls apart.
+    """
+    words = _NUMBERS_LIKE_AN_ADDRESS.sub(lambda found: found[0].replace(".", ". "), _MARKS.sub(" ", told))
+    words = re.sub(r"\.(?=[^\W\d])", ". ", words)  # no name of a host ends in a digit, so versions may stay
+    words = re.sub(r"(?<!\d):(?=\S)|(?<=\d):(?=[^\s\d])", ": ", words)  # a time of day keeps its colon
+    return re.sub(r" +(?=[,;:.](?:\s|$))", "", " ".join(words.split()))
 
 
 def on_letter(bell: Any) -> None:
@@ -97,6 +148,7 @@ def send(letter_pk: int) -> bool:
     if letter is None:
         return False
     try:
+        complete(letter)
         _hand_over(letter)
     except Exception as error:  # whatever a mail server answers, the portal goes on and tries again
         _postpone(letter, error)
@@ -117,6 +169,7 @@ def resend_by_staff(by: Person, letter: Letter) -> None:
     permissions.require_staff(by)
     with unit():
         locked = Letter.objects.select_for_update().get(pk=letter.pk)
+        complete(locked)
         if locked.sent_at is not None or not locked.text:
             raise FedportalError("wrong_state", what="The letter", state="sent", hint="Its text is not kept.")
         if clock.now() < locked.next_attempt_at <= clock.now() + CLAIM:  # claimed, or tried soon: never sent twice
@@ -133,6 +186,14 @@ def resend_by_staff(by: Person, letter: Letter) -> None:
             Letter.objects.filter(pk=letter.pk).update(next_attempt_at=clock.now())
             _ring(letter)
         audit.record(letter.organization, by, "letter.resent", "", letter=letter.pk)
+
+
+def _short(sentence: str) -> str:
+    """The sentence as a subject: a long one without what explains it, and cut where even that is long."""
+    if len(sentence) <= SUBJECT:
+        return sentence
+    start = re.split(r"[:;] ", sentence, maxsplit=1)[0]
+    return textwrap.shorten(start, SUBJECT, placeholder="…")
 
 
 def _ring(letter: Letter) -> None:

@@ -95,26 +95,6 @@ def on_news(bell: Callable[[int], object]) -> None:
     _doorbells.append(bell)
 
 
-def compose(letter: Letter, person: Person, organization: Organization | None, title: str) -> None:
-    """Write the letter's subject and bodies anew from its `news`."""
-    lines = [
-        {"sentence": line["sentence"], "link": settings.FEDPORTAL_PUBLIC_URL + line["address"]}
-        for line in letter.news["lines"]
-    ]
-    letters.compose(
-        letter,
-        "notice",
-        person=letters.as_words(person.name),
-        title=title,
-        lines=lines,
-        link=lines[0]["link"],
-        count=letter.news["count"],
-        more=letter.news["count"] - len(lines),
-        organization_name=letters.as_words(organization.name) if organization else "",
-        unsubscribe=letter.unsubscribe,
-    )
-
-
 # --- choices ---------------------------------------------------------------------------------------------------------
 
 
@@ -175,9 +155,10 @@ def send_test(person: Person) -> Letter:
     throttle.count("test letter", person.public_id, TEST_LETTERS, TEST_SECONDS)
     with unit():
         audit.record(None, person, "notifications.tested", person.public_id)
-        news = {"lines": [{"sentence": "This is a test letter. Nothing happened", "address": "/"}], "count": 1}
-        letter = Letter(to=person.email, news=news)
-        compose(letter, person, None, "A test letter")
+        letter = Letter(to=person.email, news=letters.no_news(person, "A test letter", None))
+        letter.news["lines"].append({"sentence": "This is a test letter. Nothing happened", "address": "/"})
+        letter.news["count"] = 1
+        letters.compose_news(letter)
         letters.put(letter)
     return letter
 

@@ -75,7 +75,7 @@ def _write_letters(news: News, kind: Kind) -> None:
     hearers = _hearers(news, kind)
     topics = {person.pk: f"{kind.name} {news.organization.public_id} {person.public_id}" for person in hearers}
     open_letters, latest = _lately(list(topics.values()))
-    line = {"sentence": letters.as_words(news.sentence), "address": news.address}
+    line = {"sentence": letters.as_sentence(news.sentence), "address": news.address}
     written = []
     for person in hearers:
         topic = topics[person.pk]
@@ -83,7 +83,8 @@ def _write_letters(news: News, kind: Kind) -> None:
         if len(letter.news["lines"]) < LINES:
             letter.news["lines"].append(line)
         letter.news["count"] += 1
-        notifications.compose(letter, person, news.organization, kind.title)
+        if letter.held_until is None:
+            letters.compose_news(letter)  # the others are written when they leave, with all they gathered
         written.append(letter)
     letters.put_all(written)
 
@@ -122,6 +123,7 @@ def _new_letter(news: News, kind: Kind, person: Person, topic: str, last: Letter
         topic=topic,
         held_until=held,
         next_attempt_at=held or now,
+        subject=kind.title,
         unsubscribe=notifications.unsubscribe_link(person, news.organization, kind),
-        news={"lines": [], "count": 0},
+        news=letters.no_news(person, kind.title, news.organization),
     )

@@ -11,7 +11,8 @@ from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from federations import permissions, roles
+from federations import permissions, roles, selectors
+from federations.models import Organization, Person
 from federations.web import labels
 from fedwire.errors import FedportalError
 
@@ -46,6 +47,13 @@ def time(value: datetime | str | None, shown: str = "", empty: str = "never") ->
 def sentence(error: FedportalError) -> str:
     """`{{ error|sentence }}`: what went wrong, with the label of the field that it is about."""
     return labels.sentence(error)
+
+
+@register.simple_tag(takes_context=True)
+def person_of(context: template.Context, organization: Organization, person: Person | None) -> Person | None:
+    """`{% person_of run.organization run.started_by as person %}`: the person for their colleagues; None for others,
+    who see the organization and not its people."""
+    return selectors.person_for(context.get("actor"), organization, person)
 
 
 @register.inclusion_tag("parts/crumbs.html")

@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from federations.services import policies
 from fedwire.errors import FedportalError
 
-# Where the label is not simply the name with spaces.
-LABELS = {
+# Where the label is not simply the name with spaces. Floors above add those of their own forms.
+_LABELS = {
     "accept_agreement": "Accept the study agreement",
     "data": "File of rows",
     "days": "For how many days",
-    "device_limit": "How many devices",
+    "device_limit": "Most devices it may register",
     "expires_at": "Ends",
     "expires_on": "Last day",
     "identifier": "Name of the device",
     "kinds": "Events",
     "lasts": "Lasts",
-    "least_records": "Least rows",
-    "min_participants": "Least devices a round",
     "organization_name": "Your organization",
     "org_ids": "Organization ids",
-    "round_seconds": "Seconds a round may take",
-    "standardise": "Standardise the columns",
     "target": "Column to predict",
-    "upload": "A safetensors file",
     "url": "Address",
     "whom": "Organization ids or email addresses",
+    **{name: title.capitalize() for name, title in policies.TITLES.items()},
 }
+
+
+def add(names: Mapping[str, str]) -> None:
+    """Name the fields of further forms. Raises ValueError for one that has another label: it means two things."""
+    for name, title in names.items():
+        if _LABELS.setdefault(name, title) != title:
+            raise ValueError(f"the field {name!r} is called {_LABELS[name]!r} already, and now {title!r}")
 
 
 def label(field: str) -> str:
     """The label of a field: "config.learning_rate" is "Learning rate"."""
     name = field.rpartition(".")[2]
-    return LABELS.get(name, name.replace("_", " ").capitalize())
+    return _LABELS.get(name, name.replace("_", " ").capitalize())
 
 
 def sentence(error: FedportalError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 # From zero for amounts, around the data for qualities.
-AMOUNTS = frozenset({"seconds", "bytes", "loss", "drift", "gap:accuracy", "gap:loss"})
+AMOUNTS = frozenset({"seconds", "bytes", "loss"})
 RATIOS = frozenset({"accuracy", "auc"})
 
 
@@ -36,6 +36,4 @@ def shown(name: str, value: float) -> str:
             value /= 1000
     if name == "seconds":
         return f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
-    if name == "drift":
-        return f"{100 * value:.2f} %"
     return f"{value:.3f}"

@@ -49,12 +49,15 @@ def waiting() -> int:
             return 0  # nobody has rung or listened yet
 
 
-def ring(work: Any, *args: Any) -> None:
-    """Have a worker run `work(*args)` once the present unit is committed. The sweeper makes up for a lost message."""
+def ring(work: Any, *args: Any, after: float | None = None) -> None:
+    """Have a worker run `work(*args)` once the present unit is committed, and so many seconds are over.
+
+    The sweeper makes up for a lost message.
+    """
 
     def send() -> None:
         try:
-            work.apply_async(args, retry=False)
+            work.apply_async(args, retry=False, countdown=after)
         except Exception:  # the broker may be away; the row is the truth and the sweeper rings again
             log.warning("the broker did not take %s%r; the sweeper will ring again", work.name, args, exc_info=True)
 

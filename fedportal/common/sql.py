@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection
+
+from fedportal.common.transactions import unit
 
 # Of each index so many rows are looked at: enough to tell large from small, and a matter of milliseconds.
 SAMPLED_ROWS = 400
@@ -60,7 +62,7 @@ def gather_statistics() -> None:
     Without it SQLite walks through everybody's grants to find those of one person, which makes half of a page's time.
     """
     if connection.vendor == "sqlite":
-        with transaction.atomic(), connection.cursor() as cursor:
+        with unit(), connection.cursor() as cursor:
             cursor.execute(f"PRAGMA analysis_limit = {SAMPLED_ROWS}")
             # Open connections read new statistics only when the table that holds them is new.
             cursor.execute("DROP TABLE IF EXISTS sqlite_stat1")

@@ -292,7 +292,10 @@ async def next_task(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _strip(scope: Scope) -> None:
-    """Throw away what nobody reads any more of a request that waits: thousands of times two kilobytes are something."""
+    """Throw away what nobody reads any more of a request that waits: thousands of times two kilobytes are something.
+
+    uvicorn would read more of it for an access log, which the portal does not have it write.
+    """
     scope["headers"].clear()
     kept = {name: scope[name] for name in ("type", "method", "path", "headers")}
     scope.clear()

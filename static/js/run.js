@@ -1,8 +1,7 @@
 /* A run as it happens. The page is a snapshot; from its number on, every message comes once and in order. */
 import { cell, element, show, time } from "./build.js";
 import { count, drawDevices, drawWaiting, listen, wordOf } from "./cards.js";
-import { drawCharts, listenToChoices } from "./charts.js";
-import { drawFairness } from "./fairness.js";
+import { drawCharts } from "./charts.js";
 import { follow } from "./following.js";
 import { showTimes } from "./page.js";
 
@@ -72,34 +71,16 @@ const CHANGES = {
   "round.done": (data) => {
     if (sameRound(data)) Object.assign(state.round, { state: "done", word: "done", waiting: null });
     state.run.current_round = data.current_round ?? state.run.current_round;
-    const before = state.run.best_round;
-    state.run.best_round = data.best_round ?? before;
+    state.run.best_round = data.best_round ?? state.run.best_round;
     state.run.best_loss = data.best_loss ?? state.run.best_loss;
-    state.run.best_value = data.best_value ?? state.run.best_value;
-    if (state.run.best_round !== before) {
-      state.best_version = null;
-      state.actions.publish_best = mayControl() && state.run.best_round > 0;
-    }
     state.run.progress = Math.min(state.run.current_round / state.run.total_rounds, 1);
     if (data.contributions) state.contributions = data.contributions;
     if (data.point) addPoint(data.point);
-  },
-  "version.published": (data) => {
-    if (data.round === state.run.best_round) publishedBest(data.version);
   },
   "round.failed": (data) => {
     if (sameRound(data)) Object.assign(state.round, { state: "failed", word: "failed", waiting: null });
   },
 };
-
-function mayControl() {
-  return Object.values(state.actions).some(Boolean);
-}
-
-function publishedBest(version) {
-  state.best_version = version;
-  state.actions.publish_best = false;
-}
 
 function addPoint(point) {
   let curves = state.curves.filter((one) => one.number !== point.number);
@@ -120,13 +101,12 @@ function endOfRun(kind, data) {
   state.run.word = words[word];
   if (data.reason) state.run.reason = data.reason;
   if (data.version) state.run.result_version = data.version;
-  const mine = mayControl();
+  const mine = state.actions.pause || state.actions.resume || state.actions.stop;
   if (word === "completed") state.run.progress = 1;
-  if (word === "completed" && state.run.best_round === state.run.total_rounds) publishedBest(data.version);
   if (ENDED.has(word) && state.round) state.round.waiting = null;
   if (ENDED.has(word)) state.barred = [];
   if (word === "stopped" || word === "failed") callOff();
-  state.actions = { ...state.actions, pause: mine && word === "running", resume: mine && word === "paused", stop: mine && !ENDED.has(word) };
+  state.actions = { pause: mine && word === "running", resume: mine && word === "paused", stop: mine && !ENDED.has(word) };
 }
 
 /* Who had not answered when the run ended is not to blame. */
@@ -207,6 +187,23 @@ function title() {
   return `Round ${round.number} of ${run.total_rounds}${round.attempt > 1 ? `, attempt ${round.attempt}` : ""}`;
 }
 
+function best(run) {
+  if (run.best_round == null) return "";
+  const which = run.best_round ? `the model of round ${run.best_round}` : "the version that the run began with";
+  const told = run.best_loss == null ? "" : ` (loss ${run.best_loss.toFixed(4)})`;
+  return `Best so far: ${which}${told}, of those that as many organizations measured.`;
+}
+
+function earlier(run) {
+  if (run.best_round == null || run.best_round === run.total_rounds) return "";
+  const measured = (number) => Object.keys(state.curves.find((one) => one.number === number)?.organizations ?? {}).sort().join();
+  if (measured(run.best_round) !== measured(run.total_rounds)) {
+    return " It was not measured by the same organizations as the best one, so the two do not compare.";
+  }
+  if (run.best_round === 0) return " By loss, no round did better than the version that the run began with.";
+  return ` The best by loss, that of round ${run.best_round}, is an earlier one; it is kept with the run and is not published.`;
+}
+
 function draw() {
   const { run } = state;
   const badge = at("run-state");
@@ -216,14 +213,14 @@ function draw() {
   at("round-title").textContent = title();
   at("progress").value = Math.round(100 * run.progress);
   show(at("reason"), run.reason);
-  show(at("best"), run.best_round ? `Best so far: the model of round ${run.best_round}${run.best_value == null ? "" : ` (${bestBy(run)} ${run.best_value.toFixed(4)})`}, of those that as many organizations measured.` : "");
+  show(at("best"), best(run));
   drawRound();
   at("result").hidden = !run.result_version;
   if (run.result_version) {
     at("version").textContent = `version ${run.result_version}`;
+    show(at("earlier"), earlier(run));
     at("version").href = `/models/${run.model.id}/versions/${run.result_version}`;
   }
-  drawBest(run, state.best_version);
   for (const part of document.querySelectorAll("[data-action]")) part.hidden = !state.actions[part.dataset.action];
   drawBarred();
   drawDevices(state.participants);
@@ -231,21 +228,6 @@ function draw() {
   drawCurves();
   drawOlder();
   for (const part of [at("log"), at("participants"), at("waiting-box")]) if (part) showTimes(part);
-}
-
-function bestBy(run) {
-  return run.config.best?.metric ?? "loss";
-}
-
-/* The best model beside the last: a version, or kept with the run until somebody publishes it. */
-function drawBest(run, version) {
-  const link = at("best-version");
-  at("best-version-box").hidden = !version || version === run.result_version;
-  at("best-round").textContent = run.best_round ?? "";
-  link.textContent = `version ${version ?? ""}`;
-  link.href = `/models/${run.model.id}/versions/${version ?? ""}`;
-  const kept = run.result_version && run.best_round && !version;
-  show(at("earlier"), kept ? `The best model by ${bestBy(run)}, that of round ${run.best_round}, is an earlier one. It is kept with the run and can be published too.` : "");
 }
 
 /* Pictures are costly; a run may close many rounds in a second. */
@@ -256,7 +238,6 @@ function drawCurves() {
   chartsDirty = false;
   chartsAt = performance.now();
   drawCharts(document, state.curves, state.names);
-  drawFairness(state.curves, state.names);
 }
 
 function secondsLeft(moment) {
@@ -311,7 +292,6 @@ function tell(text, name) {
 }
 
 listen(() => drawDevices(state.participants));
-listenToChoices(document, () => [state.curves, state.names]);
 draw();
 const connection = follow(address, {
   number: () => state.sequence,

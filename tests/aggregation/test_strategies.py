@@ -83,7 +83,7 @@ def test_every_strategy_says_what_it_is() -> None:
 
 
 def test_weights_are_shares_of_the_rows() -> None:
-    assert list(FEDAVG.weights([update(10), update(30)])) == [0.25, 0.75]
+    assert list(FEDAVG.weights([update(10), update(30)], FEDAVG.checked({}))) == [0.25, 0.75]
 
 
 def test_weights_that_add_up_to_nothing_are_refused() -> None:

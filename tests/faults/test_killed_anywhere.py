@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from fedportal.common import faults
-from fedportal_sdk import FedportalError
+from fedportal_sdk import FedportalError, _retry
 from fedwire import routes
 from fedwire.architectures import Architecture
 from fedwire.states import is_final
@@ -122,6 +122,12 @@ def everybody() -> Iterator[Hospitals]:
     hospitals = Hospitals()
     yield hospitals
     hospitals.close()
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices come back soon after every death: what is shown here does not depend on how long they pause."""
+    monkeypatch.setattr(_retry, "LONGEST_DELAY", 0.3)
 
 
 @pytest.fixture

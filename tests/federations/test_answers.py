@@ -44,6 +44,29 @@ def test_training_needs_a_whole_positive_number_of_samples(samples: Any) -> None
     assert refused({"samples": samples}) == "samples_invalid"
 
 
+def test_reports_on_local_training_pass() -> None:
+    said = {"samples": 5, "steps": 3, "normaliser": 3.5, "base_loss": 0}
+    assert answers.check(said, kind=TaskKind.TRAIN, needed=("steps", "normaliser", "base_loss")) == said
+
+
+@pytest.mark.parametrize("missing", ["steps", "normaliser", "base_loss"])
+def test_a_report_that_the_strategy_needs_is_missed(missing: str) -> None:
+    assert refused({"samples": 5}, needed=(missing,)) == "field_invalid"
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("steps", [0, -1, 1.0, True, "3", 10**10, [1]]),
+        ("normaliser", [0, -1.0, True, "3", float("nan"), float("inf"), 1e31, 10**400]),
+        ("base_loss", [-1e-9, True, "3", float("nan"), float("inf"), 1e31]),
+    ],
+)
+def test_a_report_that_cannot_be_is_refused(name: str, values: list[Any]) -> None:
+    for value in values:
+        assert refused({"samples": 5, name: value}) == "field_invalid"
+
+
 def test_a_task_may_lower_the_limit_of_samples_but_not_raise_it() -> None:
     assert refused({"samples": 11}, max_samples=10) == "samples_invalid"
     assert refused({"samples": 10_000_001}, max_samples=10**9) == "samples_invalid"

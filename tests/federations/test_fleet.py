@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from federations import fleet
-from federations.models import Device, DeviceGroup, DeviceKey, Role
+from federations.models import AuditEntry, Device, DeviceGroup, DeviceKey, Role
 from federations.permissions import Actor
 from federations.services import device_groups, devices, keys, notifications
 from fedportal.common import clock
@@ -164,3 +164,19 @@ def test_a_label_that_is_not_there_is_neither_taken_off_nor_removed_nor_renamed(
         device_groups.remove(mia, again)
     with refused("not_found"):
         device_groups.rename(mia, again, "production")
+
+
+def test_what_the_log_says_of_a_label_is_what_it_was_called_then(cast: Cast) -> None:
+    mia = cast.actor("mia")
+    devices.set_groups(mia, cast.device, ["x"])
+    first, second, third = (DeviceGroup.objects.get(name="x") for _ in range(3))
+    device_groups.rename(mia, first, "y")
+    device_groups.rename(mia, second, "z")
+    device_groups.remove(mia, third)
+    entries = AuditEntry.objects.filter(action__startswith="group.").order_by("sequence")
+    said = entries.values_list("details", flat=True)
+    assert [(one.get("before"), one.get("after"), one.get("group")) for one in said] == [
+        ("x", "y", None),
+        ("y", "z", None),
+        (None, None, "z"),
+    ]

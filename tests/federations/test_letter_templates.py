@@ -37,6 +37,7 @@ SAID: dict[str, Any] = {
     "left": 3,
     "provider": "Hospital sign-in",
     "title": "An organization joined a federation you own",
+    "short": "Valley Clinic joined healthcare-consortium.",
     "lines": [
         {"sentence": "Valley Clinic joined healthcare-consortium.", "link": "https://portal.example/somewhere/Xy_1-2"}
     ],

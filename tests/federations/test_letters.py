@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import smtplib
 import socketserver
 import threading
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 from django.core import mail
+from hypothesis import given
+from hypothesis import strategies as st
 
 from federations import tasks
 from federations.models import Letter, Person
@@ -194,3 +197,52 @@ def test_a_letter_that_was_given_up_is_written_anew() -> None:
 )
 def test_what_a_sender_chose_is_no_link_in_a_letter(chosen: str, words: str) -> None:
     assert letters.as_words(chosen) == words
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "The training of radiology-v1 in cardio is complete; the result is version 2.0.0.",
+        "The training of m in f waits for north, south and west: round 0 of 10 has too few devices at work and waits"
+        " until 14:50 UTC.",
+        "The training of m in f failed: The weights grew beyond 1.5 (30 %), in “layer 1”.",
+        "Dr. Mia O'Neil-Şahin quarantined hospital-001.",
+    ],
+)
+def test_sentences_of_our_own_keep_their_punctuation(told: str) -> None:
+    assert letters.as_sentence(told) == told
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("evil.example joined cardio 1.0.", "evil. example joined cardio 1.0."),
+        ("Stopped: see https://evil.example:80/now?a=b.", "Stopped: see https: evil. example: 80 now?a=b."),
+        ("mia@evil.example left.", "mia evil. example left."),
+        ("evil.xn--p1ai, 10.0.0.1:80 and evil。example", "evil. xn--p1ai, 10. 0. 0. 1:80 and evil example"),
+        ("write mailto:x or tel:1", "write mailto: x or tel: 1"),
+        ("two\nlines\u2028more", "two lines more"),
+    ],
+)
+def test_a_name_in_a_sentence_is_no_link(told: str, kept: str) -> None:
+    assert letters.as_sentence(told) == kept
+
+
+@given(st.text(max_size=80))
+def test_no_sentence_holds_what_a_mail_program_links(told: str) -> None:
+    kept = letters.as_sentence(told)
+    assert not re.search(r"[@/<>]|\n|:[^\W\d]|\.[^\W\d]|\d\.\d+\.\d+\.\d", kept)
+    assert letters.as_sentence(kept) == kept
+
+
+def test_a_long_sentence_has_a_short_subject() -> None:
+    long = "The training of radiology-v1 in cardio waits for north and south: round 0 of 10 has too few devices at work."
+    news = {"lines": [{"sentence": long, "address": "/runs"}], "count": 1, "person": "", "title": "", "organization": ""}
+    letter = Letter(to="olga@acme.example", news=news)
+    letters.compose_news(letter)
+    assert letter.subject == "The training of radiology-v1 in cardio waits for north and south"
+    assert long in letter.text
+    news["lines"] = [{"sentence": f"The model {'wound ' * 30}is shared.", "address": "/models"}]
+    letters.compose_news(letter)
+    assert letter.subject.endswith("wound…")
+    assert len(letter.subject) <= letters.SUBJECT

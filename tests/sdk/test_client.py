@@ -232,6 +232,23 @@ def test_what_this_device_cannot_do_is_declined_with_a_reason(
     assert reason in portal.declined[0]
 
 
+def test_what_the_strategy_needs_stands_in_the_answer(start: Start, csv_file: Path) -> None:
+    asked = task(training={"epochs": 2, "batch_size": 8, "mu": 0.1, "requires": ["proximal", "steps", "base_loss"]})
+    asked["answer"]["reports"] = ["steps", "normaliser", "base_loss"]
+    portal = Portal(asked)
+    start(portal).train("radiology-v1", csv_file, "diagnosis", rounds=1)
+    (answer,) = portal.answers
+    assert answer["steps"] == answer["normaliser"] == 2 * -(-answer["samples"] // 8)
+    assert answer["base_loss"] > 0
+
+
+def test_a_training_function_is_not_asked_to_hold_on_to_the_model(start: Start) -> None:
+    portal = Portal(task(training={"mu": 0.1, "requires": ["proximal"]}), task())
+    client = start(portal)
+    assert client.train_from_remote("radiology-v1", lambda state: (state, 5, {}), rounds=1).rounds == 1
+    assert "proximal" in portal.declined[0]
+
+
 def test_a_failing_training_function_declines_without_quoting_the_data(start: Start) -> None:
     def train(state: dict[str, Any]) -> Any:
         raise ValueError("patient 4711, diagnosis M")

@@ -75,6 +75,26 @@ def test_training_measures_the_start_and_returns_better_weights() -> None:
     assert after["correct"] > 0.85 * after["samples"]
 
 
+def test_reports_on_local_training_are_given_where_asked() -> None:
+    table = patients()
+    asked = task(epochs=3, batch_size=50, momentum=0.5)
+    asked["answer"]["reports"] = ["steps", "normaliser", "base_loss"]
+    trained = TableWork(table).train(asked, base_for(table), quiet)
+    steps = 3 * -(-trained.samples // 50)
+    assert trained.reports["steps"] == steps
+    assert steps < trained.reports["normaliser"] < 2 * steps
+    assert trained.reports["base_loss"] == pytest.approx(np.log(2), rel=1e-5)
+    assert TableWork(table).train(task(), base_for(table), quiet).reports == {}
+
+
+def test_a_report_that_nobody_knows_is_not_invented() -> None:
+    table = patients()
+    asked = task()
+    asked["answer"]["reports"] = ["mood"]
+    with pytest.raises(Refusal, match="mood"):
+        TableWork(table).train(asked, base_for(table), quiet)
+
+
 def test_the_start_is_measured_only_where_asked() -> None:
     table = patients()
     asked = task()

@@ -13,7 +13,7 @@ from fedportal_sdk.trainers.torch import TorchTrainer, arrays_of, build, state_d
 from fedwire import metrics
 from fedwire.architectures import MEAN, STD, Architecture
 from fedwire.errors import FedportalError
-from fedwire.tensors import flatten
+from fedwire.tensors import flatten, unflatten
 
 torch = pytest.importorskip("torch")
 
@@ -93,6 +93,57 @@ def test_numpy_and_torch_train_alike(name: str, extra: dict[str, float]) -> None
     theirs = TorchTrainer(architecture, "cpu").train(arrays, x, y, plan, quiet)
     for key, value in ours.items():
         np.testing.assert_allclose(value, theirs[key], atol=2e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("plan", [{"mu": 0.7}, {"mu": 2.0, "momentum": 0.5, "weight_decay": 0.01}, {}])
+def test_numpy_and_torch_are_held_and_shifted_alike(name: str, plan: dict[str, float]) -> None:
+    architecture, arrays, x, y = example(SPECS[name])
+    shift = np.random.default_rng(2).standard_normal(architecture.manifest().parameters).astype(np.float32) / 10
+    asked = Plan(epochs=3, learning_rate=0.05, batch_size=16, seed=7, **plan)
+    ours = DenseTrainer(architecture).train(arrays, x, y, asked, quiet, shift)
+    theirs = TorchTrainer(architecture, "cpu").train(arrays, x, y, asked, quiet, shift)
+    for key, value in ours.items():
+        np.testing.assert_allclose(value, theirs[key], atol=2e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("name", ["logistic", "cnn"])
+def test_a_step_is_the_gradient_plus_pull_plus_shift(name: str) -> None:
+    """Two full-batch steps: the first is not pulled, because it begins at w₀."""
+    architecture, arrays, x, y = example(SPECS[name])
+    trainer, manifest = trainer_for(architecture), architecture.manifest()
+    shift = np.linspace(-1, 1, manifest.parameters).astype(np.float32)
+
+    def after(**plan: Any) -> np.ndarray:
+        asked = Plan(learning_rate=0.1, batch_size=len(x), **{"epochs": 1, **plan})
+        return flatten(manifest, trainer.train(arrays, x, y, asked, quiet, shift)).astype(np.float64)
+
+    def step(start: np.ndarray) -> np.ndarray:
+        named = {**arrays, **unflatten(manifest, start.astype(np.float32))}
+        asked = Plan(learning_rate=0.1, batch_size=len(x))
+        return start - flatten(manifest, trainer.train(named, x, y, asked, quiet))
+
+    start = flatten(manifest, arrays).astype(np.float64)
+    first = start - step(start) - 0.1 * shift
+    np.testing.assert_allclose(after(mu=3.0), first, atol=1e-6)
+    second = first - step(first) - 0.1 * (3.0 * (first - start) + shift)
+    np.testing.assert_allclose(after(mu=3.0, epochs=2), second, atol=2e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.3, 0.9, 0.999])
+@pytest.mark.parametrize(("rows", "epochs", "batch"), [(1, 1, 1), (10, 3, 4), (100, 2, 100)])
+def test_the_normaliser_counts_how_often_each_gradient_counts(
+    momentum: float, rows: int, epochs: int, batch: int
+) -> None:
+    plan = Plan(epochs=epochs, batch_size=batch, momentum=momentum)
+    steps = sum(1 for _ in plan.batches(rows, quiet))
+    assert plan.steps(rows) == steps
+    # Gradients of 1: the velocity grows, and the weight moves by the sum of the velocities.
+    velocity = moved = 0.0
+    for _ in range(steps):
+        velocity = momentum * velocity + 1
+        moved += velocity
+    assert plan.normaliser(rows) == pytest.approx(moved, rel=1e-9)
 
 
 def test_the_module_standardises_as_the_device_does() -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from fedportal.common import blobs
+from fedwire.errors import FedportalError
 from fedwire.tensors import parse_header
 from tests.training.conftest import Site, Stage, current, rewind, weights_of
-from training.models import Round, Run
+from training.models import Round, Run, Update
 from training.services import outcomes, rounds
 
 
@@ -53,6 +54,40 @@ def test_a_strategy_without_memory_leaves_no_state(stage: Stage) -> None:
     run = stage.start(min_participants=3, rounds=1)
     play(run, sites, 1)
     assert [closed.state_blob for closed in trained(run)] == [""]
+
+
+def said_by(site: Site, **reports: float) -> str:
+    """The code with which an answer with these reports is refused, "" when it is taken."""
+    try:
+        site.answer(**reports)
+    except FedportalError as error:
+        return error.code
+    return ""
+
+
+def test_a_device_cannot_make_its_update_count_for_more_by_claiming_fewer_steps(stage: Stage) -> None:
+    site = stage.site(stage.cast.acme, "acme-1", samples=100)
+    stage.start(strategy="fednova", config={"epochs": 2, "batch_size": 40, "momentum": 0.5})
+    assert site.task.content["answer"]["reports"] == ["steps", "normaliser"]
+    # 100 rows in batches of 40 are 2 or 3 steps a pass; each counts once to twice with a momentum of ½.
+    assert said_by(site) == "field_invalid"
+    for steps, normaliser in ((1, 1), (3, 3), (7, 7), (6, 5.9), (6, 12.1), (6, 1e-9)):
+        assert said_by(site, steps=steps, normaliser=normaliser) == "field_invalid"
+    assert said_by(site, steps=6, normaliser=10) == ""
+    assert Update.objects.get().answer["normaliser"] == 10
+
+
+def test_reports_give_the_weights(stage: Stage) -> None:
+    *sites, third = stage.three()
+    run = stage.start(strategy="fednova", min_participants=2, rounds=1, config={"batch_size": 10})
+    vectors = [site.vector(site.task).astype(np.float64) for site in sites]
+    base = weights_of(current(run).base_blob)
+    third.decline()
+    sites[0].answer(steps=1, normaliser=1)  # 10 rows
+    sites[1].answer(steps=2, normaliser=2)  # 20 rows
+    (closed,) = trained(run)
+    expected = base + 5 / 3 * (vectors[0] / 3 + vectors[1] * 2 / 3 / 2)
+    np.testing.assert_allclose(weights_of(closed.result_blob), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_an_attempt_that_failed_does_not_touch_what_the_server_remembers(stage: Stage) -> None:

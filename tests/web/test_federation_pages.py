@@ -178,6 +178,15 @@ def test_a_suspended_organization_is_told_in_the_list_and_can_leave(cast: Cast) 
     assert state_of(cast, cast.metro) == "left"
 
 
+def test_a_suspended_organization_is_not_sent_to_agreements_that_it_may_not_read(cast: Cast) -> None:
+    federations.suspend(cast.actor("olga"), cast.federation, cast.metro)
+    publish(cast)
+    home = text_of(cast.browser("mia"), "/")
+    assert "agreement" not in home
+    federations.reinstate(cast.actor("olga"), cast.federation, cast.metro)
+    assert "study agreement that your organization has not accepted" in text_of(cast.browser("mia"), "/")
+
+
 def test_activity_tells_what_happened_without_naming_people(cast: Cast) -> None:
     agreement = publish(cast)
     agreements.accept(cast.actor("mia"), agreement)

@@ -228,11 +228,14 @@ def test_who_gave_to_a_version_stays_among_those_it_was_trained_with(cast: Cast,
     assert [word for word in inner if word not in seen] == []
 
 
+@pytest.mark.parametrize("state", ["left", "removed", "suspended"])
 @pytest.mark.parametrize(("day", "tells"), [(-1, False), (1, True)])
-def test_who_left_still_knows_what_was_trained_until_then(cast: Cast, model: Model, day: int, tells: bool) -> None:
+def test_who_is_out_still_knows_what_was_trained_until_then(
+    cast: Cast, model: Model, state: str, day: int, tells: bool
+) -> None:
     trained(cast, model, "run_first", 0.80)
     left = clock.now() + timedelta(days=day)
-    Member.objects.filter(federation=cast.federation, organization=cast.metro).update(state="left", changed_at=left)
+    Member.objects.filter(federation=cast.federation, organization=cast.metro).update(state=state, changed_at=left)
     (version,) = selectors.told(cast.actor("mia"), [selectors.find_version(model, "2.0.0")])
     assert ("organizations" in version.lineage) == tells
     assert ("organizations" in version.metrics) == tells

@@ -10,10 +10,12 @@ from django.test import Client
 
 from federations.models import Device, Federation
 from federations.services import federations, people
+from fedportal.common import clock
 from fedportal.common.logs import Line
 from registry.models import Model, Share
 from registry.services import models, versions
 from tests.cast import PASSWORD, Cast
+from training.models import Round, Run
 from training.services import runs
 
 LOGISTIC = {"kind": "logistic", "inputs": 2, "classes": 2}
@@ -98,6 +100,53 @@ def test_a_run_that_waits_says_for_whom_and_until_when(cast: Cast, model: Model)
     others = text_of(cast.browser("mia"), f"/runs/{run.public_id}")
     assert "Started by acme Started" in others  # whose people are not hers to know
     assert re.search(r"Waiting for 2 more devices \(acme and metro have none available\) until \d\d:\d\d UTC", text)
+
+
+def test_people_of_an_organization_are_named_to_their_colleagues_only(cast: Cast, model: Model) -> None:
+    runs.start(cast.actor("olga"), model, rounds=1)
+    version = f"/models/{model.public_id}/versions/1.0.0"
+    for address in ("/runs", version):
+        assert str(cast.olga) in text_of(cast.browser("olga"), address)
+        seen = text_of(cast.browser("mia"), address)
+        assert str(cast.olga) not in seen
+        assert cast.olga.email not in seen
+
+
+@pytest.mark.parametrize(
+    ("best", "metro_until", "words"),
+    [
+        (1, 3, "The best by loss, that of round 1, is an earlier one"),
+        (0, 3, "By loss, no round did better than the version that the run began with"),
+        (1, 2, "It was not measured by the same organizations as the best one"),
+        (3, 3, ""),
+    ],
+)
+def test_a_run_whose_last_model_is_not_its_best_says_what_that_means(
+    cast: Cast, model: Model, best: int, metro_until: int, words: str
+) -> None:
+    """Three rounds; metro measures the models up to and with that of `metro_until`."""
+    run = runs.start(cast.actor("olga"), model, rounds=3)
+    run.rounds.all().delete()
+    for number in range(4):
+        measured = {"acme": {"loss": 0.5}, **({"metro": {"loss": 0.5}} if number <= metro_until else {})}
+        metrics = {"overall": {"loss": 0.5}, "organizations": measured}
+        row = {"state": "done", "deadline": clock.now(), "closed_at": clock.now(), "metrics": metrics}
+        Round.objects.create(organization=cast.acme, run=run, number=number + 1, **row)
+    version = model.versions.get()
+    Run.objects.filter(pk=run.pk).update(state="completed", result_version=version, best_round=best, best_loss=0.5)
+    page = text_of(cast.browser("olga"), f"/runs/{run.public_id}")
+    assert "Best so far: the " in page
+    told = page.partition("is published as")[2].partition("Devices")[0]
+    assert words in told
+    assert ("round" in told) == bool(words) or "organizations" in told
+
+
+def test_why_a_run_cannot_be_run_again_is_said_also_to_who_may(cast: Cast, model: Model) -> None:
+    run = runs.start(cast.actor("olga"), model, rounds=1)
+    runs.stop(cast.actor("olga"), run)
+    models.unshare(cast.actor("olga"), model, cast.federation)
+    page = text_of(cast.browser("olga"), f"/runs/{run.public_id}")
+    assert "Running it again: the model is not shared with this federation any more." in page
 
 
 def test_the_dangerous_asks_first_and_looking_at_the_question_changes_nothing(cast: Cast, model: Model) -> None:

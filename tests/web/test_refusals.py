@@ -122,9 +122,11 @@ def test_a_broken_page_has_a_frame_and_does_without_when_the_frame_is_broken_too
 
 def test_a_page_calls_a_field_by_its_label_and_the_api_by_its_name(cast: Cast) -> None:
     browser = cast.browser("olga")
-    page = browser.post("/policy", {"least_devices": "many"}).content.decode()
-    assert "“Least devices” is not usable" in page
-    assert "The field" not in page
+    for field in ("least_devices", "least_records", "device_key_days", "rollback_error_rate", "privacy_delta"):
+        page = browser.post("/policy", {field: "many"}).content.decode()
+        (quoted,) = re.findall("Nothing was changed. “(.+?)” is not usable", page)
+        assert f'<label for="{field}">{quoted}</label>' in page
+        assert "The field" not in page
     error = FedportalError("field_invalid", field="config.learning_rate", reason="it must be a number.")
     assert labels.sentence(error) == "“Learning rate” is not usable: it must be a number."
     assert "'config.learning_rate'" in error.message

@@ -121,6 +121,7 @@ def test_nothing_starts_without_a_model(cast: Cast, model: Model) -> None:
 def test_again_means_the_same_again(cast: Cast, model: Model) -> None:
     browser = cast.browser("olga")
     said = {"model": model.public_id, **PLAN, "p.epochs": "2", "p.momentum": "0.9", "seed": "11", "group": "gpu"}
+    said |= {"mode": "cross_device", "sample": "0.5", "cap": "3", "grace_seconds": "9", "stragglers": "grace"}
     browser.post("/runs/new", {**said, "standardise": "no", "version": "1.0.0"})
     first = Run.objects.get()
     page = browser.get(f"/runs/{first.public_id}").content.decode()
@@ -128,11 +129,11 @@ def test_again_means_the_same_again(cast: Cast, model: Model) -> None:
     assert link is not None
     form = page_of(browser, "/runs/new" + link[1].replace("&amp;", "&"))
     fields = dict(re.findall(r'<input id="([\w.]+)" [^>]*?value="([^"]*)"', form))
-    chosen = dict(re.findall(r'<select id="(\w+)".*?<option value="([^"]+)" selected', form, re.S))
+    chosen = dict(re.findall(r'<select id="(\w+)"(?:(?!</select>).)*?<option value="([^"]+)" selected', form, re.S))
     runs.stop(cast.actor("olga"), first)
     browser.post("/runs/new", {**fields, **chosen})
     second = Run.objects.exclude(pk=first.pk).get()
-    for column in ("model", "federation", "base_version", "strategy", "config", "group", "total_rounds"):
+    for column in ("model", "federation", "base_version", "strategy", "config", "plan", "group", "total_rounds"):
         assert getattr(second, column) == getattr(first, column)
     assert (second.min_participants, second.round_seconds) == (first.min_participants, first.round_seconds)
 

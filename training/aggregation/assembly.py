@@ -104,7 +104,7 @@ def write_weights(
     memory = Memory(step.state, layout.parameters, state)
     with open(out, "xb", buffering=0) as file, opened([base_vector, *vectors]), memory.opened():
         os.ftruncate(file.fileno(), layout.model_bytes)
-        plan = strategy.combine(values).plan(vectors, strategy.weights(ordered), threads)
+        plan = strategy.combine(values).plan(vectors, strategy.weights(ordered, values), threads)
         counted = [place for place, weight in enumerate(plan.weights) if weight]
         work = _Work(
             base_vector,

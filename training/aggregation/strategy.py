@@ -77,6 +77,9 @@ class Strategy:
     combine: Callable[[Values], Combine]
     server: Callable[[Values], ServerStep]
     requires: tuple[str, ...] = ()
+    reports: tuple[str, ...] = ()  # what a device must report of its local training, see `fedwire.messages.Answer`
+    # Transforms that depend on the parameters; they come after the others.
+    further: Callable[[Values], tuple[Transform, ...]] = lambda values: ()
     about: str = ""  # what it withstands or assumes, and what it costs
     least_updates: Callable[[Values], int] = lambda values: 1  # with fewer in a round its promise does not hold
     needs_individual_updates: bool = False  # a sum of all updates alone would not do
@@ -105,10 +108,10 @@ class Strategy:
         told: dict[str, Any] = {name: values[name] for name in self.device}
         return {**told, "requires": list(self.requires)} if self.requires else told
 
-    def weights(self, updates: Sequence[Update]) -> Sequence[float]:
+    def weights(self, updates: Sequence[Update], values: Values) -> Sequence[float]:
         """Each update's weight after all transforms."""
         weights: Sequence[float] = [1.0] * len(updates)
-        for transform in self.transforms:
+        for transform in (*self.transforms, *self.further(values)):
             weights = transform(updates, weights)
         return weights
 

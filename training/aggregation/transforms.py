@@ -5,21 +5,26 @@ A transform is a function from updates with weights to weights; a strategy names
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Update:
-    """An update as the portal knows it without reading it. `norm`: L2, measured when it arrived."""
+    """An update as the portal knows it without reading it. `norm`: L2, measured when it arrived. `reports`: what the
+    device said of its local training, by the names of `fedwire.messages.Answer`."""
 
     path: Path
     sha256: str
     samples: int
     norm: float | None = None
+    reports: Mapping[str, float] = field(default_factory=dict)
 
 
+# The smallest loss that `by_loss` tells from none.
+FLAT = 1e-10
 Transform = Callable[[Sequence[Update], Sequence[float]], Sequence[float]]
 
 
@@ -36,9 +41,49 @@ def normalised(updates: Sequence[Update], weights: Sequence[float]) -> Sequence[
     return [weight / total for weight in weights]
 
 
+def by_normaliser(updates: Sequence[Update], weights: Sequence[float]) -> Sequence[float]:
+    """wᵢ·(Σⱼ wⱼ·aⱼ)/aᵢ: each update divided by how often its gradients count, then all stretched to the mean of that.
+
+    With weights that add up to 1 this is the normalised averaging of Wang et al. 2020, τ_eff being Σ wⱼ·aⱼ. Where all
+    aᵢ are equal the weights stay as they are, but for rounding. aᵢ is the report `normaliser`.
+    """
+    normalisers = [update.reports["normaliser"] for update in updates]
+    effective = math.fsum(weight * a for weight, a in zip(weights, normalisers, strict=True))
+    return [weight * (effective / a) for weight, a in zip(weights, normalisers, strict=True)]
+
+
+def by_loss(q: float, lipschitz: float) -> Transform:
+    """wᵢ·L·Fᵢ^q / Σⱼ wⱼ·(q·Fⱼ^(q-1)·‖L·Δⱼ‖² + L·Fⱼ^q): q-FedAvg's weights (Li et al. 2020, Algorithm 2).
+
+    Fᵢ is the report `base_loss`, ‖Δᵢ‖ the norm measured when the update arrived. For q = 0 weights that add up to 1
+    stay as they are, but for rounding. All losses are divided by the largest, which cancels out and lets no power
+    overflow; a loss below FLAT counts as FLAT, because F^(q-1) has no value at 0 for q < 1.
+    """
+
+    def transform(updates: Sequence[Update], weights: Sequence[float]) -> Sequence[float]:
+        losses = [max(update.reports["base_loss"], FLAT) for update in updates]
+        top = max(losses)
+        shares = [(loss / top) ** q for loss in losses]
+        curves = [
+            q * share / loss * (lipschitz * _norm(update)) ** 2 + lipschitz * share
+            for update, loss, share in zip(updates, losses, shares, strict=True)
+        ]
+        total = math.fsum(weight * curve for weight, curve in zip(weights, curves, strict=True))
+        return [weight * lipschitz * share / total for weight, share in zip(weights, shares, strict=True)]
+
+    return transform
+
+
+def _norm(update: Update) -> float:
+    if update.norm is None:
+        raise ValueError("the norm of an update is not known")
+    return update.norm
+
+
 def in_order(updates: Sequence[Update]) -> list[Update]:
     """The order in which updates are folded: by digest, so that the order of arrival leaves no trace.
 
-    Equal updates are told apart by their weight only, so their order among one another does not matter either.
+    Equal updates are told apart by what gives them their weight only, so their order among one another does not matter
+    either.
     """
-    return sorted(updates, key=lambda update: (update.sha256, update.samples))
+    return sorted(updates, key=lambda update: (update.sha256, update.samples, sorted(update.reports.items())))

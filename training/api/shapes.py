@@ -23,6 +23,17 @@ class NewSession(serializers.Serializer[Any]):
     min_devices = Whole(required=False, allow_null=True)
     min_participants = Whole(required=False, allow_null=True)
     round_seconds = Whole(required=False, allow_null=True)
+    mode = Text(required=False, allow_null=True, help_text="cross_silo asks everybody, cross_device a sample.")
+    sample = serializers.JSONField(
+        required=False, allow_null=True, help_text="Devices a round asks: a whole number, or a fraction with a point."
+    )
+    quota = Whole(required=False, allow_null=True, help_text="At least so many devices of each organization.")
+    cap = Whole(required=False, allow_null=True, help_text="At most so many devices of each organization.")
+    over_selection = serializers.FloatField(
+        required=False, allow_null=True, help_text="So many times the minimum is asked."
+    )
+    stragglers = Text(required=False, allow_null=True, help_text="wait, cut or grace.")
+    grace_seconds = Whole(required=False, allow_null=True, help_text="After the quorum, for the others.")
     config = serializers.DictField(required=False, allow_null=True)
     privacy = Text(required=False, allow_null=True)
     epsilon = serializers.FloatField(required=False, allow_null=True)
@@ -34,6 +45,19 @@ class NewSession(serializers.Serializer[Any]):
 class Reference(serializers.Serializer[Any]):
     id = serializers.CharField()
     name = serializers.CharField()
+
+
+class PlanShape(serializers.Serializer[Any]):
+    """Whom a round asks and when it closes; `sentence` says it in words."""
+
+    mode = serializers.CharField()
+    sample = serializers.FloatField(allow_null=True)
+    quota = serializers.IntegerField()
+    cap = serializers.IntegerField()
+    over_selection = serializers.FloatField()
+    stragglers = serializers.CharField()
+    grace_seconds = serializers.IntegerField()
+    sentence = serializers.CharField()
 
 
 class SessionShape(serializers.Serializer[Any]):
@@ -55,6 +79,7 @@ class SessionShape(serializers.Serializer[Any]):
     min_participants = serializers.IntegerField()
     round_seconds = serializers.IntegerField()
     group = serializers.CharField(allow_blank=True)
+    plan = PlanShape()
     reason = serializers.CharField(allow_blank=True)
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
@@ -62,8 +87,6 @@ class SessionShape(serializers.Serializer[Any]):
     base_version = serializers.CharField()
     result_version = serializers.CharField(allow_null=True)
     best_round = serializers.IntegerField(allow_null=True)
-    best_loss = serializers.FloatField(allow_null=True)
-    best_value = serializers.FloatField(allow_null=True)
     progress = serializers.FloatField()
 
 
@@ -73,13 +96,15 @@ class SessionList(serializers.Serializer[Any]):
 
 
 class ExpectedShape(serializers.Serializer[Any]):
-    """An organization of the federation: its devices in the group, how many are there, how many would be asked."""
+    """An organization of the federation: its devices in the group, how many are there, how many are expected to
+    be asked, and how many of those to answer."""
 
     organization = Reference()
     state = serializers.CharField()
     devices = serializers.IntegerField()
     present = serializers.IntegerField()
     expected = serializers.IntegerField()
+    answering = serializers.FloatField()
     reason = serializers.CharField(allow_blank=True)
     last_seen_at = serializers.DateTimeField(allow_null=True)
 
@@ -101,6 +126,7 @@ class PreviewShape(serializers.Serializer[Any]):
     sentence = serializers.CharField()
     expected = serializers.IntegerField()
     need = serializers.IntegerField()
+    plan = serializers.CharField()
     federation = Reference(allow_null=True)
     version = serializers.CharField(allow_null=True)
     settings = serializers.DictField()
@@ -115,11 +141,11 @@ class SnapshotShape(serializers.Serializer[Any]):
     sequence = serializers.IntegerField()
     round = serializers.DictField(allow_null=True)
     participants = serializers.ListField(child=serializers.DictField())
+    tally = serializers.DictField()
     barred = serializers.ListField(child=serializers.DictField())
     contributions = serializers.ListField(child=serializers.DictField())
     curves = serializers.ListField(child=serializers.DictField())
     names = serializers.DictField(child=serializers.CharField())
-    best_version = serializers.CharField(allow_null=True)
     actions = serializers.DictField(child=serializers.BooleanField())
 
 
@@ -139,7 +165,6 @@ class RoundShape(serializers.Serializer[Any]):
     bytes_up = serializers.IntegerField()
     bytes_down = serializers.IntegerField()
     metrics = serializers.DictField()
-    drift = serializers.FloatField(allow_null=True)
 
 
 class RoundList(serializers.Serializer[Any]):
@@ -189,16 +214,6 @@ class StoppedShape(serializers.Serializer[Any]):
     status = serializers.CharField()
     last_round = serializers.IntegerField()
     reason = serializers.CharField()
-
-
-class PublishedShape(serializers.Serializer[Any]):
-    """The version that holds the model of a run's best round."""
-
-    id = serializers.CharField()
-    round = serializers.IntegerField()
-    version = serializers.CharField()
-    version_id = serializers.CharField()
-    digest = serializers.CharField()
 
 
 class StrategyShape(serializers.Serializer[Any]):

@@ -18,7 +18,8 @@ from training import progress, selectors
 from training.aggregation.strategies import STRATEGIES
 from training.api import shapes
 from training.models import Run
-from training.services import best, preflight, previews, runs
+from training.services import preflight, previews, runs
+from training.services.terms import FIELDS
 
 PAGE = [
     OpenApiParameter("limit", OpenApiTypes.INT, description="At most this many (50, at most 200)."),
@@ -136,25 +137,6 @@ class Stop(Door):
         return Response(stopped(runs.stop(self.actor, selectors.find_run(self.actor, run))))
 
 
-class PublishBest(Door):
-    """/training/sessions/{run}/publish-best"""
-
-    @extend_schema(request=None, responses=shapes.PublishedShape)
-    def post(self, request: Request, run: str) -> Response:
-        """Make the model of the best round a version, beside that of the last."""
-        found = selectors.find_run(self.actor, run)
-        version = best.publish(self.actor, found)
-        return Response(
-            {
-                "id": found.public_id,
-                "round": version.lineage["result"]["round"],
-                "version": version.version,
-                "version_id": version.public_id,
-                "digest": version.digest,
-            }
-        )
-
-
 class ModelStatus(Door):
     """/training/{model}/status"""
 
@@ -197,6 +179,7 @@ def previewed(preview: previews.Preview) -> dict[str, Any]:
         "sentence": preview.sentence,
         "expected": preview.expected,
         "need": preview.need,
+        "plan": preview.plan,
         "federation": {"id": federation.public_id, "name": federation.name} if federation else None,
         "version": version.version if version else None,
         "settings": preview.settings,
@@ -207,6 +190,7 @@ def previewed(preview: previews.Preview) -> dict[str, Any]:
                 "devices": place.known,
                 "present": place.present,
                 "expected": place.expected,
+                "answering": place.answering,
                 "reason": place.reason,
                 "last_seen_at": place.last_seen_at,
             }
@@ -264,6 +248,7 @@ def _wanted(actor: Actor, said: dict[str, Any]) -> dict[str, Any]:
         "rounds": said["rounds"],
         "group": said.get("group"),
         "config": said.get("config"),
+        "plan": {name: said[name] for name in FIELDS if said.get(name) is not None},
         # What is left out, or null, has the service's default.
         **{name: value for name, value in chosen.items() if value is not None},
     }

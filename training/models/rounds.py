@@ -23,6 +23,8 @@ class Round(models.Model):
     opened_at = models.DateTimeField(default=clock.now)
     deadline = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
+    target = models.PositiveIntegerField(null=True, blank=True)  # how many devices it asks; None: everybody
+    enough_at = models.DateTimeField(null=True, blank=True)  # when its quorum was met and the grace for others began
     stall_told_at = models.DateTimeField(null=True, blank=True)  # when people were told that it waits for devices
     lease_until = models.DateTimeField(null=True, blank=True)
     fence = models.PositiveIntegerField(default=0)  # grows with every claim; only the last claimant may close
@@ -32,9 +34,7 @@ class Round(models.Model):
     state_blob = models.CharField(max_length=64, blank=True)
     digest = models.CharField(max_length=64, blank=True)  # of the result, over the tensor bytes
     # Of the *base* model: {"overall": ratios, "organizations": {id: ratios}}, {} when nobody measured it.
-    # With "fairness" and "slices" where there are any; see `training.aggregation.metrics`.
     metrics = models.JSONField(default=dict, blank=True)
-    drift = models.FloatField(null=True, blank=True)  # how far the result is from the base: ‖w - w₀‖ / ‖w₀‖
     bytes_up = models.BigIntegerField(default=0)
     bytes_down = models.BigIntegerField(default=0)
 
@@ -83,8 +83,6 @@ class Update(models.Model):
     samples = models.PositiveBigIntegerField()
     norm = models.FloatField(null=True, blank=True)  # L2, measured at the door
     answer = models.JSONField(default=dict)  # evaluation, statistics, metrics, seconds
-    # {"score", "flagged", "reason"} once its round was aggregated, where updates are compared
-    anomaly = models.JSONField(null=True, blank=True)
     received_at = models.DateTimeField(default=clock.now)
 
     class Meta:

@@ -20,8 +20,10 @@ class Run(models.Model):
     base_version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="+")
     result_version = models.ForeignKey(ModelVersion, models.SET_NULL, null=True, blank=True, related_name="+")
     strategy = models.CharField(max_length=40, default="fedavg")
-    # seed, standardise, evaluate, best, and under "parameters" those of the strategy
+    # seed, standardise, evaluate, and under "parameters" those of the strategy
     config = models.JSONField(default=dict)
+    # Whom a round asks and when it closes, see `training.services.terms`; {}: everybody, and when all have answered
+    plan = models.JSONField(default=dict, blank=True)
     group = models.CharField(max_length=60, blank=True)  # only devices with this label; empty: all
     total_rounds = models.PositiveIntegerField()
     current_round = models.PositiveIntegerField(default=0)  # training rounds closed
@@ -31,11 +33,9 @@ class Run(models.Model):
     reason = models.TextField(blank=True)  # why it failed or was stopped
     # {"mean": […], "std": […], "samples": n} once round 0 has pooled the organizations' statistics
     standardisation = models.JSONField(null=True, blank=True)
-    # The training round whose model did best on the held-out rows so far; 0 is the base. `best_value` is what it was
-    # chosen by (config["best"]), `best_loss` its loss.
+    # The training round whose model had the lowest loss on the held-out rows so far; 0 is the base.
     best_round = models.PositiveIntegerField(null=True, blank=True)
     best_loss = models.FloatField(null=True, blank=True)
-    best_value = models.FloatField(null=True, blank=True)
     # What each organization gave in the closed rounds; see `training.services.giving`.
     given = models.JSONField(default=dict)
     sequence = models.PositiveBigIntegerField(default=0)  # number of the last event

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -18,7 +18,10 @@ from federations.models import Device, DeviceKey, Member, Organization
 from federations.services import enrolment
 from fedportal.common import clock
 from fedwire.states import AssignmentState, DeviceState, MemberState, RunState
-from training.models import Assignment, Pulse, Run
+from training.models import Assignment, Pulse, Round, Run
+from training.services import sampling
+from training.services.sampling import Candidate, Limits
+from training.services.terms import Terms
 from training.wording import Party
 
 # A number that every JSON reader keeps exact.
@@ -83,6 +86,30 @@ def of_barred(run: Run, device_pks: Iterable[int]) -> set[int]:
     reasons = _barred(run)
     of = Device.objects.filter(pk__in=list(device_pks), organization__in=list(reasons))
     return set(of.values_list("pk", flat=True)) if reasons else set()
+
+
+def demanded(run: Run) -> frozenset[int]:
+    """The organizations of which a quota asks for devices: those that have any for this run and that nothing bars
+    however many are there."""
+    owners = set(of_members(run).order_by().values_list("organization_id", flat=True).distinct())
+    return frozenset(owners - set(enrolment.rules(run.federation_id, strategy=run.strategy).refused))
+
+
+def drawn(run: Run, found: Round, devices: Sequence[Device], have: Mapping[int, int] | None = None) -> list[Device]:
+    """Those of the available devices that the round asks, in their order; `have`: how many of each organization take
+    part already. Without a plan that limits them all are asked."""
+    terms, have = Terms.of(run.plan), have or {}
+    if found.target is None and not terms.cap:
+        return list(devices)
+    room = None if found.target is None else max(found.target - sum(have.values()), 0)
+    floors = enrolment.rules(run.federation_id, strategy=run.strategy).floors
+    place = (int(run.config["seed"]), found.number, found.attempt)
+    candidates = [
+        Candidate(one.pk, one.organization_id, sampling.rank(*place, one.organization.name, one.identifier))
+        for one in devices
+    ]
+    asked = sampling.drawn(candidates, Limits(room, terms.quota, terms.cap, floors, have))
+    return [device for device in devices if device.pk in asked]
 
 
 def missing(run: Run, present: Iterable[int]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from fedwire.tensors import Manifest, decode_model
 from registry.models import ModelVersion
 from training.aggregation import strategies
 from training.aggregation.strategy import Values
-from training.services import best
+from training.services import terms
 from training.services.cohorts import SEED_BITS
 
 MOST_ROUNDS = 10_000
@@ -26,11 +26,11 @@ DEFAULT_ROUND_SECONDS = 600
 GROUP_LENGTH = 60
 # Names that clients of the common vocabulary use for the same thing.
 ALIASES: Mapping[str, str] = {"local_epochs": "epochs", "lr": "learning_rate"}
-_RUN_FIELDS = ("seed", "standardise", "evaluate", "best")
+_RUN_FIELDS = ("seed", "standardise", "evaluate")
 
 
 def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> dict[str, Any]:
-    """The configuration of a run as it is stored: {"seed", "standardise", "evaluate", "best", "parameters"}.
+    """The configuration of a run as it is stored: {"seed", "standardise", "evaluate", "parameters"}.
 
     What is not a field of the run is a parameter of the strategy. Raises `strategy_unknown`, `strategy_parameter`,
     `field_invalid`.
@@ -42,7 +42,6 @@ def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> d
         "seed": _seed(values.get("seed")),
         "standardise": _standardise(values.get("standardise"), version),
         "evaluate": truth("config.evaluate", values.get("evaluate", True)),
-        "best": best.criterion(values.get("best")),
         "parameters": found.checked(parameters),
     }
 
@@ -52,8 +51,8 @@ def complaints(
 ) -> list[FedportalError]:
     """Everything that `checked`, and the limits of a run, refuse; not only the first.
 
-    `plan` holds `rounds`, `min_participants`, `round_seconds` and `group`. Without a version what depends on it is left
-    out.
+    `plan` holds `rounds`, `min_participants`, `round_seconds`, `group` and, under `plan`, the terms of its rounds.
+    Without a version what depends on it is left out.
     """
     values = {ALIASES.get(name, name): value for name, value in given.items() if value is not None}
     checks: list[Callable[[], Any]] = [
@@ -64,7 +63,6 @@ def complaints(
         lambda: strategies.find(strategy),
         lambda: _seed(values.get("seed")),
         lambda: truth("config.evaluate", values.get("evaluate", True)),
-        lambda: best.criterion(values.get("best")),
     ]
     if version is not None:
         checks += [lambda: check_trainable(version), lambda: _standardise(values.get("standardise"), version)]
@@ -73,7 +71,9 @@ def complaints(
         parameters = {name: value for name, value in values.items() if name not in _RUN_FIELDS}
         checks += [partial(found.checked, {name: value}) for name, value in parameters.items()]
         checks.append(lambda: _check_together(strategy, parameters, plan["min_participants"]))
-    return [error for check in checks if (error := _refusal(check)) is not None]
+    need = plan["min_participants"] if type(plan["min_participants"]) is int else 1
+    refused = [error for check in checks if (error := _refusal(check)) is not None]
+    return [*refused, *terms.complaints(plan.get("plan") or {}, need)]
 
 
 def whole(field: str, value: Any, low: int, high: int) -> int:

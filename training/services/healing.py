@@ -26,7 +26,8 @@ from fedwire.states import AssignmentState, DeviceState, MemberState, RoundState
 from training import lifecycle, progress, tasks
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, UNFINISHED
 from training.models import Assignment, Round, Run
-from training.services import cohorts, finishing, opening, pulse, rounds, stalls
+from training.services import cohorts, finishing, needs, opening, pulse, quorum, rounds, stalls
+from training.services.terms import CUT, GRACE
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def sweep() -> None:
     drop_the_silent()
     for round_pk in opening.short_of_devices():
         _carefully(opening.fill, round_pk)
+    begin_graces()
     for round_pk in stalls.untold():
         _carefully(stalls.tell, round_pk)
     for round_pk in due():
@@ -148,8 +150,7 @@ def _drop_from(round_pk: int, parts: QuerySet[Assignment], reason: str) -> None:
     with unit():
         found = Round.objects.select_related("run").get(pk=round_pk)
         dropped = finishing.close_parts(parts, reason, cancelled=True)
-        news = rounds.cards(found, Assignment.objects.filter(pk__in=dropped), reason)
-        progress.tell_all(found.run, news)
+        progress.tell_all(found.run, rounds.cards(found, dropped, reason))
 
 
 def due() -> Iterable[int]:
@@ -157,13 +158,29 @@ def due() -> Iterable[int]:
     now = clock.now()
     open_rounds = Round.objects.filter(state=RoundState.OPEN).order_by("pk")
     yield from open_rounds.filter(deadline__lte=now).values_list("pk", flat=True)
-    unfinished = Assignment.objects.filter(round=OuterRef("pk"), state__in=UNFINISHED)
-    for pk, kind, need in open_rounds.filter(~Exists(unfinished), deadline__gt=now).values_list(
-        "pk", "kind", "run__min_participants"
-    ):
-        if rounds.standing(pk).complete(kind, need):
-            yield pk
+    for found in _closing(open_rounds.filter(deadline__gt=now)):
+        if needs.standing(found.pk).complete(needs.of(found.run, found.kind)):
+            yield found.pk
     yield from _unclaimed(now)
+
+
+def _closing(open_rounds: QuerySet[Round]) -> QuerySet[Round]:
+    """Those of the rounds that may close before their deadline: nobody is asked any more, or nobody is waited for."""
+    unfinished = Assignment.objects.filter(round=OuterRef("pk"), state__in=UNFINISHED)
+    impatient = Q(run__plan__stragglers__in=(CUT, GRACE))
+    return open_rounds.filter(~Exists(unfinished) | impatient).select_related("run").defer("run__given")
+
+
+def begin_graces() -> None:
+    """Let the grace of rounds begin whose quorum was met without an answer: an organization left."""
+    graceful = Round.objects.filter(state=RoundState.OPEN, enough_at=None, run__plan__stragglers=GRACE)
+    for found in graceful.select_related("run").order_by("pk"):
+        _carefully(_look, found)
+
+
+def _look(found: Round) -> None:
+    with unit():
+        quorum.look(found)
 
 
 def _unclaimed(now: datetime) -> Iterable[int]:

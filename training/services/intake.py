@@ -11,20 +11,20 @@ from typing import Any
 
 from federations.models import DeviceTask
 from federations.services import device_tasks
-from fedportal.common import clock, faults
-from fedportal.common.jobs import ring
-from fedportal.common.transactions import after_commit
+from fedportal.common import clock
 from fedwire.errors import FedportalError
 from fedwire.states import AssignmentState, RoundKind, RoundState, TaskKind, TaskState
-from training import lifecycle, progress, tasks, wording
+from training import lifecycle, progress, wording
 from training.lifecycle import UNFINISHED, Lost
 from training.models import Assignment, Round, Run
-from training.services import opening, part_rows, rounds
+from training.services import opening, part_rows, quorum
 from training.services.part_rows import Part, RunRow
 
 KINDS = (TaskKind.STATISTICS, TaskKind.TRAIN, TaskKind.EVALUATE)
 # What of an answer is kept with the update.
-KEPT = ("evaluation", "statistics", "metrics", "seconds")
+KEPT = ("evaluation", "statistics", "metrics", "seconds", "steps", "normaliser", "base_loss")
+# A normaliser is compared with its bounds after both ends computed in float64.
+SLACK = 1e-6
 
 
 def connect() -> None:
@@ -57,7 +57,8 @@ def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm
     """The device's answer: its part is done, the update counts, and a complete round rings its bell after the commit.
 
     Raises `task_closed` when the round went on meanwhile, `forbidden` when the device or its membership is not
-    active any more, `metrics_invalid` for statistics of another width; then nothing is recorded.
+    active any more, `metrics_invalid` for statistics of another width, `field_invalid` for a report on local training
+    that does not fit the task; then nothing is recorded.
     """
     part = _part(task)
     if not part.may_answer:
@@ -66,6 +67,7 @@ def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm
         )
     if part.kind == RoundKind.STATISTICS:
         _check_width(part, answer)
+    _check_local_work(task.content.get("training", {}), answer)
     now = clock.now()
     try:
         lifecycle.move_row(Assignment, part.pk, AssignmentState.SUBMITTED, changed_at=now)
@@ -84,7 +86,7 @@ def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm
     )
     news = _changed(part, AssignmentState.SUBMITTED, samples=answer["samples"], seconds=answer.get("seconds"))
     progress.tell(part.run, *news)
-    _ring_if_complete(part)
+    quorum.after_answer(part)
 
 
 def on_decline(task: DeviceTask, reason: str) -> None:
@@ -98,19 +100,21 @@ def on_decline(task: DeviceTask, reason: str) -> None:
     progress.tell(part.run, *_changed(part, AssignmentState.DECLINED, reason=reason))
     if part.kind == RoundKind.TRAIN:
         opening.fill(part.round_pk)
-    _ring_if_complete(part)
+    quorum.after_answer(part)
 
 
 def on_late(task: DeviceTask) -> None:
     """An answer came for a task that was closed: the part was late, its update does not count.
 
-    Nothing is told of an answer to a round that was called off: the device did nothing wrong.
+    Nothing is told of an answer to a round that was called off, or that had enough of them: the device did nothing
+    wrong.
     """
     parts = part_rows.of_tasks([task.pk])
     if not parts or Round.objects.filter(pk=parts[0].round_pk, state=RoundState.CANCELLED).exists():
         return
     part = parts[0]
-    rows, reason = Assignment.objects.filter(pk=part.pk), "the answer came after the round had gone on"
+    rows = Assignment.objects.filter(pk=part.pk).exclude(reason=wording.NOT_NEEDED)
+    reason = "the answer came after the round had gone on"
     if lifecycle.move(rows, AssignmentState.LATE, reason=reason, changed_at=clock.now()):
         progress.tell(part.run, *_changed(part, AssignmentState.LATE, reason=reason))
 
@@ -148,10 +152,23 @@ def _check_width(part: Part, answer: Mapping[str, Any]) -> None:
         raise FedportalError("metrics_invalid", reason=f"the statistics have {got} columns, the model has {expected}.")
 
 
-def _ring_if_complete(part: Part) -> None:
-    if rounds.standing(part.round_pk).complete(part.kind, part.min_participants):
-        after_commit(lambda: faults.point("before_bell"))
-        ring(tasks.settle_round, part.round_pk)
+def _check_local_work(training: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+    """Raises `field_invalid` for steps or a normaliser that this training over so many rows cannot have had.
+
+    A device that claims few steps makes its update count for more, so it is held to what it was asked to do.
+    """
+    if "steps" not in answer:
+        return
+    steps, rows = answer["steps"], answer["samples"]
+    epochs, batch = training.get("epochs", 1), training.get("batch_size", 1)
+    least, most = max(1, epochs * (rows // batch)), epochs * -(-rows // batch)
+    if not least <= steps <= most:
+        reason = f"{epochs} passes over {rows} rows in batches of {batch} are {least} to {most} steps."
+        raise FedportalError("field_invalid", field="steps", reason=reason)
+    highest = steps / (1 - training.get("momentum", 0.0))
+    if not steps * (1 - SLACK) <= answer.get("normaliser", steps) <= highest * (1 + SLACK):
+        reason = f"for {steps} steps with this momentum it lies between {steps} and {highest:.10g}."
+        raise FedportalError("field_invalid", field="normaliser", reason=reason)
 
 
 def _closed(task: DeviceTask) -> FedportalError:

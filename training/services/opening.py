@@ -6,12 +6,13 @@ between closing a round and opening the next leaves nothing that the next call d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
 from federations.models import Device, DeviceTask, Member
 from federations.services import device_tasks, policies
@@ -25,11 +26,13 @@ from registry.models import ModelVersion
 from training import progress, wording
 from training.aggregation import strategies
 from training.models import Assignment, Round, Run
-from training.services import cohorts, finishing, plan, starters
+from training.services import cohorts, finishing, needs, plan, starters
+from training.services.needs import Look
 from training.services.plan import Step
+from training.services.terms import Terms
 
-# Of the rounds of `counted` those in which fewer devices take part than their run needs.
-SHORT = Q(counting__lt=F("run__min_participants"))
+# An event shows so many of the devices that are asked; pages ask for the others.
+MOST_CARDS = 200
 LAST = ("pk", "number", "attempt", "kind", "state", "base_blob", "result_blob", "opened_at", "closed_at", "reason")
 
 
@@ -79,59 +82,58 @@ def welcome(device_pks: Sequence[int]) -> None:
 
 
 def short_of_devices() -> list[int]:
-    """The open rounds of running runs that may be filled: fewer devices take part than the run needs."""
+    """The open rounds of running runs that may be filled: fewer devices take part than the round needs or asks."""
     open_rounds = Round.objects.filter(state=RoundState.OPEN, run__state=RunState.RUNNING, deadline__gt=clock.now())
-    return list(counted(open_rounds).filter(SHORT).order_by("pk").values_list("pk", flat=True))
-
-
-def waiting_among(run_pks: Sequence[int]) -> set[int]:
-    """Those of the runs whose open round has fewer devices than it needs. One query, however many runs."""
-    open_rounds = Round.objects.filter(run__in=run_pks, state=RoundState.OPEN, run__state=RunState.RUNNING)
-    return set(counted(open_rounds).filter(SHORT).values_list("run_id", flat=True)) if run_pks else set()
-
-
-def counted(rounds: QuerySet[Round]) -> QuerySet[Round]:
-    """Those of the rounds that need devices, with `counting`: how many parts count towards the minimum of their run.
-
-    The one place that says what `SHORT` of devices means. The last model is measured by whoever is there.
-    """
-    counts = Q()
-    for kind in (RoundKind.STATISTICS, RoundKind.TRAIN):
-        counts |= Q(kind=kind, assignments__state__in=plan.counting(kind))
-    return rounds.exclude(kind=RoundKind.EVALUATE).annotate(counting=Count("assignments", filter=counts))
+    return [look.found.pk for look in needs.looks(open_rounds) if look.has_room]
 
 
 def fill(round_pk: int, among: Iterable[int] | None = None) -> None:
     """Let available devices (of those in `among`) into an open round that has too few; a device joins once.
 
-    Nobody joins a round whose deadline has passed: it is about to be closed.
+    Whoever is missing decides who is let in: the next of the draw, devices of an organization that lacks some, or, in a
+    round that asks everybody and has too few, all. Nobody joins a round that has enough answers, or whose deadline has
+    passed: it is about to be closed.
     """
     with unit():
         found = Round.objects.select_for_update(no_key=True).filter(pk=round_pk, state=RoundState.OPEN).first()
         if found is None or found.deadline <= clock.now():
             return
-        run, counting = locked(found.run_id), plan.counting(found.kind)
-        rows = found.assignments.values_list("device_id", "organization_id", "state")
-        parts = {device: of if state in counting else None for device, of, state in rows}
-        have = sum(of is not None for of in parts.values())
-        if run.state != RunState.RUNNING or have >= run.min_participants:
+        run = locked(found.run_id)
+        look = Look(found, needs.of(run, found.kind), needs.standing(found.pk))
+        if run.state != RunState.RUNNING or found.kind == RoundKind.EVALUATE or not look.has_room:
             return
-        devices = cohorts.available(run, among, parts=parts)
+        rows = list(found.assignments.values_list("device_id", "organization_id", "state"))
+        have = needs.counted(((of, state) for _, of, state in rows), found.kind)
+        counting = plan.counting(found.kind)
+        parts = {device: of if state in counting else None for device, of, state in rows}
+        devices = cohorts.drawn(run, found, _wanted(look, cohorts.available(run, among, parts=parts)), have)
         if not devices:
             return
         _ask(run, found, devices)
-        present = Device.objects.filter(assignments__round=found, assignments__state__in=counting)
-        waiting = _waiting(run, found, have + len(devices), present.values_list("organization_id", flat=True))
-        news = [
-            ("round.joined", {"participant": card, "waiting": waiting})
-            for card in (wording.participant(cohorts.party_of(d), last_seen_at=d.last_seen_at) for d in devices)
-        ]
-        progress.tell_all(run, news)
+        have.update(device.organization_id for device in devices)
+        waiting = _waiting(run, found, have)
+        progress.tell_all(
+            run, [("round.joined", {"participant": card, "waiting": waiting}) for card in _cards(devices)]
+        )
+
+
+def _wanted(look: Look, devices: Sequence[Device]) -> list[Device]:
+    """Those of the devices that may help: where only quotas are short, those of the organizations that lack some."""
+    have = look.standing.counting(look.need.kind)
+    if have < max(look.need.least, look.found.target or 0):
+        return list(devices)
+    lacking = look.standing.lacking(look.need)
+    return [device for device in devices if device.organization_id in lacking]
+
+
+def _cards(devices: Iterable[Device]) -> list[dict[str, Any]]:
+    return [wording.participant(cohorts.party_of(one), last_seen_at=one.last_seen_at) for one in devices]
 
 
 def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
     now = clock.now()
     took = (last["closed_at"] - last["opened_at"]).total_seconds() if last and last["closed_at"] else 0.0
+    available = cohorts.available(run)
     opened = Round.objects.create(
         organization_id=run.organization_id,
         run=run,
@@ -141,18 +143,20 @@ def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
         base_blob=step.base_blob,
         opened_at=now,
         deadline=now + timedelta(seconds=plan.seconds_for(run, step.kind, took)),
+        target=Terms.of(run.plan).target(run.min_participants, len(available)),
     )
-    devices = cohorts.available(run)
+    devices = cohorts.drawn(run, opened, available)
     _ask(run, opened, devices)
-    cards = [wording.participant(cohorts.party_of(d), last_seen_at=d.last_seen_at) for d in devices]
+    have = Counter(device.organization_id for device in devices)
     news = {
         "number": opened.number,
         "attempt": opened.attempt,
         "kind": str(opened.kind),
         "opened_at": now.isoformat(),
         "deadline": opened.deadline.isoformat(),
-        "participants": cards,
-        "waiting": _waiting(run, opened, len(devices), (device.organization_id for device in devices)),
+        "count": len(devices),
+        "participants": _cards(devices[:MOST_CARDS]),
+        "waiting": _waiting(run, opened, have),
     }
     progress.tell(run, "round.opened", news)
     return opened.pk if step.kind == RoundKind.EVALUATE and not devices else None
@@ -166,7 +170,9 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
     common = _common(run, opened)
     limits = policies.of_all({device.organization_id for device in devices})
     floors = {organization: policy.least_records for organization, policy in limits.items()}
-    half = strategies.find(run.strategy).device_half(run.config["parameters"])
+    strategy = strategies.find(run.strategy)
+    half = strategy.device_half(run.config["parameters"])
+    reports = {"reports": list(strategy.reports)} if trains and strategy.reports else {}
     tasks: list[DeviceTask] = device_tasks.offer(
         [
             NewTask(
@@ -176,7 +182,11 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
                 deadline=opened.deadline,
                 content={
                     **common,
-                    "answer": {**common["answer"], "least_records": floors.get(device.organization_id, 0)},
+                    "answer": {
+                        **common["answer"],
+                        **reports,
+                        "least_records": floors.get(device.organization_id, 0),
+                    },
                     "training": {
                         **half,
                         "seed": cohorts.seed_for(run.config["seed"], opened.number, cohorts.party_of(device)),
@@ -217,11 +227,10 @@ def _common(run: Run, opened: Round) -> dict[str, Any]:
     }
 
 
-def _waiting(run: Run, opened: Round, have: int, organizations: Iterable[int]) -> dict[str, Any] | None:
-    """For whom the round waits; asks who is missing only if it does."""
-    if have >= run.min_participants or opened.kind == RoundKind.EVALUATE:
-        return None
-    return wording.waiting(have, run.min_participants, cohorts.missing(run, organizations), opened.deadline)
+def _waiting(run: Run, opened: Round, have: Mapping[int, int]) -> dict[str, Any] | None:
+    """For whom the round waits in which so many devices of each organization take part."""
+    shortage = needs.shortage(run, opened.kind, have)
+    return shortage.told(opened.deadline) if shortage is not None else None
 
 
 def manifest_of(version: ModelVersion) -> Manifest:

@@ -15,7 +15,7 @@ from fedwire import codecs
 from fedwire.architectures import MEAN, STD
 from fedwire.errors import FedportalError
 from fedwire.states import RoundKind, RoundState
-from training.aggregation import assembly, drift, metrics, strategies
+from training.aggregation import assembly, metrics, strategies
 from training.aggregation.assembly import Digests
 from training.aggregation.memory import StateFiles
 from training.aggregation.transforms import Update as FoldedUpdate
@@ -38,7 +38,6 @@ class Outcome:
     standardisation: dict[str, Any] | None = None
     answers: int = 0
     state: str = ""
-    drift: float | None = None  # how far the model moved
 
 
 def of(closing: Round, alive: Callable[[], None]) -> Outcome:
@@ -55,8 +54,7 @@ def of(closing: Round, alive: Callable[[], None]) -> Outcome:
     )
     if closing.kind == RoundKind.TRAIN:
         digests = _trained(closing, answers, alive)
-        moved = _moved(closing, digests.sha256)
-        return Outcome(digests.sha256, digests.digest, measured, answers=len(answers), state=digests.state, drift=moved)
+        return Outcome(digests.sha256, digests.digest, measured, answers=len(answers), state=digests.state)
     if closing.kind == RoundKind.STATISTICS and answers:
         digests, standardisation = _standardised(closing, answers)
         return Outcome(digests.sha256, digests.digest, {}, standardisation, len(answers))
@@ -65,8 +63,15 @@ def of(closing: Round, alive: Callable[[], None]) -> Outcome:
 
 def _trained(closing: Round, answers: list[dict[str, Any]], alive: Callable[[], None]) -> Digests:
     run = closing.run
+    strategy, values = strategies.find(run.strategy), run.config["parameters"]
     updates = [
-        FoldedUpdate(blobs.path(answer["blob"]), answer["blob"], answer["samples"], answer["norm"])
+        FoldedUpdate(
+            blobs.path(answer["blob"]),
+            answer["blob"],
+            answer["samples"],
+            answer["norm"],
+            {name: answer["answer"][name] for name in strategy.reports},
+        )
         for answer in answers
     ]
 
@@ -75,7 +80,6 @@ def _trained(closing: Round, answers: list[dict[str, Any]], alive: Callable[[], 
         faults.point("mid_aggregation")
 
     before = state_before(run, closing.number)
-    strategy, values = strategies.find(run.strategy), run.config["parameters"]
     manifest = manifest_of(run.base_version)
 
     def write(out: Path, state: Path) -> Digests:
@@ -93,11 +97,6 @@ def _trained(closing: Round, answers: list[dict[str, Any]], alive: Callable[[], 
         )
 
     return _stored(manifest.model_bytes + strategy.state_bytes(values, manifest.parameters), write)
-
-
-def _moved(closing: Round, result: str) -> float | None:
-    manifest, threads = manifest_of(closing.run.base_version), settings.FEDPORTAL_AGGREGATION_THREADS
-    return drift.relative_change(manifest, blobs.path(closing.base_blob), blobs.path(result), threads)
 
 
 def state_before(run: Run, number: int) -> str:

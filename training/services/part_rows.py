@@ -11,6 +11,7 @@ from federations.models import Device, Member, Organization
 from fedportal.common import sql
 from fedwire.states import DeviceState, MemberState, RoundState
 from training.models import Assignment, Round, Run, Update
+from training.services.terms import Terms
 from training.wording import Party
 
 _PART, _ROUND, _RUN, _UPDATE = (model._meta.db_table for model in (Assignment, Round, Run, Update))
@@ -23,13 +24,17 @@ _MAY_ANSWER = (
 _OF_TASKS = (
     "SELECT part.id, part.state, part.device_id, part.organization_id, part.round_id,"  # noqa: S608
     " round.number, round.attempt, round.kind, run.id, run.public_id, run.organization_id, run.min_participants,"
+    " run.plan,"
     f" {_MAY_ANSWER}, device.public_id, device.identifier, owner.public_id, owner.name"
     f" FROM {_PART} part JOIN {_ROUND} round ON round.id = part.round_id JOIN {_RUN} run ON run.id = round.run_id"
     f" JOIN {_DEVICE} device ON device.id = part.device_id"
     f" JOIN {_ORGANIZATION} owner ON owner.id = part.organization_id"
     " WHERE part.task_id IN (%s) ORDER BY part.id"
 )
-_COUNT = f"SELECT state, COUNT(*) FROM {_PART} WHERE round_id = %s GROUP BY state"  # noqa: S608
+_COUNT = (
+    f"SELECT organization_id, state, COUNT(*) FROM {_PART}"  # noqa: S608
+    " WHERE round_id = %s GROUP BY organization_id, state"
+)
 _BYTES = f"UPDATE {_ROUND} SET bytes_up = bytes_up + %s WHERE id = %s AND state = '{RoundState.OPEN}'"  # noqa: S608
 _INSERT = (
     f"INSERT INTO {_UPDATE} (organization_id, round_id, device_id, assignment_id, blob, size, samples, norm, answer,"  # noqa: S608
@@ -58,6 +63,7 @@ class Part(NamedTuple):
     kind: str
     run: RunRow
     min_participants: int
+    terms: Terms
     may_answer: bool  # the device is active, and its organization an active member of the run's federation
     party: Party
 
@@ -67,12 +73,20 @@ def of_tasks(task_pks: Sequence[int]) -> list[Part]:
     if not task_pks:
         return []
     found = sql.rows(_OF_TASKS % sql.marks(len(task_pks)), task_pks)
-    return [Part._make([*row[:8], RunRow(*row[8:11]), row[11], bool(row[12]), Party(*row[13:])]) for row in found]
+    return [_part(row) for row in found]
 
 
-def counts(round_pk: int) -> dict[str, int]:
-    """How many parts of the round are in each state."""
-    return dict(sql.rows(_COUNT, [round_pk]))
+def _part(row: Sequence[Any]) -> Part:
+    terms = Terms.of(json.loads(row[12]))
+    return Part._make([*row[:8], RunRow(*row[8:11]), row[11], terms, bool(row[13]), Party(*row[14:])])
+
+
+def counts(round_pk: int) -> dict[int, dict[str, int]]:
+    """Organization → how many of its parts in the round are in each state."""
+    found: dict[int, dict[str, int]] = {}
+    for organization, state, count in sql.rows(_COUNT, [round_pk]):
+        found.setdefault(organization, {})[state] = count
+    return found
 
 
 def count_bytes(part: Part, count: int) -> bool:

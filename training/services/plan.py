@@ -9,6 +9,7 @@ from typing import Any
 from fedwire.states import AssignmentState, RoundKind, RoundState
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
 from training.models import Run
+from training.services.terms import CUT, WAIT
 
 # Evaluating takes no longer than training took; whoever left after the last update is not waited for.
 EVALUATION_LEAST_SECONDS = 5.0
@@ -26,30 +27,64 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How many parts of a round stand how."""
+class Need:
+    """What a round of this kind needs to be settled: so many answers, `quota` of them from each organization of
+    `demanded`; `stragglers` says whether it then waits for the others."""
 
-    counts: Mapping[str, int]
+    kind: str
+    least: int = 1
+    quota: int = 0
+    demanded: frozenset[int] = frozenset()
+    stragglers: str = WAIT
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How many parts of a round stand how: organization → state → how many."""
+
+    parts: Mapping[int, Mapping[str, int]]
 
     @property
     def unfinished(self) -> int:
-        return self._count(UNFINISHED)
+        return sum(self._of(UNFINISHED).values())
 
     def answered(self, kind: str) -> int:
         """How many parts are answers to a round of this kind."""
-        return self._count(answering(kind))
+        return sum(self._of(answering(kind)).values())
 
-    def enough(self, kind: str, need: int) -> bool:
-        """Whether a round of this kind may be settled with the answers that are in; nobody is needed to measure the
-        last model."""
-        return kind == RoundKind.EVALUATE or self.answered(kind) >= need
+    def having(self, kind: str) -> dict[int, int]:
+        """Organization → how many of its parts count towards the minimum of a round of this kind."""
+        return self._of(counting(kind))
 
-    def complete(self, kind: str, need: int) -> bool:
-        """Whether there is nothing to wait for."""
-        return not self.unfinished and self.enough(kind, need)
+    def counting(self, kind: str) -> int:
+        """How many parts count towards the minimum of a round of this kind."""
+        return sum(self.having(kind).values())
 
-    def _count(self, states: Iterable[str]) -> int:
-        return sum(self.counts.get(state, 0) for state in states)
+    def enough(self, need: Need) -> bool:
+        """Whether the round may be settled with the answers that are in; nobody is needed to measure the last model."""
+        return need.kind == RoundKind.EVALUATE or (self.answered(need.kind) >= need.least and not self.unanswered(need))
+
+    def complete(self, need: Need) -> bool:
+        """Whether there is nothing to wait for: everybody has answered, or the rest is cut off."""
+        return (need.stragglers == CUT or not self.unfinished) and self.enough(need)
+
+    def lacking(self, need: Need) -> dict[int, int]:
+        """Organization → how many devices are missing for its quota, those counted that may still answer."""
+        return lacking(need, self.having(need.kind))
+
+    def unanswered(self, need: Need) -> dict[int, int]:
+        """Organization → how many answers are missing for its quota."""
+        return lacking(need, self._of(answering(need.kind)))
+
+    def _of(self, states: Iterable[str]) -> dict[int, int]:
+        wanted = tuple(states)
+        return {key: sum(counts.get(state, 0) for state in wanted) for key, counts in self.parts.items()}
+
+
+def lacking(need: Need, have: Mapping[int, int]) -> dict[int, int]:
+    """Organization → how many it lacks for its quota, `have` being how many it has."""
+    missing = {key: need.quota - have.get(key, 0) for key in need.demanded}
+    return {key: count for key, count in sorted(missing.items()) if count > 0}
 
 
 def answering(kind: str) -> tuple[str, ...]:

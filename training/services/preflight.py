@@ -5,13 +5,14 @@ An error is what `runs.start` refuses. A warning is what it accepts and people r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from fedwire.errors import FedportalError
 from fedwire.states import MemberState
+from training.services.terms import CROSS_DEVICE, Terms
 from training.wording import listed
 
 ERROR, WARNING = "error", "warning"
@@ -42,21 +43,35 @@ class Place:
     grouped: bool = False  # whether only devices of a group are meant
     floor: int = 0  # the fewest rows of a device by its policy, and how many of `present` sent fewer last time
     few: int = 0
+    asked: int | None = None  # how many a draw of the plan is expected to ask; None: all that are there
+    cap: int = 0  # the most of the plan; 0 without
+    answers: float = 1.0  # how many of the devices that were asked answered lately, from 0 to 1
 
     @property
     def expected(self) -> int:
-        """How many of its devices the first round would ask."""
-        return self.present if self.state == MemberState.ACTIVE and not self.barred else 0
+        """How many of its devices the first round is expected to ask."""
+        if self.state != MemberState.ACTIVE or self.barred:
+            return 0
+        return self.present if self.asked is None else self.asked
 
     @property
     def giving(self) -> int:
         """How many of those would train: not those that have too few rows for the policy."""
-        return max(self.expected - self.few, 0)
+        if not self.present:
+            return 0
+        return self.expected * max(self.present - self.few, 0) // self.present
+
+    @property
+    def answering(self) -> float:
+        """How many of those are expected to answer, going by the last rounds."""
+        return round(self.giving * self.answers, 1)
 
     @property
     def possible(self) -> int:
-        """How many of its devices could take part if all were there."""
-        return self.known if self.state == MemberState.ACTIVE and not self.barred else 0
+        """How many of its devices could take part at once if all were there."""
+        if self.state != MemberState.ACTIVE or self.barred:
+            return 0
+        return min(self.known, self.cap) if self.cap else self.known
 
     @property
     def reason(self) -> str:
@@ -80,6 +95,7 @@ class Facts:
     places: Sequence[Place]
     need: int
     group: str = ""
+    terms: Terms = field(default_factory=Terms)
     round_seconds: float = 0.0
     refused: Sequence[FedportalError] = ()
     going_on: Sequence[str] = ()  # runs of the same model, each in a few words
@@ -96,7 +112,14 @@ def problems(facts: Facts) -> list[Problem]:
         sentence = f"The last run with these settings failed. {facts.failed}"
         found.append(Problem(WARNING, "grew", "config.learning_rate", sentence))
     if facts.places:
-        found += [*_too_few(facts), *_left_out(facts.places), *_small(facts.places), *_alone(facts.places)]
+        found += [
+            *_too_few(facts),
+            *_quotas(facts),
+            *_sampled(facts),
+            *_left_out(facts.places),
+            *_small(facts.places),
+            *_alone(facts.places),
+        ]
     if facts.slowest is not None and facts.round_seconds < facts.slowest:
         found.append(_hasty(facts.slowest, facts.round_seconds))
     return found
@@ -119,12 +142,57 @@ def forecast(facts: Facts) -> str:
     """How the first round would begin, as one sentence."""
     expected = sum(place.giving for place in facts.places)
     first = "The first round, which pools the columns' statistics," if facts.standardise else "The first round"
-    if expected >= facts.need:
+    short = _short(facts)
+    if expected >= facts.need and not short:
         places = sum(place.giving > 0 for place in facts.places)
         return f"{first} would begin at once with {_devices(expected)} of {_count(places, 'organization')}."
     lacking = facts.need - expected
+    if lacking <= 0:
+        return f"{first} would wait for {_lacking(facts, short)}."
     more = f"{lacking} more device{'' if lacking == 1 else 's'}" if expected else _devices(lacking)
     return f"{first} would wait for {more}{_why(facts.places)}."
+
+
+def _short(facts: Facts) -> dict[str, int]:
+    """Organization → how many of its devices the quota asks for beyond those that would train."""
+    quota = facts.terms.quota
+    return {one.name: quota - one.giving for one in facts.places if one.possible and one.giving < quota}
+
+
+def _lacking(facts: Facts, short: Mapping[str, int]) -> str:
+    of = [f"{count} of {name}" for name, count in short.items()]
+    return f"more devices: {listed(of)}, for the quota of {facts.terms.quota} of each organization"
+
+
+def _quotas(facts: Facts) -> list[Problem]:
+    """Organizations that could not meet the quota with all that they have, and quotas that outgrow the sample."""
+    quota = facts.terms.quota
+    poor = [one.name for one in facts.places if one.possible and one.known < quota]
+    found = []
+    if poor:
+        has = "has" if len(poor) == 1 else "have each"
+        sentence = f"{listed(poor)} {has} fewer devices than the {quota} of each organization that the plan asks for."
+        step = "Every round would wait for more until its deadline and be tried again. Lower the quota."
+        found.append(Problem(WARNING, "quota", "quota", sentence, step))
+    room = facts.terms.target(facts.need, sum(one.present for one in facts.places if one.possible))
+    least = sum(min(quota, one.present) for one in facts.places if one.possible)
+    if room is not None and least > room:
+        sentence = f"The quota asks for {least} devices of all organizations together, and a round for {room}."
+        found.append(Problem(WARNING, "quota", "quota", sentence, "The quota counts: a round would ask the more."))
+    return found
+
+
+def _sampled(facts: Facts) -> list[Problem]:
+    """A sample of which too few are expected to answer."""
+    answering = sum(one.answering for one in facts.places)
+    asked = sum(one.expected for one in facts.places)
+    if facts.terms.mode != CROSS_DEVICE or asked < facts.need or answering >= facts.need:
+        return []
+    sentence = (
+        f"Of the {_devices(asked)} that a round asks, about {answering:g} would answer, going by the last rounds."
+    )
+    step = f"A round needs {facts.need}: ask more of them, or it is tried again and again."
+    return [Problem(WARNING, "few_answers", "sample", sentence, step)]
 
 
 def _why(places: Iterable[Place]) -> str:
@@ -150,7 +218,8 @@ def _too_few(facts: Facts) -> list[Problem]:
     if not possible:
         sentence = f"No device{where} could ever take part."
     else:
-        sentence = f"Only {_devices(possible)}{where} could ever take part, and a round needs {facts.need}."
+        cap = f" with at most {facts.terms.cap} of each organization" if facts.terms.cap else ""
+        sentence = f"Only {_devices(possible)}{where} could ever take part{cap}, and a round needs {facts.need}."
     next_step = "The run waits until more register. Ask for fewer, or let the members register devices first."
     return [
         Problem(

@@ -10,20 +10,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Count, Max, OuterRef, QuerySet, Subquery
+from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery
 
 from federations import permissions
 from federations.models import Device, Federation, Member
 from federations.permissions import Actor
 from federations.services import enrolment, policies
 from fedwire.errors import FedportalError
-from fedwire.states import MemberState, RoundKind, RoundState, RunState
+from fedwire.states import AssignmentState, MemberState, RoundKind, RoundState, RunState
 from registry.models import Model, ModelVersion
 from registry.services import versions
+from training import wording
 from training.lifecycle import ALIVE_RUNS
-from training.models import Round, Run, Update
-from training.services import cohorts, configs, preflight, runs
+from training.models import Assignment, Round, Run, Update
+from training.services import cohorts, configs, preflight, runs, sampling, terms
 from training.services.preflight import Facts, Place, Problem
+from training.services.sampling import Limits
+from training.services.terms import Terms
 from training.wording import GREW
 
 # How many of the last rounds say how long a round takes.
@@ -45,6 +48,7 @@ class Preview:
     federation: Federation | None
     version: ModelVersion | None
     settings: Mapping[str, Any]
+    plan: str  # whom a round asks and when it closes, in words
 
     @property
     def ok(self) -> bool:
@@ -62,6 +66,7 @@ def of(
     min_participants: Any = 1,
     round_seconds: Any = configs.DEFAULT_ROUND_SECONDS,
     config: Mapping[str, Any] | None = None,
+    plan: Mapping[str, Any] | None = None,
     version: ModelVersion | None = None,
 ) -> Preview:
     """What `runs.start` with the same arguments would do. Raises `forbidden` to whom it would."""
@@ -73,20 +78,22 @@ def of(
     base = version or versions.latest(model)
     if base is None:
         refused.append(runs.without_version(model))
-    plan = {
+    limits = {
         "rounds": rounds,
         "min_participants": min_participants,
         "round_seconds": round_seconds,
         "group": group,
     }
-    refused += configs.complaints(strategy, config or {}, base, plan)
+    refused += configs.complaints(strategy, config or {}, base, {**limits, "plan": plan})
     wrong = {preflight.field_of(error) for error in refused}
     label = "" if "group" in wrong else configs.group(group)
     need = 1 if "min_participants" in wrong else min_participants
+    asks = Terms() if wrong & set(terms.FIELDS) else terms.checked(plan or {}, need)
     facts = Facts(
         model=model.name,
-        places=_places(place, strategy, label) if place is not None else (),
+        places=_places(place, strategy, label, asks, need) if place is not None else (),
         need=need,
+        terms=asks,
         group=label,
         round_seconds=0.0 if "round_seconds" in wrong else float(round_seconds),
         refused=refused,
@@ -103,7 +110,8 @@ def of(
         sentence=preflight.forecast(facts) if place is not None else "The run cannot start yet.",
         federation=place,
         version=base,
-        settings={**plan, "strategy": strategy, "standardise": facts.standardise},
+        settings={**limits, "strategy": strategy, "standardise": facts.standardise, "plan": asks.as_json()},
+        plan=wording.plan(asks, need, sum(row.present for row in facts.places if row.possible)),
     )
 
 
@@ -118,7 +126,7 @@ def _place(
         return None
 
 
-def _places(federation: Federation, strategy: str, group: str) -> list[Place]:
+def _places(federation: Federation, strategy: str, group: str, asks: Terms, need: int) -> list[Place]:
     """The organizations of the federation, those with devices that would be asked first."""
     run = Run(federation=federation, group=group, strategy=strategy)
     devices = cohorts.of_members(run).order_by()
@@ -129,7 +137,12 @@ def _places(federation: Federation, strategy: str, group: str) -> list[Place]:
     few = _few(federation, cohorts.here(devices))
     here = cohorts.here(devices).values("organization_id").annotate(present=Count("pk"))
     present = {row["organization_id"]: row["present"] for row in here}
-    barred = enrolment.barred(federation, strategy=strategy, present=present)
+    rules = enrolment.rules(federation, strategy=strategy)
+    barred = rules.barred(present)
+    free = {pk: count for pk, count in present.items() if pk in rules.names and pk not in barred}
+    room = asks.target(need, sum(free.values()))
+    asked = sampling.expected(free, Limits(room, asks.quota, asks.cap, rules.floors))
+    answers = _answers(federation)
     members = Member.objects.filter(federation=federation, state__in=SHOWN).select_related("organization")
     found = [
         Place(
@@ -141,12 +154,24 @@ def _places(federation: Federation, strategy: str, group: str) -> list[Place]:
             last_seen_at=known.get(member.organization_id, {}).get("seen"),
             barred=barred.get(member.organization_id, ""),
             grouped=bool(group),
+            asked=asked.get(member.organization_id),
+            cap=asks.cap,
+            answers=answers.get(member.organization_id, 1.0),
             floor=few.get(member.organization_id, (0, 0))[0],
             few=few.get(member.organization_id, (0, 0))[1],
         )
         for member in members
     ]
     return sorted(found, key=lambda place: (not place.expected, place.state != MemberState.ACTIVE, place.name))
+
+
+def _answers(federation: Federation) -> dict[int, float]:
+    """Organization → how many of its devices that were asked in the last training rounds answered, from 0 to 1."""
+    last = Round.objects.filter(run__federation=federation, kind=RoundKind.TRAIN, state=RoundState.DONE)
+    parts = Assignment.objects.filter(round__in=list(last.order_by("-pk").values_list("pk", flat=True)[:LAST_ROUNDS]))
+    rows = parts.exclude(reason=wording.NOT_NEEDED).order_by().values_list("organization")
+    sent = Count("pk", filter=Q(state=AssignmentState.SUBMITTED))
+    return {pk: answered / asked for pk, asked, answered in rows.annotate(asked=Count("pk"), sent=sent)}
 
 
 def _few(federation: Federation, here: QuerySet[Device]) -> dict[int, tuple[int, int]]:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from federations.models import Organization
 from fedportal.common import blobs, clock, faults
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
@@ -18,14 +19,17 @@ from training import lifecycle, progress, wording
 from training.aggregation.kernels import Truncated
 from training.lifecycle import Lost
 from training.models import Assignment, Round, Run
-from training.services import best, finishing, giving, lease, opening, outcomes, part_rows, pulse
+from training.services import finishing, giving, lease, needs, opening, outcomes, pulse
 from training.services.lease import Lease
 from training.services.outcomes import Outcome
-from training.services.plan import Standing
-from training.wording import Party
+from training.services.plan import Need, Standing
+from training.services.terms import WAIT
+from training.wording import Party, listed
 
 log = logging.getLogger(__name__)
 
+# So many devices that are out are told one by one.
+MOST_TOLD = 50
 # So often a round is claimed before answers that cannot be computed fail it.
 MOST_CLAIMS = 5
 PARTY = ("device__public_id", "device__identifier", "organization__public_id", "organization__name")
@@ -37,11 +41,6 @@ def settle(round_pk: int) -> None:
     while pk is not None:
         run_pk = _settle_one(pk)
         pk = opening.advance(run_pk) if run_pk is not None else None
-
-
-def standing(round_pk: int) -> Standing:
-    """How the parts of the round stand."""
-    return Standing(part_rows.counts(round_pk))
 
 
 def _settle_one(round_pk: int) -> int | None:
@@ -70,13 +69,13 @@ def _claim(round_pk: int) -> Round | int | None:
 
 
 def _claim_open(found: Round) -> Round | int | None:
-    need, news = found.run.min_participants, list[progress.News]()
-    if not standing(found.pk).complete(found.kind, need):
-        if clock.now() < found.deadline or not pulse.is_steady():
-            return None
-        news = _expire_the_rest(found)
-    if not standing(found.pk).enough(found.kind, need):
-        failed = _fail(found, RoundState.OPEN, _too_few(found), news)
+    need, standing = needs.of(found.run, found.kind), needs.standing(found.pk)
+    if not standing.complete(need) and (clock.now() < found.deadline or not pulse.is_steady()):
+        return None
+    news = _close_the_rest(found, unneeded=standing.enough(need) and need.stragglers != WAIT)
+    standing = needs.standing(found.pk)
+    if not standing.enough(need):
+        failed = _fail(found, RoundState.OPEN, _too_few(need, standing), news)
         _check_alone(found)
         return failed
     row = Round.objects.filter(pk=found.pk, fence=found.fence)
@@ -90,7 +89,7 @@ def _claim_open(found: Round) -> Round | int | None:
 
 def _check_alone(found: Round) -> None:
     """Raises Lost when a device was let into the round before this unit, which moved it, got hold of its row."""
-    if standing(found.pk).unfinished:
+    if needs.standing(found.pk).unfinished:
         raise Lost
 
 
@@ -101,16 +100,18 @@ def _claim_again(found: Round) -> Round | None:
     return found if free.update(fence=found.fence, lease_until=lease.until()) else None
 
 
-def _expire_the_rest(found: Round) -> list[progress.News]:
-    """The deadline has passed: whoever has not answered is out."""
-    reason = "no answer until the deadline"
-    closed = finishing.close_parts(Assignment.objects.filter(round=found), reason)
-    return cards(found, Assignment.objects.filter(pk__in=closed), reason)
+def _close_the_rest(found: Round, *, unneeded: bool) -> list[progress.News]:
+    """Whoever has not answered is out: because the deadline has passed, or `unneeded` because others have."""
+    reason = wording.NOT_NEEDED if unneeded else "no answer until the deadline"
+    closed = finishing.close_parts(Assignment.objects.filter(round=found), reason, cancelled=unneeded)
+    return cards(found, closed, reason)
 
 
-def cards(found: Round, parts: Any, reason: str) -> list[progress.News]:
-    """`assignment.changed` for these parts, which have expired."""
-    rows = parts.order_by("pk").values_list(*PARTY)
+def cards(found: Round, part_pks: Sequence[int], reason: str) -> list[progress.News]:
+    """`assignment.changed` for each of these parts, which have expired; of many one event that counts them."""
+    if len(part_pks) > MOST_TOLD:
+        return [("assignments.closed", wording.closed(found.number, found.attempt, len(part_pks), reason))]
+    rows = Assignment.objects.filter(pk__in=part_pks).order_by("pk").values_list(*PARTY)
     return [
         (
             "assignment.changed",
@@ -124,9 +125,13 @@ def cards(found: Round, parts: Any, reason: str) -> list[progress.News]:
     ]
 
 
-def _too_few(found: Round) -> str:
-    have, need = standing(found.pk).answered(found.kind), found.run.min_participants
-    return f"{have} of {need} devices had answered at the deadline"
+def _too_few(need: Need, standing: Standing) -> str:
+    have, unanswered = standing.answered(need.kind), standing.unanswered(need)
+    if have < need.least or not unanswered:
+        return f"{have} of {need.least} devices had answered at the deadline"
+    names = dict(Organization.objects.filter(pk__in=list(unanswered)).order_by("name").values_list("pk", "name"))
+    of = [f"{need.quota - unanswered[pk]} of {name}" for pk, name in names.items()]
+    return f"of the {need.quota} devices of each organization that the plan asks for, {listed(of)} had answered"
 
 
 def _fail(found: Round, before: str, reason: str, news: Sequence[progress.News] = ()) -> int:
@@ -194,7 +199,6 @@ def _close(claimed: Round, outcome: Outcome) -> None:
             state_blob=outcome.state,
             digest=outcome.digest,
             metrics=outcome.metrics,
-            drift=outcome.drift,
             bytes_down=down,
             closed_at=now,
             lease_until=None,
@@ -213,7 +217,6 @@ def _close(claimed: Round, outcome: Outcome) -> None:
             "current_round": run.current_round,
             "best_round": run.best_round,
             "best_loss": run.best_loss,
-            "best_value": run.best_value,
         }
         progress.tell(run, "round.done", news)
         faults.point("before_publish")
@@ -224,8 +227,7 @@ def _known_point(claimed: Round, outcome: Outcome) -> dict[str, Any] | None:
     if not outcome.metrics:
         return None
     before = Round.objects.filter(run_id=claimed.run_id, number=claimed.number - 1, state=RoundState.DONE)
-    columns = ("opened_at", "closed_at", "bytes_up", "bytes_down", "drift", "metrics")
-    row = before.values(*columns).first() if claimed.number > 1 else None
+    row = before.values("opened_at", "closed_at", "bytes_up", "bytes_down").first() if claimed.number > 1 else None
     took = {**row, "seconds": seconds(row["opened_at"], row["closed_at"])} if row else None
     return wording.point(max(claimed.number - 1, 0), outcome.metrics, took)
 
@@ -233,19 +235,34 @@ def _known_point(claimed: Round, outcome: Outcome) -> dict[str, Any] | None:
 def _note_in_run(claimed: Round, outcome: Outcome, known: dict[str, Any] | None) -> Run:
     """What the run remembers of the round."""
     run, changes = claimed.run, dict[str, Any]()
-    kept = Run.objects.filter(pk=run.pk).values_list("best_round", "best_loss", "best_value", "given").get()
-    run.best_round, run.best_loss, run.best_value, run.given = kept
+    kept = Run.objects.filter(pk=run.pk).values_list("best_round", "best_loss", "given").get()
+    run.best_round, run.best_loss, run.given = kept
     if claimed.kind == RoundKind.TRAIN:
         changes["current_round"], changes["given"] = claimed.number, giving.with_round(run.given, claimed.pk)
     if outcome.standardisation:
         changes["standardisation"] = outcome.standardisation
-    if known and best.is_better(run, known):
-        changes.update(best_round=known["number"], best_loss=known["loss"], best_value=best.value_of(run, known))
+    if known and known["loss"] is not None and _is_best(run, known):
+        changes["best_round"], changes["best_loss"] = known["number"], known["loss"]
     if changes:
         Run.objects.filter(pk=run.pk).update(**changes)
         for name, value in changes.items():
             setattr(run, name, value)
     return run
+
+
+def _is_best(run: Run, known: dict[str, Any]) -> bool:
+    """Whether this model is the best so far, among those that the same organizations measured.
+
+    A loss over other rows says nothing. So a model that more organizations measured begins the comparison anew, and
+    one that fewer or others measured is not compared.
+    """
+    if run.best_loss is None or run.best_round is None:
+        return True
+    kept = (
+        Round.objects.filter(run=run, number=run.best_round + 1, state=RoundState.DONE).values_list("metrics").first()
+    )
+    before, now = set((kept[0] if kept else {}).get("organizations", {})), set(known["organizations"])
+    return len(now) > len(before) if now != before else bool(known["loss"] < run.best_loss)
 
 
 def _named(found: Round) -> dict[str, Any]:

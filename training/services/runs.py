@@ -19,7 +19,7 @@ from registry.services import versions
 from training import lifecycle, progress, tasks
 from training.lifecycle import Lost
 from training.models import Run
-from training.services import configs, finishing, notices, opening
+from training.services import configs, finishing, notices, opening, terms
 
 WHAT = "The run"
 
@@ -35,11 +35,13 @@ def start(
     min_participants: int = 1,
     round_seconds: int = configs.DEFAULT_ROUND_SECONDS,
     config: Mapping[str, Any] | None = None,
+    plan: Mapping[str, Any] | None = None,
     version: ModelVersion | None = None,
 ) -> Run:
     """Start training `model` in `federation` (left out: the only one it is shared with) from `version` (the latest).
 
-    The first round is open when this returns; with too few devices it waits and says for whom. Raises `forbidden`,
+    `plan` holds fields of `terms.Terms`: whom a round asks and when it closes; without them it asks everybody. The
+    first round is open when this returns; with too few devices it waits and says for whom. Raises `forbidden`,
     `not_shared`, `ambiguous_name`, `wrong_state`, `strategy_unknown`, `strategy_parameter`, `field_invalid`,
     `tensor_dtype`.
     """
@@ -65,6 +67,7 @@ def start(
         round_seconds=configs.whole(
             "round_seconds", round_seconds, configs.LEAST_ROUND_SECONDS, configs.MOST_ROUND_SECONDS
         ),
+        plan=terms.checked(plan or {}, min_participants).as_json(),
         started_by=actor.person,
     )
     configs.check_least(strategy, run.config["parameters"], run.min_participants)
@@ -176,6 +179,7 @@ def _begin(actor: Actor, run: Run) -> None:
             rounds=run.total_rounds,
             min_participants=run.min_participants,
             group=run.group,
+            plan=run.plan,
         )
         notices.started(run)
         progress.tell(run, "run.started", {"started_at": now.isoformat()})

@@ -8,9 +8,9 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from fedportal.common import clock
 from fedportal.common.transactions import unit
-from fedwire.states import AssignmentState, RoundState, RunState
+from fedwire.states import AssignmentState, RoundKind, RoundState, RunState
 from training.models import Assignment, Round
-from training.services import cohorts, notices, opening, plan
+from training.services import cohorts, needs, notices, plan
 
 # A round that has too few devices for longer is worth a letter.
 STALL = timedelta(minutes=1)
@@ -18,7 +18,7 @@ STALL = timedelta(minutes=1)
 
 def untold() -> list[int]:
     """The open rounds of which people should be told now."""
-    return list(_untold().order_by("pk").values_list("pk", flat=True))
+    return sorted(_stalled(_untold()))
 
 
 def tell(round_pk: int) -> None:
@@ -27,7 +27,9 @@ def tell(round_pk: int) -> None:
         found = (
             _untold().select_related("run__model", "run__federation", "run__organization").filter(pk=round_pk).first()
         )
-        if found is None or not Round.objects.filter(pk=round_pk, stall_told_at=None).update(stall_told_at=clock.now()):
+        if found is None or not _stalled(_untold().filter(pk=round_pk)):
+            return
+        if not Round.objects.filter(pk=round_pk, stall_told_at=None).update(stall_told_at=clock.now()):
             return
         parts = Assignment.objects.filter(round=found)
         here = parts.filter(state__in=plan.counting(found.kind)).values_list("organization_id", flat=True)
@@ -40,12 +42,15 @@ def tell(round_pk: int) -> None:
 
 
 def _untold() -> QuerySet[Round]:
-    """Rounds that are short of devices, or whose remaining devices have not come for their work, for too long."""
+    """Rounds that have been open for too long and of which nothing was told."""
     told = Round.objects.filter(run=OuterRef("run"), number=OuterRef("number"), stall_told_at__isnull=False)
+    old = Round.objects.filter(state=RoundState.OPEN, run__state=RunState.RUNNING, opened_at__lt=clock.now() - STALL)
+    return old.exclude(kind=RoundKind.EVALUATE).filter(~Exists(told))
+
+
+def _stalled(rounds: QuerySet[Round]) -> set[int]:
+    """Those that are short of devices, or whose remaining devices have not come for their work."""
     working = Assignment.objects.filter(round=OuterRef("pk"), state=AssignmentState.TRAINING)
     asked = Assignment.objects.filter(round=OuterRef("pk"), state=AssignmentState.OFFERED)
-    stalled = Round.objects.filter(
-        state=RoundState.OPEN, run__state=RunState.RUNNING, opened_at__lt=clock.now() - STALL
-    )
-    waits = opening.SHORT | (Exists(asked) & ~Exists(working))
-    return opening.counted(stalled).filter(waits, ~Exists(told))
+    short = {look.found.pk for look in needs.looks(rounds) if look.missing}
+    return short | set(rounds.filter(Exists(asked), ~Exists(working)).values_list("pk", flat=True))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from django.db.models import F
 
 from federations.models import Device
+from fedportal.common import clock
 from fedwire.states import AssignmentState, RoundKind, RoundState
 from training import wording
 from training.models import Assignment, Round, Run
@@ -83,19 +84,22 @@ def _departed(device_pk: int) -> str:
 
 
 def _latest_states(run: Run, device_pks: list[int]) -> dict[int, list[str]]:
-    """How each device fared in the last rounds that waited until their deadline, newest first.
+    """How each device fared in the last rounds that waited until their deadline, newest first; "" for well enough.
 
-    A round that did not ask it counts as silence: the device was not there to be asked.
+    A round that did not ask it counts as silence if nobody hears of the device: it was not there to be asked. Who is
+    there was not drawn; and a round that had enough answers did not hear the others out.
     """
     ended = _ended(run)
+    parts = Assignment.objects.filter(round_id__in=ended, device_id__in=device_pks)
+    rows = parts.values_list("device_id", "round_id", "state", "reason")
     states = {
-        (device_pk, round_pk): state
-        for device_pk, round_pk, state in Assignment.objects.filter(
-            round_id__in=ended, device_id__in=device_pks
-        ).values_list("device_id", "round_id", "state")
+        (device_pk, round_pk): "" if reason == wording.NOT_NEEDED else state
+        for device_pk, round_pk, state, reason in rows
     }
+    there = Device.objects.filter(pk__in=device_pks, last_seen_at__gte=cohorts.seen_since(clock.now()))
+    here = set(there.values_list("pk", flat=True))
     return {
-        device_pk: [states.get((device_pk, round_pk), AssignmentState.EXPIRED) for round_pk in ended]
+        device_pk: [states.get((device_pk, one), "" if device_pk in here else AssignmentState.EXPIRED) for one in ended]
         for device_pk in device_pks
     }
 

@@ -16,7 +16,6 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 24
 SERIES = 6  # how many colours there are; the next organization starts again
 TICKS = 3
 MOST_OTHERS = 4
-MOST_FURTHER = 60
 MOST_LINES = 6  # of more organizations only the worst are drawn
 MOST_ROWS = 40  # of a table
 
@@ -34,52 +33,18 @@ class Chart(NamedTuple):
     columns: list[str]
     rows: list[list[str]]
 
-    @property
-    def hidden(self) -> bool:
-        """Whether it shows nothing and need not say so."""
-        return not self.lines and self.name in dict(CHANGES)
-
 
 MEASURES = (("accuracy", "Accuracy"), ("auc", "AUC"), ("loss", "Loss"))
-# How far organizations are apart, and how far the model moves; hidden until there is something to see.
-CHANGES = (
-    ("gap:accuracy", "Gap in accuracy"),
-    ("gap:loss", "Gap in loss"),
-    ("drift", "Change of the weights"),
-    ("loss_change", "Change of the loss"),
-)
 COSTS = (("seconds", "Seconds per round"), ("bytes", "Bytes per round"))
-ALONE = frozenset({"drift", *dict(COSTS)})  # of the run and not of any organization
-WHOLE = frozenset({"gap:accuracy", "gap:loss", *ALONE})  # with one line
-# Metrics that follow from counts: known without asking, so they are drawn when somebody asks.
-ASKED = frozenset({"sensitivity", "specificity"})
-GREATER = frozenset({"sensitivity", "specificity", "balanced_accuracy"})
 Points = list[tuple[int, float]]
 Series = tuple[str, str, Points]
 
 
-def charts(
-    curves: Sequence[Mapping[str, Any]], names: Mapping[str, str], chosen: Sequence[str] | None = None
-) -> list[Chart]:
-    """A chart for each measure; those of quality have a line for each organization beside the whole.
-
-    `chosen`: which further metrics to draw; without it a few.
-    """
-    extra = [(f"other:{name}", titled(name)) for name, _, drawn in further(curves, chosen) if drawn]
-    return [_chart(name, title, curves, names) for name, title in (*MEASURES, *extra, *CHANGES, *COSTS)]
-
-
-def further(curves: Sequence[Mapping[str, Any]], chosen: Sequence[str] | None = None) -> list[tuple[str, str, bool]]:
-    """The further metrics that there are: name, title, and whether it is drawn."""
-    there = sorted({name for point in curves for name in point.get("others") or {}})[:MOST_FURTHER]
-    drawn = [name for name in there if name not in ASKED][:MOST_OTHERS] if chosen is None else chosen
-    return [(name, titled(name), name in drawn) for name in there]
-
-
-def titled(name: str) -> str:
-    """A metric's name as a title."""
-    words = name.replace("_", " ")
-    return f"AUC {words[4:]}" if words.startswith("auc ") else words[:1].upper() + words[1:]
+def charts(curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[Chart]:
+    """A chart for each measure; those of quality have a line for each organization beside the whole."""
+    others = sorted({name for point in curves for name in point.get("others") or {}})[:MOST_OTHERS]
+    extra = [(f"other:{name}", name.replace("_", " ").capitalize()) for name in others]
+    return [_chart(name, title, curves, names) for name, title in (*MEASURES, *extra, *COSTS)]
 
 
 def legend(names: Mapping[str, str]) -> list[dict[str, str]]:
@@ -109,9 +74,6 @@ def _reader(name: str) -> Callable[[Mapping[str, Any]], float | None]:
     """How to read the measure from a row. Chosen once: a page reads it for every round of every organization."""
     if name == "bytes":
         return _bytes
-    if name.startswith("gap:"):
-        measure = name.removeprefix("gap:")
-        return lambda row: (row.get("gaps") or {}).get(measure)
     if name.startswith("other:"):
         key = name.removeprefix("other:")
         return lambda row: (row.get("others") or {}).get(key)
@@ -125,15 +87,15 @@ def _bytes(row: Mapping[str, Any]) -> float | None:
 
 def lower_is_better(name: str) -> bool | None:
     """Whether less is better; None where nobody knows."""
-    if name in ("accuracy", "auc") or name.removeprefix("other:") in GREATER or name.startswith("other:auc_"):
+    if name in ("accuracy", "auc"):
         return False
-    return True if name in ("loss", "loss_change") or "error" in name else None
+    return True if name == "loss" or "error" in name else None
 
 
 def _drawn(name: str, curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> tuple[list[Series], str]:
     """The lines to draw, the whole first, and who does worst at the newest point."""
     whole: Series = ("all", "All organizations", values(name, curves))
-    if name in WHOLE:
+    if name in dict(COSTS):
         return ([whole] if whole[2] else []), ""
     each: list[Series] = [
         (_series(index), label, values(name, curves, key)) for index, (key, label) in enumerate(names.items())
@@ -141,9 +103,11 @@ def _drawn(name: str, curves: Sequence[Mapping[str, Any]], names: Mapping[str, s
     each = [row for row in each if row[2]]
     less = lower_is_better(name)
     ranked = sorted(each, key=lambda row: -row[2][-1][1] if less else row[2][-1][1])
+    newest = max((row[2][-1][0] for row in each), default=0)
+    there = [row for row in ranked if row[2][-1][0] == newest]  # values of different rounds do not compare
     worst = ""
-    if less is not None and len(ranked) > 1:
-        worst = f"{'highest' if less else 'lowest'}: {ranked[0][1]} {shown(name, ranked[0][2][-1][1])}"
+    if less is not None and len(there) > 1:
+        worst = f"{'highest' if less else 'lowest'}: {there[0][1]} {shown(name, there[0][2][-1][1])}"
     few = {row[1] for row in ranked[:MOST_LINES]}
     return [row for row in (whole, *(row for row in each if row[1] in few)) if row[2]], worst
 
@@ -173,7 +137,7 @@ def _by_fewer(name: str, curves: Sequence[Mapping[str, Any]], number: int) -> st
     """What is added to a value that not all measured: it is over the rows of fewer, and does not compare."""
     of = {point["number"]: len(point["organizations"]) for point in curves}
     most = max(of.values())
-    return f", by {of[number]} of {most} organizations" if name not in ALONE and of[number] < most else ""
+    return f", by {of[number]} of {most} organizations" if name not in dict(COSTS) and of[number] < most else ""
 
 
 def table(name: str, series: Sequence[Series]) -> tuple[list[str], list[list[str]]]:

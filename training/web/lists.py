@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from fedwire.states import RunState, word
 from training import selectors
 from training.models import Run
-from training.services import opening
+from training.services import needs
 from training.wording import RUN_WAITS
 
 WORDS = {str(state): word("run", state) for state in RunState}
@@ -16,7 +16,7 @@ WORDS = {str(state): word("run", state) for state in RunState}
 def with_progress(rows: Iterable[Run]) -> list[Run]:
     """The runs with the `word` and the `look` of their state and `percent` of the rounds that are done. Two queries."""
     shown = list(rows)
-    waiting = opening.waiting_among([row.pk for row in shown if row.state == RunState.RUNNING])
+    waiting = needs.short_among([row.pk for row in shown if row.state == RunState.RUNNING])
     for row in shown:
         row.word = RUN_WAITS if row.pk in waiting else WORDS[row.state]
         row.look = RUN_WAITS if row.pk in waiting else row.state

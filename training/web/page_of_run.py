@@ -10,21 +10,23 @@ from django.shortcuts import redirect, render
 
 from federations import permissions
 from federations.permissions import Actor
+from federations.selectors import person_for
 from federations.web.page import confirm, page
 from fedwire.errors import FedportalError
 from fedwire.states import RoundKind, RunState
+from registry.models import Share
 from registry.selectors import may_train
 from training import selectors, wording
 from training.models import Run
-from training.services import best, runs
+from training.services import runs
+from training.services.terms import Terms
 from training.web.cards import panel
-from training.web.charts import charts, further, legend
-from training.web.fairness import fairness, slices
+from training.web.charts import charts, legend
 from training.web.lists import WORDS
 from training.web.log import page_of_log
 from training.web.starting import again
 
-VERBS = {"pause": runs.pause, "resume": runs.resume, "stop": runs.stop, "publish-best": best.publish}
+VERBS = {"pause": runs.pause, "resume": runs.resume, "stop": runs.stop}
 ENDED = (RunState.COMPLETED, RunState.FAILED, RunState.STOPPED)
 
 
@@ -36,23 +38,22 @@ def one(request: Any, run: str) -> HttpResponse:
     for given in shown["contributions"]:
         given["percent"] = round(100 * given["share"])
     asked = request.GET
-    chosen = asked.getlist("metric") if asked.get("chosen") else None
     context = {
         "run": found,
         "shown": shown,
         "title": _title(shown),
         "percent": round(100 * shown["run"]["progress"]),
         "panel": panel(shown["participants"], asked.get("show", ""), asked.get("devices", "")),
-        "charts": charts(shown["curves"], shown["names"], chosen),
-        "further": further(shown["curves"], chosen),
-        "fairness": fairness(shown["curves"], shown["names"]),
-        "slices": slices(shown["curves"]),
+        "charts": charts(shown["curves"], shown["names"]),
         "legend": legend(shown["names"]),
         "log": page_of_log(found, asked.get("before", ""), asked.get("only", ""), upto=shown["sequence"]),
         "live": {"snapshot": shown, "words": WORDS, "socket": f"/ws/runs/{found.public_id}"},
         "over": found.state in ENDED,
+        "best": _best(shown),
+        "earlier": _earlier(shown),
         "again": "?" + urlencode(again(found)),
         "may_train": may_train(request.actor, found.model, found.federation),
+        "not_again": _not_again(found),
         "may_control": permissions.can(request.actor, "run.control", found),
         "who_may": permissions.who_may("run.control", found, request.actor),
         "settled": _settled(found),
@@ -77,11 +78,44 @@ def _title(shown: dict[str, Any]) -> str:
     return f"Round {of['number']} of {run['total_rounds']}{again}"
 
 
+def _best(shown: dict[str, Any]) -> str:
+    """Which model is the best so far; `static/js/run.js` says the same."""
+    number, loss = shown["run"]["best_round"], shown["run"]["best_loss"]
+    if number is None:
+        return ""
+    which = f"the model of round {number}" if number else "the version that the run began with"
+    told = f" (loss {loss:.4f})" if loss is not None else ""
+    return f"Best so far: {which}{told}, of those that as many organizations measured."
+
+
+def _earlier(shown: dict[str, Any]) -> str:
+    """What to know when the best model is not the published one; `static/js/run.js` says the same."""
+    run = shown["run"]
+    number, last = run["best_round"], run["total_rounds"]
+    if not run["result_version"] or number is None or number == last:
+        return ""
+    measured = {point["number"]: set(point["organizations"]) for point in shown["curves"]}
+    if measured.get(number) != measured.get(last):
+        return " It was not measured by the same organizations as the best one, so the two do not compare."
+    if number == 0:
+        return " By loss, no round did better than the version that the run began with."
+    kept = "is an earlier one; it is kept with the run and is not published."
+    return f" The best by loss, that of round {number}, {kept}"
+
+
 def _starter(actor: Actor, run: Run) -> str:
     """Who started the run: the person for their colleagues, the organization for others."""
-    if run.organization != actor.organization or run.started_by is None:
-        return run.organization.name
-    return f"{run.started_by} of {run.organization.name}"
+    person = person_for(actor, run.organization, run.started_by)
+    return f"{person} of {run.organization.name}" if person else run.organization.name
+
+
+def _not_again(run: Run) -> str:
+    """What stands in the way of running it again for everybody, whatever their rights."""
+    if run.federation.dissolved_at is not None:
+        return "the federation was dissolved."
+    if not Share.objects.filter(model=run.model, federation=run.federation).exists():
+        return "the model is not shared with this federation any more."
+    return ""
 
 
 def _settled(run: Run) -> dict[str, Any]:
@@ -90,6 +124,7 @@ def _settled(run: Run) -> dict[str, Any]:
     return {
         "Strategy": run.strategy,
         "Rounds": run.total_rounds,
+        "Each round": wording.plan(Terms.of(run.plan), run.min_participants),
         "Least devices": run.min_participants,
         "Deadline": f"{wording.span(run.round_seconds)} a round",
         "Group": run.group or "all devices",
@@ -112,10 +147,8 @@ def control(request: Any, run: str, verb: str) -> HttpResponse:
             "stop": "The round that is going on is called off and no version is published. This cannot be undone.",
             "pause": "The open round finishes; no further one opens until you resume.",
             "resume": "The next round opens at once.",
-            "publish-best": "The model of the best round becomes the next minor version. It stays one for good.",
         }[verb]
-        button, of = ("Publish", "best model") if verb == "publish-best" else (verb.capitalize(), "training")
-        title = f"{button} the {of} of {found.model.name}?"
-        return confirm(request, title=title, consequence=consequence, button=button, back=address)
+        title = f"{verb.capitalize()} the training of {found.model.name}?"
+        return confirm(request, title=title, consequence=consequence, button=verb.capitalize(), back=address)
     VERBS[verb](request.actor, found)
     return redirect(address)

@@ -22,10 +22,25 @@ from training import selectors
 from training.aggregation.strategies import STRATEGIES
 from training.aggregation.strategy import Parameter
 from training.models import Run
-from training.services import configs
+from training.services import configs, terms
 from training.services.preflight import Problem
+from training.services.terms import FIELDS, Terms
 
 PREFIX = "p."
+# Where a field is not called by its name with spaces.
+LABELS = {
+    "min_participants": "Least devices a round",
+    "round_seconds": "Seconds a round may take",
+    "standardise": "Standardise the columns",
+    "evaluate": "Measure every round",
+    "mode": "A round asks",
+    "sample": "Devices a round asks",
+    "over_selection": "Ask so many times the least",
+    "quota": "Least of each organization",
+    "cap": "Most of each organization",
+    "stragglers": "Once enough have answered",
+    "grace_seconds": "Seconds of grace",
+}
 DEFAULTS = {
     "strategy": "fedavg",
     "rounds": "20",
@@ -33,6 +48,12 @@ DEFAULTS = {
     "round_seconds": str(configs.DEFAULT_ROUND_SECONDS),
     "evaluate": "yes",
 }
+MODES = ((terms.CROSS_SILO, "everybody who is there"), (terms.CROSS_DEVICE, "a sample of them"))
+RULES = (
+    (terms.WAIT, "wait for all until the deadline"),
+    (terms.CUT, "close at once"),
+    (terms.GRACE, "give the others a while"),
+)
 CHOICES = {"": None, "yes": True, "no": False}
 MOST_VERSIONS = 50
 
@@ -135,6 +156,7 @@ def wish(actor: Actor, said: Mapping[str, str]) -> dict[str, Any]:
         if (value := CHOICES.get(said.get(name, ""))) is not None:
             config[name] = value
     return {
+        "plan": {name: number(text) for name in FIELDS if (text := said.get(name, "").strip())},
         "model": model,
         "federation": places.find_federation(actor, federation) if federation else None,
         "version": find_version(model, version) if version else None,
@@ -168,14 +190,14 @@ def plan_fields(said: Mapping[str, str], wrong: Mapping[str, str]) -> list[Field
         ),
         (
             "min_participants",
-            "Least devices a round",
+            LABELS["min_participants"],
             "With fewer a round waits; below it at the deadline it is tried again.",
             1,
             configs.MOST_PARTICIPANTS,
         ),
         (
             "round_seconds",
-            "Seconds a round may take",
+            LABELS["round_seconds"],
             "Who has not answered by then is late, and the round goes on without it.",
             configs.LEAST_ROUND_SECONDS,
             configs.MOST_ROUND_SECONDS,
@@ -184,6 +206,28 @@ def plan_fields(said: Mapping[str, str], wrong: Mapping[str, str]) -> list[Field
     return [
         Field(name, label, told, said.get(name, ""), str(low), str(high), wrong=wrong.get(name, ""))
         for name, label, told, low, high in rows
+    ]
+
+
+def sampling_fields(said: Mapping[str, str], wrong: Mapping[str, str]) -> list[Field]:
+    """The fields of whom a round asks; left empty, they follow from the rest."""
+    most = str(terms.MOST_DEVICES)
+    rows = (
+        ("sample", "A number, or with a point a part of those that are there: 0.1 is a tenth.", "0", most, "any"),
+        (
+            "over_selection",
+            "1.3 asks 13 devices where 10 answers are needed.",
+            "1",
+            f"{terms.MOST_OVER_SELECTION:g}",
+            "any",
+        ),
+        ("quota", "At least so many devices of each take part, or the round waits.", "0", most, "1"),
+        ("cap", "At most so many devices of each are asked.", "0", most, "1"),
+        ("grace_seconds", "For those that are slower than enough others.", "1", str(terms.MOST_GRACE_SECONDS), "1"),
+    )
+    return [
+        Field(name, LABELS[name], told, said.get(name, ""), low, high, step, wrong.get(name, ""))
+        for name, told, low, high, step in rows
     ]
 
 
@@ -237,6 +281,7 @@ def again(run: Run) -> dict[str, Any]:
         "min_participants": run.min_participants,
         "round_seconds": run.round_seconds,
         "group": run.group,
+        **{name: value for name, value in run.plan.items() if value != getattr(Terms, name)},
         "seed": config.get("seed"),
         **{name: words.get(config.get(name)) for name in ("standardise", "evaluate")},
         **{PREFIX + name: value for name, value in config.get("parameters", {}).items()},

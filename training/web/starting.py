@@ -16,6 +16,7 @@ from training.aggregation.strategies import STRATEGIES
 from training.services import previews, runs
 from training.services.preflight import ERROR
 from training.services.previews import Preview
+from training.services.terms import FIELDS
 from training.web import startform
 from training.web.startform import again
 
@@ -75,6 +76,9 @@ def _shown(request: Any, form: QueryDict) -> dict[str, Any]:
             context["problems"] = _ordered(preview)
     context["plan"] = startform.plan_fields(said, wrong)
     context["settings"] = startform.strategy_fields(said["strategy"], said, wrong)
+    context["sampled"] = startform.sampling_fields(said, wrong)
+    context["modes"], context["rules"] = startform.MODES, startform.RULES
+    context["asks_a_part"] = any(said.get(name) for name in FIELDS)
     context["wrong"] = wrong
     return context
 

@@ -49,7 +49,7 @@ def found(name: str, email: str, password: str, person_name: str) -> dict[str, s
             people.admit(person)
         organization = organizations.found(name, person)
         key, text = keys.issue(organization, person, name="command line", scopes=[roles.ANY_SCOPE])
-        audit.record(organization, "portal", "key.created", key.public_id, scopes=key.scopes)
+        audit.record(organization, audit.PORTAL, "key.created", key.public_id, scopes=key.scopes)
         if known is None:
             people.note_sign_up(person)
     return {

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from federations.models import Person
-from federations.services import second_factor
+from federations.services import audit, second_factor
 
 
 class Command(BaseCommand):
@@ -23,6 +23,6 @@ class Command(BaseCommand):
         person = Person.objects.filter(email=Person.objects.normalize(options["email"])).first()
         if person is None:
             raise CommandError("There is no account with this address.")
-        if not second_factor.turn_off(person, "portal"):
+        if not second_factor.turn_off(person, audit.PORTAL):
             raise CommandError("This person has no second factor.")
         self.stdout.write(f"{person.email} signs in with the password alone.")

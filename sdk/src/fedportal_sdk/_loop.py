@@ -32,7 +32,8 @@ RUNS_FAULT = frozenset({"not_finite"})
 # The portal does not have the update that the answer speaks of.
 NOT_THERE = frozenset({"upload_incomplete", "digest_mismatch"})
 RENEWABLE = frozenset({"key_expired", "key_invalid"})
-# What a task may require of a device in training["requires"]; anything else needs a newer SDK.
+# What a task may require of a device in training["requires"], beyond what its kind of work can do; anything else needs
+# a newer SDK.
 ABILITIES: frozenset[str] = frozenset()
 
 
@@ -182,9 +183,9 @@ class Loop:
 
     def _work_on(self, task: Task, arrays: Any) -> tuple[Answer, memoryview | None]:
         """The answer, and the update that belongs to it."""
-        unknown = sorted(set(task["training"].get("requires", ())) - ABILITIES)
+        unknown = sorted(set(task["training"].get("requires", ())) - ABILITIES - self._work.abilities)
         if unknown:
-            raise Refusal(f"this device's SDK does not know {', '.join(unknown)}")
+            raise Refusal(f"this device's SDK, or its own training function, does not know {', '.join(unknown)}")
         started = time.perf_counter()
         if task["kind"] == TaskKind.STATISTICS:
             found = self._work.statistics(task)
@@ -205,6 +206,7 @@ class Loop:
             answer["evaluation"] = trained.evaluation
         if trained.metrics:
             answer["metrics"] = trained.metrics
+        answer.update(trained.reports)  # type: ignore[typeddict-item]
         return answer, content
 
     def _check_floor(self, task: Task, records: int | None) -> None:

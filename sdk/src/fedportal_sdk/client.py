@@ -92,7 +92,8 @@ class FederatedClient:
     def register(self, groups: Sequence[str] | None = None) -> DeviceRecord:
         """Register this device, or say again that it is the same one; either way it gets a fresh device key.
 
-        `groups`: labels such as "production"; None leaves them as they are. Raises not_configured without an enrolment
+        `groups`: labels such as "production" that the device begins with; those of one that is registered are changed
+        in the portal, and what is given here changes nothing. Raises not_configured without an enrolment
         key, key_invalid, key_revoked, device_taken, device_inactive, enrolment_full, unreachable, …
         """
         return self._register(groups, self._patience)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,10 +43,15 @@ class Trained:
     samples: int
     evaluation: Evaluation | None = None  # of the model before training, on held-out rows
     metrics: dict[str, float] = field(default_factory=dict)
+    reports: dict[str, float] = field(default_factory=dict)  # what the task asks for in answer["reports"]
 
 
 class Work(Protocol):
     """Does tasks. Raises `Refusal` for what it cannot do and `FedportalError` for what is wrong with data or result."""
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        """What of training["requires"] this kind of work can do."""
 
     @property
     def records(self) -> int | None:
@@ -55,8 +60,8 @@ class Work(Protocol):
     def statistics(self, task: Task) -> Statistics:
         """Mean and M2 of every input column over the rows trained on."""
 
-    def train(self, task: Task, arrays: Arrays, tick: Tick) -> Trained:
-        """Train locally, beginning with `arrays`."""
+    def train(self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None) -> Trained:
+        """Train locally, beginning with `arrays`; `shift` [P] is added to the gradient of every step."""
 
     def evaluate(self, task: Task, arrays: Arrays) -> tuple[int, Evaluation]:
         """The number of rows that stand for this device, and the report of `arrays` on held-out rows."""
@@ -80,6 +85,8 @@ class TableWork:
     `slices`: parts of the held-out rows on which it reports beside the whole. Raises data_slices.
     """
 
+    abilities: ClassVar[frozenset[str]] = frozenset({"proximal", "steps", "base_loss"})
+
     def __init__(self, table: Table, labels: Sequence[Any] | None = None, seed: int = 0, slices: Slices = None) -> None:
         self._table = table
         self._labels = labels
@@ -97,15 +104,16 @@ class TableWork:
         self._architecture(task)
         return statistics.of(self._table.features[~self._aside])
 
-    def train(self, task: Task, arrays: Arrays, tick: Tick) -> Trained:
+    def train(self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None) -> Trained:
         """Measure `arrays` on the held-out rows if the task asks for it, then train from them on the others."""
         prepared = self.prepared(task, arrays)
         report = None
         if task["answer"]["metrics"]:
             report = self._report(task, arrays, prepared)
         plan = Plan.of(task["training"], task["round"])
-        weights = prepared.trainer.train(arrays, prepared.rows, prepared.labels, plan, tick)
-        return Trained(weights, len(prepared.rows), report)
+        reports = _reports(task["answer"].get("reports", ()), prepared, arrays, plan)
+        weights = prepared.trainer.train(arrays, prepared.rows, prepared.labels, plan, tick, shift)
+        return Trained(weights, len(prepared.rows), report, reports=reports)
 
     def evaluate(self, task: Task, arrays: Arrays) -> tuple[int, Evaluation]:
         """The number of rows trained on, and the report of `arrays` on the held-out rows."""
@@ -151,6 +159,8 @@ class TableWork:
 class FunctionWork:
     """Asks the caller's own functions. With `framework="torch"` they get and may give torch tensors, else arrays."""
 
+    abilities: ClassVar[frozenset[str]] = frozenset()  # functions know nothing of a task but its model
+
     def __init__(self, train_fn: LocalTrainFn, evaluate_fn: EvaluateFn | None, framework: str) -> None:
         if framework not in ("numpy", "torch"):
             raise FedportalError("field_invalid", field="framework", reason="it is numpy or torch.")
@@ -168,7 +178,7 @@ class FunctionWork:
         """Refused: functions see models, not columns."""
         raise Refusal("this device trains with a function of its own and has no columns to describe")
 
-    def train(self, task: Task, arrays: Arrays, tick: Tick) -> Trained:
+    def train(self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None) -> Trained:
         """Call the functions with copies they may change. Raises samples_invalid for a count that is none."""
         report = None
         if task["answer"]["metrics"] and self._evaluate_fn:
@@ -221,6 +231,22 @@ def _measured(found: Mapping[str, Any], least: int) -> Evaluation:
         name: named(name, names, whole["samples"]) for name, names in found.get("slices", {}).items()
     }
     return with_slices(whole, slices, least, part)
+
+
+def _reports(asked: Sequence[str], prepared: Prepared, arrays: Arrays, plan: Plan) -> dict[str, float]:
+    """Those of the reports on local training that are asked for. Raises `Refusal` for one that is not known."""
+    rows = len(prepared.rows)
+    known: dict[str, Callable[[], float]] = {
+        "steps": lambda: plan.steps(rows),
+        "normaliser": lambda: plan.normaliser(rows),
+        "base_loss": lambda: float(prepared.trainer.losses(arrays, prepared.rows, prepared.labels).mean(dtype="f8")),
+    }
+    if unknown := sorted(set(asked) - known.keys()):
+        raise Refusal(f"this device's SDK cannot report {', '.join(unknown)}")
+    reports = {name: known[name]() for name in asked}
+    if not all(map(math.isfinite, reports.values())):
+        raise FedportalError("not_finite")
+    return reports
 
 
 def standardised(features: NDArray[np.float64], arrays: Arrays) -> Float32:

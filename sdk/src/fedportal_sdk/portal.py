@@ -212,22 +212,22 @@ class Portal:
         min_devices: int = 1,
         round_seconds: int | None = None,
         config: Mapping[str, Any] | None = None,
+        plan: Mapping[str, Any] | None = None,
         dry_run: bool = False,
     ) -> Json:
-        """Start a run; with `dry_run` only say whom its first round would ask, and what stands in the way."""
-        said: Json = {
-            "model_id": model,
-            "strategy": strategy,
-            "rounds": rounds,
-            "group": group,
-            "min_devices": min_devices,
-        }
+        """Start a run; with `dry_run` only say whom its first round would ask, and what stands in the way.
+
+        `plan` says whom a round asks and when it closes: mode ("cross_silo" or "cross_device"), sample, quota, cap,
+        over_selection, stragglers ("wait", "cut" or "grace"), grace_seconds.
+        """
+        said: Json = {"model_id": model, "strategy": strategy, "rounds": rounds, "group": group}
+        said["min_devices"] = min_devices
         if federation:
             said["federation_id"] = federation
         if round_seconds:
             said["round_seconds"] = round_seconds
         path = routes.SESSION_PREVIEW if dry_run else routes.SESSIONS
-        return self._post(path, **said, config=dict(config or {}))
+        return self._post(path, **said, **dict(plan or {}), config=dict(config or {}))
 
     def runs(self, model: str | None = None) -> list[Json]:
         """The runs one sees, newest first; of one model, or of all."""
@@ -273,10 +273,6 @@ class Portal:
     def stop(self, run: str) -> Json:
         """End the run for good."""
         return self._post(_path(routes.SESSION, run=self.run_of(run)) + "/stop")
-
-    def publish_best(self, run: str) -> Json:
-        """Make the model of the best round a version; {"round", "version", …}."""
-        return self._post(_path(routes.SESSION, run=self.run_of(run)) + "/publish-best")
 
     # --- devices and people ------------------------------------------------------------------------------------------
 

@@ -39,6 +39,8 @@ class AnswerShape(TypedDict):
     update_bytes: int  # 0: no upload belongs to this answer
     max_samples: int
     metrics: bool  # whether an evaluation report is expected
+    # Which of `steps`, `normaliser` and `base_loss` the run's strategy needs of the answer; absent: none.
+    reports: NotRequired[list[str]]
     # The fewest rows an answer may stand for, by the policy of the device's organization; absent: any number.
     least_records: NotRequired[int]
 
@@ -107,6 +109,9 @@ class Answer(TypedDict):
     statistics: NotRequired[Statistics]
     metrics: NotRequired[dict[str, float]]  # the trainer's own, shown and not used
     seconds: NotRequired[float]  # time spent training
+    steps: NotRequired[int]  # τ: local steps taken
+    normaliser: NotRequired[float]  # a: how often the gradients of these steps count in the update; τ without momentum
+    base_loss: NotRequired[float]  # mean loss of the downloaded model over the rows trained on
 
 
 class Receipt(TypedDict):

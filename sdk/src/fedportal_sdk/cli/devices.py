@@ -16,6 +16,7 @@ from fedwire.errors import FedportalError
 
 # The device's own key has ended; registering again gives another one.
 KEY_ENDED = frozenset({"key_expired", "key_invalid", "key_revoked"})
+GROUP = "A label that a new device begins with, such as production; repeatable."
 
 
 @click.group(cls=output.Group)
@@ -32,7 +33,7 @@ def device() -> None:
 
 @device.command()
 @click.option("--identifier", default=None, help="This device's name; by default the host's.")
-@click.option("--group", "groups", multiple=True, help="A label, such as production; repeatable.")
+@click.option("--group", "groups", multiple=True, help=GROUP)
 @output.command
 @output.speaking
 def register(identifier: str | None, groups: tuple[str, ...], as_json: bool) -> None:
@@ -56,7 +57,7 @@ def register(identifier: str | None, groups: tuple[str, ...], as_json: bool) -> 
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="The CSV file with this device's rows.")
 @click.option("--target", default="target", show_default=True, help="The column to predict.")
 @click.option("--identifier", default=None, help="This device's name; by default the host's.")
-@click.option("--group", "groups", multiple=True, help="A label, such as production; repeatable.")
+@click.option("--group", "groups", multiple=True, help=GROUP)
 @click.option("--label", "labels", multiple=True, help="A class of the target, in the model's order; repeatable.")
 @click.option("--slice", "slices", multiple=True, help="A column by whose values to report too; repeatable.")
 @click.option("--rounds", default=None, type=click.IntRange(1), help="Leave after so many rounds.")
@@ -127,6 +128,11 @@ def run(
 def _enter(client: FederatedClient, groups: list[str]) -> None:
     """Register this machine, or say that it is there again: a device that has its own key needs no enrolment key."""
     if client.device_id is not None:
+        if groups:
+            sentence = (
+                "This device is registered already: --group changes nothing. Its groups are changed in the portal."
+            )
+            click.echo(sentence, err=True)
         try:
             client.heartbeat()
             return

@@ -14,6 +14,7 @@ from fedportal_sdk.cli import output
 from fedwire.states import RunState
 
 Snapshot = dict[str, Any]
+PLAN = ("mode", "quota", "cap", "over_selection", "stragglers", "grace_seconds")
 
 
 @click.group(cls=output.Group)
@@ -36,15 +37,20 @@ def train() -> None:
 @click.option("--group", default=None, help="Only devices with this label.")
 @click.option("--min-devices", default=1, show_default=True, type=click.IntRange(1), help="Fewest updates of a round.")
 @click.option("--round-seconds", default=None, type=click.IntRange(1), help="The deadline of a round.")
+@click.option("--mode", default=None, type=click.Choice(["cross-silo", "cross-device"]), help="All, or a sample.")
+@click.option("--sample", default=None, metavar="N|0.1", help="Devices a round asks: a number, or a fraction of them.")
+@click.option("--quota", default=None, type=click.IntRange(0), help="At least so many of each organization.")
+@click.option("--cap", default=None, type=click.IntRange(0), help="At most so many of each organization.")
+@click.option("--over-selection", default=None, type=float, help="Ask so many times the minimum.")
+@click.option(
+    "--stragglers", default=None, type=click.Choice(["wait", "cut", "grace"]), help="Once enough have answered."
+)
+@click.option("--grace", "grace_seconds", default=None, type=click.IntRange(1), help="Seconds more for the others.")
 @click.option("--epochs", default=None, type=click.IntRange(1), help="Local passes in each round.")
 @click.option("--learning-rate", default=None, type=float, help="Of the local descent.")
 @click.option("--batch-size", default=None, type=click.IntRange(1), help="Rows in a local step.")
 @click.option("--seed", default=None, type=int, help="Of everything drawn at random.")
 @click.option("--standardise/--no-standardise", default=None, help="Pool the columns' statistics before round 1.")
-@click.option("--best", "metric", default=None, help="Choose the best round by this metric; the loss by default.")
-@click.option(
-    "--greater-is-better/--less-is-better", "greater", default=None, help="For --best, where its name is new."
-)
 @click.option("--set", "more", multiple=True, metavar="NAME=NUMBER", help="A further parameter of the strategy.")
 @click.option("--dry-run", is_flag=True, help="Only say whom the first round would ask, and what stands in the way.")
 @output.command
@@ -57,8 +63,7 @@ def start(
     group: str | None,
     min_devices: int,
     round_seconds: int | None,
-    metric: str | None,
-    greater: bool | None,
+    sample: str | None,
     more: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
@@ -71,9 +76,9 @@ def start(
       fedportal train start radiology-v1 --strategy fedavg --rounds 50 --group production
       fedportal train start radiology-v1 --min-devices 3 --round-seconds 600 --epochs 2 --learning-rate 0.2
       fedportal train start radiology-v1 --min-devices 3 --set momentum=0.9 --dry-run
+      fedportal train start radiology-v1 --min-devices 15 --sample 20 --quota 2 --stragglers grace --grace 30
     """
-    if metric is not None:
-        config["best"] = {"metric": metric, **({} if greater is None else {"greater": greater})}
+    plan = {**{name: config.pop(name) for name in PLAN}, "sample": _sample(sample)}
     started = output.portal().start(
         model,
         federation=federation,
@@ -83,12 +88,23 @@ def start(
         min_devices=min_devices,
         round_seconds=round_seconds,
         config={**{name: value for name, value in config.items() if value is not None}, **_numbers(more)},
+        plan={name: value for name, value in plan.items() if value is not None},
         dry_run=dry_run,
     )
     if dry_run:
         output.print_json(started) if as_json else _foresee(started)
         sys.exit(0 if started["ok"] else 1)
     output.say(f"Started {started['id']}.", started, as_json, then=f"fedportal train watch {model}")
+
+
+def _sample(text: str | None) -> float | None:
+    """ "20" as so many devices, "0.1" as a fraction of them. Raises a usage error for anything else."""
+    if text is None:
+        return None
+    try:
+        return int(text) if text.isascii() and text.isdigit() else float(text)
+    except ValueError:
+        raise click.UsageError(f"--sample takes a number of devices or a fraction like 0.1, not {text!r}.") from None
 
 
 def _numbers(pairs: tuple[str, ...]) -> dict[str, float]:
@@ -109,6 +125,7 @@ def _foresee(preview: Snapshot) -> None:
     cells = ((row["organization"]["name"], f"{row['expected']} of {row['devices']}", row["reason"]) for row in rows)
     if rows:
         output.table(cells, ("organization", "devices asked", "why not all"), "")
+    output.out.print(Text(preview["plan"]))
     output.out.print(Text(preview["sentence"]))
     for problem in preview["problems"]:
         output.out.print(Text(f"{problem['level']}: {problem['message']} {problem['next_step']}".rstrip()))
@@ -199,17 +216,6 @@ def resume(model: str, as_json: bool) -> None:
 def stop(model: str, as_json: bool) -> None:
     """End the run for good; no version is published."""
     output.say("Stopped; no version is published.", output.portal().stop(model), as_json)
-
-
-@train.command("publish-best")
-@click.argument("model", metavar="MODEL|run_…")
-@output.command
-@output.speaking
-def publish_best(model: str, as_json: bool) -> None:
-    """Make the model of the run's best round a version, beside that of the last round."""
-    found = output.portal().publish_best(model)
-    then = f"fedportal pull {model} --version {found['version']}" if not model.startswith("run_") else ""
-    output.say(f"The model of round {found['round']} is version {found['version']}.", found, as_json, then=then)
 
 
 def _watch(snapshots: Iterator[Snapshot], as_json: bool) -> None:

@@ -20,8 +20,9 @@ Tick = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """Mini-batch SGD: v ← momentum·v + g + weight_decay·w,  w ← w - learning_rate·v.
+    """Mini-batch SGD: v ← momentum·v + g + weight_decay·w + mu·(w - w₀) + shift,  w ← w - learning_rate·v.
 
+    w₀ are the weights that training begins with; `shift` is a vector that a trainer may be given.
     The order of the rows in epoch e is drawn by PCG64 from (seed, round, e), so the same task over the same rows gives
     the same update, bit for bit on the same machine.
     """
@@ -32,6 +33,7 @@ class Plan:
     seed: int = 0
     momentum: float = 0.0
     weight_decay: float = 0.0
+    mu: float = 0.0
     round: int = 0
 
     @classmethod
@@ -49,6 +51,19 @@ class Plan:
         plan._check()
         return plan
 
+    def steps(self, rows: int) -> int:
+        """τ: the number of steps over so many rows."""
+        return self.epochs * math.ceil(rows / self.batch_size)
+
+    def normaliser(self, rows: int) -> float:
+        """a: how often the gradients of these steps count in the update, (w₀ - w)/learning_rate = Σ cₖ·gₖ, a = Σ cₖ.
+
+        With momentum ρ the gradient of step k (from 0) counts 1 + ρ + … + ρ^(τ-1-k) times, so
+        a = Σₛ₌₁…τ (1-ρˢ)/(1-ρ) = (τ - ρ·(1-ρ^τ)/(1-ρ)) / (1-ρ), which is τ without momentum.
+        """
+        steps, rho = self.steps(rows), self.momentum
+        return (steps - rho * (1 - rho**steps) / (1 - rho)) / (1 - rho)
+
     def batches(self, rows: int, tick: Tick) -> Iterator[NDArray[np.int64]]:
         """The row numbers of one batch after the other, all epochs."""
         for epoch in range(self.epochs):
@@ -59,7 +74,7 @@ class Plan:
             tick(epoch + 1, self.epochs)
 
     def _check(self) -> None:
-        for name, least in (("epochs", 0), ("batch_size", 1), ("learning_rate", 0), ("weight_decay", 0)):
+        for name, least in (("epochs", 0), ("batch_size", 1), ("learning_rate", 0), ("weight_decay", 0), ("mu", 0)):
             if getattr(self, name) < least:
                 raise _invalid(name, f"it must be at least {least}")
         if not 0 <= self.momentum < 1:
@@ -70,9 +85,18 @@ class Trainer(Protocol):
     """Trains and measures models of one architecture. Arrays go by the names of the manifest."""
 
     def train(
-        self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any], plan: Plan, tick: Tick
+        self,
+        arrays: Mapping[str, Float32],
+        rows: Float32,
+        labels: NDArray[Any],
+        plan: Plan,
+        tick: Tick,
+        shift: Float32 | None = None,
     ) -> dict[str, Float32]:
-        """The weights after local training that began with `arrays`, which stay as they are."""
+        """The weights after local training that began with `arrays`, which stay as they are.
+
+        `shift` [P], in the manifest's order, is added to the gradient of every step.
+        """
 
     def losses(self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any]) -> Float32:
         """The loss per row [n]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from fedwire import metrics
 from fedwire.architectures import Architecture, Conv, Dense, Flatten, MaxPool, Relu, Step
 from fedwire.errors import FedportalError
 from fedwire.messages import Evaluation
-from fedwire.tensors import Float32
+from fedwire.tensors import Float32, unflatten
 
 ROWS_AT_ONCE = 1024
 
@@ -81,9 +81,15 @@ class TorchTrainer:
         self.device = device or ("cuda" if self._torch.cuda.is_available() else "cpu")
 
     def train(
-        self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any], plan: Plan, tick: Tick
+        self,
+        arrays: Mapping[str, Float32],
+        rows: Float32,
+        labels: NDArray[Any],
+        plan: Plan,
+        tick: Tick,
+        shift: Float32 | None = None,
     ) -> dict[str, Float32]:
-        """The weights after local training that began with `arrays`, which stay as they are."""
+        """The weights after local training that began with `arrays`, which stay as they are; see `Trainer`."""
         torch = self._torch
         layers = self._layers(arrays).train()
         inputs, targets = self._rows(rows), self._targets(labels)
@@ -91,11 +97,13 @@ class TorchTrainer:
         optimizer = torch.optim.SGD(
             parameters, lr=plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay
         )
+        pull = self._pull(layers, plan.mu, shift)
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             for batch in plan.batches(len(rows), tick):
                 chosen = torch.from_numpy(batch).to(self.device)
                 optimizer.zero_grad(set_to_none=True)
                 self._losses(layers(inputs[chosen]), targets[chosen]).mean().backward()
+                pull()
                 optimizer.step()
         return {f"layers.{name}": _array(value) for name, value in layers.state_dict().items()}
 
@@ -127,6 +135,25 @@ class TorchTrainer:
         state = {name.removeprefix("layers."): a for name, a in arrays.items() if name.startswith("layers.")}
         layers.load_state_dict(state_dict_of(state))
         return layers.to(self.device)
+
+    def _pull(self, layers: Any, mu: float, shift: Float32 | None) -> Callable[[], None]:
+        """Adds mu·(w - w₀) + shift to the gradients, w₀ being the weights now."""
+        torch, terms = self._torch, []
+        parts = unflatten(self.architecture.manifest(), shift) if shift is not None else {}
+        for name, parameter in layers.named_parameters():
+            start = parameter.detach().clone() if mu else None
+            part = parts.get(f"layers.{name}")
+            terms.append((parameter, start, torch.tensor(part, device=self.device) if part is not None else None))
+
+        def pull() -> None:
+            with torch.no_grad():
+                for parameter, start, part in terms:
+                    if start is not None:
+                        parameter.grad.add_(parameter - start, alpha=mu)
+                    if part is not None:
+                        parameter.grad.add_(part)
+
+        return pull
 
     def _rows(self, rows: Float32) -> Any:
         return self._torch.from_numpy(np.array(rows)).to(self.device).view(-1, *self.architecture.input_shape)
