@@ -17,6 +17,7 @@ class FederationsConfig(AppConfig):
         hooks.register_desk(desk)
         hooks.register_upload(routes.TASK_UPDATE, desk.update_ticket)
         hooks.register_download(routes.TASK_MODEL, desk.model_ticket)
+        hooks.register_download(routes.TASK_STATE, desk.state_ticket)
         letters = import_module("federations.services.letters")
         tasks = import_module("federations.tasks")
         letters.on_letter(tasks.ring_for)

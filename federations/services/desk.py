@@ -159,6 +159,15 @@ def model_ticket(request: DoorRequest) -> DownloadTicket:
     return DownloadTicket(path=blobs.path(sha), size=blobs.size(sha), etag=sha)
 
 
+def state_ticket(request: DoorRequest) -> DownloadTicket:
+    """Leave to download the vector that belongs to the model of an open task. Raises not_found, task_closed."""
+    content = DeviceTask.objects.values_list("content", flat=True).get(pk=_open_task(request).pk)
+    sha = content.get("state_digest")
+    if not sha:
+        raise FedportalError("not_found", what="state for this task")
+    return DownloadTicket(path=blobs.path(sha), size=blobs.size(sha), etag=sha)
+
+
 def _open_task(request: DoorRequest) -> task_rows.Files:
     task = task_rows.files(request.identify().device_pk, request.params["task"])
     if task is None:

@@ -86,6 +86,9 @@ WORDS: dict[tuple[str, str], Words] = {
     ("GET", routes.TASK_MODEL): Words(
         "task_model", "The model that the task begins with, as safetensors.", FILE, further=(_RANGE,)
     ),
+    ("GET", routes.TASK_STATE): Words(
+        "task_state", "The vector that some strategies send with the model, as safetensors.", FILE, further=(_RANGE,)
+    ),
     ("PUT", routes.TASK_UPDATE): Words(
         "task_update", "Upload the task's update, or the rest of it.", Stored, body=FILE, further=_UPLOAD
     ),

@@ -93,7 +93,7 @@ def _tasks(stage: Stage) -> None:
         device = Device.objects.get(public_id=world["device"])
         deadline = clock.now() + timedelta(hours=1)
         work = device_tasks.NewTask(
-            device, "install", "none", deadline, base_blob=base, update_header=b"{}", update_bytes=2
+            device, "install", "none", deadline, {"state_digest": base}, base, update_header=b"{}", update_bytes=2
         )
         with unit():
             world["task"] = device_tasks.offer([work])[0].public_id

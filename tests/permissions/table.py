@@ -334,6 +334,7 @@ DOOR_ROWS: dict[tuple[str, str], int | tuple[int, int, int, int]] = {
     ("POST", routes.DEVICE_ROTATE): 200,
     ("PUT", routes.TASK_UPDATE): 200,
     ("GET", routes.TASK_MODEL): 200,
+    ("GET", routes.TASK_STATE): 200,
     # An upload is its person's alone.
     ("PUT", routes.UPLOAD): (200, 404, 404, 404),
     ("GET", routes.MODEL_DOWNLOAD): (200, 403, 200, 404),

@@ -43,6 +43,18 @@ def test_a_model_arrives_whole_under_its_digest(portal: Portal, device: Device, 
     assert (head.status, head.headers["content-length"], head.body) == (200, str(size), b"")
 
 
+def test_the_vector_beside_a_model_arrives_under_its_digest(portal: Portal, device: Device) -> None:
+    sha = portal.do("put_blob", size=1000)
+    task = device.offered(base=portal.do("put_blob", size=5), content={"state_digest": sha})
+    assert device.next().json()["state_digest"] == sha
+    assert device.request("GET", routes.TASK_STATE.format(task=task)).body == content(1000)
+
+
+def test_a_task_without_such_a_vector_has_none(portal: Portal, device: Device) -> None:
+    task, _ = offered(portal, device, 5)
+    assert device.request("GET", routes.TASK_STATE.format(task=task)).status == 404
+
+
 @pytest.mark.parametrize("size", SIZES[1:])
 @pytest.mark.parametrize(
     ("wanted", "start", "stop"), [("0-", 0, None), ("17-", 17, None), ("5-9", 5, 10), ("-10", -10, None), ("7-7", 7, 8)]

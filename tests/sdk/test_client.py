@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from fedportal_sdk import FederatedClient, FedportalError
 from fedwire import routes
 from fedwire.architectures import Architecture
 from fedwire.tensors import decode_update, encode_model
+from fedwire.vectors import encode_vector
 from tests.sdk.server import Reply, Seen, found, refusal, serving
 
 KEY = "edg_abcd1234_" + "x" * 43 + "_zzzzzz"
@@ -247,6 +249,63 @@ def test_a_training_function_is_not_asked_to_hold_on_to_the_model(start: Start) 
     client = start(portal)
     assert client.train_from_remote("radiology-v1", lambda state: (state, 5, {}), rounds=1).rounds == 1
     assert "proximal" in portal.declined[0]
+
+
+def corrected(round_number: int, counted: int, state: bytes = b"") -> dict[str, Any]:
+    """A task of SCAFFOLD with one step over all rows, of rate ½."""
+    training = {"epochs": 1, "learning_rate": 0.5, "batch_size": 100, "seed": 0, "requires": ["scaffold"]}
+    digest = hashlib.sha256(state).hexdigest() if state else ""
+    changes = {"training": training, "state_digest": digest, "counted_round": counted}
+    asked = task(round_number=round_number, **changes)
+    asked["answer"]["reports"] = ["steps"]
+    return asked
+
+
+def deltas(portal: Portal) -> list[list[float]]:
+    return [decode_update(update, MANIFEST).tolist() for update in portal.updates]
+
+
+def test_steps_are_corrected_by_what_the_device_kept_and_what_the_portal_sends(start: Start, csv_file: Path) -> None:
+    # cᵢ becomes the gradient of the first step. At the same model the next step is then -½·c, whatever the gradient.
+    common = encode_vector(np.array([1, 2, -3], np.float32))
+    portal = Portal(corrected(1, 0), corrected(2, 1, common))
+    portal.instead["state"] = [Reply(200, common)]
+    start(portal).train(None, csv_file, "diagnosis", rounds=2)
+    first, second = deltas(portal)
+    assert any(first)
+    np.testing.assert_allclose(second, [-0.5, -1, 1.5], atol=1e-6)
+    assert [answer["steps"] for answer in portal.answers] == [1, 1]
+
+
+def test_an_answer_that_did_not_count_leaves_no_trace_in_what_is_kept(start: Start, csv_file: Path) -> None:
+    portal = Portal(corrected(1, 0), corrected(1, 0))
+    start(portal).train(None, csv_file, "diagnosis", rounds=2)
+    first, again = deltas(portal)
+    assert first == again
+
+
+def test_what_is_kept_survives_a_restart(start: Start, csv_file: Path) -> None:
+    before, after = Portal(corrected(1, 0)), Portal(corrected(2, 1))
+    client = start(before)
+    client.train(None, csv_file, "diagnosis", rounds=1)
+    with serving(after) as server:
+        # The folder is that of the device at its portal's address.
+        again = FederatedClient(KEY, "hospital-001", server.url, client.home.folder)
+        shutil.copytree(client._folder.folder / "variates", again._folder.folder / "variates")
+        again.train(None, csv_file, "diagnosis", rounds=1)
+    assert any(abs(number) > 0.01 for number in deltas(before)[0])
+    np.testing.assert_allclose(deltas(after)[0], [0, 0, 0], atol=1e-6)
+
+
+def test_a_device_that_lost_what_it_kept_declines(start: Start, csv_file: Path) -> None:
+    portal = Portal(corrected(5, 4), task())
+    assert start(portal).train(None, csv_file, "diagnosis", rounds=1).rounds == 1
+    assert "round 4" in portal.declined[0]
+
+
+def test_what_is_kept_for_a_run_goes_when_it_ends(start: Start, csv_file: Path, tmp_path: Path) -> None:
+    start(Portal(corrected(1, 0))).train(None, csv_file, "diagnosis")
+    assert list(tmp_path.glob("home/devices/*/variates/*")) == []
 
 
 def test_a_failing_training_function_declines_without_quoting_the_data(start: Start) -> None:

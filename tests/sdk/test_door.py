@@ -16,6 +16,7 @@ from fedportal_sdk._retry import Patience, Stop, Stopped
 from fedwire.architectures import Architecture
 from fedwire.errors import FedportalError
 from fedwire.tensors import Manifest, decode_update, encode_model
+from fedwire.vectors import encode_vector
 from tests.sdk.server import Cut, Reply, Seen, Server, found, refusal, serving
 
 SMALL_MODEL = Architecture.parse({"kind": "logistic", "inputs": 30})
@@ -100,6 +101,24 @@ def test_other_bytes_than_announced_are_not_believed(tmp_path: Path, architectur
     with serving(lambda n, seen: Reply(200, bytes(wrong))) as server, pytest.raises(FedportalError) as caught:
         door_of(server, tmp_path / "other").model(task_for(architecture, right), no_progress)
     assert caught.value.code == "digest_mismatch"
+
+
+@pytest.mark.parametrize("architecture", [SMALL_MODEL, LARGE_MODEL])
+def test_the_vector_of_a_model_is_fetched_beside_it(tmp_path: Path, architecture: Architecture) -> None:
+    content = model_file(architecture)
+    wanted = np.arange(architecture.manifest().parameters, dtype=np.float32)
+    state = encode_vector(wanted)
+    with serving(lambda n, seen: Reply(200, state if seen.path.endswith("/state") else content)) as server:
+        door = door_of(server, tmp_path)
+        task = {**task_for(architecture, content), "state_digest": hashlib.sha256(state).hexdigest()}
+        for _ in range(2):
+            door.model(task, no_progress)
+            assert (door.state(task, no_progress) == wanted).all()
+        assert len(server.seen) == 2
+        assert not door.state({**task, "state_digest": ""}, no_progress).any()
+        with pytest.raises(FedportalError) as caught:
+            door.state({**task, "state_digest": "../../elsewhere"}, no_progress)
+    assert caught.value.code == "bad_request"
 
 
 @pytest.mark.parametrize("digest", ["../../elsewhere", "A" * 64, "a" * 63, "a" * 65])

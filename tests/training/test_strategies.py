@@ -10,7 +10,7 @@ from fedwire.errors import FedportalError
 from fedwire.tensors import parse_header
 from tests.training.conftest import Site, Stage, current, rewind, weights_of
 from training.models import Round, Run, Update
-from training.services import outcomes, rounds
+from training.services import outcomes, remembered, rounds
 
 
 def state_of(closed: Round) -> np.ndarray:
@@ -90,11 +90,49 @@ def test_reports_give_the_weights(stage: Stage) -> None:
     np.testing.assert_allclose(weights_of(closed.result_blob), expected, rtol=1e-5, atol=1e-6)
 
 
+def told(site: Site, name: str) -> object:
+    return site.task.content[name]
+
+
+def test_devices_are_told_which_of_their_answers_counted_and_get_the_mean(stage: Stage) -> None:
+    first, second, third = sites = stage.three()
+    run = stage.start(strategy="scaffold", min_participants=2, config={"batch_size": 10, "learning_rate": 0.5})
+    assert [(told(s, "counted_round"), told(s, "state_digest")) for s in sites] == [(0, "")] * 3
+    third.decline()
+    moved = [site.vector(site.task).astype(np.float64) for site in (first, second)]
+    first.answer(steps=1)
+    second.answer(steps=2)
+    (closed,) = trained(run)
+    # N = 2: the mean of -Δ₁/½ and -Δ₂/(2·½).
+    np.testing.assert_allclose(state_of(closed)[0], (-2 * moved[0] - moved[1]) / 2, rtol=1e-5, atol=1e-6)
+    assert [told(s, "counted_round") for s in (first, second)] == [1, 1]
+    assert told(first, "state_digest") == closed.state_blob
+    assert closed.bytes_down == 2 * blobs.size(closed.base_blob)
+    # In the second round an attempt fails: the answer in it did not count.
+    second.decline()
+    first.answer(steps=1)
+    rewind(run)
+    first.seen()
+    second.seen()
+    rounds.settle(current(run).pk)
+    assert (current(run).number, current(run).attempt) == (2, 2)
+    assert told(first, "counted_round") == 1
+    assert told(first, "state_digest") == closed.state_blob
+
+
+def test_feddyn_sends_nothing_beside_the_model(stage: Stage) -> None:
+    sites = stage.three()
+    stage.start(strategy="feddyn", min_participants=3)
+    assert "state_digest" not in sites[0].task.content
+    assert told(sites[0], "counted_round") == 0
+    assert sites[0].task.content["training"]["alpha"] == 0.1
+
+
 def test_an_attempt_that_failed_does_not_touch_what_the_server_remembers(stage: Stage) -> None:
     sites = stage.three()
     run = stage.start(strategy="fedavgm", min_participants=3, rounds=2)
     play(run, sites, 1)
-    kept = outcomes.state_before(run, 2)
+    kept = remembered.state_before(run, 2)
     sites[0].answer()
     sites[1].answer()
     rewind(run)
@@ -103,12 +141,12 @@ def test_an_attempt_that_failed_does_not_touch_what_the_server_remembers(stage: 
     rounds.settle(current(run).pk)
     run.refresh_from_db()
     assert (current(run).number, current(run).attempt) == (2, 2)
-    assert outcomes.state_before(run, 2) == kept == trained(run)[0].state_blob
+    assert remembered.state_before(run, 2) == kept == trained(run)[0].state_blob
     play(run, sites, 2)
     assert trained(run)[1].state_blob not in ("", kept)
 
 
-@pytest.mark.parametrize("strategy", ["fedavgm", "fedadam", "fedadagrad", "fedyogi"])
+@pytest.mark.parametrize("strategy", ["fedavgm", "fedadam", "fedadagrad", "fedyogi", "feddyn"])
 def test_a_round_that_is_computed_again_gives_the_same_model_and_state(stage: Stage, strategy: str) -> None:
     sites = stage.three()
     run = stage.start(strategy=strategy, min_participants=3, rounds=2)

@@ -2,7 +2,7 @@
 
 layout → where the numbers lie · kernels → arithmetic on tiles of files · combine → one rule per way of combining ·
 transforms → what happens to each update before · server_opt → from the combined update to the new model · memory → what
-the server step remembers from round to round ·
+the server step remembers from round to round · variates → the mean of what devices remember ·
 strategy → what a composition is · strategies/ → those there are · assembly → the new model's file · metrics → merged
 reports.
 """

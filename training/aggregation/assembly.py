@@ -18,12 +18,13 @@ from fedwire.codecs import Codec, Plain
 from fedwire.errors import FedportalError
 from fedwire.tensors import DTYPES, Float32, Manifest
 from training.aggregation.combine import Tile
-from training.aggregation.kernels import Encoded, Rows, Vector, in_blocks, opened, write_all
+from training.aggregation.kernels import Encoded, Rows, Vector, in_blocks, opened, weighted_sum, write_all
 from training.aggregation.layout import ITEM, TILE, Layout, Range, cut
 from training.aggregation.memory import Memory, StateFiles
 from training.aggregation.server_opt import ServerStep
 from training.aggregation.strategy import Strategy, Values
 from training.aggregation.transforms import Update, in_order
+from training.aggregation.variates import Fold
 
 COPY_BYTES = 1 << 20
 # Files below this are hashed one after the other: a second thread costs more than it gains.
@@ -50,6 +51,8 @@ class _Work:
     tile: Tile
     step: ServerStep
     memory: Memory
+    all: Sequence[Vector]  # also those of weight 0
+    fold: Fold | None
 
 
 def write_model(
@@ -113,6 +116,8 @@ def write_weights(
             plan.tile,
             step,
             memory,
+            vectors,
+            strategy.fold(values)(ordered, state.cohort) if strategy.fold is not None and state is not None else None,
         )
         in_blocks(layout.parameters, threads, lambda: _worker(work, layout, file.fileno(), on_block))
         _copy_rest(base, layout, file.fileno())
@@ -161,7 +166,7 @@ def _worker(work: _Work, layout: Layout, out: int, on_block: OnBlock) -> Callabl
     length = min(TILE, layout.parameters)
     rows = Rows(work.updates, work.weights, length)
     result, base = np.empty(length, np.float32), np.empty(length, np.float32)
-    room = work.memory.tiles(length)
+    room, fold = work.memory.tiles(length), _folder(work, length)
 
     def block(whole: Range) -> None:
         for part in cut(whole, TILE):
@@ -169,6 +174,7 @@ def _worker(work: _Work, layout: Layout, out: int, on_block: OnBlock) -> Callabl
             state = work.memory.read(part, room)
             # Large finite numbers may overflow; the look at the result says so.
             with np.errstate(over="ignore", invalid="ignore"):
+                fold(part, state)
                 work.tile(rows, part, tile)
                 work.step.tile(work.base.read(part, base), tile, state)
             if not np.isfinite(tile).all():
@@ -178,6 +184,21 @@ def _worker(work: _Work, layout: Layout, out: int, on_block: OnBlock) -> Callabl
         on_block()
 
     return block
+
+
+def _folder(work: _Work, length: int) -> Callable[[Range, Sequence[Float32]], None]:
+    """Folds the updates into the state of a part; does nothing for a strategy without variates."""
+    if work.fold is None:
+        return lambda part, state: None
+    rows, moved, keep = Rows(work.all, work.fold.weights, length), np.empty(length, np.float32), work.fold.keep
+
+    def fold(part: Range, state: Sequence[Float32]) -> None:
+        (mean,) = state
+        weighted_sum(rows.of(part), rows.weights, moved[: len(part)])
+        np.multiply(mean, np.float32(keep), out=mean)
+        np.add(mean, moved[: len(part)], out=mean)
+
+    return fold
 
 
 def _copy_rest(base: Path, layout: Layout, out: int) -> None:

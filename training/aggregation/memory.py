@@ -15,14 +15,19 @@ from fedwire.tensors import Float32
 from fedwire.vectors import vectors_bytes, vectors_header
 from training.aggregation.kernels import Vector, opened, write_all
 from training.aggregation.layout import ITEM, Range
+from training.aggregation.variates import NOBODY, Cohort
 
 
 @dataclass(frozen=True)
 class StateFiles:
-    """Where the state lies: `base` holds it as it was before the round, None before the first; `out` is written."""
+    """Where the state lies: `base` holds it as it was before the round, None before the first; `out` is written.
+
+    `cohort` counts the devices that keep a variate, for strategies that have them keep one.
+    """
 
     base: Path | None
     out: Path
+    cohort: Cohort = NOBODY
 
 
 class Memory:

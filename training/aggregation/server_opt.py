@@ -43,6 +43,35 @@ class Add:
 
 
 @dataclass(frozen=True)
+class Scaled:
+    """new = base + η·Δ. Its state, the mean of the devices' variates, is folded before it and stays as it is."""
+
+    rate: float
+
+    state: ClassVar[tuple[float, ...]] = (0.0,)
+
+    def tile(self, base: Float32, update: Float32, state: State) -> None:
+        """Add the share of the update."""
+        np.multiply(update, np.float32(self.rate), out=update)
+        np.add(base, update, out=update)
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """new = base + Δ - h/α (Acar et al. 2021). Its state h is folded before it and stays as it is."""
+
+    alpha: float
+
+    state: ClassVar[tuple[float, ...]] = (0.0,)
+
+    def tile(self, base: Float32, update: Float32, state: State) -> None:
+        """Add what is left of the update."""
+        (h,) = state
+        np.subtract(update, h / np.float32(self.alpha), out=update)
+        np.add(base, update, out=update)
+
+
+@dataclass(frozen=True)
 class Momentum:
     """m ← β·m + Δ,  new = base + η·m (Hsu, Qi and Brown 2019, FedAvgM). m begins at 0.
 

@@ -16,6 +16,7 @@ from fedwire.vectors import vectors_bytes
 from training.aggregation.combine import Combine
 from training.aggregation.server_opt import ServerStep
 from training.aggregation.transforms import Transform, Update
+from training.aggregation.variates import Folding
 
 Values = Mapping[str, int | float]
 
@@ -84,6 +85,8 @@ class Strategy:
     least_updates: Callable[[Values], int] = lambda values: 1  # with fewer in a round its promise does not hold
     needs_individual_updates: bool = False  # a sum of all updates alone would not do
     needs_device_state: bool = False  # a device must keep something from round to round
+    fold: Callable[[Values], Folding] | None = None  # how what devices keep moves its mean, the server step's state
+    sends_state: bool = False  # devices get the server step's one state vector with their task
 
     def checked(self, given: Mapping[str, Any]) -> dict[str, int | float]:
         """All parameters: those given, checked, and the defaults of the others. Raises `strategy_parameter`."""

@@ -26,7 +26,7 @@ from registry.models import ModelVersion
 from training import progress, wording
 from training.aggregation import strategies
 from training.models import Assignment, Round, Run
-from training.services import cohorts, finishing, needs, plan, starters
+from training.services import cohorts, finishing, needs, plan, remembered, starters
 from training.services.needs import Look
 from training.services.plan import Step
 from training.services.terms import Terms
@@ -173,6 +173,9 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
     strategy = strategies.find(run.strategy)
     half = strategy.device_half(run.config["parameters"])
     reports = {"reports": list(strategy.reports)} if trains and strategy.reports else {}
+    kept = remembered.counted_rounds(run, devices) if trains and strategy.needs_device_state else None
+    if trains and strategy.sends_state:
+        common["state_digest"] = remembered.state_before(run, opened.number)
     tasks: list[DeviceTask] = device_tasks.offer(
         [
             NewTask(
@@ -182,6 +185,7 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
                 deadline=opened.deadline,
                 content={
                     **common,
+                    **({"counted_round": kept.get(device.pk, 0)} if kept is not None else {}),
                     "answer": {
                         **common["answer"],
                         **reports,

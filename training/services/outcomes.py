@@ -14,12 +14,14 @@ from fedportal.common import blobs, faults
 from fedwire import codecs
 from fedwire.architectures import MEAN, STD
 from fedwire.errors import FedportalError
-from fedwire.states import RoundKind, RoundState
+from fedwire.states import RoundKind
 from training.aggregation import assembly, metrics, strategies
 from training.aggregation.assembly import Digests
 from training.aggregation.memory import StateFiles
 from training.aggregation.transforms import Update as FoldedUpdate
-from training.models import Round, Run, Update
+from training.aggregation.variates import NOBODY
+from training.models import Round, Update
+from training.services import remembered
 from training.services.opening import manifest_of
 
 ANSWER = (
@@ -79,7 +81,8 @@ def _trained(closing: Round, answers: list[dict[str, Any]], alive: Callable[[], 
         alive()
         faults.point("mid_aggregation")
 
-    before = state_before(run, closing.number)
+    before = remembered.state_before(run, closing.number)
+    cohort = remembered.cohort(closing) if strategy.needs_device_state else NOBODY
     manifest = manifest_of(run.base_version)
 
     def write(out: Path, state: Path) -> Digests:
@@ -91,18 +94,12 @@ def _trained(closing: Round, answers: list[dict[str, Any]], alive: Callable[[], 
             base=blobs.path(closing.base_blob),
             updates=updates,
             out=out,
-            state=StateFiles(blobs.path(before) if before else None, state),
+            state=StateFiles(blobs.path(before) if before else None, state, cohort),
             threads=settings.FEDPORTAL_AGGREGATION_THREADS,
             on_block=on_block,
         )
 
     return _stored(manifest.model_bytes + strategy.state_bytes(values, manifest.parameters), write)
-
-
-def state_before(run: Run, number: int) -> str:
-    """The blob of what the server step remembers when round `number` begins; "" before the first."""
-    done = Round.objects.filter(run=run, number=number - 1, state=RoundState.DONE)
-    return done.values_list("state_blob", flat=True).first() or ""
 
 
 def _standardised(closing: Round, answers: list[dict[str, Any]]) -> tuple[Digests, dict[str, Any]]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from federations.models import Organization
-from fedportal.common import blobs, clock, faults
+from fedportal.common import clock, faults
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 from fedwire.states import AssignmentState, RoundKind, RoundState
@@ -19,7 +19,7 @@ from training import lifecycle, progress, wording
 from training.aggregation.kernels import Truncated
 from training.lifecycle import Lost
 from training.models import Assignment, Round, Run
-from training.services import finishing, giving, lease, needs, opening, outcomes, pulse
+from training.services import finishing, giving, lease, needs, opening, outcomes, pulse, remembered
 from training.services.lease import Lease
 from training.services.outcomes import Outcome
 from training.services.plan import Need, Standing
@@ -189,7 +189,7 @@ def _give_up(claimed: Round) -> None:
 
 def _close(claimed: Round, outcome: Outcome) -> None:
     """aggregating → done with its result, and what follows for the run, in one unit. Raises Lost."""
-    down = blobs.size(claimed.base_blob) * outcome.answers if claimed.kind != RoundKind.STATISTICS else 0
+    down = remembered.bytes_down(claimed) * outcome.answers
     with unit():
         now = clock.now()
         lifecycle.move_one(

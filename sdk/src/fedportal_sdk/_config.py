@@ -5,6 +5,7 @@ Everything lies in one folder, `FEDPORTAL_HOME` or `~/.fedportal`, readable by i
     config.json                      url and api_key, as `fedportal login` saved them
     devices/<portal and identifier>/ private_key.pem   the device's Ed25519 key, made here, never sent
                                      edg_xxxxxxxx.json the device key, one per enrolment key
+                                     variates/         what a run has it keep between rounds, see `variates`
     models/                          the last downloaded models, by digest
 """
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +22,19 @@ from fedportal_sdk._retry import Patience
 from fedwire import routes
 from fedwire.errors import FedportalError
 from fedwire.messages import Answer, Receipt, Task
-from fedwire.tensors import Manifest, decode_model
+from fedwire.tensors import Float32, Manifest, decode_model
+from fedwire.vectors import decode_vector, vectors_bytes
 
 # Models up to this size are kept in memory and never touch the disk.
 SMALL = 1 << 20
 KEPT_MODELS = 3
+# A model, and perhaps the vector that belongs to it.
+KEPT_SMALL = 2
 TRIES_AFTER_MISMATCH = 3
 # Too slow for the portal's taste, or overtaken by a second connection: the next PUT continues.
 BROKEN_OFF = frozenset({"body_short", "conflict"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+T = TypeVar("T")
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
@@ -42,6 +46,14 @@ class Base:
     arrays: Mapping[str, NDArray[Any]]
 
 
+class File(NamedTuple):
+    """A file to download: its address, the digest and the length that it must have."""
+
+    path: str
+    digest: str
+    size: int
+
+
 class DeviceDoor:
     """What one registered device asks of the portal. `folder` keeps models; `tag` names this device's parts in it."""
 
@@ -51,7 +63,7 @@ class DeviceDoor:
         self._folder = folder
         self._tag = tag
         self._manifest: tuple[Any, Manifest] | None = None
-        self._small: tuple[str, bytes] = ("", b"")
+        self._small: dict[str, bytes] = {}  # by digest, the latest last
         self._verified: set[str] = set()
 
     def next_task(self, wait: float) -> Task | None:
@@ -62,19 +74,22 @@ class DeviceDoor:
     def model(self, task: Task, progress: Progress) -> Base:
         """The model the task starts from: from memory or disk if it is there, otherwise downloaded and checked."""
         manifest = self.manifest(task)
-        if manifest.model_bytes <= SMALL:
-            return Base(*decode_model(self._small_model(task), manifest))
-        for _ in range(TRIES_AFTER_MISMATCH):
-            path = self._large_model(task, manifest.model_bytes, progress)
-            # Another device on this machine may have tidied up between the look and the opening.
-            with contextlib.suppress(FileNotFoundError):
-                return Base(*decode_model(path, manifest))
-        raise FedportalError("data_missing", path=str(self._folder), reason="models vanish from it")
+        wanted = File(routes.TASK_MODEL.format(task=task["id"]), task["base_digest"], manifest.model_bytes)
+        return self._read_in(wanted, lambda content: Base(*decode_model(content, manifest)), progress)
+
+    def state(self, task: Task, progress: Progress) -> Float32:
+        """The vector [P] that belongs to the model; zeros before the strategy has one. Raises as `model` does."""
+        parameters, digest = self.manifest(task).parameters, task.get("state_digest", "")
+        if not digest:
+            return np.zeros(parameters, np.float32)
+        _check_digest(digest)
+        wanted = File(routes.TASK_STATE.format(task=task["id"]), digest, vectors_bytes(parameters, 1))
+        return self._read_in(wanted, lambda content: decode_vector(content, parameters), progress)
 
     def manifest(self, task: Task) -> Manifest:
         """The task's manifest; parsed once while it stays the same. Raises `bad_request` for a digest that is none."""
-        if task["base_digest"] and not _SHA256.fullmatch(task["base_digest"]):
-            raise FedportalError("bad_request", reason="The portal's task names no digest.")
+        if task["base_digest"]:
+            _check_digest(task["base_digest"])
         rows = task["manifest"]
         if self._manifest is None or self._manifest[0] != rows:
             self._manifest = (rows, Manifest.from_json(rows))
@@ -121,16 +136,24 @@ class DeviceDoor:
             return {}
         return answer if isinstance(answer, dict) else {}
 
-    def _small_model(self, task: Task) -> bytes:
-        digest, content = self._small
-        if digest == task["base_digest"]:
-            return content
-        size = self.manifest(task).model_bytes
-        path = routes.TASK_MODEL.format(task=task["id"])
+    def _read_in(self, wanted: File, decoded: Callable[[bytes | Path], T], progress: Progress) -> T:
+        """What `decoded` makes of the file's content, or of its path when it is large."""
+        if wanted.size <= SMALL:
+            return decoded(self._small_file(wanted))
         for _ in range(TRIES_AFTER_MISMATCH):
-            content = self._patience(lambda: self._read(path, size))
-            if hashlib.sha256(content).hexdigest() == task["base_digest"]:
-                self._small = (task["base_digest"], content)
+            path = self._large_file(wanted, progress)
+            # Another device on this machine may have tidied up between the look and the opening.
+            with contextlib.suppress(FileNotFoundError):
+                return decoded(path)
+        raise FedportalError("data_missing", path=str(self._folder), reason="models vanish from it")
+
+    def _small_file(self, wanted: File) -> bytes:
+        if wanted.digest in self._small:
+            return self._small[wanted.digest]
+        for _ in range(TRIES_AFTER_MISMATCH):
+            content = self._patience(lambda: self._read(wanted.path, wanted.size))
+            if hashlib.sha256(content).hexdigest() == wanted.digest:
+                self._small = dict([*self._small.items(), (wanted.digest, content)][-KEPT_SMALL:])
                 return content
         raise FedportalError("digest_mismatch")
 
@@ -140,8 +163,8 @@ class DeviceDoor:
         with self._http.reading(response):
             return b"".join(_at_most(response.stream(BLOCK), size))
 
-    def _large_model(self, task: Task, size: int, progress: Progress) -> Path:
-        digest = task["base_digest"]
+    def _large_file(self, wanted: File, progress: Progress) -> Path:
+        digest = wanted.digest
         path = self._folder / f"{digest}.safetensors"
         if digest in self._verified and path.exists():
             return path
@@ -150,7 +173,7 @@ class DeviceDoor:
         if not (path.exists() and _sha256_of(path) == digest):
             self._tidy(keep=part)
             for remaining in range(TRIES_AFTER_MISMATCH, 0, -1):
-                if self._patience(lambda: self._fetch(task["id"], part, size, progress)) == digest:
+                if self._patience(lambda: self._fetch(wanted, part, progress)) == digest:
                     break
                 part.unlink()
                 if remaining == 1:
@@ -159,16 +182,16 @@ class DeviceDoor:
         self._verified.add(digest)
         return path
 
-    def _fetch(self, task_id: str, part: Path, size: int, progress: Progress) -> str:
+    def _fetch(self, wanted: File, part: Path, progress: Progress) -> str:
         """Complete the file `part`, beginning where it ends, and give its SHA-256."""
-        sha = hashlib.sha256()
+        sha, size = hashlib.sha256(), wanted.size
         have = part.stat().st_size if part.exists() else 0
         if 0 < have < size:
             _update_from(sha, part)
         elif have:
             have = 0
         headers = {"Range": f"bytes={have}-"} if have else {}
-        response = self._http.send("GET", routes.TASK_MODEL.format(task=task_id), headers=headers, stream=True)
+        response = self._http.send("GET", wanted.path, headers=headers, stream=True)
         if response.status != 206:
             have, sha = 0, hashlib.sha256()
         with self._http.reading(response), open(part, "ab" if have else "wb") as file:
@@ -263,6 +286,12 @@ def update_of(manifest: Manifest, base: Mapping[str, NDArray[Any]], trained: Map
     if not np.isfinite(np.add.reduce(delta, dtype=np.float64)):
         raise FedportalError("not_finite")
     return content
+
+
+def _check_digest(text: str) -> None:
+    """Raises `bad_request` for a digest that is none: it becomes the name of a file."""
+    if not _SHA256.fullmatch(text):
+        raise FedportalError("bad_request", reason="The portal's task names no digest.")
 
 
 def _sha256_of(path: Path) -> str:

@@ -11,9 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
+
 from fedportal_sdk._door import DeviceDoor, update_of
 from fedportal_sdk._retry import Stop, Stopped
 from fedportal_sdk.local import Refusal, Work
+from fedportal_sdk.trainers import Plan
+from fedportal_sdk.variates import Drift, Variates, ability_of
 from fedwire.errors import FedportalError
 from fedwire.messages import Answer, Evaluation, Receipt, Task
 from fedwire.states import TaskKind, is_final
@@ -63,6 +67,7 @@ class Loop:
         self,
         door: DeviceDoor,
         work: Work,
+        variates: Variates,
         *,
         model: str | None,
         rounds: int | None,
@@ -74,7 +79,7 @@ class Loop:
         least_records: int = 0,
         busy: threading.Event,
     ) -> None:
-        self._door, self._work = door, work
+        self._door, self._work, self._variates = door, work, variates
         self._model, self._rounds, self._forever = model, rounds, forever
         self._stop, self._tell, self._renew, self._busy = stop, tell, renew, busy
         self._refresh, self._least_records = refresh, least_records
@@ -130,6 +135,7 @@ class Loop:
         self.result.state = found["state"]
         self.result.result_version = found.get("result_version") or None
         self._tell("finished", run=self._running, state=found["state"], result_version=self.result.result_version)
+        self._variates.forget(self._running)
         self._running = ""
         return not self._forever
 
@@ -195,8 +201,14 @@ class Loop:
             return {"samples": samples, "evaluation": report}, None
         if task["kind"] != TaskKind.TRAIN:
             raise Refusal(f"this device's SDK does not know tasks of kind {task['kind']}")
-        trained = self._work.train(task, arrays, self._tick(task))
+        drift = self._drift(task)
+        trained = self._work.train(task, arrays, self._tick(task), drift.shift if drift else None)
         content = update_of(self._door.manifest(task), arrays, trained.arrays).data
+        if drift is not None:
+            # Before the answer leaves: the portal's next task says whether it counted.
+            delta = np.frombuffer(content[len(self._door.manifest(task).update_header()) :], "<f4")
+            vector = drift.after(delta, trained.samples)
+            self._variates.keep(task["run"], task["round"], task.get("counted_round", 0), vector)
         answer: Answer = {
             "samples": trained.samples,
             "sha256": hashlib.sha256(content).hexdigest(),
@@ -208,6 +220,15 @@ class Loop:
             answer["metrics"] = trained.metrics
         answer.update(trained.reports)  # type: ignore[typeddict-item]
         return answer, content
+
+    def _drift(self, task: Task) -> Drift | None:
+        """The correction that the task's strategy asks for, from what this device kept. Raises `Refusal`."""
+        ability = ability_of(task)
+        if ability is None:
+            return None
+        own = self._variates.own(task["run"], task.get("counted_round", 0), self._door.manifest(task).parameters)
+        common = self._remote(lambda: self._door.state(task, self._progress("downloading", task)))
+        return Drift(ability, own, common, Plan.of(task["training"], task["round"]))
 
     def _check_floor(self, task: Task, records: int | None) -> None:
         """Raises `Refusal` for fewer rows than the organization's policy or this device's own floor asks for.

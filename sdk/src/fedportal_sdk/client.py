@@ -30,6 +30,7 @@ from fedportal_sdk._loop import LONGEST_WAIT, Loop, Participation
 from fedportal_sdk._retry import Patience, Stop, Stopped
 from fedportal_sdk.local import EvaluateFn, FunctionWork, LocalTrainFn, TableWork, Work
 from fedportal_sdk.slicing import Slices, columns_of
+from fedportal_sdk.variates import Variates
 from fedwire import routes
 from fedwire.errors import FedportalError
 from fedwire.messages import Registered, Registration, Task
@@ -196,6 +197,7 @@ class FederatedClient:
         loop = Loop(
             self._door(for_ever),
             work,
+            Variates(self._folder.folder / "variates"),
             model=model,
             rounds=rounds,
             forever=forever,

@@ -85,7 +85,7 @@ class TableWork:
     `slices`: parts of the held-out rows on which it reports beside the whole. Raises data_slices.
     """
 
-    abilities: ClassVar[frozenset[str]] = frozenset({"proximal", "steps", "base_loss"})
+    abilities: ClassVar[frozenset[str]] = frozenset({"proximal", "steps", "base_loss", "scaffold", "feddyn"})
 
     def __init__(self, table: Table, labels: Sequence[Any] | None = None, seed: int = 0, slices: Slices = None) -> None:
         self._table = table

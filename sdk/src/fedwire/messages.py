@@ -58,6 +58,10 @@ class Task(TypedDict):
     deadline: str  # ISO 8601, the server's clock
     seconds_left: float
     base_digest: str  # sha256 of the model file to download, "" when none is needed
+    # sha256 of the vector to download from …/state; "": a vector of zeros; absent: the strategy sends none
+    state_digest: NotRequired[str]
+    # The last round of this run in which an answer of this device counted; 0: none. Absent: it keeps nothing.
+    counted_round: NotRequired[int]
     manifest: list[dict[str, Any]]  # Manifest.to_json()
     architecture: dict[str, Any] | None
     training: dict[str, Any]  # epochs, learning_rate, batch_size, seed, … (the strategy's device half)

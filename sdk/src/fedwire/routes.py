@@ -59,6 +59,7 @@ TASKS = f"{API}/device/tasks"
 TASK_NEXT = f"{TASKS}/next"  # GET ?wait=25 → 200 task | 204
 TASK = TASKS + "/{task}"
 TASK_MODEL = TASK + "/model"  # GET: safetensors of the round's global model
+TASK_STATE = TASK + "/state"  # GET: the vector that belongs to the model, where the strategy sends one
 TASK_UPDATE = TASK + "/update"  # PUT with Upload-Offset, HEAD answers Upload-Offset
 TASK_ANSWER = TASK + "/answer"  # POST JSON
 TASK_DECLINE = TASK + "/decline"  # POST JSON {"reason": …}

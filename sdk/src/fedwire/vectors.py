@@ -6,10 +6,12 @@ padded as a model's is. So its length and the place of every number follow from 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from fedwire.headers import MAX_HEADER, TensorSpec, broken, check_same, parse_header, write_header
-from fedwire.tensors import Float32
+from fedwire.headers import TensorSpec, write_header
+from fedwire.tensors import Float32, Manifest, decode_model
 
 ITEM = 4  # bytes of a float32
 
@@ -29,13 +31,12 @@ def encode_vector(vector: Float32) -> bytes:
     return vectors_header(len(vector), 1) + np.ascontiguousarray(vector, "<f4").tobytes()
 
 
-def decode_vector(content: bytes, parameters: int) -> Float32:
-    """The vector [P] in a file of one, read-only. Raises what is wrong with the file, `not_finite` excepted."""
-    found, start = parse_header(memoryview(content)[: MAX_HEADER + 8], total=len(content))
-    check_same(found.tensors, _specs(parameters, 1))
-    if start != len(vectors_header(parameters, 1)):
-        raise broken("its header is not written the canonical way")
-    return np.frombuffer(content, "<f4", offset=start)
+def decode_vector(content: bytes | Path, parameters: int) -> Float32:
+    """The vector [P] in a file of one, read-only; a path is mapped, not read. Raises what is wrong with the file."""
+    specs = _specs(parameters, 1)
+    _, arrays = decode_model(content, Manifest(specs))
+    vector: Float32 = arrays[specs[0].name]
+    return vector
 
 
 def _specs(parameters: int, count: int) -> tuple[TensorSpec, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fedwire.errors import FedportalError
 from training.aggregation.strategies.adaptive import FEDADAGRAD, FEDADAM, FEDAVGM, FEDYOGI
 from training.aggregation.strategies.averaging import FEDAVG
+from training.aggregation.strategies.drift import FEDDYN, SCAFFOLD
 from training.aggregation.strategies.heterogeneous import FEDNOVA, FEDPROX, QFEDAVG
 from training.aggregation.strategy import Strategy
 
@@ -14,6 +15,7 @@ ALL: tuple[Strategy, ...] = (
     FEDAVG,
     *(FEDAVGM, FEDADAM, FEDADAGRAD, FEDYOGI),
     *(FEDPROX, FEDNOVA, QFEDAVG),
+    *(SCAFFOLD, FEDDYN),
 )
 STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in ALL}
 

@@ -52,18 +52,18 @@ class DenseTrainer:
     ) -> dict[str, Float32]:
         """The weights after local training that began with `arrays`, which stay as they are; see `Trainer`."""
         weights = flatten(self.manifest, arrays)
-        start = weights.copy() if plan.mu else weights
+        start = weights.copy() if plan.pull else weights
         gradient, velocity = np.empty_like(weights), np.zeros_like(weights)
         layers, slopes = self.layers(weights), self.layers(gradient)
         targets = self._targets(labels, rows.dtype)
         rate, decay, momentum = (np.float32(v) for v in (plan.learning_rate, plan.weight_decay, plan.momentum))
-        mu = np.float32(plan.mu)
+        pull = np.float32(plan.pull)
         for batch in plan.batches(len(rows), tick):
             self._gradient(layers, slopes, rows[batch], targets[batch])
             if plan.weight_decay:
                 gradient += decay * weights
-            if plan.mu:
-                gradient += mu * (weights - start)
+            if plan.pull:
+                gradient += pull * (weights - start)
             if shift is not None:
                 gradient += shift
             if plan.momentum:

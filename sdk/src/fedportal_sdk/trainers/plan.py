@@ -20,7 +20,7 @@ Tick = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """Mini-batch SGD: v ← momentum·v + g + weight_decay·w + mu·(w - w₀) + shift,  w ← w - learning_rate·v.
+    """Mini-batch SGD: v ← momentum·v + g + weight_decay·w + (mu + alpha)·(w - w₀) + shift,  w ← w - learning_rate·v.
 
     w₀ are the weights that training begins with; `shift` is a vector that a trainer may be given.
     The order of the rows in epoch e is drawn by PCG64 from (seed, round, e), so the same task over the same rows gives
@@ -34,6 +34,7 @@ class Plan:
     momentum: float = 0.0
     weight_decay: float = 0.0
     mu: float = 0.0
+    alpha: float = 0.0  # what FedDyn calls mu
     round: int = 0
 
     @classmethod
@@ -50,6 +51,11 @@ class Plan:
         plan = cls(**values)
         plan._check()
         return plan
+
+    @property
+    def pull(self) -> float:
+        """How strongly training is held near the weights it begins with."""
+        return self.mu + self.alpha
 
     def steps(self, rows: int) -> int:
         """τ: the number of steps over so many rows."""
@@ -74,7 +80,14 @@ class Plan:
             tick(epoch + 1, self.epochs)
 
     def _check(self) -> None:
-        for name, least in (("epochs", 0), ("batch_size", 1), ("learning_rate", 0), ("weight_decay", 0), ("mu", 0)):
+        for name, least in (
+            ("epochs", 0),
+            ("batch_size", 1),
+            ("learning_rate", 0),
+            ("weight_decay", 0),
+            ("mu", 0),
+            ("alpha", 0),
+        ):
             if getattr(self, name) < least:
                 raise _invalid(name, f"it must be at least {least}")
         if not 0 <= self.momentum < 1:

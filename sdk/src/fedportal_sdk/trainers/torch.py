@@ -97,7 +97,7 @@ class TorchTrainer:
         optimizer = torch.optim.SGD(
             parameters, lr=plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay
         )
-        pull = self._pull(layers, plan.mu, shift)
+        pull = self._pull(layers, plan.pull, shift)
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             for batch in plan.batches(len(rows), tick):
                 chosen = torch.from_numpy(batch).to(self.device)
