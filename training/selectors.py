@@ -12,7 +12,7 @@ from federations.models import Member, Organization
 from federations.permissions import Actor
 from fedportal.common import clock
 from fedwire.errors import FedportalError
-from fedwire.states import MOVES, RoundState, RunState, word
+from fedwire.states import MOVES, RoundKind, RoundState, RunState, word
 from registry.models import Model
 from training import standing, tally, wording
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, TAKING_PART
@@ -91,7 +91,7 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
         "barred": _barred(fresh),
         "contributions": wording.contributions(giving.shares(fresh, also=going_on)),
         "curves": thinned(curves(rounds), keep=fresh.best_round),
-        "names": _names(fresh),
+        "names": _names(fresh, rounds),
         "actions": actions(fresh, actor),
     }
 
@@ -142,12 +142,17 @@ def actions(run: Run, actor: Actor | None) -> dict[str, bool]:
 
 
 def curves(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A point for every model that was measured: the metrics of the model a round made stand with the next round."""
+    """A point for every model that was measured, and for every training round that is done.
+
+    The metrics of the model that a round made stand with the next round; until that is done its point says only what
+    the round took.
+    """
     done = {row["number"]: row for row in rounds if row["state"] == RoundState.DONE}
+    trained = {number: row for number, row in done.items() if row["kind"] == RoundKind.TRAIN}
+    measured = {max(number - 1, 0): row["metrics"] for number, row in sorted(done.items()) if row["metrics"]}
     return [
-        wording.point(max(number - 1, 0), done[number]["metrics"], took(done.get(number - 1)) if number > 1 else None)
-        for number in sorted(done)
-        if done[number]["metrics"]
+        wording.point(number, measured.get(number, {}), took(trained.get(number)))
+        for number in sorted({*measured, *trained})
     ]
 
 
@@ -193,8 +198,18 @@ def _before(rounds: list[dict[str, Any]], latest: dict[str, Any] | None) -> dict
     return max(earlier, key=lambda row: (row["number"], row["attempt"]), default=None)
 
 
-def _names(run: Run) -> dict[str, str]:
-    """The names of the organizations that are or were in the federation, and of who started the run."""
+def _names(run: Run, rounds: list[dict[str, Any]]) -> dict[str, str]:
+    """The names of the organizations that are or were in the federation, and of who started the run.
+
+    First those that measured something, in the order in which they first did, so that each keeps its colour whoever
+    joins later.
+    """
     places = Member.objects.filter(federation_id=run.federation_id).values("organization_id")
     found = Organization.objects.filter(pk__in=places) | Organization.objects.filter(pk=run.organization_id)
-    return dict(found.order_by("name").values_list("public_id", "name"))
+    names = dict(found.order_by("name").values_list("public_id", "name"))
+    by_name = sorted(names, key=lambda key: names[key].casefold())
+    first: dict[str, None] = {}
+    for row in sorted(rounds, key=lambda row: row["number"]):
+        there = row["metrics"].get("organizations", {}) if row["state"] == RoundState.DONE else {}
+        first.update(dict.fromkeys(key for key in by_name if key in there))
+    return {key: names[key] for key in [*first, *(key for key in by_name if key not in first)]}

@@ -6,12 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from fedportal.common.axes import RATIOS, bounds, shown, steps
+from fedportal.common.axes import RATIOS, TICKS, bounds, margin, shown, steps
 from registry.models import ModelVersion
 
 WIDTH, HEIGHT = 320, 170
-LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 26
-TICKS = 3
+RIGHT, TOP, BOTTOM = 14, 12, 26
 LEAST_SPAN = 0.1
 MEASURES = (("accuracy", "Accuracy"), ("auc", "AUC"), ("loss", "Loss"))
 
@@ -26,10 +25,11 @@ class Chart(NamedTuple):
     dots: list[dict[str, Any]]
     ticks: list[dict[str, Any]]
     marks: list[dict[str, Any]]
+    left: int
 
 
 def charts(versions: Sequence[ModelVersion]) -> list[Chart]:
-    """The charts of those measures that somebody measured; `versions` are oldest first."""
+    """The charts of those measures that two versions or more have; `versions` are oldest first."""
     found = []
     for name, title in MEASURES:
         points = [
@@ -37,7 +37,7 @@ def charts(versions: Sequence[ModelVersion]) -> list[Chart]:
             for place, row in enumerate(versions)
             if (value := measured(row, name)) is not None
         ]
-        if points:
+        if len(points) > 1:
             found.append(_chart(name, title, points, [row.version for row in versions]))
     return found
 
@@ -51,10 +51,11 @@ def measured(version: ModelVersion, name: str) -> float | None:
 
 def _chart(name: str, title: str, points: list[tuple[int, str, float]], versions: list[str]) -> Chart:
     low, high = _bounds(name, [value for _, _, value in points])
-    last = max(len(versions) - 1, 1)
+    labels = [(value, shown(name, value)) for value in steps(low, high, TICKS)]
+    last, left = max(len(versions) - 1, 1), margin([label for _, label in labels])
 
     def x(place: int) -> float:
-        return round(LEFT + place / last * (WIDTH - LEFT - RIGHT), 1)
+        return round(left + place / last * (WIDTH - left - RIGHT), 1)
 
     def y(value: float) -> float:
         return round(HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - BOTTOM - TOP), 1)
@@ -63,15 +64,13 @@ def _chart(name: str, title: str, points: list[tuple[int, str, float]], versions
         {"x": x(place), "y": y(value), "version": version, "label": f"version {version}: {shown(name, value)}"}
         for place, version, value in points
     ]
-    ticks = [{"y": y(value), "label": shown(name, value)} for value in steps(low, high, TICKS)]
+    ticks = [{"y": y(value), "label": label} for value, label in labels]
     marks = [{"x": x(0), "label": versions[0], "anchor": "start"}]
-    if len(versions) > 1:
-        marks.append({"x": x(len(versions) - 1), "label": versions[-1], "anchor": "end"})
+    marks.append({"x": x(len(versions) - 1), "label": versions[-1], "anchor": "end"})
     _, newest, value = points[-1]
-    summary = f"{shown(name, value)} in version {newest}"
-    if len(points) > 1:
-        summary += f", {shown(name, points[-2][2])} in {points[-2][1]}"
-    return Chart(name, title, summary, " ".join(f"{dot['x']},{dot['y']}" for dot in dots), dots, ticks, marks)
+    summary = f"{shown(name, value)} in version {newest}, {shown(name, points[-2][2])} in {points[-2][1]}"
+    line = " ".join(f"{dot['x']},{dot['y']}" for dot in dots)
+    return Chart(name, title, summary, line, dots, ticks, marks, left)
 
 
 def _bounds(name: str, every: Sequence[float]) -> tuple[float, float]:

@@ -1,8 +1,10 @@
 /* The curves of a run as SVG; the same geometry as training/web/charts.py, which draws them without JavaScript. */
 import { element, show } from "./build.js";
 
-const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [320, 170, 46, 8, 10, 24];
+const [WIDTH, HEIGHT, RIGHT, TOP, BOTTOM] = [320, 170, 8, 10, 24];
 const SERIES = 6;
+const [MANY, TICKS] = [100, 3];
+const [LEAST, CHARACTER, BESIDE] = [6, 6.4, 8];
 const MOST_OTHERS = 4;
 const MOST_LINES = 6;
 const MOST_ROWS = 40;
@@ -17,7 +19,14 @@ export function shown(name, value) {
     return `${unit === 0 || value >= 100 ? value.toFixed(0) : value.toFixed(1)} ${["B", "KB", "MB", "GB"][unit]}`;
   }
   if (name === "seconds") return value < 10 ? `${value.toFixed(2)} s` : `${value.toFixed(0)} s`;
-  return value.toFixed(3);
+  return short(value);
+}
+
+/* A few characters; three decimals where they say enough. */
+function short(value) {
+  const size = Math.abs(value);
+  if (size >= 1e5 || (size > 0 && size < 5e-4)) return value.toExponential(2).replace("e+", "e");
+  return value.toFixed(size < 100 ? 3 : size < 1000 ? 1 : 0);
 }
 
 function amount(name, row) {
@@ -48,17 +57,37 @@ function bounds(name, every) {
   return [low, high];
 }
 
+/* The axis of a loss is logarithmic, between powers of ten, when the largest is more than MANY times the smallest. */
+function axis(name, every) {
+  const [least, most] = [Math.min(...every), Math.max(...every)];
+  if (name !== "loss" || least <= 0 || most / least <= MANY) {
+    const [low, high] = bounds(name, every);
+    return { place: (value) => (value - low) / (high - low), ticks: [low, (low + high) / 2, high], logarithmic: false };
+  }
+  const [first, last] = [Math.floor(Math.log10(least)), Math.ceil(Math.log10(most))];
+  const ticks = [];
+  for (let power = first; power <= last; power += Math.ceil((last - first) / TICKS)) ticks.push(10 ** power);
+  return { place: (value) => (Math.log10(value) - first) / (last - first), ticks, logarithmic: true };
+}
+
 function lowerIsBetter(name) {
   if (["accuracy", "auc"].includes(name)) return false;
   return name === "loss" || name.includes("error") ? true : null;
+}
+
+/* Organization, its name and its colour, by name; the colour goes by its place in `names`, which does not change. */
+function coloured(names) {
+  const rows = Object.entries(names).map(([key, label], index) => [key, label, `series-${(index % SERIES) + 1}`]);
+  const lower = (row) => row[1].toLowerCase();
+  return rows.sort((one, other) => (lower(one) < lower(other) ? -1 : lower(one) > lower(other) ? 1 : 0));
 }
 
 /* The lines to draw, the whole first, and who does worst at the newest point. */
 function chosen(name, curves, names) {
   const whole = ["all", "All organizations", values(name, curves)];
   if (COSTS.includes(name)) return [[whole].filter(([, , points]) => points.length), ""];
-  const each = Object.entries(names)
-    .map(([key, label], index) => [`series-${(index % SERIES) + 1}`, label, values(name, curves, key)])
+  const each = coloured(names)
+    .map(([key, label, kind]) => [kind, label, values(name, curves, key)])
     .filter(([, , points]) => points.length);
   const less = lowerIsBetter(name);
   const newest = ([, , points]) => points.at(-1)[1];
@@ -92,17 +121,20 @@ function drawOne(figure, curves, names) {
   const [there, worst] = chosen(name, curves, names);
   if (!there.length) return;
   figure.classList.remove("blank");
-  const [low, high] = bounds(name, there.flatMap(([, , points]) => points.map(([, value]) => value)));
+  const scale = axis(name, there.flatMap(([, , points]) => points.map(([, value]) => value)));
+  const labels = scale.ticks.map((value) => [value, shown(name, value)]);
+  const left = BESIDE + Math.ceil(CHARACTER * Math.max(LEAST, ...labels.map(([, label]) => label.length)));
   const first = curves[0].number;
   const last = Math.max(curves.at(-1).number, first + 1);
-  const x = (number) => (LEFT + ((number - first) / (last - first)) * (WIDTH - LEFT - RIGHT)).toFixed(1);
-  const y = (value) => (HEIGHT - BOTTOM - ((value - low) / (high - low)) * (HEIGHT - BOTTOM - TOP)).toFixed(1);
+  const x = (number) => (left + ((number - first) / (last - first)) * (WIDTH - left - RIGHT)).toFixed(1);
+  const y = (value) => (HEIGHT - BOTTOM - scale.place(value) * (HEIGHT - BOTTOM - TOP)).toFixed(1);
   const parts = [];
-  for (const value of [low, (low + high) / 2, high]) {
-    parts.push(svg("line", { class: "grid-line", x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }));
-    parts.push(svg("text", { x: LEFT - 6, y: y(value), dy: 4, "text-anchor": "end" }, shown(name, value)));
+  for (const [value, label] of labels) {
+    parts.push(svg("line", { class: "grid-line", x1: left, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }));
+    parts.push(svg("text", { x: left - 6, y: y(value), dy: 4, "text-anchor": "end" }, label));
   }
-  parts.push(svg("text", { x: LEFT, y: HEIGHT - 6, "text-anchor": "start" }, first));
+  parts.push(svg("text", { x: (left + WIDTH - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "Round"));
+  parts.push(svg("text", { x: left, y: HEIGHT - 6, "text-anchor": "start" }, first));
   parts.push(svg("text", { x: WIDTH - RIGHT, y: HEIGHT - 6, "text-anchor": "end" }, last));
   for (const [kind, label, points] of there.toReversed()) {
     const line = svg("polyline", { class: `line ${kind}`, points: points.map(([number, value]) => `${x(number)},${y(value)}`).join(" ") });
@@ -111,7 +143,7 @@ function drawOne(figure, curves, names) {
     parts.push(line, svg("circle", { class: `end ${kind}`, cx: x(number), cy: y(value), r: 2.5 }));
   }
   const [number, newest] = there[0][2].at(-1);
-  const summary = `${shown(name, newest)} at round ${number}${byFewer(name, curves, number)}`;
+  const summary = `${shown(name, newest)} at round ${number}${byFewer(name, curves, number)}${scale.logarithmic ? "; the axis is logarithmic" : ""}`;
   const title = figure.querySelector("strong").textContent;
   figure.querySelector("[data-summary]").textContent = summary;
   show(figure.querySelector("[data-worst]"), worst);
@@ -133,7 +165,7 @@ function prepare(figure, isNew) {
   const wasLast = slider.value === slider.max;
   slider.max = last;
   if (wasLast) slider.value = last;
-  slider.hidden = last < 1;
+  figure.querySelector("[data-reader-box]").hidden = last < 1;
   if (!isNew) return;
   slider.addEventListener("input", () => choose(figure, Number(slider.value)));
   slider.addEventListener("focus", () => choose(figure, Number(slider.value)));
@@ -211,8 +243,22 @@ function addCharts(root, curves) {
   }
 }
 
+/* Which line stands for whom: those that measured something, by name. */
+function drawLegend(list, curves, names) {
+  const there = new Set(curves.flatMap((point) => Object.keys(point.organizations)));
+  const rows = [["", "All organizations", "all"], ...coloured(names).filter(([key]) => there.has(key))];
+  list.replaceChildren(...rows.map(([, label, kind]) => {
+    const picture = svg("svg", { viewBox: "0 0 16 6", "aria-hidden": "true" });
+    picture.append(svg("line", { class: kind, x1: 0, x2: 16, y1: 3, y2: 3 }));
+    const item = element("li");
+    item.append(picture, label);
+    return item;
+  }));
+}
+
 export function drawCharts(root, curves, names) {
   if (!curves.length) return;
-  addCharts(root, curves.slice(-1));
+  drawLegend(root.querySelector("[data-legend]"), curves, names);
+  addCharts(root, curves.slice(-2)); // the newest model may not have been measured yet
   for (const figure of root.querySelectorAll("[data-chart]")) drawOne(figure, curves, names);
 }

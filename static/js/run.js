@@ -76,13 +76,28 @@ const CHANGES = {
     state.run.progress = Math.min(state.run.current_round / state.run.total_rounds, 1);
     if (data.contributions) state.contributions = data.contributions;
     if (data.point) addPoint(data.point);
+    // How its model does only the next round says; what it took is known now.
+    if (data.kind === "train") addPoint({ number: data.number, organizations: {}, seconds: data.seconds, bytes_up: data.bytes_up, bytes_down: data.bytes_down });
   },
   "round.failed": (data) => {
     if (sameRound(data)) Object.assign(state.round, { state: "failed", word: "failed", waiting: null });
   },
 };
 
+/* Whoever measures something for the first time comes behind those that did before, so that these keep their colours. */
+function arrange(organizations) {
+  const { names } = state;
+  for (const { organization } of state.contributions) names[organization.id] ??= organization.name;
+  const before = new Set(state.curves.flatMap((point) => Object.keys(point.organizations)));
+  const rows = Object.keys(names).filter((key) => !before.has(key));
+  const lower = (key) => names[key].toLowerCase();
+  rows.sort((one, other) => (other in organizations) - (one in organizations) || (lower(one) < lower(other) ? -1 : 1));
+  const order = [...Object.keys(names).filter((key) => before.has(key)), ...rows];
+  state.names = Object.fromEntries(order.map((key) => [key, names[key]]));
+}
+
 function addPoint(point) {
+  if (Object.keys(point.organizations).some((key) => !state.curves.some((one) => key in one.organizations))) arrange(point.organizations);
   let curves = state.curves.filter((one) => one.number !== point.number);
   curves.push(point);
   curves.sort((one, other) => one.number - other.number);

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedportal.common import blobs
+from fedportal.common import blobs, clock
 from fedwire.errors import FedportalError
 from fedwire.tensors import decode_model, digest_of
 from registry.models import ModelVersion
@@ -101,6 +101,30 @@ def test_metrics_of_a_round_are_of_the_model_it_began_with(stage: Stage) -> None
     assert run.best_round == 2
     assert run.result_version is not None
     assert run.result_version.metrics["loss"] == pytest.approx(1 / 3)
+
+
+def test_what_a_round_took_is_known_when_it_closes(stage: Stage) -> None:
+    sites = stage.three()
+    run = stage.start()
+    for site in sites:
+        site.answer()
+    before, closed = stage.snapshot(run)["curves"]
+    assert (before["number"], before["loss"], before["seconds"]) == (0, pytest.approx(1.0), None)
+    assert (closed["number"], closed["loss"], closed["organizations"]) == (1, None, {})
+    assert closed["seconds"] >= 0
+    assert closed["bytes_up"] == sum(u.size for u in Update.objects.filter(round__run=run, round__number=1))
+
+
+def test_an_organization_keeps_its_place_among_the_names_whoever_measures_later(stage: Stage) -> None:
+    run = stage.start()
+    run.rounds.all().delete()
+    acme, metro = stage.cast.acme.public_id, stage.cast.metro.public_id
+    stage.valley_joins()
+    for number, there in ((1, [metro]), (2, [metro, acme])):
+        metrics = {"overall": {}, "organizations": {key: {"loss": 0.5} for key in there}}
+        row = {"state": "done", "deadline": clock.now(), "closed_at": clock.now(), "metrics": metrics}
+        Round.objects.create(organization=stage.cast.acme, run=run, number=number, **row)
+    assert list(stage.snapshot(run)["names"]) == [metro, acme, stage.cast.valley.public_id]
 
 
 def test_best_is_chosen_among_models_that_the_same_organizations_measured(stage: Stage) -> None:

@@ -214,7 +214,7 @@ def stopped(run: Run) -> dict[str, Any]:
 def status_of(actor: Actor, run: Run) -> dict[str, Any]:
     """The short status of a run."""
     shown = selectors.snapshot(run, actor)
-    curve = shown["curves"]
+    curve = [point for point in shown["curves"] if point["organizations"]]
     last = curve[-1] if curve else {}
     going_on = shown["round"]
     return {

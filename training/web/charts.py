@@ -9,19 +9,21 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fedportal.common.axes import bounds, shown, steps
+from fedportal.common.axes import Axis, axis, margin, shown
 
 WIDTH, HEIGHT = 320, 170
-LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 24
+RIGHT, TOP, BOTTOM = 8, 10, 24
 SERIES = 6  # how many colours there are; the next organization starts again
-TICKS = 3
 MOST_OTHERS = 4
 MOST_LINES = 6  # of more organizations only the worst are drawn
 MOST_ROWS = 40  # of a table
 
 
 class Chart(NamedTuple):
-    """One picture: its name, what a reader is told, lines ready for `<polyline>`, and the same as a table."""
+    """One picture: its name, what a reader is told, lines ready for `<polyline>`, and the same as a table.
+
+    `left`: where the axis is; `middle`: of what is right of it.
+    """
 
     name: str
     title: str
@@ -32,6 +34,8 @@ class Chart(NamedTuple):
     marks: list[dict[str, Any]]
     columns: list[str]
     rows: list[list[str]]
+    left: int = 0
+    middle: float = 0.0
 
 
 MEASURES = (("accuracy", "Accuracy"), ("auc", "AUC"), ("loss", "Loss"))
@@ -47,15 +51,17 @@ def charts(curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> lis
     return [_chart(name, title, curves, names) for name, title in (*MEASURES, *extra, *COSTS)]
 
 
-def legend(names: Mapping[str, str]) -> list[dict[str, str]]:
-    """Which line stands for whom."""
+def legend(curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[dict[str, str]]:
+    """Which line stands for whom: the organizations that measured something, by name."""
+    there = {key for point in curves for key in point["organizations"]}
     lines = [{"kind": "all", "label": "All organizations"}]
-    lines += [{"kind": _series(index), "label": label} for index, label in enumerate(names.values())]
-    return lines
+    return lines + [{"kind": kind, "label": label} for key, label, kind in _coloured(names) if key in there]
 
 
-def _series(index: int) -> str:
-    return f"series-{index % SERIES + 1}"
+def _coloured(names: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Organization, name and colour, by name; the colour goes by the place in `names`, which does not change."""
+    rows = [(key, label, f"series-{index % SERIES + 1}") for index, (key, label) in enumerate(names.items())]
+    return sorted(rows, key=lambda row: row[1].casefold())
 
 
 def values(name: str, curves: Sequence[Mapping[str, Any]], organization: str = "") -> Points:
@@ -97,9 +103,7 @@ def _drawn(name: str, curves: Sequence[Mapping[str, Any]], names: Mapping[str, s
     whole: Series = ("all", "All organizations", values(name, curves))
     if name in dict(COSTS):
         return ([whole] if whole[2] else []), ""
-    each: list[Series] = [
-        (_series(index), label, values(name, curves, key)) for index, (key, label) in enumerate(names.items())
-    ]
+    each: list[Series] = [(kind, label, values(name, curves, key)) for key, label, kind in _coloured(names)]
     each = [row for row in each if row[2]]
     less = lower_is_better(name)
     ranked = sorted(each, key=lambda row: -row[2][-1][1] if less else row[2][-1][1])
@@ -117,20 +121,25 @@ def _chart(name: str, title: str, curves: Sequence[Mapping[str, Any]], names: Ma
     every = [value for _, _, points in series for _, value in points]
     if not every:
         return Chart(name, title, "Nothing measured yet.", "", [], [], [], [], [])
-    low, high = bounds(name, every)
+    scale = axis(name, every)
+    labels = [(value, shown(name, value)) for value in scale.ticks()]
+    left = margin([label for _, label in labels])
     first, last = curves[0]["number"], max(curves[-1]["number"], curves[0]["number"] + 1)
     lines = [
         {"kind": kind, "label": label, "points": line, "end": dict(zip("xy", line.split()[-1].split(","), strict=True))}
         for kind, label, line in (
-            (kind, label, _polyline(points, first, last, low, high)) for kind, label, points in reversed(series)
+            (kind, label, _polyline(points, first, last, left, scale)) for kind, label, points in reversed(series)
         )
     ]
-    ticks = [{"y": round(_y(value, low, high), 1), "label": shown(name, value)} for value in steps(low, high, TICKS)]
-    marks = [{"x": LEFT, "label": str(first)}, {"x": WIDTH - RIGHT, "label": str(last)}]
+    ticks = [{"y": round(_y(value, scale), 1), "label": label} for value, label in labels]
+    marks = [{"x": left, "label": str(first)}, {"x": WIDTH - RIGHT, "label": str(last)}]
     newest = series[0][2][-1]
     summary = f"{shown(name, newest[1])} at round {newest[0]}{_by_fewer(name, curves, newest[0])}"
+    if scale.logarithmic:
+        summary += "; the axis is logarithmic"
     columns, rows = table(name, series)
-    return Chart(name, title, summary, worst, lines, ticks, marks, columns, rows)
+    middle = (left + WIDTH - RIGHT) / 2
+    return Chart(name, title, summary, worst, lines, ticks, marks, columns, rows, left, middle)
 
 
 def _by_fewer(name: str, curves: Sequence[Mapping[str, Any]], number: int) -> str:
@@ -158,12 +167,12 @@ def table(name: str, series: Sequence[Series]) -> tuple[list[str], list[list[str
     return ["Round", *labels], rows
 
 
-def _y(value: float, low: float, high: float) -> float:
-    return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - BOTTOM - TOP)
+def _y(value: float, scale: Axis) -> float:
+    return HEIGHT - BOTTOM - scale.place(value) * (HEIGHT - BOTTOM - TOP)
 
 
-def _polyline(points: Points, first: int, last: int, low: float, high: float) -> str:
-    span = WIDTH - LEFT - RIGHT
+def _polyline(points: Points, first: int, last: int, left: int, scale: Axis) -> str:
+    span = WIDTH - left - RIGHT
     return " ".join(
-        f"{LEFT + (number - first) / (last - first) * span:.1f},{_y(value, low, high):.1f}" for number, value in points
+        f"{left + (number - first) / (last - first) * span:.1f},{_y(value, scale):.1f}" for number, value in points
     )

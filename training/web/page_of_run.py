@@ -45,7 +45,7 @@ def one(request: Any, run: str) -> HttpResponse:
         "percent": round(100 * shown["run"]["progress"]),
         "panel": panel(shown["participants"], asked.get("show", ""), asked.get("devices", "")),
         "charts": charts(shown["curves"], shown["names"]),
-        "legend": legend(shown["names"]),
+        "legend": legend(shown["curves"], shown["names"]),
         "log": page_of_log(found, asked.get("before", ""), asked.get("only", ""), upto=shown["sequence"]),
         "live": {"snapshot": shown, "words": WORDS, "socket": f"/ws/runs/{found.public_id}"},
         "over": found.state in ENDED,

@@ -239,7 +239,7 @@ def _watch(snapshots: Iterator[Snapshot], as_json: bool) -> None:
 
 def _line(snapshot: Snapshot) -> str:
     run, curves = snapshot["run"], snapshot["curves"]
-    accuracy = curves[-1]["accuracy"] if curves else None
+    accuracy = next((point["accuracy"] for point in reversed(curves) if point["accuracy"] is not None), None)
     known = f", accuracy {accuracy:.4f}" if accuracy is not None else ""
     return f"round {run['current_round']} / {run['total_rounds']}: {run['word']}{known}"
 
