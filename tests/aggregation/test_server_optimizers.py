@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from hypothesis import strategies as some
 
 from fedwire.errors import FedportalError
 from fedwire.tensors import parse_header
-from tests.aggregation.conftest import Folder, Rows
+from tests.aggregation.conftest import Folder, Rows, manifest_of
+from training.aggregation.assembly import write_weights
 from training.aggregation.layout import BLOCK, TILE
 from training.aggregation.memory import StateFiles
 from training.aggregation.strategies import FEDAVG, find
@@ -236,6 +238,22 @@ def test_a_strategy_that_remembers_nothing_writes_no_state(folder: Folder) -> No
     assert digests.state == ""
     assert not files.out.exists()
     assert FEDAVG.state_bytes(FEDAVG.checked({}), 10) == 0
+
+
+def test_memory_does_not_grow_with_what_is_remembered(folder: Folder) -> None:
+    vector = np.ones(8 * BLOCK, np.float32)
+    server = Server(folder, "fedadam", vector)
+    server.round((vector, 1))
+    manifest, files = manifest_of(len(vector)), StateFiles(server.state, folder.fresh())
+    base, updates = folder.model(manifest, vector), [folder.update(manifest, vector, 1)]
+    values = server.strategy.checked({})
+    tracemalloc.start()
+    try:
+        write_weights(server.strategy, values, manifest, base, updates, folder.fresh(), state=files)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < vector.nbytes / 8
 
 
 @pytest.mark.parametrize("strategy", ALL)

@@ -22,9 +22,11 @@ from fedwire.tensors import Manifest, TensorSpec
 from training.aggregation import assembly, kernels
 from training.aggregation.kernels import Vector
 from training.aggregation.layout import TILE, Layout, Range, cut
+from training.aggregation.memory import StateFiles
 from training.aggregation.strategies import STRATEGIES
 from training.aggregation.strategy import Strategy
 from training.aggregation.transforms import Update
+from training.aggregation.variates import Cohort
 
 MANIFEST_PARTS = 10
 REPEATS = 5
@@ -45,7 +47,8 @@ def files(folder: Path, manifest: Manifest, updates: int) -> tuple[Path, list[Up
     base = written(folder / "base", manifest.model_header(), manifest.parameters, 0)
     header = manifest.update_header()
     paths = [written(folder / str(n), header, manifest.parameters, n) for n in range(1, updates + 1)]
-    return base, [Update(path, f"{n:064x}", 1000 + n) for n, path in enumerate(paths)]
+    reports = {"steps": 40.0, "normaliser": 40.0, "base_loss": 0.5}
+    return base, [Update(path, f"{n:064x}", 1000 + n, 1.0, reports) for n, path in enumerate(paths)]
 
 
 def fastest(work: Callable[[], object]) -> float:
@@ -86,10 +89,16 @@ def measure(folder: Path, strategy: Strategy, updates: int, parameters: int, cor
     layout = Layout.of(manifest)
     base, rows = files(folder, manifest, updates)
     out, before = folder / "out", peak_kib()
+    # The second round and those after it: the state is read and written.
+    state = StateFiles(None, folder / "state", Cohort(0, updates))
+    values = strategy.checked({})
+    assembly.write_weights(strategy, values, manifest, base, rows, out, cores, state=state)
+    later = StateFiles(state.out if state.out.exists() else None, folder / "next", Cohort(updates, updates))
 
     def combine() -> None:
-        out.unlink(missing_ok=True)
-        assembly.write_weights(strategy, strategy.checked({}), manifest, base, rows, out, cores)
+        for path in (out, later.out):
+            path.unlink(missing_ok=True)
+        assembly.write_weights(strategy, values, manifest, base, rows, out, cores, state=later)
 
     seconds = fastest(combine)
     growth = peak_kib() - before

@@ -57,6 +57,17 @@ def test_digest_and_norm_do_not_depend_on_the_pieces(places: list[int]) -> None:
     assert measured.norm == pytest.approx(float(np.linalg.norm(vector)), rel=1e-6)
 
 
+@given(st.lists(st.integers(0, 12 * ROW + 400), max_size=8))
+@settings(max_examples=50)
+def test_the_norm_is_the_same_to_the_bit_however_the_pieces_are_cut(places: list[int]) -> None:
+    content = np.random.default_rng(3).normal(size=3 * ROW + 100).astype("<f4").tobytes()
+    whole, pieces = Floats(), Floats()
+    whole.feed(memoryview(content))
+    for piece in cut(content, places):
+        pieces.feed(memoryview(piece))
+    assert pieces.norm == whole.norm
+
+
 @given(
     st.lists(st.integers(0, 10_000), max_size=20),
     st.integers(0, 499),
