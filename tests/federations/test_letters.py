@@ -236,8 +236,16 @@ def test_no_sentence_holds_what_a_mail_program_links(told: str) -> None:
 
 
 def test_a_long_sentence_has_a_short_subject() -> None:
-    long = "The training of radiology-v1 in cardio waits for north and south: round 0 of 10 has too few devices at work."
-    news = {"lines": [{"sentence": long, "address": "/runs"}], "count": 1, "person": "", "title": "", "organization": ""}
+    long = (
+        "The training of radiology-v1 in cardio waits for north and south: round 0 of 10 has too few devices at work."
+    )
+    news = {
+        "lines": [{"sentence": long, "address": "/runs"}],
+        "count": 1,
+        "person": "",
+        "title": "",
+        "organization": "",
+    }
     letter = Letter(to="olga@acme.example", news=news)
     letters.compose_news(letter)
     assert letter.subject == "The training of radiology-v1 in cardio waits for north and south"

@@ -130,8 +130,8 @@ def _too_few(need: Need, standing: Standing) -> str:
     if have < need.least or not unanswered:
         return f"{have} of {need.least} devices had answered at the deadline"
     names = dict(Organization.objects.filter(pk__in=list(unanswered)).order_by("name").values_list("pk", "name"))
-    of = [f"{need.quota - unanswered[pk]} of {name}" for pk, name in names.items()]
-    return f"of the {need.quota} devices of each organization that the plan asks for, {listed(of)} had answered"
+    of = [f"{need.quota - unanswered[pk]} of {need.quota} devices of {name}" for pk, name in names.items()]
+    return f"{listed(of)} had answered at the deadline"
 
 
 def _fail(found: Round, before: str, reason: str, news: Sequence[progress.News] = ()) -> int:
