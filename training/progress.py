@@ -20,6 +20,8 @@ from training.models import Run, RunEvent
 
 # A watcher that missed more gets a fresh snapshot instead.
 MOST_MISSED = 5000
+# So many rows are written by one statement: databases limit its parameters.
+MOST_ROWS = 1000
 _NUMBER = f"UPDATE {Run._meta.db_table} SET sequence = sequence + %s WHERE id = %s RETURNING sequence"  # noqa: S608
 _APPEND = f"INSERT INTO {RunEvent._meta.db_table} (organization_id, run_id, sequence, at, kind, data) VALUES "  # noqa: S608
 
@@ -53,7 +55,9 @@ def tell_all(run: RunLike, news: Sequence[News]) -> None:
     numbered = [(number, kind, data) for number, (kind, data) in enumerate(news, first)]
     owner, at = [run.organization_id, run.pk], sql.stored(now)
     rows = [[*owner, number, at, kind, json.dumps(data)] for number, kind, data in numbered]
-    sql.write(_APPEND + ", ".join([f"({sql.marks(6)})"] * len(rows)), [value for row in rows for value in row])
+    for start in range(0, len(rows), MOST_ROWS):
+        some = rows[start : start + MOST_ROWS]
+        sql.write(_APPEND + ", ".join([f"({sql.marks(6)})"] * len(some)), [value for row in some for value in row])
     messages = [_message(number, kind, now, data) for number, kind, data in numbered]
     after_commit(lambda: _publish(group(run.public_id), messages))
 

@@ -96,6 +96,16 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
     }
 
 
+def cards(run: Run, show: str, start: int, stop: int) -> list[dict[str, Any]]:
+    """The devices with these places in the latest round, trouble first; of those called `show` if it is not ""."""
+    latest = list(rounds_of(run).order_by("-number", "-attempt")[:2])
+    if not latest:
+        return []
+    called_off = latest[0]["state"] == RoundState.CANCELLED
+    parts = tally.page(latest[0]["pk"], show, start, stop, called_off=called_off).values(*standing.PART)
+    return standing.cards(list(parts), latest[1] if len(latest) > 1 else None, called_off=called_off)
+
+
 def overview(run: Run) -> dict[str, Any]:
     """The run by itself; needs the rows of `with_names`."""
     version, terms = run.result_version, Terms.of(run.plan)

@@ -3,7 +3,7 @@ import { cell, element, show, time } from "./build.js";
 
 const MOST_CARDS = 24;
 const MOST_GROUPS = 50;
-const WORDS = ["refused", "late", "dropped", "declined", "training", "waiting", "called off", "sent"];
+const WORDS = ["refused", "late", "dropped", "declined", "training", "waiting", "called off", "not needed", "sent"];
 const TROUBLE = ["refused", "late", "dropped", "declined"];
 const UNFINISHED = ["training", "waiting"];
 const UNSETTLED = new Set(["offered", "training", "declined", "expired"]);
@@ -21,11 +21,20 @@ function noteOf(card, word) {
   return word === "refused" ? card.refusal.sentence : card.reason;
 }
 
-export function count(cards, word) {
-  return cards.reduce((sum, card) => sum + (wordOf(card) === word), 0);
+/* How many devices the round has, and how many are called what: counted here, or by the portal when there are too many
+   to be sent. */
+export function counted(cards, tally) {
+  if (tally?.total > cards.length) return { large: true, total: tally.total, counts: new Map(Object.entries(tally.words)) };
+  const counts = new Map();
+  for (const card of cards) counts.set(wordOf(card), (counts.get(wordOf(card)) ?? 0) + 1);
+  return { large: false, total: cards.length, counts };
 }
 
-export function drawDevices(cards) {
+export function drawDevices(cards, tally) {
+  const { large, total, counts } = counted(cards, tally);
+  counts.set("", total);
+  drawCounts(counts);
+  if (large) return drawPage(cards, tally);
   const words = new Map(cards.map((card) => [card, wordOf(card)]));
   let shown = cards.filter((card) => !chosen || words.get(card) === chosen);
   if (shown.length > MOST_CARDS) {
@@ -33,7 +42,6 @@ export function drawDevices(cards) {
   }
   const last = Math.max(1, Math.ceil(shown.length / MOST_CARDS));
   page = Math.min(page, last);
-  drawCounts(cards, words);
   const made = shown.slice((page - 1) * MOST_CARDS, page * MOST_CARDS).map((card) => drawCard(card, words.get(card)));
   const nobody = chosen ? `No device is ${chosen} now.` : "No device takes part yet.";
   at("participants").replaceChildren(...(made.length ? made : [element("li", "soft", nobody)]));
@@ -41,12 +49,24 @@ export function drawDevices(cards) {
   at("page-of").textContent = `Page ${page} of ${last}`;
   document.querySelector('[data-page="-1"]').hidden = page === 1;
   document.querySelector('[data-page="1"]').hidden = page === last;
-  drawGroups(cards, words);
+  drawGroups(cards.length > MOST_CARDS ? groupsOf(cards, words) : []);
 }
 
-function drawCounts(cards, words) {
-  const counts = new Map([["", cards.length]]);
-  for (const word of words.values()) counts.set(word, (counts.get(word) ?? 0) + 1);
+/* A page of a large round: the cards that are here stay and change; another page comes from the portal. */
+function drawPage(cards, tally) {
+  at("participants").replaceChildren(...cards.slice(0, MOST_CARDS).map((card) => drawCard(card, wordOf(card))));
+  const last = Math.max(1, Math.ceil((chosen ? tally.words[chosen] ?? 0 : tally.total) / MOST_CARDS));
+  at("card-pages").hidden = last === 1;
+  at("page-of").textContent = `Page ${page} of ${last}`;
+  for (const turn of [-1, 1]) {
+    const link = document.querySelector(`[data-page="${turn}"]`);
+    link.hidden = page + turn < 1 || page + turn > last;
+    link.href = `?${new URLSearchParams({ show: chosen, devices: page + turn })}#devices`;
+  }
+  drawGroups(tally.groups);
+}
+
+function drawCounts(counts) {
   const list = at("counts");
   for (const word of ["", ...WORDS]) {
     let link = list.querySelector(`[data-show="${word}"]`);
@@ -80,9 +100,7 @@ function drawCard(card, word) {
   return item;
 }
 
-function drawGroups(cards, words) {
-  at("groups-box").hidden = cards.length <= MOST_CARDS;
-  if (cards.length <= MOST_CARDS) return;
+function groupsOf(cards, words) {
   const groups = new Map();
   for (const card of cards) {
     const name = card.organization.name;
@@ -94,8 +112,12 @@ function drawGroups(cards, words) {
     else if (TROUBLE.includes(word)) row.trouble += 1;
     groups.set(name, row);
   }
-  const sorted = [...groups.values()].sort((one, other) => other.trouble - one.trouble || (one.name < other.name ? -1 : 1));
-  at("groups").replaceChildren(...sorted.slice(0, MOST_GROUPS).map((row) => {
+  return [...groups.values()].sort((one, other) => other.trouble - one.trouble || (one.name < other.name ? -1 : 1));
+}
+
+function drawGroups(groups) {
+  at("groups-box").hidden = !groups.length;
+  at("groups").replaceChildren(...groups.slice(0, MOST_GROUPS).map((row) => {
     const line = element("tr");
     line.append(cell("Organization", "", row.name), cell("Devices", "number", row.devices), cell("Sent", "number", row.sent),
       cell("At work", "number", row.working), cell("Trouble", "number", row.trouble));
@@ -103,11 +125,11 @@ function drawGroups(cards, words) {
   }));
 }
 
-/* Choosing and turning pages without loading the page anew. */
-export function listen(redraw) {
+/* Choosing and turning pages without loading the page anew, unless the portal has to send the cards. */
+export function listen(redraw, large) {
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[data-show], a[data-page]");
-    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    if (!link || large() || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     if (link.dataset.page) page += Number(link.dataset.page);
     else [chosen, page] = [link.dataset.show, 1];

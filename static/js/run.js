@@ -1,6 +1,6 @@
 /* A run as it happens. The page is a snapshot; from its number on, every message comes once and in order. */
 import { cell, element, show, time } from "./build.js";
-import { count, drawDevices, drawWaiting, listen, wordOf } from "./cards.js";
+import { counted, drawDevices, drawWaiting, listen, wordOf } from "./cards.js";
 import { drawCharts } from "./charts.js";
 import { follow } from "./following.js";
 import { showTimes } from "./page.js";
@@ -9,6 +9,9 @@ const MOST_NEWS = 100;
 const MOST_POINTS = 600; // twice what a fresh snapshot holds; then every second one goes
 const CHARTS_MS = 200;
 const WONDER_MS = 500;
+const RECOUNT_MS = 2000;
+const MOST_CARDS = 24; // of a large round
+const UNFINISHED = new Set(["offered", "training"]);
 const ENDED = new Set(["completed", "failed", "stopped"]);
 const TROUBLE = new Set(["refused", "late", "dropped", "declined"]);
 const { snapshot: first, words, socket: address } = JSON.parse(document.getElementById("live").textContent);
@@ -16,6 +19,7 @@ const at = (name) => document.querySelector(`[data-${name}]`);
 let state = first;
 let ahead = Date.parse(first.now) - Date.now(); // the portal's clock against this one
 let wondering = null;
+let recounting = null;
 let dirty = false;
 let chartsDirty = true;
 let chartsAt = 0;
@@ -24,6 +28,16 @@ let chartsAt = 0;
 
 function sameRound(data) {
   return state.round && state.round.number === data.number && state.round.attempt === data.attempt;
+}
+
+function isLarge() {
+  return counted(state.participants, state.tally).large;
+}
+
+/* Of a large round most devices have no card here: the portal counts them anew, now and then. */
+function recount() {
+  if (!isLarge() || recounting) return;
+  recounting = setTimeout(() => { recounting = null; connection.ask({ ask: "snapshot" }); }, RECOUNT_MS);
 }
 
 function cardOf(data) {
@@ -42,17 +56,24 @@ function remembered(cards) {
 
 const CHANGES = {
   "round.opened": (data, moment) => {
-    state.participants = remembered(data.participants ?? []);
+    const cards = data.participants ?? [];
+    const total = data.count ?? cards.length;
+    state.participants = remembered(total > cards.length ? cards.slice(0, MOST_CARDS) : cards);
+    state.tally = { total, words: { waiting: total }, groups: [] };
     state.round = { number: data.number, attempt: data.attempt, kind: data.kind, state: "open", word: "collecting updates",
       opened_at: moment, deadline: data.deadline, waiting: data.waiting };
   },
   "round.joined": (data) => {
-    state.participants = state.participants.filter((card) => card.device.id !== data.participant.device.id);
-    state.participants.push(data.participant);
+    if (isLarge()) recount();
+    else {
+      state.participants = state.participants.filter((card) => card.device.id !== data.participant.device.id);
+      state.participants.push(data.participant);
+    }
     if (state.round) state.round.waiting = data.waiting;
   },
   "assignment.changed": (data) => {
     const card = cardOf(data);
+    recount();
     if (!card) return;
     if (!sameRound(data)) {
       if (TROUBLE.has(data.word)) card.before = { number: data.number, word: data.word };
@@ -64,6 +85,16 @@ const CHANGES = {
   "assignment.refused": (data) => {
     const card = sameRound(data) && cardOf(data);
     if (card) card.refusal = data.refusal;
+  },
+  "assignments.closed": (data) => {
+    if (!sameRound(data)) return;
+    recount();
+    for (const card of state.participants) {
+      if (UNFINISHED.has(card.state)) Object.assign(card, { state: "expired", word: data.word, reason: data.reason, refusal: null });
+    }
+  },
+  "round.enough": (data) => {
+    if (sameRound(data)) Object.assign(state.round, { deadline: data.deadline, waiting: null });
   },
   "round.aggregating": (data) => {
     if (sameRound(data)) Object.assign(state.round, { state: "aggregating", word: "aggregating", waiting: null });
@@ -127,7 +158,7 @@ function endOfRun(kind, data) {
 /* Who had not answered when the run ended is not to blame. */
 function callOff() {
   for (const card of state.participants) {
-    if (!["offered", "training"].includes(card.state)) continue;
+    if (!UNFINISHED.has(card.state)) continue;
     Object.assign(card, { state: "expired", word: "called off", reason: `the run ${state.run.state === "failed" ? "failed" : "was stopped"}`, refusal: null });
   }
 }
@@ -148,8 +179,16 @@ function apply(message) {
   paint();
 }
 
+/* The cards of a large round that this page shows stay; what the portal says of them is newer. */
+function kept(data) {
+  if (!(data.tally.total > data.participants.length)) return data.participants;
+  if (!isLarge() || !data.round || !sameRound(data.round)) return data.participants.slice(0, MOST_CARDS);
+  const fresh = new Map(data.participants.map((card) => [card.device.id, card]));
+  return state.participants.map((card) => fresh.get(card.device.id) ?? card);
+}
+
 function adopt(data) {
-  state = data;
+  state = { ...data, participants: kept(data) };
   ahead = Date.parse(data.now) - Date.now();
   chartsDirty = true;
   paint();
@@ -238,7 +277,7 @@ function draw() {
   }
   for (const part of document.querySelectorAll("[data-action]")) part.hidden = !state.actions[part.dataset.action];
   drawBarred();
-  drawDevices(state.participants);
+  drawDevices(state.participants, state.tally);
   drawContributions();
   drawCurves();
   drawOlder();
@@ -263,13 +302,14 @@ function secondsLeft(moment) {
 
 /* What the clock changes is drawn every second. */
 function drawRound() {
-  const { round, participants } = state;
+  const { round } = state;
   at("round").hidden = !round || ENDED.has(state.run.state);
   if (round) {
-    const sent = count(participants, "sent");
-    at("answers").textContent = `${sent} of ${participants.length} answers`;
+    const { total, counts } = counted(state.participants, state.tally);
+    const sent = counts.get("sent") ?? 0;
+    at("answers").textContent = `${sent} of ${total} answers`;
     at("left").textContent = round.state === "open" ? `${secondsLeft(round.deadline)} left` : round.word;
-    at("round-progress").value = participants.length ? Math.round((100 * sent) / participants.length) : 0;
+    at("round-progress").value = total ? Math.round((100 * sent) / total) : 0;
   }
   drawWaiting(round?.waiting, round?.waiting?.until ? secondsLeft(round.waiting.until) : "");
 }
@@ -306,7 +346,7 @@ function tell(text, name) {
   badge.className = `badge ${name}`;
 }
 
-listen(() => drawDevices(state.participants));
+listen(() => drawDevices(state.participants, state.tally), isLarge);
 draw();
 const connection = follow(address, {
   number: () => state.sequence,

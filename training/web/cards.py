@@ -5,47 +5,45 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from training.tally import WORDS
+
 MOST_CARDS = 24
-MOST_GROUPS = 50
-# The words of cards, those first that somebody should look at.
-WORDS = ("refused", "late", "dropped", "declined", "training", "waiting", "called off", "sent")
-UNFINISHED = ("training", "waiting")
-TROUBLE = ("refused", "late", "dropped", "declined")
+# (word or "", first, last + 1) → those cards, trouble first
+Pages = Callable[[str, int, int], list[dict[str, Any]]]
 
 
-def panel(cards: Sequence[dict[str, Any]], show: str, page: str) -> dict[str, Any]:
-    """What the page shows of the cards: `show` is one of WORDS or "" for all, `page` the page of cards from 1."""
-    counts = Counter(card["word"] for card in cards)
-    chosen = [card for card in cards if card["word"] == show] if show in WORDS else list(cards)
-    if len(chosen) > MOST_CARDS:
-        chosen.sort(key=lambda card: WORDS.index(card["word"]) if card["word"] in WORDS else 0)
-    last = max(1, -(-len(chosen) // MOST_CARDS))
+def panel(
+    cards: Sequence[dict[str, Any]], tally: Mapping[str, Any], show: str, page: str, pages: Pages
+) -> dict[str, Any]:
+    """What the page shows of the devices: `show` is one of WORDS or "" for all, `page` the page of cards from 1.
+
+    `cards` are those of a small round, all of them; those of a large one, which `tally` counts, come from `pages`.
+    """
+    show, counts, total = show if show in WORDS else "", tally["words"], tally["total"]
+    chosen = counts.get(show, 0) if show else total
+    last = max(1, -(-chosen // MOST_CARDS))
     number = min(max(int(page), 1), last) if page.isascii() and page.isdigit() and len(page) < 9 else 1
+    start = (number - 1) * MOST_CARDS
+    large = total > len(cards)
     return {
-        "show": show if show in WORDS else "",
-        "counts": [(word, counts[word]) for word in WORDS if counts[word]],
-        "total": len(cards),
-        "cards": chosen[(number - 1) * MOST_CARDS : number * MOST_CARDS],
+        "show": show,
+        "counts": list(counts.items()),
+        "total": total,
+        "large": large,
+        "cards": pages(show, start, start + MOST_CARDS) if large else _page(cards, show, start),
         "number": number,
         "last": last,
-        "groups": groups(cards) if len(cards) > MOST_CARDS else [],
-        "sent": counts["sent"],
-        "percent": round(100 * counts["sent"] / len(cards)) if cards else 0,
+        "groups": tally["groups"] if total > MOST_CARDS else [],
+        "sent": counts.get("sent", 0),
+        "percent": round(100 * counts.get("sent", 0) / total) if total else 0,
     }
 
 
-def groups(cards: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """How the devices of each organization stand: those with trouble first, at most MOST_GROUPS."""
-    found: dict[str, dict[str, Any]] = {}
-    for card in cards:
-        name = card["organization"]["name"]
-        row = found.setdefault(name, {"name": name, "devices": 0, "sent": 0, "working": 0, "trouble": 0})
-        row["devices"] += 1
-        row["sent"] += card["word"] == "sent"
-        row["working"] += card["word"] in UNFINISHED
-        row["trouble"] += card["word"] in TROUBLE
-    return sorted(found.values(), key=lambda row: (-row["trouble"], row["name"]))[:MOST_GROUPS]
+def _page(cards: Sequence[dict[str, Any]], show: str, start: int) -> list[dict[str, Any]]:
+    chosen = [card for card in cards if not show or card["word"] == show]
+    if len(chosen) > MOST_CARDS:
+        chosen.sort(key=lambda card: WORDS.index(card["word"]) if card["word"] in WORDS else 0)
+    return chosen[start : start + MOST_CARDS]

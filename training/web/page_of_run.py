@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,6 +19,7 @@ from registry.models import Share
 from registry.selectors import may_train
 from training import selectors, wording
 from training.models import Run
+from training.selectors import cards
 from training.services import runs
 from training.services.terms import Terms
 from training.web.cards import panel
@@ -38,12 +40,17 @@ def one(request: Any, run: str) -> HttpResponse:
     for given in shown["contributions"]:
         given["percent"] = round(100 * given["share"])
     asked = request.GET
+    devices = panel(
+        shown["participants"], shown["tally"], asked.get("show", ""), asked.get("devices", ""), partial(cards, found)
+    )
+    if devices["large"]:  # the page keeps alive what it shows
+        shown["participants"] = devices["cards"]
     context = {
         "run": found,
         "shown": shown,
         "title": _title(shown),
         "percent": round(100 * shown["run"]["progress"]),
-        "panel": panel(shown["participants"], asked.get("show", ""), asked.get("devices", "")),
+        "panel": devices,
         "charts": charts(shown["curves"], shown["names"]),
         "legend": legend(shown["curves"], shown["names"]),
         "log": page_of_log(found, asked.get("before", ""), asked.get("only", ""), upto=shown["sequence"]),
