@@ -28,8 +28,8 @@ PYTHON = VENV / "bin" / "python"
 TORCH = "torch==2.13.0"
 INPUTS = ("pyproject.toml", "sdk/pyproject.toml", "constraints.txt", "dev.py")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# What is tested a second time on PostgreSQL and Valkey: everything that touches rows or sends messages. Not the table of
-# all routes: its answers are made by the same questions to the rows, which are asked here.
+# What is tested a second time on PostgreSQL and Valkey: everything that touches rows or sends messages. Not the table
+# of all routes: its answers are made by the same questions to the rows, which are asked here.
 ON_SERVICES = (
     "tests/federations",
     "tests/registry",
