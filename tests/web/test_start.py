@@ -62,6 +62,15 @@ def test_every_parameter_of_the_strategy_has_a_field_with_its_bounds_and_help(ca
     assert "at most 1,000,000" in words(page)
 
 
+def test_every_strategy_has_its_fields_and_they_may_be_sent_as_they_stand(cast: Cast, model: Model) -> None:
+    browser = cast.browser("olga")
+    for name, strategy in STRATEGIES.items():
+        page = page_of(browser, f"/runs/new?strategy={name}")
+        assert " ".join(strategy.formula.split()) in words(page)
+        shown = {parameter.name: float(value_of(page, f"p.{parameter.name}")) for parameter in strategy.parameters}
+        assert strategy.checked(shown) == strategy.checked({})
+
+
 def test_a_strategy_brings_its_own_fields(cast: Cast, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     pace = Parameter("pace", "How fast.", 0.5, 0, 1, open_low=True)
     other = Strategy(**{**vars(FEDAVG), "name": "other", "title": "Other", "parameters": (pace,), "device": ("pace",)})

@@ -63,4 +63,5 @@ QFEDAVG = Strategy(
     server=lambda values: Add(),
     requires=("base_loss",),
     reports=("base_loss",),
+    needs_individual_updates=True,
 )
