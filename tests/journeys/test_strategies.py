@@ -145,46 +145,81 @@ def stepped(
     return rate * m / (np.sqrt(v) + p["tau"]), m, v
 
 
+class Federation:
+    """Three hospitals that take part in whatever comes."""
+
+    def __init__(self, portal: Portal, folder: Path) -> None:
+        self.story = Story(portal, SPEC)
+        self.folder = folder
+        self.files = [rows_of(folder / f"{name}.csv", n, ROWS[name]) for n, name in enumerate(MEMBERS)]
+        self.devices = [self.device(number) for number in range(len(MEMBERS))]
+
+    def device(self, number: int) -> Device:
+        """Start a hospital's device, for the first time or again."""
+        name, url = MEMBERS[number], self.story.portal.url
+        client = FederatedClient(self.story.keys[name], identifier(number), url, self.folder / name)
+        client.register()
+        rows = self.files[number]
+        act = partial(FederatedClient.train, model=None, data=rows, target_col="diagnosis", forever=True)
+        return Device(client, act)
+
+    def start(self, model: str, strategy: str, rounds: int = ROUNDS) -> str:
+        """Start a run for a fresh model; its id."""
+        self.story.shared_model(model, SPEC)
+        config = {**LOCAL, **CHOSEN[strategy], "seed": SEED, "evaluate": False}
+        wish = {"model_id": model, "federation_id": FEDERATION, "strategy": strategy, "rounds": rounds}
+        wish |= {"config": config, "min_devices": 3, "round_seconds": 60}
+        return str(self.story.call("acme", "POST", routes.SESSIONS, wish)["session_id"])
+
+    def result(self, model: str) -> np.ndarray:
+        """The weights of the model's latest version."""
+        version = self.story.versions(model)[0]["version"]
+        content = self.story.doors["acme"].send("GET", routes.MODEL_DOWNLOAD.format(model=model, version=version)).data
+        return flatten(ARCHITECTURE.manifest(), decode_model(content, ARCHITECTURE.manifest())[1])
+
+
+def identifier(number: int) -> str:
+    return f"hospital-{number + 1:03d}"
+
+
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Story, list[Path]]]:
-    """One portal, and three hospitals that take part in whatever comes."""
-    folder = tmp_path_factory.mktemp("hospitals")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    """One portal for all."""
     with Portal() as portal:
-        told, taking_part, files = Story(portal, SPEC), [], []
-        for number, name in enumerate(MEMBERS):
-            files.append(rows_of(folder / f"{name}.csv", number, ROWS[name]))
-            client = FederatedClient(told.keys[name], f"hospital-{number + 1:03d}", portal.url, folder / name)
-            client.register()
-            act = partial(FederatedClient.train, model=None, data=files[-1], target_col="diagnosis", forever=True)
-            taking_part.append(Device(client, act))
+        made = Federation(portal, tmp_path_factory.mktemp("hospitals"))
         try:
-            yield told, files
+            yield made
         finally:
-            for device in taking_part:
+            for device in made.devices:
                 device.client.close()
 
 
-def result_of(story: Story, strategy: str, chosen: dict[str, Any]) -> np.ndarray:
-    """The model after a run on the portal."""
-    model = f"by-{strategy}"
-    story.shared_model(model, SPEC)
-    config = {**LOCAL, **chosen, "seed": SEED, "evaluate": False}
-    wish = {"model_id": model, "federation_id": FEDERATION, "strategy": strategy, "rounds": ROUNDS, "config": config}
-    run = story.call("acme", "POST", routes.SESSIONS, {**wish, "min_devices": 3, "round_seconds": 60})["session_id"]
-    story.completed(str(run))
-    path = routes.MODEL_DOWNLOAD.format(model=model, version=story.versions(model)[0]["version"])
-    content = story.doors["acme"].send("GET", path).data
-    return flatten(ARCHITECTURE.manifest(), decode_model(content, ARCHITECTURE.manifest())[1])
-
-
 @pytest.mark.parametrize("strategy", CHOSEN)
-def test_three_rounds_are_those_of_the_papers(story: tuple[Story, list[Path]], strategy: str) -> None:
-    told, files = story
-    found = result_of(told, strategy, CHOSEN[strategy])
-    hospitals = [
-        Hospital.of(name, f"hospital-{number + 1:03d}", path)
-        for number, (name, path) in enumerate(zip(MEMBERS, files, strict=True))
-    ]
+def test_three_rounds_are_those_of_the_papers(federation: Federation, strategy: str) -> None:
+    federation.story.completed(federation.start(f"by-{strategy}", strategy))
+    found = federation.result(f"by-{strategy}")
+    hospitals = [Hospital.of(name, identifier(number), federation.files[number]) for number, name in enumerate(MEMBERS)]
     expected = plain(strategy, hospitals, {**LOCAL, **CHOSEN[strategy]})
     assert np.abs(expected - flatten(ARCHITECTURE.manifest(), ARCHITECTURE.initial(0))).max() > 0.05
     np.testing.assert_allclose(found, expected, atol=2e-5, rtol=2e-5)
+
+
+def reached(number: int, snapshot: dict[str, Any]) -> bool:
+    return bool(snapshot["run"]["current_round"] >= number)
+
+
+@pytest.mark.slow
+def test_neither_a_killed_portal_nor_restarted_devices_spoil_what_devices_keep(federation: Federation) -> None:
+    story, digests = federation.story, []
+    for disturbed in (False, True):
+        model = f"disturbed-{disturbed}".lower()
+        run = federation.start(model, "scaffold", rounds=6)
+        for number in (1, 2) if disturbed else ():
+            story.wait_for(run, partial(reached, number))
+            story.portal.kill()
+            federation.devices[number].client.close()
+            story.portal.start()
+            federation.devices[number] = federation.device(number)
+        story.completed(run)
+        digests.append(story.versions(model)[0]["digest"])
+    assert digests[0] == digests[1]
