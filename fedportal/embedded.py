@@ -19,8 +19,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fedportal.settings")
-# The combining kernels bring their own threads; a library's pool beside them only takes processors away.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import django
 import uvicorn

@@ -126,3 +126,21 @@ def test_every_variable_is_documented():
     asked |= set(re.findall(r'environ(?:\.get)?[(\[]"(FEDPORTAL_[A-Z_]+)"', settings))
     assert asked
     assert {name for name in asked if f"`{name}`" not in page} == set()
+
+
+@pytest.mark.parametrize("entry", ["fedportal.settings", "fedportal.celery", "fedportal.asgi", "manage"])
+def test_numpy_multiplies_in_one_thread_wherever_the_portal_runs(entry: str) -> None:
+    """So that a round has the same bits on every machine. It is read when numpy is loaded, and not later."""
+    code = (
+        "import builtins, os, sys; plain = builtins.__import__; seen = []\n"
+        "def watch(name, *more, **named):\n"
+        "    if name == 'numpy' and not seen: seen.append(os.environ.get('OPENBLAS_NUM_THREADS'))\n"
+        "    return plain(name, *more, **named)\n"
+        f"builtins.__import__ = watch; import django, {entry}; django.setup(); import numpy; print(*seen)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    environment |= {"DJANGO_SETTINGS_MODULE": "fedportal.settings", "PYTHONPATH": f"{ROOT}:{ROOT / 'sdk' / 'src'}"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1"]
