@@ -1,7 +1,7 @@
 """The pages of docs/ that are printed from the code: `python3 dev.py docs`.
 
 settings.md from the comments of fedportal/settings.py, permissions.md from federations/roles.py, errors.md from
-fedwire/errors.py.
+fedwire/errors.py, strategies.md from training/aggregation/strategies.
 `pages()` is what should stand there; a test compares.
 """
 
@@ -22,6 +22,8 @@ django.setup()
 from federations import roles  # noqa: E402
 from federations.models import Role  # noqa: E402
 from fedwire.errors import CATALOGUE  # noqa: E402
+from training.aggregation.strategies import STRATEGIES  # noqa: E402
+from training.aggregation.strategy import LOCAL_SGD, Parameter, Strategy  # noqa: E402
 
 DOCS = Path(__file__).resolve().parent
 SETTINGS = DOCS.parent / "fedportal" / "settings.py"
@@ -36,7 +38,12 @@ _DEFAULTS = {
 
 def pages() -> Mapping[str, str]:
     """File name in docs/ → what should stand there."""
-    return {"settings.md": settings_page(), "permissions.md": roles_page(), "errors.md": errors_page()}
+    return {
+        "settings.md": settings_page(),
+        "permissions.md": roles_page(),
+        "errors.md": errors_page(),
+        "strategies.md": strategies_page(),
+    }
 
 
 def settings_page() -> str:
@@ -83,11 +90,52 @@ def errors_page() -> str:
     )
 
 
+def strategies_page() -> str:
+    """Every strategy: formula, paper, what it needs and its parameters; those of local training once for all."""
+    return (
+        f"# Strategies\n\n{NOTE}\nHow the updates of a round become the next model: Δᵢ is the update of device i, nᵢ "
+        "its rows, n the number of updates, f\nhow many of them may be wrong. [Algorithms](algorithms.md) says how it "
+        "is computed.\n\n## Local training\n\nStrategies whose devices train by mini-batch gradient descent have these "
+        f"parameters besides their own:\n\n{_parameters(LOCAL_SGD)}\n"
+        + "\n".join(_strategy(strategy) for strategy in STRATEGIES.values())
+    )
+
+
 def main() -> None:
     """Write all pages."""
     for name, text in pages().items():
         (DOCS / name).write_text(text, encoding="utf-8")
         sys.stdout.write(f"docs/{name}\n")
+
+
+def _strategy(strategy: Strategy) -> str:
+    own = [parameter for parameter in strategy.parameters if parameter not in LOCAL_SGD]
+    parts = [
+        f"## {strategy.title}: `{strategy.name}`",
+        "    " + strategy.formula,
+        f"{strategy.paper}.",
+        *([strategy.about] if strategy.about else []),
+        *([_needs(strategy)] if _needs(strategy) else []),
+        *([_parameters(own).rstrip()] if own else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _needs(strategy: Strategy) -> str:
+    """What a strategy asks for, with its defaults, in sentences."""
+    least = strategy.least_updates(strategy.checked({}))
+    sentences = [
+        f"It needs at least {least} updates in every round unless its parameters say otherwise." if least > 1 else "",
+        "It must see every update by itself." if strategy.needs_individual_updates else "",
+        f"Its devices report {' and '.join(f'`{name}`' for name in strategy.reports)}." if strategy.reports else "",
+        "Its devices keep something from round to round." if strategy.needs_device_state else "",
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def _parameters(parameters: Iterable[Parameter]) -> str:
+    rows = [(f"`{one.name}`", f"`{one.default:g}`", one.allowed, one.about) for one in parameters]
+    return _table(("parameter", "default", "allowed", "meaning"), rows)
 
 
 def _rows(actions: Mapping[str, roles.Roles], prefix: str) -> Iterable[Sequence[str]]:

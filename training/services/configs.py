@@ -104,7 +104,7 @@ def check_least(strategy: str, parameters: Values, min_participants: int) -> Non
     found = strategies.find(strategy)
     least = found.least_updates(parameters)
     if min_participants < least:
-        reason = f"{found.title.lower()} with these settings needs at least {least} updates in every round."
+        reason = f"{found.title} with these settings needs at least {least} updates in every round."
         raise FedportalError("field_invalid", field="min_participants", reason=reason)
 
 
