@@ -17,14 +17,15 @@ from registry.models import Model
 from training import standing, tally, wording
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, TAKING_PART
 from training.models import Assignment, Round, Run
-from training.services import cohorts, giving, opening
+from training.services import cohorts, compression, giving, opening
 from training.services.terms import Terms
 
 # More points than a picture has pixels are of no use to anybody.
 MOST_POINTS = 300
+CONFIG = ("seed", "standardise", "evaluate", "codec", "most_update_bytes", "parameters")
 ROUND = (
     *("pk", "number", "attempt", "kind", "state", "reason", "opened_at", "deadline", "closed_at"),
-    *("metrics", "digest", "result_blob", "bytes_up", "bytes_down"),
+    *("metrics", "digest", "result_blob", "bytes_up", "bytes_down", "bytes_plain"),
 )
 
 
@@ -117,7 +118,7 @@ def overview(run: Run) -> dict[str, Any]:
         "state": run.state,
         "word": word("run", run.state),
         "strategy": run.strategy,
-        "config": {name: run.config.get(name) for name in ("seed", "standardise", "evaluate", "parameters")},
+        "config": {name: run.config.get(name) for name in CONFIG},
         "current_round": run.current_round,
         "total_rounds": run.total_rounds,
         "min_participants": run.min_participants,
@@ -183,6 +184,7 @@ def took(row: dict[str, Any] | None) -> dict[str, Any] | None:
         "seconds": round((row["closed_at"] - row["opened_at"]).total_seconds(), 3),
         "bytes_up": row["bytes_up"],
         "bytes_down": row["bytes_down"],
+        **compression.measured(row),
     }
 
 

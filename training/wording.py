@@ -196,15 +196,15 @@ def held(starter: str) -> dict[str, Any]:
 def point(number: int, metrics: Mapping[str, Any], trained: Mapping[str, Any] | None) -> dict[str, Any]:
     """A point of the curves: how the model of round `number` does, and what that round took.
 
-    `metrics`: {"overall": ratios, "organizations": {id: ratios}}; `trained`: seconds, bytes_up and bytes_down of the
-    round, None for the base.
+    `metrics`: {"overall": ratios, "organizations": {id: ratios}}; `trained`: seconds, bytes_up, bytes_down and
+    ratio (how many times smaller than float32 its updates were) of the round, None for the base.
     """
     overall, trained = metrics.get("overall", {}), trained or {}
     return {
         "number": number,
         **{name: overall.get(name) for name in ("loss", "accuracy", "auc", "samples")},
         "others": overall.get("others", {}),
-        **{name: trained.get(name) for name in ("seconds", "bytes_up", "bytes_down")},
+        **{name: trained.get(name) for name in ("seconds", "bytes_up", "bytes_down", "ratio")},
         "organizations": {
             key: {
                 **{name: ratios.get(name) for name in ("loss", "accuracy", "auc", "samples")},

@@ -8,6 +8,7 @@ const [LEAST, CHARACTER, BESIDE] = [6, 6.4, 8];
 const MOST_OTHERS = 4;
 const MOST_LINES = 6;
 const MOST_ROWS = 40;
+const WORTH_SAYING = 1.05;
 const COSTS = ["seconds", "bytes"];
 const NS = "http://www.w3.org/2000/svg";
 const drawn = new Map(); // chart → what its slider and its table read
@@ -116,6 +117,12 @@ function byFewer(name, curves, number) {
   return have < most ? `, by ${have} of ${most} organizations` : "";
 }
 
+/* The bytes of a round whose updates were compressed, as measured at the door. */
+function smaller(curves, number) {
+  const ratio = curves.find((point) => point.number === number)?.ratio;
+  return ratio >= WORTH_SAYING ? `, updates ${ratio.toFixed(1)} times smaller than float32` : "";
+}
+
 function drawOne(figure, curves, names) {
   const name = figure.dataset.chart;
   const [there, worst] = chosen(name, curves, names);
@@ -143,7 +150,8 @@ function drawOne(figure, curves, names) {
     parts.push(line, svg("circle", { class: `end ${kind}`, cx: x(number), cy: y(value), r: 2.5 }));
   }
   const [number, newest] = there[0][2].at(-1);
-  const summary = `${shown(name, newest)} at round ${number}${byFewer(name, curves, number)}${scale.logarithmic ? "; the axis is logarithmic" : ""}`;
+  const remark = name === "bytes" ? smaller(curves, number) : byFewer(name, curves, number);
+  const summary = `${shown(name, newest)} at round ${number}${remark}${scale.logarithmic ? "; the axis is logarithmic" : ""}`;
   const title = figure.querySelector("strong").textContent;
   figure.querySelector("[data-summary]").textContent = summary;
   show(figure.querySelector("[data-worst]"), worst);

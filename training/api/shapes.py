@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from fedportal.common.api import Text, Whole
+from training.services import compression
 
 # --- what comes in ---------------------------------------------------------------------------------------------------
 
@@ -164,7 +165,12 @@ class RoundShape(serializers.Serializer[Any]):
     sha256 = serializers.CharField(allow_blank=True, source="result_blob")
     bytes_up = serializers.IntegerField()
     bytes_down = serializers.IntegerField()
+    bytes_plain = serializers.IntegerField(help_text="What the updates would have taken as float32.")
+    ratio = serializers.SerializerMethodField(help_text="bytes_plain / bytes_up: how well updates were compressed.")
     metrics = serializers.DictField()
+
+    def get_ratio(self, row: dict[str, Any]) -> float | None:
+        return compression.ratio(row["bytes_plain"], row["bytes_up"])
 
 
 class RoundList(serializers.Serializer[Any]):

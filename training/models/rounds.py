@@ -37,6 +37,8 @@ class Round(models.Model):
     metrics = models.JSONField(default=dict, blank=True)
     bytes_up = models.BigIntegerField(default=0)
     bytes_down = models.BigIntegerField(default=0)
+    # What the updates that closed the round would have taken as float32; 0 where none were sent.
+    bytes_plain = models.BigIntegerField(default=0)
 
     class Meta:
         ordering = ["run_id", "number", "attempt"]

@@ -16,7 +16,7 @@ from fedwire.tensors import Manifest, decode_model
 from registry.models import ModelVersion
 from training.aggregation import strategies
 from training.aggregation.strategy import Values
-from training.services import terms
+from training.services import compression, terms
 from training.services.cohorts import SEED_BITS
 
 MOST_ROUNDS = 10_000
@@ -26,20 +26,24 @@ DEFAULT_ROUND_SECONDS = 600
 GROUP_LENGTH = 60
 # Names that clients of the common vocabulary use for the same thing.
 ALIASES: Mapping[str, str] = {"local_epochs": "epochs", "lr": "learning_rate"}
-_RUN_FIELDS = ("seed", "standardise", "evaluate")
+_RUN_FIELDS = ("seed", "standardise", "evaluate", *compression.FIELDS)
 
 
 def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> dict[str, Any]:
-    """The configuration of a run as it is stored: {"seed", "standardise", "evaluate", "parameters"}.
+    """The configuration of a run as it is stored: seed, standardise, evaluate, codec, most_update_bytes, parameters.
 
     What is not a field of the run is a parameter of the strategy. Raises `strategy_unknown`, `strategy_parameter`,
-    `field_invalid`.
+    `field_invalid`, `codec_too_large`.
     """
     found = strategies.find(strategy)
     values = {ALIASES.get(name, name): value for name, value in given.items() if value is not None}
     parameters = {name: value for name, value in values.items() if name not in _RUN_FIELDS}
+    compression.check_strategy(values, found)
+    seed = _seed(values.get("seed"))
     return {
-        "seed": _seed(values.get("seed")),
+        "seed": seed,
+        "codec": compression.plan(values, Manifest.from_json(version.manifest), seed),
+        "most_update_bytes": compression.cap(values),
         "standardise": _standardise(values.get("standardise"), version),
         "evaluate": truth("config.evaluate", values.get("evaluate", True)),
         "parameters": found.checked(parameters),
@@ -65,10 +69,13 @@ def complaints(
         lambda: truth("config.evaluate", values.get("evaluate", True)),
     ]
     if version is not None:
+        manifest = Manifest.from_json(version.manifest)
+        checks.append(lambda: compression.plan(values, manifest, 0))
         checks += [lambda: check_trainable(version), lambda: _standardise(values.get("standardise"), version)]
     if strategy in strategies.STRATEGIES:
         found = strategies.find(strategy)
         parameters = {name: value for name, value in values.items() if name not in _RUN_FIELDS}
+        checks.append(lambda: compression.check_strategy(values, found))
         checks += [partial(found.checked, {name: value}) for name, value in parameters.items()]
         checks.append(lambda: _check_together(strategy, parameters, plan["min_participants"]))
     need = plan["min_participants"] if type(plan["min_participants"]) is int else 1

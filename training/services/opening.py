@@ -19,6 +19,7 @@ from federations.services import device_tasks, policies
 from federations.services.device_tasks import NewTask
 from fedportal.common import clock
 from fedportal.common.transactions import unit
+from fedwire import codecs
 from fedwire.architectures import Architecture
 from fedwire.states import MemberState, RoundKind, RoundState, RunState, TaskKind
 from fedwire.tensors import Manifest
@@ -26,7 +27,7 @@ from registry.models import ModelVersion
 from training import progress, wording
 from training.aggregation import strategies
 from training.models import Assignment, Round, Run
-from training.services import cohorts, finishing, needs, plan, remembered, starters
+from training.services import cohorts, compression, finishing, needs, plan, remembered, starters
 from training.services.needs import Look
 from training.services.plan import Step
 from training.services.terms import Terms
@@ -166,12 +167,13 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
     """Offer each device its task, with the floor of its organization's policy, and note its part."""
     manifest = manifest_of(run.base_version)
     trains, measures = opened.kind == RoundKind.TRAIN, opened.kind != RoundKind.STATISTICS
-    header = manifest.update_header() if trains else b""
+    written = run.config.get("codec")
+    codec = codecs.of(written, manifest)
     common = _common(run, opened)
     limits = policies.of_all({device.organization_id for device in devices})
     floors = {organization: policy.least_records for organization, policy in limits.items()}
     strategy = strategies.find(run.strategy)
-    half = strategy.device_half(run.config["parameters"])
+    half = compression.told(strategy.device_half(run.config["parameters"]), written if trains else None)
     reports = {"reports": list(strategy.reports)} if trains and strategy.reports else {}
     kept = remembered.counted_rounds(run, devices) if trains and strategy.needs_device_state else None
     if trains and strategy.sends_state:
@@ -197,8 +199,8 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
                     },
                 },
                 base_blob=opened.base_blob if measures else "",
-                update_header=header,
-                update_bytes=manifest.update_bytes if trains else 0,
+                update_header=codec.header if trains else b"",
+                update_bytes=codec.nbytes if trains else 0,
             )
             for device in devices
         ]

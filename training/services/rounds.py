@@ -19,7 +19,17 @@ from training import lifecycle, progress, wording
 from training.aggregation.kernels import Truncated
 from training.lifecycle import Lost
 from training.models import Assignment, Round, Run
-from training.services import finishing, giving, lease, needs, opening, outcomes, pulse, remembered
+from training.services import (
+    compression,
+    finishing,
+    giving,
+    lease,
+    needs,
+    opening,
+    outcomes,
+    pulse,
+    remembered,
+)
 from training.services.lease import Lease
 from training.services.outcomes import Outcome
 from training.services.plan import Need, Standing
@@ -32,6 +42,7 @@ log = logging.getLogger(__name__)
 MOST_TOLD = 50
 # So often a round is claimed before answers that cannot be computed fail it.
 MOST_CLAIMS = 5
+TOOK = ("opened_at", "closed_at", "bytes_up", "bytes_down", "bytes_plain")
 PARTY = ("device__public_id", "device__identifier", "organization__public_id", "organization__name")
 
 
@@ -190,6 +201,8 @@ def _give_up(claimed: Round) -> None:
 def _close(claimed: Round, outcome: Outcome) -> None:
     """aggregating → done with its result, and what follows for the run, in one unit. Raises Lost."""
     down = remembered.bytes_down(claimed) * outcome.answers
+    trained = claimed.kind == RoundKind.TRAIN
+    plain = opening.manifest_of(claimed.run.base_version).update_bytes * outcome.answers if trained else 0
     with unit():
         now = clock.now()
         lifecycle.move_one(
@@ -200,6 +213,7 @@ def _close(claimed: Round, outcome: Outcome) -> None:
             digest=outcome.digest,
             metrics=outcome.metrics,
             bytes_down=down,
+            bytes_plain=plain,
             closed_at=now,
             lease_until=None,
         )
@@ -212,6 +226,8 @@ def _close(claimed: Round, outcome: Outcome) -> None:
             "seconds": seconds(claimed.opened_at, now),
             "bytes_up": claimed.bytes_up,
             "bytes_down": down,
+            "bytes_plain": plain,
+            "ratio": compression.ratio(plain, claimed.bytes_up),
             "point": known,
             "contributions": wording.contributions(giving.shares(run)),
             "current_round": run.current_round,
@@ -227,8 +243,8 @@ def _known_point(claimed: Round, outcome: Outcome) -> dict[str, Any] | None:
     if not outcome.metrics:
         return None
     before = Round.objects.filter(run_id=claimed.run_id, number=claimed.number - 1, state=RoundState.DONE)
-    row = before.values("opened_at", "closed_at", "bytes_up", "bytes_down").first() if claimed.number > 1 else None
-    took = {**row, "seconds": seconds(row["opened_at"], row["closed_at"])} if row else None
+    row = before.values(*TOOK).first() if claimed.number > 1 else None
+    took = {**row, "seconds": seconds(row["opened_at"], row["closed_at"]), **compression.measured(row)} if row else None
     return wording.point(max(claimed.number - 1, 0), outcome.metrics, took)
 
 

@@ -17,6 +17,7 @@ SERIES = 6  # how many colours there are; the next organization starts again
 MOST_OTHERS = 4
 MOST_LINES = 6  # of more organizations only the worst are drawn
 MOST_ROWS = 40  # of a table
+WORTH_SAYING = 1.05  # from this ratio on updates are called compressed
 
 
 class Chart(NamedTuple):
@@ -134,7 +135,8 @@ def _chart(name: str, title: str, curves: Sequence[Mapping[str, Any]], names: Ma
     ticks = [{"y": round(_y(value, scale), 1), "label": label} for value, label in labels]
     marks = [{"x": left, "label": str(first)}, {"x": WIDTH - RIGHT, "label": str(last)}]
     newest = series[0][2][-1]
-    summary = f"{shown(name, newest[1])} at round {newest[0]}{_by_fewer(name, curves, newest[0])}"
+    remark = _smaller(curves, newest[0]) if name == "bytes" else _by_fewer(name, curves, newest[0])
+    summary = f"{shown(name, newest[1])} at round {newest[0]}{remark}"
     if scale.logarithmic:
         summary += "; the axis is logarithmic"
     columns, rows = table(name, series)
@@ -147,6 +149,12 @@ def _by_fewer(name: str, curves: Sequence[Mapping[str, Any]], number: int) -> st
     of = {point["number"]: len(point["organizations"]) for point in curves}
     most = max(of.values())
     return f", by {of[number]} of {most} organizations" if name not in dict(COSTS) and of[number] < most else ""
+
+
+def _smaller(curves: Sequence[Mapping[str, Any]], number: int) -> str:
+    """What is added to the bytes of a round whose updates were compressed, as measured at the door."""
+    ratio = next((point.get("ratio") for point in curves if point["number"] == number), None)
+    return f", updates {ratio:.1f} times smaller than float32" if ratio and ratio >= WORTH_SAYING else ""
 
 
 def table(name: str, series: Sequence[Series]) -> tuple[list[str], list[list[str]]]:

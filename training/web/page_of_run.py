@@ -20,7 +20,7 @@ from registry.selectors import may_train
 from training import selectors, wording
 from training.models import Run
 from training.selectors import cards
-from training.services import runs
+from training.services import compression, runs
 from training.services.terms import Terms
 from training.web.cards import panel
 from training.web.charts import charts, legend
@@ -137,6 +137,8 @@ def _settled(run: Run) -> dict[str, Any]:
         "Group": run.group or "all devices",
         "From version": run.base_version.version,
         "Seed": run.config.get("seed", "–"),
+        "Updates": compression.shown(run.config.get("codec")),
+        **({"Most bytes of an update": f"{most:,}"} if (most := run.config.get("most_update_bytes")) else {}),
         **{name.replace("_", " ").capitalize(): value for name, value in parameters.items()},
     }
 

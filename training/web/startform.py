@@ -15,6 +15,7 @@ from federations import permissions
 from federations import selectors as places
 from federations.models import DeviceGroup, Federation
 from federations.permissions import Actor
+from fedwire import codecs
 from fedwire.errors import FedportalError
 from registry.models import Model, Share
 from registry.selectors import find_model, find_version, models_for, versions_of
@@ -22,7 +23,7 @@ from training import selectors
 from training.aggregation.strategies import STRATEGIES
 from training.aggregation.strategy import Parameter
 from training.models import Run
-from training.services import configs, terms
+from training.services import compression, configs, terms
 from training.services.preflight import Problem
 from training.services.terms import FIELDS, Terms
 
@@ -40,6 +41,10 @@ LABELS = {
     "cap": "Most of each organization",
     "stragglers": "Once enough have answered",
     "grace_seconds": "Seconds of grace",
+    "codec_fraction": "Share of the numbers",
+    "codec_rows": "Rows of the table",
+    "codec_columns": "Columns of the table",
+    "most_update_bytes": "Most bytes a round",
 }
 DEFAULTS = {
     "strategy": "fedavg",
@@ -152,6 +157,7 @@ def wish(actor: Actor, said: Mapping[str, str]) -> dict[str, Any]:
         config = {name: value for name, value in config.items() if name in names}
     if said.get("seed", "").strip():
         config["seed"] = number(said["seed"])
+    config |= compressed(said)
     for name in ("standardise", "evaluate"):
         if (value := CHOICES.get(said.get(name, ""))) is not None:
             config[name] = value
@@ -165,6 +171,19 @@ def wish(actor: Actor, said: Mapping[str, str]) -> dict[str, Any]:
         "config": config,
         **{name: number(said.get(name, "")) for name in ("rounds", "min_participants", "round_seconds")},
     }
+
+
+def compressed(said: Mapping[str, str]) -> dict[str, Any]:
+    """The fields that say how updates are written. What was typed for another codec is not meant for this one."""
+    codec = said.get("codec", "") or codecs.NONE
+    found: dict[str, Any] = {"codec": codec} if codec != codecs.NONE else {}
+    for name in ("codec_fraction", "codec_rows", "codec_columns", "most_update_bytes"):
+        if said.get(name, "").strip() and codec in compression.FIELDS[name]:
+            found[name] = number(said[name])
+    feedback = CHOICES.get(said.get("error_feedback", ""))
+    if feedback is not None and codec in compression.FIELDS["error_feedback"]:
+        found["error_feedback"] = feedback
+    return found
 
 
 def number(text: str) -> Any:
@@ -271,7 +290,8 @@ def groups(actor: Actor) -> list[str]:
 def again(run: Run) -> dict[str, Any]:
     """The fields of the form as they were for this run."""
     config = run.config
-    words = {True: "yes", False: "no"}
+    words: Mapping[Any, str] = {True: "yes", False: "no"}
+    codec = config.get("codec") or {}
     fields = {
         "model": run.model.public_id,
         "federation": run.federation.public_id,
@@ -284,6 +304,12 @@ def again(run: Run) -> dict[str, Any]:
         **{name: value for name, value in run.plan.items() if value != getattr(Terms, name)},
         "seed": config.get("seed"),
         **{name: words.get(config.get(name)) for name in ("standardise", "evaluate")},
+        "codec": codec.get("name"),
+        "codec_fraction": codec.get("fraction"),
+        "codec_rows": codec.get("rows"),
+        "codec_columns": codec.get("columns"),
+        "error_feedback": words.get(codec.get("feedback")),
+        "most_update_bytes": config.get("most_update_bytes"),
         **{PREFIX + name: value for name, value in config.get("parameters", {}).items()},
     }
     return {name: value for name, value in fields.items() if value not in (None, "")}

@@ -13,7 +13,7 @@ from federations.web.labels import worded
 from federations.web.page import page
 from fedwire.errors import FedportalError
 from training.aggregation.strategies import STRATEGIES
-from training.services import previews, runs
+from training.services import compression, previews, runs
 from training.services.preflight import ERROR
 from training.services.previews import Preview
 from training.services.terms import FIELDS
@@ -63,6 +63,8 @@ def _shown(request: Any, form: QueryDict) -> dict[str, Any]:
         "groups": startform.groups(request.actor) if offered else [],
         "strategies": STRATEGIES.values(),
         "strategy": STRATEGIES.get(said["strategy"]),
+        "codecs": compression.TITLES.items(),
+        "fractional": said.get("codec") in compression.FIELDS["codec_fraction"],
         "barred": None if offered else startform.seen_share(request.actor),
     }
     wrong: dict[str, str] = {}
@@ -79,7 +81,8 @@ def _shown(request: Any, form: QueryDict) -> dict[str, Any]:
     context["sampled"] = startform.sampling_fields(said, wrong)
     context["modes"], context["rules"] = startform.MODES, startform.RULES
     context["asks_a_part"] = any(said.get(name) for name in FIELDS)
-    context["wrong"] = wrong
+    # A template cannot ask for a name with a dot in it.
+    context["wrong"] = {name.removeprefix("config."): sentence for name, sentence in wrong.items()}
     return context
 
 

@@ -6,6 +6,7 @@ Everything lies in one folder, `FEDPORTAL_HOME` or `~/.fedportal`, readable by i
     devices/<portal and identifier>/ private_key.pem   the device's Ed25519 key, made here, never sent
                                      edg_xxxxxxxx.json the device key, one per enrolment key
                                      variates/         what a run has it keep between rounds, see `variates`
+                                     residuals/        what compressed updates left out, by run
     models/                          the last downloaded models, by digest
 """
 
@@ -185,12 +186,16 @@ def _written(path: Path) -> float:
 
 
 def _write_private(path: Path, text: str, *, keep_existing: bool = False) -> None:
+    write_private(path, text.encode(), keep_existing=keep_existing)
+
+
+def write_private(path: Path, content: bytes, *, keep_existing: bool = False) -> None:
     """Write the file whole or not at all, readable by its owner only; with `keep_existing` the first writer wins."""
     for folder in (path.parent.parent, path.parent):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
+    with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     if keep_existing:

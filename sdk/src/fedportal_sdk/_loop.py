@@ -9,18 +9,20 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from fedportal_sdk._door import DeviceDoor, update_of
+from fedportal_sdk._encoding import Encoder
 from fedportal_sdk._retry import Stop, Stopped
 from fedportal_sdk.local import Refusal, Work
 from fedportal_sdk.trainers import Plan
 from fedportal_sdk.variates import Drift, Variates, ability_of
+from fedwire import codecs
 from fedwire.errors import FedportalError
 from fedwire.messages import Answer, Evaluation, Receipt, Task
 from fedwire.states import TaskKind, is_final
+from fedwire.tensors import Float32
 
 T = TypeVar("T")
 Tell = Callable[..., None]
@@ -32,13 +34,13 @@ EARLY_SECONDS = 2.0
 # The round went on without this answer, or has it already: nothing to mend, on to the next task.
 PASSED = frozenset({"task_closed", "answer_differs", "not_found"})
 # The trouble is the run's and not this device's: decline, and take part again next time.
-RUNS_FAULT = frozenset({"not_finite"})
+RUNS_FAULT = frozenset({"not_finite", "codec_overflow"})
 # The portal does not have the update that the answer speaks of.
 NOT_THERE = frozenset({"upload_incomplete", "digest_mismatch"})
 RENEWABLE = frozenset({"key_expired", "key_invalid"})
 # What a task may require of a device in training["requires"], beyond what its kind of work can do; anything else needs
 # a newer SDK.
-ABILITIES: frozenset[str] = frozenset()
+ABILITIES: frozenset[str] = codecs.ABILITIES
 
 
 @dataclass
@@ -60,7 +62,8 @@ class Loop:
     `model`: id or name of the only model to work for, None for any. `rounds`: leave after so many training rounds.
     `forever`: do not leave when a run ends. `renew` fetches a fresh device key, `refresh` does so while the present one
     still is good, if it will end soon. `least_records`: this device's own floor, which no portal lowers.
-    `tell(event, **values)` is told of everything that happens.
+    `residuals`: where it is kept what compressed updates left out. `tell(event, **values)` is told of everything that
+    happens.
     """
 
     def __init__(
@@ -78,11 +81,13 @@ class Loop:
         refresh: Callable[[], object] = lambda: None,
         least_records: int = 0,
         busy: threading.Event,
+        residuals: Path,
     ) -> None:
         self._door, self._work, self._variates = door, work, variates
         self._model, self._rounds, self._forever = model, rounds, forever
         self._stop, self._tell, self._renew, self._busy = stop, tell, renew, busy
         self._refresh, self._least_records = refresh, least_records
+        self._encoder = Encoder(residuals, self._acknowledged)
         self._wait = LONGEST_WAIT
         self._waiting = False
         self._running = ""  # the run this device works for at the moment
@@ -203,10 +208,9 @@ class Loop:
             raise Refusal(f"this device's SDK does not know tasks of kind {task['kind']}")
         drift = self._drift(task)
         trained = self._work.train(task, arrays, self._tick(task), drift.shift if drift else None)
-        content = update_of(self._door.manifest(task), arrays, trained.arrays).data
+        content, delta = self._update(task, arrays, trained.arrays)
         if drift is not None:
             # Before the answer leaves: the portal's next task says whether it counted.
-            delta = np.frombuffer(content[len(self._door.manifest(task).update_header()) :], "<f4")
             vector = drift.after(delta, trained.samples)
             self._variates.keep(task["run"], task["round"], task.get("counted_round", 0), vector)
         answer: Answer = {
@@ -219,6 +223,7 @@ class Loop:
         if trained.metrics:
             answer["metrics"] = trained.metrics
         answer.update(trained.reports)  # type: ignore[typeddict-item]
+        self._encoder.hold(task, answer)
         return answer, content
 
     def _drift(self, task: Task) -> Drift | None:
@@ -229,6 +234,24 @@ class Loop:
         own = self._variates.own(task["run"], task.get("counted_round", 0), self._door.manifest(task).parameters)
         common = self._remote(lambda: self._door.state(task, self._progress("downloading", task)))
         return Drift(ability, own, common, Plan.of(task["training"], task["round"]))
+
+    def _update(self, task: Task, arrays: Any, trained: Any) -> tuple[memoryview, Float32]:
+        """The update file of `trained`, as the task's codec writes it, and the update itself."""
+        manifest = self._door.manifest(task)
+        plain = update_of(manifest, arrays, trained)
+        delta = plain[len(manifest.update_header()) :].view("<f4")
+        encoded = self._encoder.encode(task, manifest, delta)
+        return (plain if encoded is None else encoded).data, delta
+
+    def _acknowledged(self, task_id: str, answer: Answer) -> bool:
+        """Whether the portal has this answer, given before this device was started again."""
+        try:
+            self._remote(lambda: self._door.answer(task_id, answer))
+        except FedportalError as error:
+            if error.code in PASSED | NOT_THERE or error.status == 400:
+                return False
+            raise
+        return True
 
     def _check_floor(self, task: Task, records: int | None) -> None:
         """Raises `Refusal` for fewer rows than the organization's policy or this device's own floor asks for.
@@ -248,6 +271,7 @@ class Loop:
             if error.status == 400:  # the portal refuses the content: it would refuse it again
                 self._decline(task, error.code)
             raise
+        self._encoder.commit(task)
         self.result.evaluation = answer.get("evaluation", self.result.evaluation)
         if task["kind"] == TaskKind.TRAIN:
             self.result.rounds += 1

@@ -207,6 +207,7 @@ class FederatedClient:
             refresh=self._refresh,
             least_records=self.least_records,
             busy=busy,
+            residuals=self._folder.folder / "residuals",
         )
         with self._signs_of_life(busy):
             return loop.run()

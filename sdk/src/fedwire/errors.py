@@ -160,6 +160,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "The update holds numbers that the codec {codec} cannot write: at most {most}.",
         "Check the learning rate and the data, or choose another codec.",
     ),
+    "codec_too_large": K(
+        400,
+        "With the codec {codec} an update takes {needed} bytes; at most {most} are allowed.",
+        "{fits}",
+    ),
     "not_finite": K(400, "The tensors hold NaN or infinity.", "Check the learning rate and the data; train again."),
     "samples_invalid": K(
         400, "The sample count {samples} is not between 1 and {limit}.", "Send the number of rows trained on."

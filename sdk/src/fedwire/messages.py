@@ -33,6 +33,20 @@ class Registered(TypedDict):
     key_expires_at: NotRequired[str | None]  # by the server's clock; None or absent: it does not expire
 
 
+class CodecPlan(TypedDict):
+    """How a task wants its update written (`fedwire.codecs`); inside `training`, absent for plain float32.
+
+    `requires` then names it too, so that a device that does not know the codec declines.
+    """
+
+    name: str  # float16 | int8 | topk | sketch
+    kept: NotRequired[int]  # topk, sketch: how many numbers count
+    rows: NotRequired[int]  # sketch
+    columns: NotRequired[int]
+    seed: NotRequired[int]  # of the sketch's hashes, the same for all devices
+    feedback: NotRequired[bool]  # what was left out is added to the next update
+
+
 class AnswerShape(TypedDict):
     """What the answer of a task must look like; inside `Task`."""
 

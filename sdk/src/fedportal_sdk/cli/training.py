@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from fedportal_sdk.cli import output
+from fedwire import codecs
 from fedwire.states import RunState
 
 Snapshot = dict[str, Any]
@@ -51,6 +52,16 @@ def train() -> None:
 @click.option("--batch-size", default=None, type=click.IntRange(1), help="Rows in a local step.")
 @click.option("--seed", default=None, type=int, help="Of everything drawn at random.")
 @click.option("--standardise/--no-standardise", default=None, help="Pool the columns' statistics before round 1.")
+@click.option(
+    "--codec", default=None, type=click.Choice(codecs.NAMES), help="How devices write their updates: fewer bytes."
+)
+@click.option("--codec-fraction", default=None, type=float, help="The share of numbers that topk and sketch keep.")
+@click.option("--codec-rows", default=None, type=click.IntRange(1), help="Rows of a sketch's table, odd.")
+@click.option("--codec-columns", default=None, type=click.IntRange(1), help="Columns of a sketch's table.")
+@click.option(
+    "--error-feedback/--no-error-feedback", default=None, help="Whether what is left out travels with later updates."
+)
+@click.option("--most-update-bytes", default=None, type=click.IntRange(1), help="Refuse a codec that needs more.")
 @click.option("--set", "more", multiple=True, metavar="NAME=NUMBER", help="A further parameter of the strategy.")
 @click.option("--dry-run", is_flag=True, help="Only say whom the first round would ask, and what stands in the way.")
 @output.command
@@ -77,6 +88,7 @@ def start(
       fedportal train start radiology-v1 --min-devices 3 --round-seconds 600 --epochs 2 --learning-rate 0.2
       fedportal train start radiology-v1 --min-devices 3 --set momentum=0.9 --dry-run
       fedportal train start radiology-v1 --min-devices 15 --sample 20 --quota 2 --stragglers grace --grace 30
+      fedportal train start radiology-v1 --codec topk --codec-fraction 0.01 --most-update-bytes 100000
     """
     plan = {**{name: config.pop(name) for name in PLAN}, "sample": _sample(sample)}
     started = output.portal().start(

@@ -18,9 +18,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from fedwire.codecs.base import TILE, Bytes, Codec, Reader, Scan
 from fedwire.codecs.plain import Float16, Int8, Plain
-from fedwire.codecs.sketch import Sketch
+from fedwire.codecs.sketch import MOST_COLUMNS, MOST_ROWS, Sketch
 from fedwire.codecs.topk import TopK
 from fedwire.errors import FedportalError
 from fedwire.headers import parse_metadata
@@ -28,6 +30,8 @@ from fedwire.tensors import Manifest
 
 __all__ = [
     "ABILITIES",
+    "MOST_COLUMNS",
+    "MOST_ROWS",
     "NAMES",
     "NONE",
     "TILE",
@@ -41,12 +45,15 @@ __all__ = [
     "Sketch",
     "TopK",
     "ability",
+    "draws",
     "of",
     "of_header",
 ]
 
 NONE = "none"
 _CODECS: Mapping[str, type[Codec]] = {codec.name: codec for codec in (Float16, Int8, TopK, Sketch)}
+# Sets these draws apart from those that order the rows, whose third word is the epoch.
+_DRAWS = 1 << 31
 _ENCODED = b'{"__metadata__":{"fedportal":"update","codec":'
 NAMES: tuple[str, ...] = (NONE, *_CODECS)
 
@@ -57,6 +64,11 @@ def ability(name: str) -> str:
 
 
 ABILITIES: frozenset[str] = frozenset(ability(name) for name in _CODECS)
+
+
+def draws(seed: int, number: int) -> np.random.Generator:
+    """What a device draws when it encodes its update of round `number`: the same for another attempt."""
+    return np.random.Generator(np.random.PCG64([seed, number, _DRAWS]))
 
 
 def of(plan: Mapping[str, Any] | None, manifest: Manifest) -> Codec:

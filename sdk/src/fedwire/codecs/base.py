@@ -18,6 +18,8 @@ Bytes = NDArray[np.uint8]
 # Takes the next whole numbers of one tensor, in order. Raises what is wrong with them.
 Sink = Callable[[NDArray[Any]], None]
 
+# Bytes that are given to a sink at once: of fixed places in the file, so that sums do not depend on how it was cut.
+CHUNK = 1 << 16
 # Numbers worked on at a time: a multiple of every block of every codec.
 TILE = 1 << 16
 
@@ -116,6 +118,8 @@ class Reader:
 class Scan:
     """Checks an encoded file's bytes behind the header, in pieces of any length, and measures what they stand for.
 
+    A sink gets its tensor in chunks of fixed length, so the norm is the same to the bit however the pieces were cut.
+
     One sink for each tensor; after the last byte `norm` is the L2 norm of the decoded numbers. Where that cannot be
     known from the bytes as they pass, `measure` computes it from the whole file, and `norm` is None before.
     """
@@ -123,7 +127,7 @@ class Scan:
     def __init__(self, codec: Codec, sinks: Sequence[Sink], measure: Callable[[Bytes], float] | None = None) -> None:
         self._left = [(DTYPES[spec.dtype], spec.nbytes, sink) for spec, sink in zip(codec.specs, sinks, strict=True)]
         self._left = [row for row in self._left if row[1]]
-        self._carry = b""
+        self._carry = bytearray()  # the beginning of the next chunk
         self._measure = measure
         self.squares = 0.0  # Σ x² of the decoded numbers so far
 
@@ -142,23 +146,27 @@ class Scan:
             dtype, missing, sink = self._left[0]
             now, piece = piece[:missing], piece[missing:]
             self._left[0] = (dtype, missing - len(now), sink)
-            self._pass(dtype, now, sink)
+            self._pass(dtype, now, sink, last=missing == len(now))
             if missing == len(now):
                 del self._left[0]
 
-    def _pass(self, dtype: np.dtype[Any], now: memoryview, sink: Sink) -> None:
-        """Give the whole numbers to the sink; what is left of one waits for its other bytes."""
-        if self._carry:
-            wanted = dtype.itemsize - len(self._carry)
-            self._carry += bytes(now[:wanted])
+    def _pass(self, dtype: np.dtype[Any], now: memoryview, sink: Sink, last: bool) -> None:
+        """Give whole chunks to the sink, and what is left at the tensor's end."""
+        while len(now):
+            wanted = CHUNK - len(self._carry)
+            if not self._carry and len(now) >= CHUNK:
+                sink(np.frombuffer(now[:CHUNK], dtype))
+            else:
+                self._carry += now[:wanted]
+                if len(self._carry) == CHUNK:
+                    self._give(dtype, sink)
             now = now[wanted:]
-            if len(self._carry) < dtype.itemsize:
-                return
-            sink(np.frombuffer(self._carry, dtype))
-        whole = len(now) - len(now) % dtype.itemsize
-        self._carry = bytes(now[whole:])
-        if whole:
-            sink(np.frombuffer(now[:whole], dtype))
+        if last and self._carry:
+            self._give(dtype, sink)
+
+    def _give(self, dtype: np.dtype[Any], sink: Sink) -> None:
+        sink(np.frombuffer(bytes(self._carry), dtype))
+        self._carry.clear()
 
 
 def check_finite(values: NDArray[Any]) -> None:

@@ -161,7 +161,7 @@ class Int8(Codec):
             first = seen // BLOCK
             edges = np.arange(first, (seen + len(values) - 1) // BLOCK + 1) * BLOCK - seen
             sums = np.add.reduceat(squares, np.maximum(edges, 0)).astype(np.float64)
-            scan.squares += float(sums @ np.square(scales[first : first + len(sums)]))
+            scan.squares += float(np.add.reduce(sums * np.square(scales[first : first + len(sums)])))
             seen += len(values)
 
         scan = Scan(self, [take_scales, take_values])
@@ -182,6 +182,5 @@ def fits(scales: NDArray[Any]) -> bool:
 
 
 def squares_of(values: NDArray[Any]) -> float:
-    """Σ x² in float64."""
-    wide = values.astype(np.float64)
-    return float(np.dot(wide, wide))
+    """Σ x² in float64, in one order whatever the number of threads."""
+    return float(np.add.reduce(np.square(values, dtype=np.float64)))

@@ -1,0 +1,173 @@
+"""How the updates of a run are written: chosen at its start, within a cap on what a device sends in a round.
+
+What is chosen as a share (`codec_fraction`) becomes a whole number, so that both ends compute with the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from fedwire import codecs
+from fedwire.errors import FedportalError
+from fedwire.tensors import Manifest
+from training.aggregation.strategy import Strategy
+
+# The fields of a run's configuration, each with the codecs that it is for.
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "codec": codecs.NAMES,
+    "codec_fraction": ("topk", "sketch"),
+    "codec_rows": ("sketch",),
+    "codec_columns": ("sketch",),
+    "error_feedback": ("topk", "sketch"),
+    "most_update_bytes": codecs.NAMES,
+}
+TITLES: Mapping[str, str] = {
+    "none": "Plain: every number in 32 bits",
+    "float16": "float16: every number in 16 bits",
+    "int8": "int8: every number in 8 bits, rounded at random",
+    "topk": "Top-k: only the largest numbers",
+    "sketch": "Count sketch: the heaviest numbers out of a small table",
+}
+DEFAULT_FRACTION = 0.01
+DEFAULT_ROWS = 5
+# A sketch takes about a tenth of the plain update unless its columns are given.
+SKETCH_SHARE = 10
+MOST_BYTES = 1 << 40
+# What is tried, from what loses least, to say which codec would fit under a cap.
+OFFERS: tuple[Mapping[str, Any], ...] = (
+    {"codec": "none"},
+    {"codec": "float16"},
+    {"codec": "int8"},
+    {"codec": "topk", "codec_fraction": 0.1},
+    {"codec": "topk", "codec_fraction": 0.01},
+    {"codec": "topk", "codec_fraction": 0.001},
+)
+
+
+def plan(values: Mapping[str, Any], manifest: Manifest, seed: int) -> dict[str, Any] | None:
+    """The plan of the codec that `values` choose, as it is stored; None for plain updates.
+
+    Raises `field_invalid` for what cannot be chosen, `codec_too_large` when an update would take more than
+    `most_update_bytes`.
+    """
+    said = {name: value for name, value in values.items() if name in FIELDS and value is not None}
+    name = said.get("codec", codecs.NONE)
+    if name not in codecs.NAMES:
+        raise _invalid("codec", f"it is one of {', '.join(codecs.NAMES)}")
+    for field in said:
+        if name not in FIELDS[field]:
+            raise _invalid(field, f"the codec {name} has no such setting")
+    chosen = _plan(name, said, manifest, seed)
+    _check_cap(chosen, cap(said), manifest)
+    return chosen
+
+
+def check_strategy(values: Mapping[str, Any], strategy: Strategy) -> None:
+    """Raises `field_invalid` for a codec with a strategy whose devices correct their work by what the portal read."""
+    codec = values.get("codec") or codecs.NONE
+    if strategy.needs_device_state and codec != codecs.NONE:
+        raise _invalid("codec", f"{strategy.name} needs what devices keep to agree with what came; it takes none only")
+
+
+def cap(values: Mapping[str, Any]) -> int | None:
+    """`most_update_bytes`, None without one. Raises `field_invalid`."""
+    value = values.get("most_update_bytes")
+    if value is None:
+        return None
+    return _whole("most_update_bytes", value, 1, MOST_BYTES)
+
+
+def told(half: Mapping[str, Any], stored: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A strategy's device half with the plan in it: whole numbers, and that the device has to know the codec."""
+    if stored is None:
+        return dict(half)
+    numbers = {name: value for name, value in stored.items() if name != "fraction"}
+    return {**half, "codec": numbers, "requires": [*half.get("requires", ()), codecs.ability(stored["name"])]}
+
+
+def ratio(plain: int | None, received: int | None) -> float | None:
+    """How many times smaller what came was than the same updates in float32; None where nobody knows."""
+    return round(plain / received, 3) if plain and received else None
+
+
+def measured(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The ratio of a round's row."""
+    return {"ratio": ratio(row["bytes_plain"], row["bytes_up"])}
+
+
+def shown(stored: Mapping[str, Any] | None) -> str:
+    """The plan in a few words."""
+    if stored is None:
+        return "plain float32"
+    words = [stored["name"]]
+    if "fraction" in stored:
+        words.append(f"{100 * stored['fraction']:.3g} % of the numbers")
+    if "rows" in stored:
+        words.append(f"a table of {stored['rows']} × {stored['columns']:,}")
+    if stored.get("feedback"):
+        words.append("with error feedback")
+    return ", ".join(words)
+
+
+def _plan(name: str, said: Mapping[str, Any], manifest: Manifest, seed: int) -> dict[str, Any] | None:
+    if name == codecs.NONE:
+        return None
+    if name not in FIELDS["codec_fraction"]:
+        return {"name": name}
+    fraction = _fraction(said.get("codec_fraction", DEFAULT_FRACTION))
+    feedback = said.get("error_feedback", True)
+    if not isinstance(feedback, bool):
+        raise _invalid("error_feedback", "it must be true or false")
+    kept = max(1, math.floor(fraction * manifest.parameters))
+    chosen = {"name": name, "fraction": fraction, "kept": kept, "feedback": feedback}
+    return chosen if name == "topk" else {**chosen, **_table(said, manifest), "seed": seed}
+
+
+def _table(said: Mapping[str, Any], manifest: Manifest) -> dict[str, int]:
+    rows = _whole("codec_rows", said.get("codec_rows", DEFAULT_ROWS), 1, codecs.MOST_ROWS)
+    if rows % 2 == 0:
+        raise _invalid("codec_rows", "it must be odd, so that the median is one of the estimates")
+    columns = said.get("codec_columns", max(1, manifest.parameters // (SKETCH_SHARE * rows)))
+    return {"rows": rows, "columns": _whole("codec_columns", columns, 1, codecs.MOST_COLUMNS)}
+
+
+def _check_cap(chosen: Mapping[str, Any] | None, most: int | None, manifest: Manifest) -> None:
+    codec = codecs.of(chosen, manifest)
+    if most is None or codec.nbytes <= most:
+        return
+    raise FedportalError(
+        "codec_too_large",
+        field="config.most_update_bytes",
+        codec=codec.name,
+        needed=f"{codec.nbytes:,}",
+        most=f"{most:,}",
+        fits=_fitting(most, manifest),
+    )
+
+
+def _fitting(most: int, manifest: Manifest) -> str:
+    """Which codec would fit under the cap, that which loses least."""
+    for offer in OFFERS:
+        codec = codecs.of(_plan(offer["codec"], offer, manifest, 0), manifest)
+        if codec.nbytes <= most:
+            share = f" with codec_fraction {offer['codec_fraction']:g}" if "codec_fraction" in offer else ""
+            return f"Choose the codec {codec.name}{share}, which takes {codec.nbytes:,} bytes, or allow more."
+    return f"Allow more: even with codec_fraction 0.001 the codec topk takes {codec.nbytes:,} bytes."
+
+
+def _fraction(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+        raise _invalid("codec_fraction", "it must be a number above 0 and at most 1")
+    return float(value)
+
+
+def _whole(field: str, value: Any, low: int, high: int) -> int:
+    if type(value) is not int or not low <= value <= high:
+        raise _invalid(field, f"it must be a whole number from {low:,} to {high:,}")
+    return value
+
+
+def _invalid(field: str, reason: str) -> FedportalError:
+    return FedportalError("field_invalid", field=f"config.{field}", reason=f"{reason}.")
