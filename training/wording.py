@@ -15,6 +15,16 @@ REFUSED = "refused"
 UNSETTLED = (AssignmentState.OFFERED, AssignmentState.TRAINING, AssignmentState.DECLINED, AssignmentState.EXPIRED)
 # How it starts when a run ends because its numbers grew without end, and the code by which a device says so.
 GREW, NOT_FINITE = "The weights grew beyond all bounds", "not_finite"
+# A device sends the code alone: the sentence of the error may quote its data.
+DEVICE_CODES = {
+    NOT_FINITE: f"{GREW[0].lower()}{GREW[1:]} here",
+    "data_shape": "its data have another number of columns than the model takes",
+    "data_columns": "its data lack columns that the model takes by name",
+    "data_column_twice": "its data have two columns of the same name",
+    "data_labels": "its data hold a class that the model does not know",
+    "data_classes": "its data hold other classes than the model has",
+    "data_not_numeric": "its data hold text where the model takes numbers",
+}
 # What a running run is called while its round has too few devices, and a part whose round was called off.
 RUN_WAITS = "waiting"
 CALLED_OFF = "called off"
@@ -92,7 +102,7 @@ def participant(
 
 def told(reason: str) -> str:
     """A part's reason in words; a device may give a code."""
-    return f"{GREW[0].lower()}{GREW[1:]} here" if reason == NOT_FINITE else reason
+    return DEVICE_CODES.get(reason, reason)
 
 
 def grew(where: str, config: Mapping[str, Any]) -> str:

@@ -217,6 +217,23 @@ def test_the_wrong_number_of_columns_is_declined_and_raised(start: Start, tmp_pa
     assert portal.declined == ["data_shape"]
 
 
+def test_names_of_the_hospitals_columns_and_classes_stay_on_the_device(start: Start, tmp_path: Path) -> None:
+    """The device's terminal says what is missing; the portal hears the code alone."""
+    described = {**ARCHITECTURE.spec(), "columns": ["age", "secret one"], "labels": ["B", "M"]}
+    path = tmp_path / "patients.csv"
+    for text, code, named in (
+        ("age,secret two,diagnosis\n1,2,M\n4,5,B\n", "data_columns", "secret one"),
+        ("age,secret one,diagnosis\n1,2,M\n4,5,secret\n", "data_labels", "holds secret"),
+    ):
+        path.write_text(text)
+        portal = Portal(task(architecture=described))
+        with pytest.raises(FedportalError) as caught:
+            start(portal).train("radiology-v1", path, "diagnosis")
+        assert caught.value.code == code
+        assert named in caught.value.message
+        assert portal.declined == [code]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +143,7 @@ class Frame:
     """What the SDK uses of a data frame."""
 
     def __init__(self, **columns: list[object]) -> None:
-        self.columns = list(columns)
+        self.columns: list[object] = list(columns)
         self._cells = np.array(list(columns.values()), dtype=object).T
 
     def to_numpy(self, dtype: type) -> np.ndarray:
@@ -213,6 +214,113 @@ def test_a_linear_model_takes_numbers() -> None:
     with pytest.raises(FedportalError) as caught:
         data.labels_for(table_of("a", "b"), LINEAR)
     assert caught.value.code == "data_not_numeric"
+
+
+NAMED = Architecture.parse({"kind": "logistic", "inputs": 2, "labels": ["well", "ill"]})
+NUMBERED = Architecture.parse({"kind": "logistic", "inputs": 2, "classes": 3, "labels": ["1", "2", "3"]})
+
+
+@pytest.mark.parametrize(
+    ("target", "architecture", "numbers"),
+    [
+        (["well", "ill", "well"], NAMED, [0, 1, 0]),  # sorted, ill would come first
+        ([2, 3, 2], NUMBERED, [1, 2, 1]),
+        ([1, 2, 1], NUMBERED, [0, 1, 0]),  # what the model names counts before what looks like class numbers
+        ([0, 1, 1], NAMED, [0, 1, 1]),  # arrays may bring class numbers
+    ],
+)
+def test_classes_are_numbered_as_the_model_names_them(
+    target: list[object], architecture: Architecture, numbers: list[int]
+) -> None:
+    assert data.labels_for(table_of(*target), architecture).tolist() == numbers
+
+
+def test_ones_own_labels_say_what_the_models_classes_are_called_here() -> None:
+    assert data.labels_for(table_of("gesund", "krank"), NAMED, ["gesund", "krank"]).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("wrong", ["healthy", "Ill", "0", "1"])
+def test_a_class_that_the_model_does_not_name_is_refused(wrong: str, tmp_path: Path) -> None:
+    table = data.load(csv_file(tmp_path, f"a,b,diagnosis\n1,2,well\n3,4,{wrong}\n"), "diagnosis")
+    with pytest.raises(FedportalError) as caught:
+        data.labels_for(table, NAMED)
+    assert caught.value.code == "data_labels"
+    assert caught.value.context == {"target": "diagnosis", "unknown": wrong, "labels": "well, ill"}
+
+
+def test_numbers_in_a_file_are_no_names_of_classes(tmp_path: Path) -> None:
+    """Which of the hospital's 0 and 1 is ill cannot be known."""
+    table = data.load(csv_file(tmp_path, "a,b,diagnosis\n1,2,0\n3,4,1\n"), "diagnosis")
+    with pytest.raises(FedportalError) as caught:
+        data.labels_for(table, NAMED)
+    assert caught.value.code == "data_labels"
+
+
+# -- columns by name
+
+THREE_COLUMNS = Architecture.parse({"kind": "logistic", "inputs": 3, "columns": ["age", "area", "texture"]})
+
+
+def rows_of(tmp_path: Path, header: str) -> data.Table:
+    """A table whose cells say which column they belong to: age 1, area 2, texture 3, all others 9."""
+    value = {"age": "1", "area": "2", "texture": "3"}
+    names = header.split(",")
+    lines = [",".join([*(value.get(name, "9") for name in names), kind]) for kind in ("M", "B")]
+    return data.load(csv_file(tmp_path, "\n".join([f"{header},diagnosis", *lines])), "diagnosis")
+
+
+@pytest.mark.parametrize("header", [",".join(order) for order in permutations(["age", "area", "texture"])])
+def test_columns_in_any_order_are_put_in_the_models(
+    header: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert data.features_for(rows_of(tmp_path, header), THREE_COLUMNS).tolist() == [[1, 2, 3]] * 2
+    assert not caplog.records
+
+
+def test_further_columns_are_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = rows_of(tmp_path, "ward,texture,age,bed,area")
+    assert data.features_for(table, THREE_COLUMNS).tolist() == [[1, 2, 3]] * 2
+    assert "left out: ward, bed" in caplog.text
+
+
+def test_missing_columns_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FedportalError) as caught:
+        data.features_for(rows_of(tmp_path, "Age,area,smoothness"), THREE_COLUMNS)
+    assert (caught.value.code, caught.value.context) == ("data_columns", {"missing": "age, texture"})
+
+
+def test_many_missing_columns_are_counted(tmp_path: Path) -> None:
+    wide = Architecture.parse({"kind": "linear", "inputs": 12, "columns": [f"c{n}" for n in range(12)]})
+    with pytest.raises(FedportalError, match="c8, c9 and 2 more"):
+        data.features_for(rows_of(tmp_path, "age"), wide)
+
+
+def test_a_column_that_is_there_twice_is_not_guessed(tmp_path: Path) -> None:
+    with pytest.raises(FedportalError) as caught:
+        data.features_for(rows_of(tmp_path, "age,area,texture,area"), THREE_COLUMNS)
+    assert (caught.value.code, caught.value.context) == ("data_column_twice", {"column": "area"})
+
+
+@pytest.mark.parametrize("source", ["arrays", "frame without names"])
+def test_data_without_names_stay_as_they_stand(source: str) -> None:
+    frame = Frame(**{"0": [7, 7], "1": [8, 8], "2": [9, 9], "y": ["B", "M"]})
+    frame.columns = [0, 1, 2, "y"]
+    arrays = (np.array([[7.0, 8, 9]] * 2), ["B", "M"])
+    table = data.load(arrays if source == "arrays" else frame, "y")
+    assert data.features_for(table, THREE_COLUMNS).tolist() == [[7, 8, 9]] * 2
+
+
+def test_a_data_frame_is_taken_by_name() -> None:
+    table = data.load(Frame(texture=[3, 3], y=["B", "M"], age=[1, 1], area=[2, 2]), "y")
+    assert data.features_for(table, THREE_COLUMNS).tolist() == [[1, 2, 3]] * 2
+
+
+def test_a_model_without_names_takes_columns_as_they_stand(tmp_path: Path) -> None:
+    table = rows_of(tmp_path, "texture,age")
+    assert data.features_for(table, BINARY).tolist() == [[3, 1]] * 2
+    with pytest.raises(FedportalError) as caught:
+        data.features_for(table, Architecture.parse({"kind": "linear", "inputs": 3}))
+    assert caught.value.code == "data_shape"
 
 
 # -- rows set aside

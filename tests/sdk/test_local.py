@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,29 @@ def test_another_number_of_columns_is_said_before_training() -> None:
         with pytest.raises(FedportalError) as caught:
             act(TableWork(patients()))
         assert (caught.value.code, caught.value.context) == ("data_shape", {"expected": 2, "got": 3})
+
+
+def test_swapped_columns_give_the_same_answers_as_columns_in_order() -> None:
+    """Statistics, training and evaluation all take them by name."""
+    named = Architecture.parse({**ARCHITECTURE.spec(), "columns": ["a", "b", "c"], "labels": ["B", "M"]})
+    table = replace(patients(), columns=("a", "b", "c"), named=True)
+    swapped = replace(table, features=table.features[:, [2, 0, 1]], columns=("c", "a", "b"))
+    works, base = [TableWork(each) for each in (table, swapped)], base_for(table)
+    first, second = (work.statistics(task("statistics", named)) for work in works)
+    assert first == second
+    first, second = (work.train(task("train", named, epochs=3), base, quiet) for work in works)
+    assert first.evaluation == second.evaluation
+    assert all((first.arrays[name] == second.arrays[name]).all() for name in first.arrays)
+    assert works[0].evaluate(task("evaluate", named), base) == works[1].evaluate(task("evaluate", named), base)
+
+
+def test_columns_that_are_left_out_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    narrow = Architecture.parse({"kind": "logistic", "inputs": 2, "columns": ["c", "a"]})
+    work = TableWork(replace(patients(), columns=("a", "b", "c"), named=True))
+    for _ in range(3):
+        work.train(task("train", narrow), narrow.initial(), quiet)
+        work.statistics(task("statistics", narrow))
+    assert [record.args for record in caplog.records] == [("b",)]
 
 
 def test_a_model_without_architecture_is_left_to_others() -> None:

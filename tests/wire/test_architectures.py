@@ -113,6 +113,90 @@ def test_the_description_in_full_describes_the_same(spec: dict[str, Any]) -> Non
     assert spec.items() <= full.items()
 
 
+NAMED = {
+    "kind": "logistic",
+    "inputs": 3,
+    "classes": 2,
+    "standardise": False,
+    "columns": ["age", "Größe, mm", "mean texture"],
+    "labels": ["benign", "malignant"],
+}
+
+
+def test_a_description_may_name_its_columns_and_classes() -> None:
+    architecture = Architecture.parse(NAMED)
+    assert architecture.columns == ("age", "Größe, mm", "mean texture")
+    assert architecture.labels == ("benign", "malignant")
+    assert architecture.spec() == NAMED
+    unnamed = Architecture.parse({name: NAMED[name] for name in ("kind", "inputs", "classes")})
+    assert architecture.manifest() == unnamed.manifest()
+
+
+def test_a_pixel_may_have_a_name_too() -> None:
+    named = {"kind": "cnn", "inputs": [1, 2, 2], "channels": [1], "columns": ["a", "b", "c", "d"]}
+    assert Architecture.parse(named).columns == ("a", "b", "c", "d")
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        (LOGISTIC, '{"kind": "logistic", "inputs": 30, "classes": 2, "standardise": true}'),
+        (LINEAR, '{"kind": "linear", "inputs": 5, "standardise": false}'),
+        (MLP, '{"kind": "mlp", "inputs": 30, "classes": 2, "hidden": [64, 32], "standardise": false}'),
+        (
+            CNN,
+            '{"kind": "cnn", "inputs": [1, 28, 28], "classes": 10, "hidden": [32], "channels": [8, 16], '
+            '"standardise": false}',
+        ),
+    ],
+    ids=lambda value: value["kind"] if isinstance(value, dict) else "",
+)
+def test_descriptions_without_names_are_written_as_ever(spec: dict[str, Any], text: str) -> None:
+    assert json.dumps(Architecture.parse(spec).spec()) == text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"columns": "age, texture, area"}, "`columns` must be a list"),
+        ({"columns": None}, "`columns` must be a list"),
+        ({"columns": ["age", "area"]}, "`columns` has 2 names; the model has 3 input columns"),
+        ({"columns": []}, "`columns` has 0 names"),
+        ({"columns": ["age", "", "area"]}, "name 2 of `columns`"),
+        ({"columns": ["age", "area", 7]}, "name 3 of `columns` must be text, not 7"),
+        ({"columns": ["age", "area", "age"]}, "`columns` has the name 'age' twice"),
+        ({"columns": ["age", "area ", "texture"]}, "'area ', has blanks"),
+        ({"columns": ["age", "ar\nea", "texture"]}, "cannot be printed"),
+        ({"columns": ["age", "area", "x" * 101]}, "name 3 of `columns` is longer than 100"),
+        ({"inputs": 2000, "columns": [f"{n:060}" for n in range(2000)]}, "100,000 characters"),
+        ({"labels": ["benign"]}, "`labels` has 1 names; the model has 2 classes"),
+        ({"labels": ["benign", "benign"]}, "`labels` has the name 'benign' twice"),
+        ({"labels": [0, 1]}, "name 1 of `labels` must be text"),
+    ],
+)
+def test_names_that_cannot_be_are_refused_by_place(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(FedportalError) as refused:
+        Architecture.parse({**NAMED, **change})
+    assert refused.value.code == "architecture_invalid"
+    assert words in refused.value.message
+
+
+def test_a_number_has_no_classes_to_name() -> None:
+    with pytest.raises(FedportalError, match="linear has no field 'labels'"):
+        Architecture.parse({**LINEAR, "labels": []})
+
+
+names = st.text(min_size=1, max_size=100).filter(lambda name: name == name.strip() and name.isprintable())
+
+
+@given(st.lists(names, min_size=2, max_size=9, unique=True))
+def test_whatever_names_travel_as_they_are(given_names: list[str]) -> None:
+    spec = {"kind": "logistic", "inputs": len(given_names), "classes": len(given_names)}
+    sent = json.dumps(Architecture.parse({**spec, "columns": given_names, "labels": given_names}).spec())
+    received = Architecture.parse(json.loads(sent))
+    assert list(received.columns) == list(received.labels) == given_names
+
+
 @given(descriptions)
 def test_initial_weights_are_the_manifests_tensors(spec: dict[str, Any]) -> None:
     architecture = Architecture.parse(spec)

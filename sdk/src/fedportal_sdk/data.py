@@ -6,7 +6,9 @@ Everything here happens before the portal is asked for work, and nothing of it e
 from __future__ import annotations
 
 import csv
+import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
@@ -24,13 +26,15 @@ HELD_OUT_SHARE = 0.2
 ROWS_AT_ONCE = 8192
 # More different values than this are a measured number and not classes.
 MOST_CLASSES = 1000
+MOST_SAID = 10
+log = logging.getLogger("fedportal")
 
 
 @dataclass(frozen=True)
 class Table:
     """Rows of numbers with a target. `target` holds numbers (float64) or strings; `source` names the rows in errors.
 
-    `texts`: columns that are no features, by name.
+    `texts`: columns that are no features, by name. `named`: whether the data themselves name their columns.
     """
 
     features: Float64  # [n, d]
@@ -39,6 +43,7 @@ class Table:
     target_name: str
     source: str
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)  # [n] each
+    named: bool = True
 
     def __len__(self) -> int:
         return len(self.target)
@@ -103,20 +108,52 @@ def held_out(table: Table, seed: int = 0) -> NDArray[np.bool_]:
     return aside
 
 
+def features_for(table: Table, architecture: Architecture) -> Float64:
+    """The columns [n, d] as the architecture takes them: by name where both have names, otherwise as they stand.
+
+    Columns that the model does not name are left out, with a warning. Raises data_shape, and where there are names
+    data_columns for those that are missing and data_column_twice.
+    """
+    if not (architecture.columns and table.named):
+        if table.features.shape[1] != architecture.inputs:
+            raise FedportalError("data_shape", expected=architecture.inputs, got=table.features.shape[1])
+        return table.features
+    counts, asked = Counter(table.columns), set(architecture.columns)
+    if missing := [name for name in architecture.columns if name not in counts]:
+        raise FedportalError("data_columns", missing=_some(missing))
+    if twice := [name for name in architecture.columns if counts[name] > 1]:
+        raise FedportalError("data_column_twice", column=twice[0])
+    if further := [name for name in table.columns if name not in asked]:
+        log.warning("The model does not take these columns, they are left out: %s.", _some(further))
+    if table.columns == architecture.columns:
+        return table.features
+    places = {name: at for at, name in enumerate(table.columns)}
+    return table.features[:, [places[name] for name in architecture.columns]]
+
+
 def labels_for(table: Table, architecture: Architecture, labels: Sequence[Any] | None = None) -> NDArray[Any]:
     """The target as the architecture takes it: float32 numbers for `linear`, otherwise class numbers 0 … k-1 (int64).
 
-    The values are sorted and numbered, unless they already are class numbers or `labels` gives their order. Raises
-    data_not_numeric, data_classes.
+    `labels` are the classes as the table writes them, in the model's order. Without them the model's own labels are
+    that; without these too the values are sorted and numbered, unless they already are class numbers. Class numbers in
+    arrays are taken as such. Raises data_not_numeric, data_classes, data_labels.
     """
     if architecture.kind == "linear":
         if table.target.dtype.kind != "f":
             raise FedportalError("data_not_numeric", column=table.target_name, row=1, value=str(table.target[0]))
         return table.target.astype(np.float32)
     values, count = table.classes, architecture.classes
+    numbered = table.target.dtype.kind == "f" and all(v.is_integer() and 0 <= v < count for v in values)
     if labels is not None:
         order = [_like(value, table.target) for value in labels]
-    elif table.target.dtype.kind == "f" and all(v.is_integer() and 0 <= v < count for v in values):
+    elif architecture.labels:
+        order = [_number(name) if table.target.dtype.kind == "f" else name for name in architecture.labels]
+        if unknown := [str(value) for value in values if value not in order]:
+            if numbered and not table.named:
+                return table.target.astype(np.int64)
+            known = _some(architecture.labels)
+            raise FedportalError("data_labels", target=table.target_name, unknown=_some(unknown), labels=known)
+    elif numbered:
         return table.target.astype(np.int64)
     else:
         order = values
@@ -247,13 +284,16 @@ def _from_frame(frame: Any, target_col: str, aside: Sequence[str] = ()) -> Table
             row = next(i for i, value in enumerate(column) if _number(str(value)) is None)
             raise FedportalError("data_not_numeric", column=name, row=row + 1, value=str(column[row])[:60]) from None
     table = _from_arrays(features, cells[:, place], target_col, names)
-    return replace(table, texts={columns[at]: [str(value) for value in cells[:, at]] for at in texts if at != place})
+    named = any(isinstance(name, str) for at, name in enumerate(frame.columns) if at != place)
+    kept = {columns[at]: [str(value) for value in cells[:, at]] for at in texts if at != place}
+    return replace(table, named=named, texts=kept)
 
 
 def _from_arrays(features: Float64, target: NDArray[Any], target_col: str, names: Sequence[str] = ()) -> Table:
     if features.ndim < 2 or target.ndim != 1 or len(features) != len(target):
         raise FedportalError("data_missing", path="the arrays", reason="they need [n, d] features and [n] targets")
     features = features.reshape(len(features), -1)
+    named = bool(names)
     names = names or [f"column {i}" for i in range(features.shape[1])]
     if not np.isfinite(features).all():
         row, column = (int(i) for i in np.argwhere(~np.isfinite(features))[0])
@@ -265,7 +305,7 @@ def _from_arrays(features: Float64, target: NDArray[Any], target_col: str, names
             raise FedportalError("data_gap", column=target_col, row=row + 1, value=str(target[row]))
     else:
         target = _target([str(value).strip() for value in target.tolist()], target_col)
-    return Table(features, target, tuple(names), target_col, "the data")
+    return Table(features, target, tuple(names), target_col, "the data", named=named)
 
 
 def _check(table: Table) -> None:
@@ -284,6 +324,12 @@ def _places(count: int, seed: int) -> Float64:
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed ^= mixed >> np.uint64(31)
     return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _some(names: Sequence[str]) -> str:
+    """The names in a sentence; the first ten of many."""
+    more = len(names) - MOST_SAID
+    return ", ".join(names[:MOST_SAID]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _like(value: Any, target: NDArray[Any]) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedportal_sdk.data import Table, held_out, labels_for
+from fedportal_sdk.data import Float64, Table, features_for, held_out, labels_for
 from fedportal_sdk.slicing import Names, Slices, named, slices_of, with_slices
 from fedportal_sdk.trainers import Plan, Tick, Trainer, trainer_for
 from fedportal_sdk.trainers.torch import arrays_of, state_dict_of
@@ -93,6 +93,7 @@ class TableWork:
         self._aside = held_out(table, seed)
         self._slices = {name: rows[self._aside] for name, rows in slices_of(table, slices).items()}
         self._kept: tuple[Any, Prepared] | None = None
+        self._taken: tuple[Architecture, Float64, NDArray[Any]] | None = None
 
     @property
     def records(self) -> int:
@@ -101,8 +102,8 @@ class TableWork:
 
     def statistics(self, task: Task) -> Statistics:
         """Mean and M2 of every input column over the rows trained on."""
-        self._architecture(task)
-        return statistics.of(self._table.features[~self._aside])
+        features, _ = self._data_for(self._architecture(task))
+        return statistics.of(features[~self._aside])
 
     def train(self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None) -> Trained:
         """Measure `arrays` on the held-out rows if the task asks for it, then train from them on the others."""
@@ -140,16 +141,21 @@ class TableWork:
     def _architecture(self, task: Task) -> Architecture:
         if not task["architecture"]:
             raise Refusal("the model has no described architecture; train it with train_from_remote")
-        architecture = Architecture.parse(task["architecture"])
-        columns = self._table.features.shape[1]
-        if architecture.inputs != columns:
-            raise FedportalError("data_shape", expected=architecture.inputs, got=columns)
-        return architecture
+        return Architecture.parse(task["architecture"])
+
+    def _data_for(self, architecture: Architecture) -> tuple[Float64, NDArray[Any]]:
+        """The model's columns and class numbers; kept, so that they are made once and a warning is said once.
+
+        Both are asked for before the statistics too: rows that cannot be trained on do not count in these.
+        """
+        if self._taken is None or self._taken[0] != architecture:
+            features = features_for(self._table, architecture)
+            self._taken = (architecture, features, labels_for(self._table, architecture, self._labels))
+        return self._taken[1:]
 
     def _prepare(self, architecture: Architecture, arrays: Arrays) -> Prepared:
-        labels = labels_for(self._table, architecture, self._labels)
-        rows = standardised(self._table.features, arrays) if architecture.standardise else self._table.features
-        rows = rows.astype(np.float32)
+        features, labels = self._data_for(architecture)
+        rows = standardised(features, arrays) if architecture.standardise else features.astype(np.float32)
         aside = self._aside
         return Prepared(
             architecture, trainer_for(architecture), rows[~aside], labels[~aside], rows[aside], labels[aside]

@@ -17,6 +17,14 @@ so its parameters are `layers.{i}.weight` ([out, in], or [out, in, k, k]) and `l
 Two classes have one output z, p(class 1) = σ(z); k > 2 classes have k outputs and a softmax; `linear` has one output
 and the loss (z - y)²/2. With `standardise` the input is (x - standardise.mean) / standardise.std, two float32 buffers
 of length `inputs` (C·H·W in row-major order for a cnn) that travel with the model and are not averaged.
+
+Two optional lists name what goes in and what comes out, so that devices bring the same columns in the same order and
+mean the same by class 1. Both are left out of a description that does not have them:
+
+    "columns": ["age", "texture", …]   a name for each input, in the model's order
+    "labels":  ["benign", "malignant"] a name for each class, in the model's order; not for `linear`
+
+Names are unique, 1 to 100 characters, and printable, without blanks at either end.
 """
 
 from __future__ import annotations
@@ -39,13 +47,17 @@ MAX_PARAMETERS = 200_000_000
 MAX_INPUTS = 10_000_000
 MAX_CLASSES = 100_000
 MAX_LAYERS = 32
+MAX_NAME = 100
+# Of a description's columns, and of its labels: they travel with every task.
+MAX_NAMES_TOGETHER = 100_000
 KERNEL = 3
 _FIELDS: Mapping[str, frozenset[str]] = {
-    "linear": frozenset({"kind", "inputs", "standardise"}),
-    "logistic": frozenset({"kind", "inputs", "classes", "standardise"}),
-    "mlp": frozenset({"kind", "inputs", "classes", "hidden", "standardise"}),
-    "cnn": frozenset({"kind", "inputs", "classes", "hidden", "channels", "standardise"}),
+    "linear": frozenset({"kind", "inputs", "standardise", "columns"}),
+    "logistic": frozenset({"kind", "inputs", "classes", "standardise", "columns", "labels"}),
+    "mlp": frozenset({"kind", "inputs", "classes", "hidden", "standardise", "columns", "labels"}),
+    "cnn": frozenset({"kind", "inputs", "classes", "hidden", "channels", "standardise", "columns", "labels"}),
 }
+_COUNTED = {"columns": "input columns", "labels": "classes"}
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,8 @@ class Architecture:
     hidden: tuple[int, ...] = ()
     channels: tuple[int, ...] = ()
     standardise: bool = False
+    columns: tuple[str, ...] = ()  # a name for each input, or none at all
+    labels: tuple[str, ...] = ()  # a name for each class, or none at all
 
     @classmethod
     def parse(cls, spec: Any) -> Architecture:
@@ -109,13 +123,17 @@ class Architecture:
         standardise = spec.get("standardise", False)
         if not isinstance(standardise, bool):
             raise _invalid("`standardise` must be true or false")
+        shape = _input_shape(kind, spec.get("inputs"))
+        classes = 0 if kind == "linear" else _number("classes", spec.get("classes", 2), 2, MAX_CLASSES)
         found = cls(
             kind=kind,  # type: ignore[arg-type]  # a key of _FIELDS
-            input_shape=_input_shape(kind, spec.get("inputs")),
-            classes=0 if kind == "linear" else _number("classes", spec.get("classes", 2), 2, MAX_CLASSES),
+            input_shape=shape,
+            classes=classes,
             hidden=_numbers("hidden", spec.get("hidden", [32] if kind == "mlp" else [])),
             channels=_numbers("channels", spec.get("channels", [8, 16] if kind == "cnn" else [])),
             standardise=standardise,
+            columns=_names("columns", spec["columns"], math.prod(shape)) if "columns" in spec else (),
+            labels=_names("labels", spec["labels"], classes) if "labels" in spec else (),
         )
         if any(size < 1 for size in found._pooled()):
             raise _invalid(f"an image of {found.input_shape[1:]} cannot be halved {len(found.channels)} times")
@@ -133,6 +151,8 @@ class Architecture:
             "channels": list(self.channels),
             "standardise": self.standardise,
         }
+        named = {"columns": list(self.columns), "labels": list(self.labels)}
+        values |= {field: names for field, names in named.items() if names}
         return {name: value for name, value in values.items() if name in _FIELDS[self.kind]}
 
     @property
@@ -245,6 +265,28 @@ def _numbers(field: str, value: Any) -> tuple[int, ...]:
     if not isinstance(value, list | tuple) or len(value) > MAX_LAYERS:
         raise _invalid(f"`{field}` must be a list of at most {MAX_LAYERS} whole numbers")
     return tuple(_number(field, width, 1, 1_000_000) for width in value)
+
+
+def _names(field: str, value: Any, count: int) -> tuple[str, ...]:
+    """`count` different names."""
+    if not isinstance(value, list | tuple):
+        raise _invalid(f"`{field}` must be a list of names")
+    if len(value) != count:
+        raise _invalid(f"`{field}` has {len(value):,} names; the model has {count:,} {_COUNTED[field]}")
+    seen: set[str] = set()
+    for place, name in enumerate(value, 1):
+        if not isinstance(name, str) or not name:
+            raise _invalid(f"name {place:,} of `{field}` must be text, not {name!r:.60}")
+        if len(name) > MAX_NAME:
+            raise _invalid(f"name {place:,} of `{field}` is longer than {MAX_NAME} characters")
+        if name != name.strip() or not name.isprintable():
+            raise _invalid(f"name {place:,} of `{field}`, {name!r}, has blanks at an end or cannot be printed")
+        if name in seen:
+            raise _invalid(f"`{field}` has the name {name!r} twice")
+        seen.add(name)
+    if sum(map(len, value)) > MAX_NAMES_TOGETHER:
+        raise _invalid(f"`{field}` has more than {MAX_NAMES_TOGETHER:,} characters in all")
+    return tuple(value)
 
 
 def _invalid(reason: str) -> FedportalError:

@@ -205,7 +205,9 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "file_unwritable": K(400, "The file {path} cannot be written: {reason}", "Name another place with --output."),
     "data_empty": K(400, "The file {path} has no rows.", "Check that the export worked."),
     "data_no_target": K(
-        400, "The file {path} has no column {target!r}; it has {columns}.", "Name the target column with target_col."
+        400,
+        "The file {path} has no column {target!r}; it has {columns}.",
+        "Name the target column: `--target` on the command line, `target_col` in Python.",
     ),
     "data_not_numeric": K(
         400, "Column {column!r} holds text in row {row}: {value!r}.", "Encode it as numbers or leave it out."
@@ -230,7 +232,18 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "data_shape": K(
         400,
         "The model takes {expected} columns and the data has {got}.",
-        "Give the same columns in the same order as the other hospitals.",
+        "Give the model's columns in the model's order; ask its owner for them where its page does not name them.",
+    ),
+    "data_columns": K(
+        400,
+        "The data lack columns that the model takes by name: {missing}.",
+        "Add these columns, or rename yours; the model's page lists all that it takes.",
+    ),
+    "data_column_twice": K(400, "The data have two columns called {column!r}.", "Rename one, or leave it out."),
+    "data_labels": K(
+        400,
+        "Column {target!r} holds {unknown}; the model knows the classes {labels}.",
+        "Write the classes as the model does, or name yours in the model's order (`--label`, `labels=`).",
     ),
     "torch_missing": K(400, "This needs torch, which is not installed.", "Run `pip install torch`."),
     "not_configured": K(400, "The {what} is not known.", "Pass it, set {variable}, or run `fedportal login`."),
