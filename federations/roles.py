@@ -166,7 +166,7 @@ WORDS: Mapping[str, str] = {
     "model.train": "train this model",
     "model.manage": "change this model",
     "run.view": "see this run",
-    "run.control": "pause, resume or stop this run",
+    "run.control": "pause, resume or stop this run, or keep what came of it",
 }
 
 # What a role is for, in one sentence.

@@ -17,7 +17,7 @@ from registry.models import Model
 from training import standing, tally, wording
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, TAKING_PART
 from training.models import Assignment, Round, Run
-from training.services import cohorts, compression, giving, opening
+from training.services import cohorts, compression, giving, keeping, opening
 from training.services.terms import Terms
 
 # More points than a picture has pixels are of no use to anybody.
@@ -149,7 +149,8 @@ def actions(run: Run, actor: Actor | None) -> dict[str, bool]:
     may = actor is not None and permissions.can(actor, "run.control", run)
     to = {"pause": RunState.PAUSED, "resume": RunState.RUNNING, "stop": RunState.STOPPED}
     allowed = {verb: may and state in MOVES["run"][run.state] for verb, state in to.items()}
-    return {**allowed, "resume": allowed["resume"] and run.state == RunState.PAUSED}
+    resumes = allowed["resume"] and run.state == RunState.PAUSED
+    return {**allowed, "resume": resumes, "keep": may and keeping.may_keep(run)}
 
 
 def curves(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -290,6 +290,8 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         return f"{name} took {data.get('seconds') or 0:.2f} s."
     if kind == "round.failed":
         return f"{name} failed{reason}."
+    if kind == "run.kept":
+        return f"The last good model is kept as version {data['version']}."
     version = f" as version {data['version']}" if data.get("version") else ""
     was = "was " if kind in ("run.paused", "run.resumed", "run.stopped") else ""
     return f"The run {was}{kind.split('.')[1]}{version}{reason}."

@@ -142,6 +142,7 @@ function addPoint(point) {
 
 function endOfRun(kind, data) {
   const word = { started: "running", resumed: "running" }[kind] ?? kind;
+  if (kind === "kept") Object.assign(state, { run: { ...state.run, result_version: data.version }, actions: { ...state.actions, keep: false } });
   if (!(word in words)) return;
   state.run.state = word;
   state.run.word = words[word];
@@ -152,7 +153,8 @@ function endOfRun(kind, data) {
   if (ENDED.has(word) && state.round) state.round.waiting = null;
   if (ENDED.has(word)) state.barred = [];
   if (word === "stopped" || word === "failed") callOff();
-  state.actions = { pause: mine && word === "running", resume: mine && word === "paused", stop: mine && !ENDED.has(word) };
+  state.actions = { pause: mine && word === "running", resume: mine && word === "paused", stop: mine && !ENDED.has(word),
+    keep: mine && (word === "failed" || word === "stopped") && state.run.current_round > 0 };
 }
 
 /* Who had not answered when the run ended is not to blame. */

@@ -17,7 +17,7 @@ from registry.services import versions
 from tests.training.conftest import Site, Stage, current, rewind
 from training import wording
 from training.models import Assignment, Round, Run
-from training.services import healing, opening, rounds, starters
+from training.services import healing, keeping, opening, rounds, runs, starters
 
 Hush = Callable[[], None]
 TRAIN_ONLY = {"evaluate": False}
@@ -417,3 +417,43 @@ def test_a_plan_is_shown_with_the_run(stage: Stage) -> None:
     assert shown["sentence"] == "Asks 3 devices each round, at least 1 of each organization, closes with 2 answers."
     page = stage.cast.browser("olga").get(f"/runs/{run.public_id}").content.decode()
     assert shown["sentence"] in page
+
+
+# --- what is left of a run that did not end well ---------------------------------------------------------------------
+
+
+def test_last_good_model_of_a_failed_run_can_be_kept_once(stage: Stage) -> None:
+    sites = many(stage, 2, 1)
+    run = stage.start(rounds=3, min_participants=2, config=TRAIN_ONLY)
+    with pytest.raises(FedportalError, match="running"):
+        keeping.keep(stage.olga, run)
+    for site in sites:
+        site.answer()
+    for site in sites[:2]:
+        site.decline("no power")
+    rewind(run)
+    healing.sweep()
+    run.refresh_from_db()
+    assert (run.state, run.result_version) == ("failed", None)
+    assert stage.snapshot(run)["actions"]["keep"]
+    browser = stage.cast.browser("olga")
+    assert browser.post(f"/runs/{run.public_id}/keep").status_code == 302
+    assert keeping.keep(stage.olga, run) == keeping.keep(stage.olga, run)
+    run.refresh_from_db()
+    version = run.result_version
+    assert version is not None
+    assert (version.version, version.blob) == ("2.0.0", run.rounds.get(number=1).result_blob)
+    assert version.lineage["rounds"] == 1
+    assert run.events.filter(kind="run.kept").count() == 1
+    assert not stage.snapshot(run)["actions"]["keep"]
+    with pytest.raises(FedportalError) as refused:
+        keeping.keep(stage.cast.actor("mia"), run)
+    assert refused.value.code == "forbidden"
+
+
+def test_a_run_that_closed_no_round_has_nothing_to_keep(stage: Stage) -> None:
+    run = stage.start()
+    runs.stop(stage.olga, run)
+    with pytest.raises(FedportalError) as refused:
+        keeping.keep(stage.olga, run)
+    assert refused.value.code == "wrong_state"

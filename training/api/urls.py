@@ -17,6 +17,7 @@ urlpatterns: list[URLPattern] = [
     path("training/sessions/<str:run>/pause", views.Pause.as_view(), name="api-session-pause"),
     path("training/sessions/<str:run>/resume", views.Resume.as_view(), name="api-session-resume"),
     path("training/sessions/<str:run>/stop", views.Stop.as_view(), name="api-session-stop"),
+    path("training/sessions/<str:run>/keep", views.Keep.as_view(), name="api-session-keep"),
     # Names of models come last: `sessions` and `strategies` are reserved words.
     path("training/<str:model>/status", views.ModelStatus.as_view(), name="api-training-status"),
     path("training/<str:model>/stop", views.ModelStop.as_view(), name="api-training-stop"),

@@ -18,7 +18,7 @@ from training import progress, selectors
 from training.aggregation.strategies import STRATEGIES
 from training.api import shapes
 from training.models import Run
-from training.services import preflight, previews, runs
+from training.services import keeping, preflight, previews, runs
 from training.services.terms import FIELDS
 
 PAGE = [
@@ -135,6 +135,16 @@ class Stop(Door):
     def post(self, request: Request, run: str) -> Response:
         """End the run now; no version is published."""
         return Response(stopped(runs.stop(self.actor, selectors.find_run(self.actor, run))))
+
+
+class Keep(Door):
+    """/training/sessions/{run}/keep"""
+
+    @extend_schema(request=None, responses=shapes.SessionShape)
+    def post(self, request: Request, run: str) -> Response:
+        """Make the last good model of a run that failed or was stopped a version."""
+        keeping.keep(self.actor, selectors.find_run(self.actor, run))
+        return Response(session(selectors.find_run(self.actor, run)))
 
 
 class ModelStatus(Door):

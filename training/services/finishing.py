@@ -29,7 +29,7 @@ def complete(run_pk: int) -> None:
         run = rows.select_for_update(of=("self",), no_key=True).get(pk=run_pk)
         if run.state != RunState.RUNNING:
             return
-        version, now = _published(run), clock.now()
+        version, now = publish_last(run), clock.now()
         faults.point("after_version")
         after_commit(lambda: faults.point("after_end"))
         lifecycle.move_one(Run.objects.filter(pk=run.pk), RunState.COMPLETED, result_version=version, finished_at=now)
@@ -39,8 +39,8 @@ def complete(run_pk: int) -> None:
         progress.tell(run, "run.completed", news)
 
 
-def _published(run: Run) -> ModelVersion:
-    """The version of the run's last model."""
+def publish_last(run: Run) -> ModelVersion:
+    """The version of the model of the last round that was closed. Call it inside a unit; there must be one."""
     last = _rounds(run).filter(kind=RoundKind.TRAIN).order_by("-number")[0]
     metrics = _final_metrics(run)
     return versions.publish(
@@ -114,7 +114,7 @@ def lineage(run: Run, last: Round) -> dict[str, Any]:
         "strategy": run.strategy,
         "config": run.config,
         "plan": Terms.of(run.plan).as_json(),
-        "rounds": run.total_rounds,
+        "rounds": last.number,
         "organizations": [
             {
                 "id": share.organization_id,

@@ -20,7 +20,7 @@ from registry.selectors import may_train
 from training import selectors, wording
 from training.models import Run
 from training.selectors import cards
-from training.services import compression, runs
+from training.services import compression, keeping, runs
 from training.services.terms import Terms
 from training.web.cards import panel
 from training.web.charts import charts, legend
@@ -28,7 +28,7 @@ from training.web.lists import WORDS
 from training.web.log import page_of_log
 from training.web.starting import again
 
-VERBS = {"pause": runs.pause, "resume": runs.resume, "stop": runs.stop}
+VERBS = {"pause": runs.pause, "resume": runs.resume, "stop": runs.stop, "keep": keeping.keep}
 ENDED = (RunState.COMPLETED, RunState.FAILED, RunState.STOPPED)
 
 
@@ -156,8 +156,9 @@ def control(request: Any, run: str, verb: str) -> HttpResponse:
             "stop": "The round that is going on is called off and no version is published. This cannot be undone.",
             "pause": "The open round finishes; no further one opens until you resume.",
             "resume": "The next round opens at once.",
+            "keep": "The model of the last round that was closed becomes a version of the model.",
         }[verb]
-        title = f"{verb.capitalize()} the training of {found.model.name}?"
+        title = f"{verb.capitalize()} {'what came of ' * (verb == 'keep')}the training of {found.model.name}?"
         return confirm(request, title=title, consequence=consequence, button=verb.capitalize(), back=address)
     VERBS[verb](request.actor, found)
     return redirect(address)

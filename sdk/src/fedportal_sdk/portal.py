@@ -274,6 +274,10 @@ class Portal:
         """End the run for good."""
         return self._post(_path(routes.SESSION, run=self.run_of(run)) + "/stop")
 
+    def keep(self, run: str) -> Json:
+        """Make the last good model of a run that failed or was stopped a version."""
+        return self._post(_path(routes.SESSION, run=self.run_of(run)) + "/keep")
+
     # --- devices and people ------------------------------------------------------------------------------------------
 
     def devices(self) -> list[Json]:

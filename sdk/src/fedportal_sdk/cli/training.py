@@ -230,6 +230,17 @@ def stop(model: str, as_json: bool) -> None:
     output.say("Stopped; no version is published.", output.portal().stop(model), as_json)
 
 
+@train.command()
+@click.argument("model", metavar="MODEL|run_…")
+@output.command
+@output.speaking
+def keep(model: str, as_json: bool) -> None:
+    """Make the last good model of a run that failed or was stopped a version."""
+    kept = output.portal().keep(model)
+    name = kept["model"]["name"]
+    output.say(f"Kept as version {kept['result_version']}.", kept, as_json, then=f"fedportal pull {name}")
+
+
 def _watch(snapshots: Iterator[Snapshot], as_json: bool) -> None:
     """Show each snapshot: as a picture that changes on a terminal, else a line for each change of round or state."""
     last: Snapshot = {}
