@@ -39,7 +39,7 @@ def krum_scores(distances: Float64, neighbours: int) -> Float64:
     """sᵢ = Σ ‖Δᵢ - Δⱼ‖² over the updates j ≠ i nearest to it; Krum's neighbours are n - f - 2.
 
     Blanchard et al. 2017, arXiv:1703.02757. Some implementations count the update itself, at distance 0, among its
-    neighbours, and so sum over one neighbour less; others take distances that are not squared. Both are other rules.
+    neighbours, and so sum over one less; others go on with one neighbour where there are too few updates.
     """
     count = len(distances)
     if count == 1:
