@@ -22,7 +22,7 @@ from registry.services import versions
 # How much of a model's history a picture shows.
 DRAWN, DRAWN_BEFORE, DRAWN_AFTER = 6, 3, 4
 # What a version notes of those who took part in its run.
-AMONG_MEMBERS = ("organizations", "federation")
+AMONG_MEMBERS = ("organizations", "federation", "fairness", "slices")
 
 
 def models_for(
@@ -197,7 +197,9 @@ def sentence(version: ModelVersion) -> str:
         return "initial weights" if "seed" in version.lineage else "pushed"
     sentence = f"aggregated from {wording.counted(version.lineage.get('rounds', 0), 'round')}"
     organizations = version.lineage.get("organizations")
-    return sentence if organizations is None else f"{sentence}, {wording.counted(len(organizations), 'organization')}"
+    if organizations is not None:
+        sentence += f", {wording.counted(len(organizations), 'organization')}"
+    return f"{sentence}; the best of its run" if version.lineage.get("chosen") == "best" else sentence
 
 
 def _parents(version: ModelVersion, most: int = 20) -> list[str]:

@@ -17,15 +17,15 @@ from registry.models import Model
 from training import standing, tally, wording
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, TAKING_PART
 from training.models import Assignment, Round, Run
-from training.services import cohorts, compression, giving, keeping, opening
+from training.services import best, cohorts, compression, giving, keeping, opening
 from training.services.terms import Terms
 
 # More points than a picture has pixels are of no use to anybody.
 MOST_POINTS = 300
-CONFIG = ("seed", "standardise", "evaluate", "codec", "most_update_bytes", "parameters")
+CONFIG = ("seed", "standardise", "evaluate", "best", "codec", "most_update_bytes", "parameters")
 ROUND = (
     *("pk", "number", "attempt", "kind", "state", "reason", "opened_at", "deadline", "closed_at"),
-    *("metrics", "digest", "result_blob", "bytes_up", "bytes_down", "bytes_plain"),
+    *("metrics", "digest", "result_blob", "bytes_up", "bytes_down", "bytes_plain", "drift"),
 )
 
 
@@ -91,9 +91,10 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
         "tally": counted.as_json(),
         "barred": _barred(fresh),
         "contributions": wording.contributions(giving.shares(fresh, also=going_on)),
-        "curves": thinned(curves(rounds), keep=fresh.best_round),
+        "curves": newest_in_full(thinned(curves(rounds), keep=fresh.best_round)),
         "names": _names(fresh, rounds),
-        "actions": actions(fresh, actor),
+        "actions": {**actions(fresh, actor), "publish_best": best.may_publish(actor, fresh)},
+        "best_version": published.version if (published := best.version_of(fresh)) else None,
     }
 
 
@@ -133,6 +134,7 @@ def overview(run: Run) -> dict[str, Any]:
         "result_version": version.version if version else None,
         "best_round": run.best_round,
         "best_loss": run.best_loss,
+        "best_value": run.best_value,
         "progress": progress_of(run),
     }
 
@@ -177,8 +179,16 @@ def thinned(points: list[dict[str, Any]], keep: int | None = None) -> list[dict[
     return [point for i, point in enumerate(points) if i % step == 0 or i == last or point["number"] == keep]
 
 
+def newest_in_full(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The points; how organizations and slices differ in detail stays with the newest that says it."""
+    for name in ("fairness", "slices"):
+        for point in [point for point in points if name in point][:-1]:
+            del point[name]
+    return points
+
+
 def took(row: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What a closed round took."""
+    """What a closed round took, and what it did to the model: `metrics` are those of the model before it."""
     if row is None or row["closed_at"] is None:
         return None
     return {
@@ -186,6 +196,8 @@ def took(row: dict[str, Any] | None) -> dict[str, Any] | None:
         "bytes_up": row["bytes_up"],
         "bytes_down": row["bytes_down"],
         **compression.measured(row),
+        "drift": row["drift"],
+        "metrics": row["metrics"],
     }
 
 

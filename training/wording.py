@@ -10,6 +10,8 @@ from fedportal.common import clock
 from fedwire.states import AssignmentState, RoundKind, word
 
 MOST_NAMES = 5
+# What every report may say; further metrics have names of their own.
+RATIOS = ("loss", "accuracy", "auc")
 # States in which the last refusal is what a card tells: nothing usable came.
 REFUSED = "refused"
 UNSETTLED = (AssignmentState.OFFERED, AssignmentState.TRAINING, AssignmentState.DECLINED, AssignmentState.EXPIRED)
@@ -204,25 +206,56 @@ def held(starter: str) -> dict[str, Any]:
 
 
 def point(number: int, metrics: Mapping[str, Any], trained: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A point of the curves: how the model of round `number` does, and what that round took.
+    """A point of the curves: how the model of round `number` does, how far it moved, and what that round took.
 
-    `metrics`: {"overall": ratios, "organizations": {id: ratios}}; `trained`: seconds, bytes_up, bytes_down and
-    ratio (how many times smaller than float32 its updates were) of the round, None for the base.
+    `metrics`: as `training.aggregation.metrics.merged` gives them; `trained`: seconds, bytes_up, bytes_down, ratio (how
+    many times smaller than float32 its updates were) and drift of the round, with the metrics of the model before it;
+    None for the base. `fairness` and `slices` stand in it where there are any; only those of the newest point are
+    shown.
     """
-    overall, trained = metrics.get("overall", {}), trained or {}
+    trained = trained or {}
+    before = trained.get("metrics") or {}
+    earlier, fairness = before.get("organizations", {}), metrics.get("fairness", {})
     return {
         "number": number,
-        **{name: overall.get(name) for name in ("loss", "accuracy", "auc", "samples")},
-        "others": overall.get("others", {}),
-        **{name: trained.get(name) for name in ("seconds", "bytes_up", "bytes_down", "ratio")},
+        **_measured(metrics.get("overall", {}), before.get("overall", {})),
+        **{name: trained.get(name) for name in ("seconds", "bytes_up", "bytes_down", "ratio", "drift")},
+        "gaps": {name: spread["gap"] for name, spread in fairness.items()},
         "organizations": {
-            key: {
-                **{name: ratios.get(name) for name in ("loss", "accuracy", "auc", "samples")},
-                "others": ratios.get("others", {}),
-            }
-            for key, ratios in metrics.get("organizations", {}).items()
+            key: _measured(ratios, earlier.get(key, {})) for key, ratios in metrics.get("organizations", {}).items()
         },
+        **({"fairness": fairness} if fairness else {}),
+        **({"slices": sliced(metrics["slices"])} if metrics.get("slices") else {}),
     }
+
+
+def _measured(ratios: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The ratios; `loss_change` against those of the model before."""
+    now, then = ratios.get("loss"), before.get("loss")
+    return {
+        **{name: ratios.get(name) for name in (*RATIOS, "samples")},
+        "others": ratios.get("others", {}),
+        "loss_change": None if now is None or then is None else now - then,
+    }
+
+
+def sliced(slices: Mapping[str, Any]) -> dict[str, Any]:
+    """Slices of the data as they are shown: {name: {"parts": {value: ratios}, "fairness": spreads}}."""
+    return {
+        name: {
+            "parts": {
+                value: {measure: ratios.get(measure) for measure in (*RATIOS, "samples")}
+                for value, ratios in found["parts"].items()
+            },
+            "fairness": found["fairness"],
+        }
+        for name, found in slices.items()
+    }
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less of this metric is better, by its name."""
+    return metric == "loss" or "error" in metric or "loss" in metric.split("_")
 
 
 def contributions(shares: Iterable[Share]) -> list[dict[str, Any]]:
@@ -293,6 +326,8 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
     if kind == "run.kept":
         return f"The last good model is kept as version {data['version']}."
     version = f" as version {data['version']}" if data.get("version") else ""
+    if kind == "version.published":
+        return f"The model of round {data['round']}, the best so far, was published{version}."
     was = "was " if kind in ("run.paused", "run.resumed", "run.stopped") else ""
     return f"The run {was}{kind.split('.')[1]}{version}{reason}."
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 # From zero for amounts, around the data for qualities.
-AMOUNTS = frozenset({"seconds", "bytes", "loss"})
+AMOUNTS = frozenset({"seconds", "bytes", "loss", "drift", "gap:accuracy", "gap:loss"})
 RATIOS = frozenset({"accuracy", "auc"})
 # A loss that spans more than this has an axis on which equal factors are equally far.
 MANY = 100
@@ -80,6 +80,8 @@ def shown(name: str, value: float) -> str:
             value /= 1000
     if name == "seconds":
         return f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
+    if name == "drift":
+        return f"{100 * value:.2f} %"
     return _short(value)
 
 

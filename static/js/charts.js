@@ -9,7 +9,11 @@ const MOST_OTHERS = 4;
 const MOST_LINES = 6;
 const MOST_ROWS = 40;
 const WORTH_SAYING = 1.05;
-const COSTS = ["seconds", "bytes"];
+const MOST_FURTHER = 60;
+const ALONE = ["drift", "seconds", "bytes"]; // of the run and not of any organization
+const WHOLE = ["gap:accuracy", "gap:loss", ...ALONE]; // with one line
+const ASKED = ["sensitivity", "specificity"];
+const GREATER = ["sensitivity", "specificity", "balanced_accuracy"];
 const NS = "http://www.w3.org/2000/svg";
 const drawn = new Map(); // chart → what its slider and its table read
 
@@ -20,6 +24,7 @@ export function shown(name, value) {
     return `${unit === 0 || value >= 100 ? value.toFixed(0) : value.toFixed(1)} ${["B", "KB", "MB", "GB"][unit]}`;
   }
   if (name === "seconds") return value < 10 ? `${value.toFixed(2)} s` : `${value.toFixed(0)} s`;
+  if (name === "drift") return `${(100 * value).toFixed(2)} %`;
   return short(value);
 }
 
@@ -31,6 +36,7 @@ function short(value) {
 }
 
 function amount(name, row) {
+  if (name.startsWith("gap:")) return row?.gaps?.[name.slice(4)] ?? null;
   if (name.startsWith("other:")) return row?.others?.[name.slice(6)] ?? null;
   if (name !== "bytes") return row?.[name] ?? null;
   return row?.bytes_up == null && row?.bytes_down == null ? null : (row.bytes_up ?? 0) + (row.bytes_down ?? 0);
@@ -45,7 +51,7 @@ function values(name, curves, organization) {
 function bounds(name, every) {
   let low = Math.min(...every);
   let high = Math.max(...every);
-  if (["seconds", "bytes", "loss"].includes(name)) low = 0;
+  if (["seconds", "bytes", "loss", "drift", "gap:accuracy", "gap:loss"].includes(name)) low = 0;
   if (high - low < 1e-9) {
     const spare = Math.max(Math.abs(high) * 0.1, 1e-3);
     high += spare;
@@ -72,8 +78,8 @@ function axis(name, every) {
 }
 
 function lowerIsBetter(name) {
-  if (["accuracy", "auc"].includes(name)) return false;
-  return name === "loss" || name.includes("error") ? true : null;
+  if (["accuracy", "auc"].includes(name) || GREATER.includes(name.replace(/^other:/, "")) || name.startsWith("other:auc_")) return false;
+  return ["loss", "loss_change"].includes(name) || name.includes("error") ? true : null;
 }
 
 /* Organization, its name and its colour, by name; the colour goes by its place in `names`, which does not change. */
@@ -86,7 +92,7 @@ function coloured(names) {
 /* The lines to draw, the whole first, and who does worst at the newest point. */
 function chosen(name, curves, names) {
   const whole = ["all", "All organizations", values(name, curves)];
-  if (COSTS.includes(name)) return [[whole].filter(([, , points]) => points.length), ""];
+  if (WHOLE.includes(name)) return [[whole].filter(([, , points]) => points.length), ""];
   const each = coloured(names)
     .map(([key, label, kind]) => [kind, label, values(name, curves, key)])
     .filter(([, , points]) => points.length);
@@ -110,7 +116,7 @@ function svg(tag, attributes, text) {
 
 /* A value that not all organizations measured is over the rows of fewer, and does not compare. */
 function byFewer(name, curves, number) {
-  if (COSTS.includes(name)) return "";
+  if (ALONE.includes(name)) return "";
   const count = (point) => Object.keys(point.organizations).length;
   const most = Math.max(...curves.map(count));
   const have = count(curves.find((point) => point.number === number));
@@ -128,6 +134,7 @@ function drawOne(figure, curves, names) {
   const [there, worst] = chosen(name, curves, names);
   if (!there.length) return;
   figure.classList.remove("blank");
+  figure.hidden = false;
   const scale = axis(name, there.flatMap(([, , points]) => points.map(([, value]) => value)));
   const labels = scale.ticks.map((value) => [value, shown(name, value)]);
   const left = BESIDE + Math.ceil(CHARACTER * Math.max(LEAST, ...labels.map(([, label]) => label.length)));
@@ -237,18 +244,60 @@ function tabulate(figure) {
   details.querySelector("tbody").replaceChildren(...rows);
 }
 
-/* Measures of which nobody knew when the page was made get a chart of their own; devices choose the names, so they are few. */
-function addCharts(root, curves) {
-  const others = [...new Set(curves.flatMap((point) => Object.keys(point.others ?? {})))].sort();
-  for (const name of others.map((other) => `other:${other}`)) {
-    if (root.querySelectorAll('[data-chart^="other:"]').length >= MOST_OTHERS) return;
-    if (root.querySelector(`[data-chart="${CSS.escape(name)}"]`)) continue;
-    const figure = root.querySelector('[data-chart="loss"]').cloneNode(true);
-    const title = name.slice(6).replaceAll("_", " ");
-    figure.dataset.chart = name;
-    figure.querySelector("strong").textContent = title[0].toUpperCase() + title.slice(1);
-    root.querySelector('[data-chart="seconds"]').before(figure);
+/* --- further metrics: devices choose their names, and a person which of them to see --- */
+
+function titled(name) {
+  const words = name.replaceAll("_", " ");
+  return words.startsWith("auc ") ? `AUC ${words.slice(4)}` : words[0].toUpperCase() + words.slice(1);
+}
+
+function addChart(root, name) {
+  const figure = root.querySelector('[data-chart="loss"]').cloneNode(true);
+  figure.dataset.chart = `other:${name}`;
+  figure.classList.add("blank");
+  figure.querySelector("strong").textContent = titled(name);
+  figure.querySelector("[data-summary]").textContent = "Nothing measured yet.";
+  figure.querySelector("[data-reader]").setAttribute("aria-label", `${titled(name)}: choose a round`);
+  figure.querySelector(".table").setAttribute("aria-label", `${titled(name)} as a table`);
+  show(figure.querySelector("[data-reading]"), "");
+  root.querySelector('[data-chart="gap:accuracy"]').before(figure);
+  return figure;
+}
+
+function offer(root, name) {
+  const list = root.querySelector("[data-further]");
+  const box = element("input");
+  Object.assign(box, { type: "checkbox", name: "metric", value: name });
+  box.checked = !ASKED.includes(name) && list.querySelectorAll(":checked").length < MOST_OTHERS;
+  const [label, item] = [element("label"), element("li")];
+  label.append(box, ` ${titled(name)}`);
+  item.append(label);
+  list.append(item);
+  return box.checked;
+}
+
+/* Metrics of which nobody knew when the page was made can be chosen from now on. */
+function offerNew(root, curves) {
+  const list = root.querySelector("[data-further]");
+  const there = new Set([...list.querySelectorAll("input")].map((box) => box.value));
+  const names = new Set(curves.flatMap((point) => Object.keys(point.others ?? {})));
+  for (const name of [...names].sort().filter((one) => !there.has(one))) {
+    if (list.children.length >= MOST_FURTHER) return;
+    if (offer(root, name)) addChart(root, name);
   }
+  root.querySelector("[data-further-box]").hidden = !list.children.length;
+}
+
+/* Choosing draws at once; the button is for pages without this. */
+export function listenToChoices(root, latest) {
+  const form = root.querySelector("[data-further-box]");
+  form.querySelector("button").hidden = true;
+  form.addEventListener("change", ({ target }) => {
+    const name = `other:${target.value}`;
+    const there = root.querySelector(`[data-chart="${CSS.escape(name)}"]`);
+    if (target.checked && !there) drawOne(addChart(root, target.value), ...latest());
+    if (!target.checked && there) { there.remove(); drawn.delete(name); }
+  });
 }
 
 /* Which line stands for whom: those that measured something, by name. */
@@ -267,6 +316,6 @@ function drawLegend(list, curves, names) {
 export function drawCharts(root, curves, names) {
   if (!curves.length) return;
   drawLegend(root.querySelector("[data-legend]"), curves, names);
-  addCharts(root, curves.slice(-2)); // the newest model may not have been measured yet
+  offerNew(root, curves.slice(-2)); // the newest model may not have been measured yet
   for (const figure of root.querySelectorAll("[data-chart]")) drawOne(figure, curves, names);
 }

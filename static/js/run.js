@@ -1,7 +1,8 @@
 /* A run as it happens. The page is a snapshot; from its number on, every message comes once and in order. */
 import { cell, element, show, time } from "./build.js";
 import { counted, drawDevices, drawWaiting, listen, wordOf } from "./cards.js";
-import { drawCharts } from "./charts.js";
+import { drawCharts, listenToChoices } from "./charts.js";
+import { drawFairness } from "./fairness.js";
 import { follow } from "./following.js";
 import { showTimes } from "./page.js";
 
@@ -102,13 +103,22 @@ const CHANGES = {
   "round.done": (data) => {
     if (sameRound(data)) Object.assign(state.round, { state: "done", word: "done", waiting: null });
     state.run.current_round = data.current_round ?? state.run.current_round;
-    state.run.best_round = data.best_round ?? state.run.best_round;
+    const before = state.run.best_round;
+    state.run.best_round = data.best_round ?? before;
     state.run.best_loss = data.best_loss ?? state.run.best_loss;
+    state.run.best_value = data.best_value ?? state.run.best_value;
+    if (state.run.best_round !== before) {
+      state.best_version = null;
+      state.actions.publish_best = mayControl() && state.run.best_round > 0;
+    }
     state.run.progress = Math.min(state.run.current_round / state.run.total_rounds, 1);
     if (data.contributions) state.contributions = data.contributions;
     if (data.point) addPoint(data.point);
     // How its model does only the next round says; what it took is known now.
-    if (data.kind === "train") addPoint({ number: data.number, organizations: {}, seconds: data.seconds, bytes_up: data.bytes_up, bytes_down: data.bytes_down });
+    if (data.kind === "train") addPoint({ number: data.number, organizations: {}, seconds: data.seconds, bytes_up: data.bytes_up, bytes_down: data.bytes_down, drift: data.drift });
+  },
+  "version.published": (data) => {
+    if (data.round === state.run.best_round) publishedBest(data.version);
   },
   "round.failed": (data) => {
     if (sameRound(data)) Object.assign(state.round, { state: "failed", word: "failed", waiting: null });
@@ -125,6 +135,15 @@ function arrange(organizations) {
   rows.sort((one, other) => (other in organizations) - (one in organizations) || (lower(one) < lower(other) ? -1 : 1));
   const order = [...Object.keys(names).filter((key) => before.has(key)), ...rows];
   state.names = Object.fromEntries(order.map((key) => [key, names[key]]));
+}
+
+function mayControl() {
+  return Object.values(state.actions).some(Boolean);
+}
+
+function publishedBest(version) {
+  state.best_version = version;
+  state.actions.publish_best = false;
 }
 
 function addPoint(point) {
@@ -148,12 +167,13 @@ function endOfRun(kind, data) {
   state.run.word = words[word];
   if (data.reason) state.run.reason = data.reason;
   if (data.version) state.run.result_version = data.version;
-  const mine = state.actions.pause || state.actions.resume || state.actions.stop;
+  const mine = mayControl();
   if (word === "completed") state.run.progress = 1;
+  if (word === "completed" && state.run.best_round === state.run.total_rounds) publishedBest(data.version);
   if (ENDED.has(word) && state.round) state.round.waiting = null;
   if (ENDED.has(word)) state.barred = [];
   if (word === "stopped" || word === "failed") callOff();
-  state.actions = { pause: mine && word === "running", resume: mine && word === "paused", stop: mine && !ENDED.has(word),
+  state.actions = { ...state.actions, pause: mine && word === "running", resume: mine && word === "paused", stop: mine && !ENDED.has(word),
     keep: mine && (word === "failed" || word === "stopped") && state.run.current_round > 0 };
 }
 
@@ -246,7 +266,7 @@ function title() {
 function best(run) {
   if (run.best_round == null) return "";
   const which = run.best_round ? `the model of round ${run.best_round}` : "the version that the run began with";
-  const told = run.best_loss == null ? "" : ` (loss ${run.best_loss.toFixed(4)})`;
+  const told = run.best_value == null ? "" : ` (${bestBy(run)} ${run.best_value.toFixed(4)})`;
   return `Best so far: ${which}${told}, of those that as many organizations measured.`;
 }
 
@@ -256,8 +276,9 @@ function earlier(run) {
   if (measured(run.best_round) !== measured(run.total_rounds)) {
     return " It was not measured by the same organizations as the best one, so the two do not compare.";
   }
-  if (run.best_round === 0) return " By loss, no round did better than the version that the run began with.";
-  return ` The best by loss, that of round ${run.best_round}, is an earlier one; it is kept with the run and is not published.`;
+  if (run.best_round === 0) return ` By ${bestBy(run)}, no round did better than the version that the run began with.`;
+  const kept = state.best_version ? "is an earlier one." : "is an earlier one; it is kept with the run and can be published too.";
+  return ` The best by ${bestBy(run)}, that of round ${run.best_round}, ${kept}`;
 }
 
 function draw() {
@@ -277,6 +298,7 @@ function draw() {
     show(at("earlier"), earlier(run));
     at("version").href = `/models/${run.model.id}/versions/${run.result_version}`;
   }
+  drawBest(run, state.best_version);
   for (const part of document.querySelectorAll("[data-action]")) part.hidden = !state.actions[part.dataset.action];
   drawBarred();
   drawDevices(state.participants, state.tally);
@@ -284,6 +306,19 @@ function draw() {
   drawCurves();
   drawOlder();
   for (const part of [at("log"), at("participants"), at("waiting-box")]) if (part) showTimes(part);
+}
+
+function bestBy(run) {
+  return run.config.best?.metric ?? "loss";
+}
+
+/* The best model beside the last: a version, or kept with the run until somebody publishes it. */
+function drawBest(run, version) {
+  const link = at("best-version");
+  at("best-version-box").hidden = !version || version === run.result_version;
+  at("best-round").textContent = run.best_round ?? "";
+  link.textContent = `version ${version ?? ""}`;
+  link.href = `/models/${run.model.id}/versions/${version ?? ""}`;
 }
 
 /* Pictures are costly; a run may close many rounds in a second. */
@@ -294,6 +329,7 @@ function drawCurves() {
   chartsDirty = false;
   chartsAt = performance.now();
   drawCharts(document, state.curves, state.names);
+  drawFairness(state.curves, state.names);
 }
 
 function secondsLeft(moment) {
@@ -349,6 +385,7 @@ function tell(text, name) {
 }
 
 listen(() => drawDevices(state.participants, state.tally), isLarge);
+listenToChoices(document, () => [state.curves, state.names]);
 draw();
 const connection = follow(address, {
   number: () => state.sequence,

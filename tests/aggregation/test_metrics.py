@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -43,6 +44,50 @@ def test_reports_without_rows_say_nothing() -> None:
 @given(some.permutations([("a", report(9, 4)), ("b", report(7, 5)), ("a", report(3, 6)), ("c", report(8, 7))]))
 def test_order_of_reports_leaves_no_trace(reports: list) -> None:
     assert metrics.merged(reports) == metrics.merged(sorted(reports, key=lambda pair: (pair[0], pair[1]["samples"])))
+
+
+def rows(right: int, wrong: int, loss: float) -> dict:
+    """So many right and wrong answers, each of this loss."""
+    count = right + wrong
+    return wire.evaluation([0.9] * count, [1] * right + [0] * wrong, [loss] * count)
+
+
+def test_gap_is_between_all_rows_and_the_worst_organization() -> None:
+    # acme 9 of 10, metro 8 of 10, valley 1 of 2: 18 of 22 over all.
+    found = metrics.merged([("acme", rows(9, 1, 0.1)), ("metro", rows(8, 2, 0.2)), ("valley", rows(1, 1, 0.9))])
+    accuracy, loss = found["fairness"]["accuracy"], found["fairness"]["loss"]
+    assert accuracy["worst"] == loss["worst"] == "valley"
+    assert accuracy["gap"] == pytest.approx(18 / 22 - 0.5)
+    assert loss["gap"] == pytest.approx(0.9 - 4.8 / 22)
+    assert (accuracy["least"], accuracy["most"]) == (0.5, 0.9)
+    assert accuracy["deviation"] == pytest.approx(np.std([0.9, 0.8, 0.5]))
+
+
+def test_one_organization_is_not_apart_from_itself() -> None:
+    assert "fairness" not in metrics.merged([("acme", rows(9, 1, 0.1)), ("acme", rows(1, 9, 0.9))])
+
+
+@given(some.lists(some.tuples(some.integers(0, 9), some.integers(0, 9), some.floats(0, 10)), min_size=2, max_size=6))
+def test_worst_is_never_better_than_the_whole(parts: list) -> None:
+    found = metrics.merged((str(n), rows(*part)) for n, part in enumerate(parts))
+    for spread in found.get("fairness", {}).values():
+        assert spread["least"] <= spread["most"]
+    for measure in ("accuracy", "loss"):
+        assert found.get("fairness", {}).get(measure, {"gap": 0})["gap"] >= -1e-12
+
+
+def test_slices_are_over_all_organizations_and_say_for_whom_it_is_worse() -> None:
+    def sliced(women: dict, men: dict) -> dict:
+        return {**wire.merge([women, men]), "slices": {"sex": {"F": women, "M": men}}}
+
+    found = metrics.merged(
+        [("acme", sliced(rows(9, 1, 0.1), rows(5, 5, 0.5))), ("metro", sliced(rows(10, 0, 0), rows(7, 3, 0)))]
+    )
+    sex = found["slices"]["sex"]
+    assert sex["parts"]["F"]["accuracy"] == 0.95
+    assert sex["parts"]["M"]["samples"] == 20
+    assert sex["fairness"]["accuracy"]["worst"] == "M"
+    assert sex["fairness"]["accuracy"]["gap"] == pytest.approx(31 / 40 - 0.6)
 
 
 def test_pooled_standardisation_is_that_of_all_rows_together() -> None:

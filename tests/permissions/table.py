@@ -310,6 +310,8 @@ ROWS: list[Row] = [
     Row("POST", _RUN + "/pause", 200, 403, 403, 404, staff=404),
     Row("POST", _RUN + "/resume", 409, 403, 403, 404, staff=404),
     Row("POST", _RUN + "/stop", 200, 403, 403, 404, staff=404),
+    # Nobody has measured a round of this run yet.
+    Row("POST", _RUN + "/publish-best", 409, 403, 403, 404, staff=404),
     Row("GET", API + "training/<str:model>/status", 200, 200, 200, 404, staff=404),
     Row("POST", _RUN + "/keep", 409, 403, 403, 404, staff=404),
     Row("POST", API + "training/<str:model>/stop", 200, 403, 403, 404, staff=404),

@@ -15,7 +15,7 @@ from registry.models import ModelVersion
 from registry.services import versions
 from tests.training.conftest import STANDARDISED, Stage, current, rewind, weights_of
 from training.models import Assignment, Round, Run, RunEvent, Update
-from training.services import rounds, runs
+from training.services import best, rounds, runs
 from training.services.cohorts import seed_for
 from training.wording import Party
 
@@ -130,14 +130,14 @@ def test_an_organization_keeps_its_place_among_the_names_whoever_measures_later(
 def test_best_is_chosen_among_models_that_the_same_organizations_measured(stage: Stage) -> None:
     known = {"number": 4, "loss": 0.1, "organizations": {"acme": {}}}
     run = stage.start(rounds=5)
-    assert rounds._is_best(run, known)
-    run.best_round, run.best_loss = 0, 0.5
+    assert best.is_better(run, known)
+    run.best_round, run.best_value = 0, 0.5
     Round.objects.filter(run=run, number=1).update(state="done", metrics={"organizations": {"acme": {}, "metro": {}}})
-    assert not rounds._is_best(run, known)  # a lower loss, over the rows of one organization only
+    assert not best.is_better(run, known)  # a lower loss, over the rows of one organization only
     both = {"acme": {}, "metro": {}}
-    assert rounds._is_best(run, {**known, "organizations": both})
-    assert not rounds._is_best(run, {**known, "organizations": both, "loss": 0.6})
-    assert rounds._is_best(run, {**known, "organizations": {**both, "valley": {}}, "loss": 0.6})
+    assert best.is_better(run, {**known, "organizations": both})
+    assert not best.is_better(run, {**known, "organizations": both, "loss": 0.6})
+    assert best.is_better(run, {**known, "organizations": {**both, "valley": {}}, "loss": 0.6})
 
 
 def test_without_evaluation_there_is_no_last_round(stage: Stage) -> None:

@@ -88,6 +88,8 @@ class SessionShape(serializers.Serializer[Any]):
     base_version = serializers.CharField()
     result_version = serializers.CharField(allow_null=True)
     best_round = serializers.IntegerField(allow_null=True)
+    best_loss = serializers.FloatField(allow_null=True)
+    best_value = serializers.FloatField(allow_null=True)
     progress = serializers.FloatField()
 
 
@@ -147,6 +149,7 @@ class SnapshotShape(serializers.Serializer[Any]):
     contributions = serializers.ListField(child=serializers.DictField())
     curves = serializers.ListField(child=serializers.DictField())
     names = serializers.DictField(child=serializers.CharField())
+    best_version = serializers.CharField(allow_null=True)
     actions = serializers.DictField(child=serializers.BooleanField())
 
 
@@ -168,6 +171,7 @@ class RoundShape(serializers.Serializer[Any]):
     bytes_plain = serializers.IntegerField(help_text="What the updates would have taken as float32.")
     ratio = serializers.SerializerMethodField(help_text="bytes_plain / bytes_up: how well updates were compressed.")
     metrics = serializers.DictField()
+    drift = serializers.FloatField(allow_null=True)
 
     def get_ratio(self, row: dict[str, Any]) -> float | None:
         return compression.ratio(row["bytes_plain"], row["bytes_up"])
@@ -220,6 +224,16 @@ class StoppedShape(serializers.Serializer[Any]):
     status = serializers.CharField()
     last_round = serializers.IntegerField()
     reason = serializers.CharField()
+
+
+class PublishedShape(serializers.Serializer[Any]):
+    """The version that holds the model of a run's best round."""
+
+    id = serializers.CharField()
+    round = serializers.IntegerField()
+    version = serializers.CharField()
+    version_id = serializers.CharField()
+    digest = serializers.CharField()
 
 
 class StrategyShape(serializers.Serializer[Any]):

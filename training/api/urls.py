@@ -18,6 +18,7 @@ urlpatterns: list[URLPattern] = [
     path("training/sessions/<str:run>/resume", views.Resume.as_view(), name="api-session-resume"),
     path("training/sessions/<str:run>/stop", views.Stop.as_view(), name="api-session-stop"),
     path("training/sessions/<str:run>/keep", views.Keep.as_view(), name="api-session-keep"),
+    path("training/sessions/<str:run>/publish-best", views.PublishBest.as_view(), name="api-session-publish-best"),
     # Names of models come last: `sessions` and `strategies` are reserved words.
     path("training/<str:model>/status", views.ModelStatus.as_view(), name="api-training-status"),
     path("training/<str:model>/stop", views.ModelStop.as_view(), name="api-training-stop"),

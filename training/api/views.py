@@ -18,7 +18,7 @@ from training import progress, selectors
 from training.aggregation.strategies import STRATEGIES
 from training.api import shapes
 from training.models import Run
-from training.services import keeping, preflight, previews, runs
+from training.services import best, keeping, preflight, previews, runs
 from training.services.terms import FIELDS
 
 PAGE = [
@@ -145,6 +145,25 @@ class Keep(Door):
         """Make the last good model of a run that failed or was stopped a version."""
         keeping.keep(self.actor, selectors.find_run(self.actor, run))
         return Response(session(selectors.find_run(self.actor, run)))
+
+
+class PublishBest(Door):
+    """/training/sessions/{run}/publish-best"""
+
+    @extend_schema(request=None, responses=shapes.PublishedShape)
+    def post(self, request: Request, run: str) -> Response:
+        """Make the model of the best round a version, beside that of the last."""
+        found = selectors.find_run(self.actor, run)
+        version = best.publish(self.actor, found)
+        return Response(
+            {
+                "id": found.public_id,
+                "round": version.lineage["result"]["round"],
+                "version": version.version,
+                "version_id": version.public_id,
+                "digest": version.digest,
+            }
+        )
 
 
 class ModelStatus(Door):

@@ -34,7 +34,9 @@ class Round(models.Model):
     state_blob = models.CharField(max_length=64, blank=True)
     digest = models.CharField(max_length=64, blank=True)  # of the result, over the tensor bytes
     # Of the *base* model: {"overall": ratios, "organizations": {id: ratios}}, {} when nobody measured it.
+    # With "fairness" and "slices" where there are any; see `training.aggregation.metrics`.
     metrics = models.JSONField(default=dict, blank=True)
+    drift = models.FloatField(null=True, blank=True)  # how far the result is from the base: ‖w - w₀‖ / ‖w₀‖
     bytes_up = models.BigIntegerField(default=0)
     bytes_down = models.BigIntegerField(default=0)
     # What the updates that closed the round would have taken as float32; 0 where none were sent.
@@ -85,6 +87,8 @@ class Update(models.Model):
     samples = models.PositiveBigIntegerField()
     norm = models.FloatField(null=True, blank=True)  # L2, measured at the door
     answer = models.JSONField(default=dict)  # evaluation, statistics, metrics, seconds
+    # {"score", "flagged", "reason"} once its round was aggregated, where updates are compared
+    anomaly = models.JSONField(null=True, blank=True)
     received_at = models.DateTimeField(default=clock.now)
 
     class Meta:

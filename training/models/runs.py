@@ -20,7 +20,7 @@ class Run(models.Model):
     base_version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="+")
     result_version = models.ForeignKey(ModelVersion, models.SET_NULL, null=True, blank=True, related_name="+")
     strategy = models.CharField(max_length=40, default="fedavg")
-    # seed, standardise, evaluate, codec (its plan; None: plain), most_update_bytes, and "parameters" of the strategy
+    # seed, standardise, evaluate, best, codec (its plan; None: plain), most_update_bytes, "parameters" of the strategy
     config = models.JSONField(default=dict)
     # Whom a round asks and when it closes, see `training.services.terms`; {}: everybody, and when all have answered
     plan = models.JSONField(default=dict, blank=True)
@@ -33,9 +33,11 @@ class Run(models.Model):
     reason = models.TextField(blank=True)  # why it failed or was stopped
     # {"mean": […], "std": […], "samples": n} once round 0 has pooled the organizations' statistics
     standardisation = models.JSONField(null=True, blank=True)
-    # The training round whose model had the lowest loss on the held-out rows so far; 0 is the base.
+    # The training round whose model did best on the held-out rows so far; 0 is the base. `best_value` is what it was
+    # chosen by (config["best"]), `best_loss` its loss.
     best_round = models.PositiveIntegerField(null=True, blank=True)
     best_loss = models.FloatField(null=True, blank=True)
+    best_value = models.FloatField(null=True, blank=True)
     # What each organization gave in the closed rounds; see `training.services.giving`.
     given = models.JSONField(default=dict)
     sequence = models.PositiveBigIntegerField(default=0)  # number of the last event

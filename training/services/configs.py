@@ -16,7 +16,7 @@ from fedwire.tensors import Manifest, decode_model
 from registry.models import ModelVersion
 from training.aggregation import strategies
 from training.aggregation.strategy import Values
-from training.services import compression, terms
+from training.services import best, compression, terms
 from training.services.cohorts import SEED_BITS
 
 MOST_ROUNDS = 10_000
@@ -26,11 +26,11 @@ DEFAULT_ROUND_SECONDS = 600
 GROUP_LENGTH = 60
 # Names that clients of the common vocabulary use for the same thing.
 ALIASES: Mapping[str, str] = {"local_epochs": "epochs", "lr": "learning_rate"}
-_RUN_FIELDS = ("seed", "standardise", "evaluate", *compression.FIELDS)
+_RUN_FIELDS = ("seed", "standardise", "evaluate", "best", *compression.FIELDS)
 
 
 def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> dict[str, Any]:
-    """The configuration of a run as it is stored: seed, standardise, evaluate, codec, most_update_bytes, parameters.
+    """The configuration of a run as stored: seed, standardise, evaluate, best, codec, most_update_bytes, parameters.
 
     What is not a field of the run is a parameter of the strategy. Raises `strategy_unknown`, `strategy_parameter`,
     `field_invalid`, `codec_too_large`.
@@ -46,6 +46,7 @@ def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> d
         "most_update_bytes": compression.cap(values),
         "standardise": _standardise(values.get("standardise"), version),
         "evaluate": truth("config.evaluate", values.get("evaluate", True)),
+        "best": best.criterion(values.get("best")),
         "parameters": found.checked(parameters),
     }
 
@@ -67,6 +68,7 @@ def complaints(
         lambda: strategies.find(strategy),
         lambda: _seed(values.get("seed")),
         lambda: truth("config.evaluate", values.get("evaluate", True)),
+        lambda: best.criterion(values.get("best")),
     ]
     if version is not None:
         manifest = Manifest.from_json(version.manifest)

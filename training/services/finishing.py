@@ -42,7 +42,6 @@ def complete(run_pk: int) -> None:
 def publish_last(run: Run) -> ModelVersion:
     """The version of the model of the last round that was closed. Call it inside a unit; there must be one."""
     last = _rounds(run).filter(kind=RoundKind.TRAIN).order_by("-number")[0]
-    metrics = _final_metrics(run)
     return versions.publish(
         run.model,
         blob=last.result_blob,
@@ -50,7 +49,7 @@ def publish_last(run: Run) -> ModelVersion:
         parent=run.base_version,
         source=f"{run.public_id}/last",
         lineage=lineage(run, last),
-        metrics={**metrics.get("overall", {}), "organizations": metrics.get("organizations", {})} if metrics else {},
+        metrics=metrics_of(run, last.number),
         created_by=run.started_by,
     )
 
@@ -105,8 +104,11 @@ def close_parts(parts: Any, reason: str, *, cancelled: bool = False) -> list[int
     return closed
 
 
-def lineage(run: Run, last: Round) -> dict[str, Any]:
-    """Where the run's result comes from: what is kept with the version."""
+def lineage(run: Run, made: Round, chosen: str = "last") -> dict[str, Any]:
+    """Where a run's result, the model of the round `made`, comes from: what is kept with the version.
+
+    `chosen`: whether it is the "last" or the "best" model of the run.
+    """
     best = _rounds(run).filter(number=run.best_round, kind=RoundKind.TRAIN).first() if run.best_round else None
     return {
         "run": run.public_id,
@@ -114,7 +116,8 @@ def lineage(run: Run, last: Round) -> dict[str, Any]:
         "strategy": run.strategy,
         "config": run.config,
         "plan": Terms.of(run.plan).as_json(),
-        "rounds": last.number,
+        "rounds": made.number,
+        "chosen": chosen,
         "organizations": [
             {
                 "id": share.organization_id,
@@ -126,16 +129,27 @@ def lineage(run: Run, last: Round) -> dict[str, Any]:
             for share in sorted(giving.shares(run), key=lambda share: share.organization)
         ],
         "base": {"version": run.base_version.version, "digest": run.base_version.digest},
-        "result": {"round": last.number, "digest": last.digest, "sha256": last.result_blob},
-        "best": {"round": best.number, "digest": best.digest, "sha256": best.result_blob} if best else None,
+        "result": {"round": made.number, "digest": made.digest, "sha256": made.result_blob},
+        "best": {
+            "round": best.number,
+            "digest": best.digest,
+            "sha256": best.result_blob,
+            "by": run.config.get("best"),
+            "value": run.best_value,
+        }
+        if best
+        else None,
     }
+
+
+def metrics_of(run: Run, number: int) -> dict[str, Any]:
+    """What a version says of the model of round `number`: the next round's devices measured it, if any did."""
+    after = _rounds(run).filter(number=number + 1).first()
+    if after is None or not after.metrics:
+        return {}
+    further = {name: after.metrics[name] for name in ("organizations", "fairness", "slices") if name in after.metrics}
+    return {**after.metrics["overall"], **further}
 
 
 def _rounds(run: Run) -> Any:
     return Round.objects.filter(run=run, state=RoundState.DONE)
-
-
-def _final_metrics(run: Run) -> dict[str, Any]:
-    """The metrics of the last model, if it was evaluated."""
-    evaluated = _rounds(run).filter(kind=RoundKind.EVALUATE).order_by("-number").first()
-    return evaluated.metrics if evaluated else {}

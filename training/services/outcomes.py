@@ -15,7 +15,7 @@ from fedwire import codecs
 from fedwire.architectures import MEAN, STD
 from fedwire.errors import FedportalError
 from fedwire.states import RoundKind
-from training.aggregation import assembly, metrics, strategies
+from training.aggregation import assembly, drift, metrics, strategies
 from training.aggregation.assembly import Digests
 from training.aggregation.memory import StateFiles
 from training.aggregation.transforms import Update as FoldedUpdate
@@ -40,6 +40,7 @@ class Outcome:
     standardisation: dict[str, Any] | None = None
     answers: int = 0
     state: str = ""
+    drift: float | None = None  # how far the model moved
 
 
 def of(closing: Round, alive: Callable[[], None]) -> Outcome:
@@ -56,7 +57,8 @@ def of(closing: Round, alive: Callable[[], None]) -> Outcome:
     )
     if closing.kind == RoundKind.TRAIN:
         digests = _trained(closing, answers, alive)
-        return Outcome(digests.sha256, digests.digest, measured, answers=len(answers), state=digests.state)
+        moved = _moved(closing, digests.sha256)
+        return Outcome(digests.sha256, digests.digest, measured, answers=len(answers), state=digests.state, drift=moved)
     if closing.kind == RoundKind.STATISTICS and answers:
         digests, standardisation = _standardised(closing, answers)
         return Outcome(digests.sha256, digests.digest, {}, standardisation, len(answers))
@@ -100,6 +102,11 @@ def _trained(closing: Round, answers: list[dict[str, Any]], alive: Callable[[], 
         )
 
     return _stored(manifest.model_bytes + strategy.state_bytes(values, manifest.parameters), write)
+
+
+def _moved(closing: Round, result: str) -> float | None:
+    manifest, threads = manifest_of(closing.run.base_version), settings.FEDPORTAL_AGGREGATION_THREADS
+    return drift.relative_change(manifest, blobs.path(closing.base_blob), blobs.path(result), threads)
 
 
 def _standardised(closing: Round, answers: list[dict[str, Any]]) -> tuple[Digests, dict[str, Any]]:

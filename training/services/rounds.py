@@ -20,6 +20,7 @@ from training.aggregation.kernels import Truncated
 from training.lifecycle import Lost
 from training.models import Assignment, Round, Run
 from training.services import (
+    best,
     compression,
     finishing,
     giving,
@@ -42,7 +43,7 @@ log = logging.getLogger(__name__)
 MOST_TOLD = 50
 # So often a round is claimed before answers that cannot be computed fail it.
 MOST_CLAIMS = 5
-TOOK = ("opened_at", "closed_at", "bytes_up", "bytes_down", "bytes_plain")
+TOOK = ("opened_at", "closed_at", "bytes_up", "bytes_down", "bytes_plain", "drift", "metrics")
 PARTY = ("device__public_id", "device__identifier", "organization__public_id", "organization__name")
 
 
@@ -212,6 +213,7 @@ def _close(claimed: Round, outcome: Outcome) -> None:
             state_blob=outcome.state,
             digest=outcome.digest,
             metrics=outcome.metrics,
+            drift=outcome.drift,
             bytes_down=down,
             bytes_plain=plain,
             closed_at=now,
@@ -228,11 +230,13 @@ def _close(claimed: Round, outcome: Outcome) -> None:
             "bytes_down": down,
             "bytes_plain": plain,
             "ratio": compression.ratio(plain, claimed.bytes_up),
+            "drift": outcome.drift,
             "point": known,
             "contributions": wording.contributions(giving.shares(run)),
             "current_round": run.current_round,
             "best_round": run.best_round,
             "best_loss": run.best_loss,
+            "best_value": run.best_value,
         }
         progress.tell(run, "round.done", news)
         faults.point("before_publish")
@@ -251,34 +255,19 @@ def _known_point(claimed: Round, outcome: Outcome) -> dict[str, Any] | None:
 def _note_in_run(claimed: Round, outcome: Outcome, known: dict[str, Any] | None) -> Run:
     """What the run remembers of the round."""
     run, changes = claimed.run, dict[str, Any]()
-    kept = Run.objects.filter(pk=run.pk).values_list("best_round", "best_loss", "given").get()
-    run.best_round, run.best_loss, run.given = kept
+    kept = Run.objects.filter(pk=run.pk).values_list("best_round", "best_loss", "best_value", "given").get()
+    run.best_round, run.best_loss, run.best_value, run.given = kept
     if claimed.kind == RoundKind.TRAIN:
         changes["current_round"], changes["given"] = claimed.number, giving.with_round(run.given, claimed.pk)
     if outcome.standardisation:
         changes["standardisation"] = outcome.standardisation
-    if known and known["loss"] is not None and _is_best(run, known):
-        changes["best_round"], changes["best_loss"] = known["number"], known["loss"]
+    if known and best.is_better(run, known):
+        changes.update(best_round=known["number"], best_loss=known["loss"], best_value=best.value_of(run, known))
     if changes:
         Run.objects.filter(pk=run.pk).update(**changes)
         for name, value in changes.items():
             setattr(run, name, value)
     return run
-
-
-def _is_best(run: Run, known: dict[str, Any]) -> bool:
-    """Whether this model is the best so far, among those that the same organizations measured.
-
-    A loss over other rows says nothing. So a model that more organizations measured begins the comparison anew, and
-    one that fewer or others measured is not compared.
-    """
-    if run.best_loss is None or run.best_round is None:
-        return True
-    kept = (
-        Round.objects.filter(run=run, number=run.best_round + 1, state=RoundState.DONE).values_list("metrics").first()
-    )
-    before, now = set((kept[0] if kept else {}).get("organizations", {})), set(known["organizations"])
-    return len(now) > len(before) if now != before else bool(known["loss"] < run.best_loss)
 
 
 def _named(found: Round) -> dict[str, Any]:

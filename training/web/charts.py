@@ -15,6 +15,7 @@ WIDTH, HEIGHT = 320, 170
 RIGHT, TOP, BOTTOM = 8, 10, 24
 SERIES = 6  # how many colours there are; the next organization starts again
 MOST_OTHERS = 4
+MOST_FURTHER = 60
 MOST_LINES = 6  # of more organizations only the worst are drawn
 MOST_ROWS = 40  # of a table
 WORTH_SAYING = 1.05  # from this ratio on updates are called compressed
@@ -38,18 +39,52 @@ class Chart(NamedTuple):
     left: int = 0
     middle: float = 0.0
 
+    @property
+    def hidden(self) -> bool:
+        """Whether it shows nothing and need not say so."""
+        return not self.lines and self.name in dict(CHANGES)
+
 
 MEASURES = (("accuracy", "Accuracy"), ("auc", "AUC"), ("loss", "Loss"))
+# How far organizations are apart, and how far the model moves; hidden until there is something to see.
+CHANGES = (
+    ("gap:accuracy", "Gap in accuracy"),
+    ("gap:loss", "Gap in loss"),
+    ("drift", "Change of the weights"),
+    ("loss_change", "Change of the loss"),
+)
 COSTS = (("seconds", "Seconds per round"), ("bytes", "Bytes per round"))
+ALONE = frozenset({"drift", *dict(COSTS)})  # of the run and not of any organization
+WHOLE = frozenset({"gap:accuracy", "gap:loss", *ALONE})  # with one line
+# Metrics that follow from counts: known without asking, so they are drawn when somebody asks.
+ASKED = frozenset({"sensitivity", "specificity"})
+GREATER = frozenset({"sensitivity", "specificity", "balanced_accuracy"})
 Points = list[tuple[int, float]]
 Series = tuple[str, str, Points]
 
 
-def charts(curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[Chart]:
-    """A chart for each measure; those of quality have a line for each organization beside the whole."""
-    others = sorted({name for point in curves for name in point.get("others") or {}})[:MOST_OTHERS]
-    extra = [(f"other:{name}", name.replace("_", " ").capitalize()) for name in others]
-    return [_chart(name, title, curves, names) for name, title in (*MEASURES, *extra, *COSTS)]
+def charts(
+    curves: Sequence[Mapping[str, Any]], names: Mapping[str, str], chosen: Sequence[str] | None = None
+) -> list[Chart]:
+    """A chart for each measure; those of quality have a line for each organization beside the whole.
+
+    `chosen`: which further metrics to draw; without it a few.
+    """
+    extra = [(f"other:{name}", titled(name)) for name, _, drawn in further(curves, chosen) if drawn]
+    return [_chart(name, title, curves, names) for name, title in (*MEASURES, *extra, *CHANGES, *COSTS)]
+
+
+def further(curves: Sequence[Mapping[str, Any]], chosen: Sequence[str] | None = None) -> list[tuple[str, str, bool]]:
+    """The further metrics that there are: name, title, and whether it is drawn."""
+    there = sorted({name for point in curves for name in point.get("others") or {}})[:MOST_FURTHER]
+    drawn = [name for name in there if name not in ASKED][:MOST_OTHERS] if chosen is None else chosen
+    return [(name, titled(name), name in drawn) for name in there]
+
+
+def titled(name: str) -> str:
+    """A metric's name as a title."""
+    words = name.replace("_", " ")
+    return f"AUC {words[4:]}" if words.startswith("auc ") else words[:1].upper() + words[1:]
 
 
 def legend(curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[dict[str, str]]:
@@ -81,6 +116,9 @@ def _reader(name: str) -> Callable[[Mapping[str, Any]], float | None]:
     """How to read the measure from a row. Chosen once: a page reads it for every round of every organization."""
     if name == "bytes":
         return _bytes
+    if name.startswith("gap:"):
+        measure = name.removeprefix("gap:")
+        return lambda row: (row.get("gaps") or {}).get(measure)
     if name.startswith("other:"):
         key = name.removeprefix("other:")
         return lambda row: (row.get("others") or {}).get(key)
@@ -94,15 +132,15 @@ def _bytes(row: Mapping[str, Any]) -> float | None:
 
 def lower_is_better(name: str) -> bool | None:
     """Whether less is better; None where nobody knows."""
-    if name in ("accuracy", "auc"):
+    if name in ("accuracy", "auc") or name.removeprefix("other:") in GREATER or name.startswith("other:auc_"):
         return False
-    return True if name == "loss" or "error" in name else None
+    return True if name in ("loss", "loss_change") or "error" in name else None
 
 
 def _drawn(name: str, curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> tuple[list[Series], str]:
     """The lines to draw, the whole first, and who does worst at the newest point."""
     whole: Series = ("all", "All organizations", values(name, curves))
-    if name in dict(COSTS):
+    if name in WHOLE:
         return ([whole] if whole[2] else []), ""
     each: list[Series] = [(kind, label, values(name, curves, key)) for key, label, kind in _coloured(names)]
     each = [row for row in each if row[2]]
@@ -148,7 +186,7 @@ def _by_fewer(name: str, curves: Sequence[Mapping[str, Any]], number: int) -> st
     """What is added to a value that not all measured: it is over the rows of fewer, and does not compare."""
     of = {point["number"]: len(point["organizations"]) for point in curves}
     most = max(of.values())
-    return f", by {of[number]} of {most} organizations" if name not in dict(COSTS) and of[number] < most else ""
+    return f", by {of[number]} of {most} organizations" if name not in ALONE and of[number] < most else ""
 
 
 def _smaller(curves: Sequence[Mapping[str, Any]], number: int) -> str:

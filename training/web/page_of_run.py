@@ -20,15 +20,22 @@ from registry.selectors import may_train
 from training import selectors, wording
 from training.models import Run
 from training.selectors import cards
-from training.services import compression, keeping, runs
+from training.services import best, compression, keeping, runs
 from training.services.terms import Terms
 from training.web.cards import panel
-from training.web.charts import charts, legend
+from training.web.charts import charts, further, legend
+from training.web.fairness import fairness, slices
 from training.web.lists import WORDS
 from training.web.log import page_of_log
 from training.web.starting import again
 
-VERBS = {"pause": runs.pause, "resume": runs.resume, "stop": runs.stop, "keep": keeping.keep}
+VERBS = {
+    "pause": runs.pause,
+    "resume": runs.resume,
+    "stop": runs.stop,
+    "keep": keeping.keep,
+    "publish-best": best.publish,
+}
 ENDED = (RunState.COMPLETED, RunState.FAILED, RunState.STOPPED)
 
 
@@ -45,13 +52,17 @@ def one(request: Any, run: str) -> HttpResponse:
     )
     if devices["large"]:  # the page keeps alive what it shows
         shown["participants"] = devices["cards"]
+    chosen = asked.getlist("metric") if asked.get("chosen") else None
     context = {
         "run": found,
         "shown": shown,
         "title": _title(shown),
         "percent": round(100 * shown["run"]["progress"]),
         "panel": devices,
-        "charts": charts(shown["curves"], shown["names"]),
+        "charts": charts(shown["curves"], shown["names"], chosen),
+        "further": further(shown["curves"], chosen),
+        "fairness": fairness(shown["curves"], shown["names"]),
+        "slices": slices(shown["curves"]),
         "legend": legend(shown["curves"], shown["names"]),
         "log": page_of_log(found, asked.get("before", ""), asked.get("only", ""), upto=shown["sequence"]),
         "live": {"snapshot": shown, "words": WORDS, "socket": f"/ws/runs/{found.public_id}"},
@@ -87,11 +98,11 @@ def _title(shown: dict[str, Any]) -> str:
 
 def _best(shown: dict[str, Any]) -> str:
     """Which model is the best so far; `static/js/run.js` says the same."""
-    number, loss = shown["run"]["best_round"], shown["run"]["best_loss"]
+    number, value = shown["run"]["best_round"], shown["run"]["best_value"]
     if number is None:
         return ""
     which = f"the model of round {number}" if number else "the version that the run began with"
-    told = f" (loss {loss:.4f})" if loss is not None else ""
+    told = f" ({_best_by(shown)} {value:.4f})" if value is not None else ""
     return f"Best so far: {which}{told}, of those that as many organizations measured."
 
 
@@ -105,9 +116,13 @@ def _earlier(shown: dict[str, Any]) -> str:
     if measured.get(number) != measured.get(last):
         return " It was not measured by the same organizations as the best one, so the two do not compare."
     if number == 0:
-        return " By loss, no round did better than the version that the run began with."
-    kept = "is an earlier one; it is kept with the run and is not published."
-    return f" The best by loss, that of round {number}, {kept}"
+        return f" By {_best_by(shown)}, no round did better than the version that the run began with."
+    kept = "" if shown["best_version"] else "; it is kept with the run and can be published too"
+    return f" The best by {_best_by(shown)}, that of round {number}, is an earlier one{kept}."
+
+
+def _best_by(shown: dict[str, Any]) -> str:
+    return str((shown["run"]["config"].get("best") or {}).get("metric", "loss"))
 
 
 def _starter(actor: Actor, run: Run) -> str:
@@ -157,8 +172,12 @@ def control(request: Any, run: str, verb: str) -> HttpResponse:
             "pause": "The open round finishes; no further one opens until you resume.",
             "resume": "The next round opens at once.",
             "keep": "The model of the last round that was closed becomes a version of the model.",
+            "publish-best": "The model of the best round becomes the next minor version. It stays one for good.",
         }[verb]
-        title = f"{verb.capitalize()} {'what came of ' * (verb == 'keep')}the training of {found.model.name}?"
-        return confirm(request, title=title, consequence=consequence, button=verb.capitalize(), back=address)
+        button, of = verb.capitalize(), {"keep": "what came of the training"}.get(verb, "the training")
+        if verb == "publish-best":
+            button, of = "Publish", "the best model"
+        title = f"{button} {of} of {found.model.name}?"
+        return confirm(request, title=title, consequence=consequence, button=button, back=address)
     VERBS[verb](request.actor, found)
     return redirect(address)

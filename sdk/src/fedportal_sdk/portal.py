@@ -5,7 +5,6 @@ Names and ids are taken alike. Every failure is a `FedportalError` that says wha
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from urllib.parse import quote, urlencode
 from fedportal_sdk import transfers
 from fedportal_sdk._config import Home
 from fedportal_sdk._http import Http
+from fedportal_sdk._paths import path_of as _path
 from fedportal_sdk._retry import Patience
 from fedportal_sdk.transfers import Progress
 from fedwire import routes
@@ -26,8 +26,6 @@ Json = dict[str, Any]
 
 PAGE = 200
 PATIENCE = 30.0
-# What an id, a name, an address or a version may look like; nothing else gets into a path.
-REFERENCE = re.compile(r"[^\s/\\?#][^/\\?#\x00-\x1f]*")
 
 
 def _nobody(done: int, total: int) -> None:
@@ -278,6 +276,10 @@ class Portal:
         """Make the last good model of a run that failed or was stopped a version."""
         return self._post(_path(routes.SESSION, run=self.run_of(run)) + "/keep")
 
+    def publish_best(self, run: str) -> Json:
+        """Make the model of the best round a version; {"round", "version", …}."""
+        return self._post(_path(routes.SESSION, run=self.run_of(run)) + "/publish-best")
+
     # --- devices and people ------------------------------------------------------------------------------------------
 
     def devices(self) -> list[Json]:
@@ -390,11 +392,3 @@ class Portal:
             if not person:
                 raise FedportalError("not_found", what="person in your organization")
         return _path(routes.ORG_MEMBER, org=org, person=person)
-
-
-def _path(route: str, **names: str) -> str:
-    """The route with the names in it. Raises `invalid_name` for what can be neither an id nor a name."""
-    for value in names.values():
-        if not REFERENCE.fullmatch(value) or value in (".", ".."):
-            raise FedportalError("invalid_name", name=value)
-    return route.format(**{name: quote(value, safe="") for name, value in names.items()})

@@ -62,6 +62,10 @@ def train() -> None:
     "--error-feedback/--no-error-feedback", default=None, help="Whether what is left out travels with later updates."
 )
 @click.option("--most-update-bytes", default=None, type=click.IntRange(1), help="Refuse a codec that needs more.")
+@click.option("--best", "metric", default=None, help="Choose the best round by this metric; the loss by default.")
+@click.option(
+    "--greater-is-better/--less-is-better", "greater", default=None, help="For --best, where its name is new."
+)
 @click.option("--set", "more", multiple=True, metavar="NAME=NUMBER", help="A further parameter of the strategy.")
 @click.option("--dry-run", is_flag=True, help="Only say whom the first round would ask, and what stands in the way.")
 @output.command
@@ -75,6 +79,8 @@ def start(
     min_devices: int,
     round_seconds: int | None,
     sample: str | None,
+    metric: str | None,
+    greater: bool | None,
     more: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
@@ -91,6 +97,8 @@ def start(
       fedportal train start radiology-v1 --codec topk --codec-fraction 0.01 --most-update-bytes 100000
     """
     plan = {**{name: config.pop(name) for name in PLAN}, "sample": _sample(sample)}
+    if metric is not None:
+        config["best"] = {"metric": metric, **({} if greater is None else {"greater": greater})}
     started = output.portal().start(
         model,
         federation=federation,
@@ -239,6 +247,17 @@ def keep(model: str, as_json: bool) -> None:
     kept = output.portal().keep(model)
     name = kept["model"]["name"]
     output.say(f"Kept as version {kept['result_version']}.", kept, as_json, then=f"fedportal pull {name}")
+
+
+@train.command("publish-best")
+@click.argument("model", metavar="MODEL|run_…")
+@output.command
+@output.speaking
+def publish_best(model: str, as_json: bool) -> None:
+    """Make the model of the run's best round a version, beside that of the last round."""
+    found = output.portal().publish_best(model)
+    then = f"fedportal pull {model} --version {found['version']}" if not model.startswith("run_") else ""
+    output.say(f"The model of round {found['round']} is version {found['version']}.", found, as_json, then=then)
 
 
 def _watch(snapshots: Iterator[Snapshot], as_json: bool) -> None:
