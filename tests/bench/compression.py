@@ -1,0 +1,159 @@
+"""What smaller updates cost: `python -m tests.bench.compression` prints one JSON line per codec.
+
+scikit-learn's digits, 70 % to train on, spread evenly over the devices, 30 % to test the last model on. The whole
+portal runs in its own process; each device is the public SDK in a thread of this one. `ratio`: what the updates would
+have taken as float32, over the bytes that the door received; `points_lost`: of accuracy in per cent, against plain
+updates of the same seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # twenty devices share the cores
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from fedportal_sdk import FederatedClient
+from fedportal_sdk.portal import Portal as Owner
+from fedportal_sdk.trainers import trainer_for
+from fedwire import routes
+from fedwire.architectures import Architecture
+from fedwire.tensors import decode_model
+from tests.bench.rounds import MODEL, gather, wait
+from tests.running import Portal
+
+ARCHITECTURE: dict[str, Any] = {"kind": "mlp", "inputs": 64, "hidden": [420, 420], "classes": 10}
+CODECS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "float16": {"codec": "float16"},
+    "int8": {"codec": "int8"},
+    "topk": {"codec": "topk", "codec_fraction": 0.01},
+    "topk without feedback": {"codec": "topk", "codec_fraction": 0.01, "error_feedback": False},
+    "sketch": {"codec": "sketch", "codec_fraction": 0.01},
+}
+LEARNING = {"learning_rate": 0.1, "epochs": 1, "batch_size": 16, "evaluate": False}
+TRAINED_ON = 0.7
+
+
+class Digits:
+    """The rows of each device, and those the last model is tested on."""
+
+    def __init__(self, devices: int, seed: int) -> None:
+        features, labels = load_digits(return_X_y=True)
+        features = (features / 16).astype(np.float32)
+        order = np.random.default_rng(seed).permutation(len(features))
+        cut = int(TRAINED_ON * len(features))
+        self.parts = [(features[rows], labels[rows]) for rows in np.array_split(order[:cut], devices)]
+        self.test = features[order[cut:]], labels[order[cut:]]
+
+    def accuracy(self, file: Path) -> float:
+        """The share of test rows that the model in `file` names rightly."""
+        _, arrays = decode_model(file)
+        report = trainer_for(Architecture.parse(ARCHITECTURE)).evaluate(arrays, *self.test)
+        return report["correct"] / report["samples"]
+
+
+@contextmanager
+def devices(portal: Portal, key: str, digits: Digits, folder: Path) -> Iterator[None]:
+    """Every device in a thread of its own."""
+    clients = [
+        FederatedClient(key, f"device-{number:03d}", portal.url, folder / str(number))
+        for number in range(len(digits.parts))
+    ]
+
+    def take_part(client: FederatedClient, rows: Any) -> None:
+        client.register()
+        client.train(MODEL, rows, forever=True, labels=list(range(10)))
+
+    threads = [
+        threading.Thread(target=take_part, args=pair, daemon=True) for pair in zip(clients, digits.parts, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for client in clients:
+            client.stop()
+        for thread in threads:
+            thread.join(30)
+
+
+def measure(owner: Owner, portal: Portal, digits: Digits, config: dict[str, Any], rounds: int, seed: int) -> Any:
+    """Accuracy of the last model, and plain and received bytes of one run."""
+    wish = {
+        "model_id": MODEL,
+        "version": "1.0.0",
+        "rounds": rounds,
+        "min_devices": len(digits.parts),
+        "config": {**LEARNING, **config, "seed": seed},
+    }
+    run = owner._post(routes.SESSIONS, **wish)["id"]
+    wait(owner, run, portal)
+    rows = [row for row in owner._rows(routes.SESSION_ROUNDS.format(run=run), "rounds") if row["kind"] == "train"]
+    version = owner._get(routes.SESSION.format(run=run))["result_version"]
+    with tempfile.TemporaryDirectory() as folder:
+        file = owner.pull(MODEL, Path(folder) / "model.safetensors", version=version)
+        accuracy = digits.accuracy(file)
+    return accuracy, sum(row["bytes_plain"] for row in rows), sum(row["bytes_up"] for row in rows)
+
+
+def lines(names: list[str], count: int, rounds: int, seeds: int) -> Iterator[dict[str, object]]:
+    """One line per codec, over all seeds."""
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    for seed in range(1, seeds + 1):
+        with ExitStack() as stack:
+            portal = stack.enter_context(Portal())
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedportal-bench-")))
+            key = portal.found("acme", "olga@acme.example")["api_key"]
+            owner = Owner(portal.url, key, home=folder)
+            owner.found_federation("benchmark")
+            owner.create_model(MODEL, architecture=ARCHITECTURE)
+            owner.push_initial(MODEL)
+            owner.share(MODEL, "benchmark")
+            digits = Digits(count, seed)
+            stack.enter_context(devices(portal, key, digits, folder))
+            gather(owner, count)
+            for name in names:
+                found[name].append(measure(owner, portal, digits, CODECS[name], rounds, seed))
+    plain = np.mean([row[0] for row in found["none"]])
+    for name, rows in found.items():
+        accuracy = float(np.mean([row[0] for row in rows]))
+        yield {
+            "name": "compression",
+            "codec": name,
+            "devices": count,
+            "rounds": rounds,
+            "seeds": seeds,
+            "accuracy": round(accuracy, 4),
+            "points_lost": round(100 * float(plain - accuracy), 2),
+            "ratio": round(sum(row[1] for row in rows) / sum(row[2] for row in rows), 2),
+            "bytes_per_device_and_round": round(sum(row[2] for row in rows) / (seeds * rounds * count)),
+        }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print one line per codec."""
+    parser = argparse.ArgumentParser(prog="compression", description=__doc__)
+    parser.add_argument("--only", choices=CODECS)
+    parser.add_argument("--devices", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=1)
+    options = parser.parse_args(arguments)
+    names = list(dict.fromkeys(["none", options.only])) if options.only else list(CODECS)
+    for line in lines(names, options.devices, options.rounds, options.seeds):
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
