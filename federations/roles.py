@@ -140,7 +140,7 @@ SCOPE_WORDS: Mapping[str, str] = {
 WORDS: Mapping[str, str] = {
     "organization.view": "see this organization",
     "organization.view_devices": "see the devices",
-    "organization.make_key": "make keys",
+    "organization.make_key": "make keys of one's own",
     "organization.view_audit": "read the audit log",
     "organization.manage_people": "manage people",
     "organization.manage_keys": "manage other people's keys",
@@ -176,8 +176,8 @@ ABOUT: Mapping[str, str] = {
     SCIENTIST: "Makes models, shares them and starts runs; may register devices.",
     OPERATOR: "Registers devices and looks after them; may pull models for them.",
     PRIVACY: "Sets the policy, accepts study agreements and reads the audit log; does not train.",
-    AUDITOR: "Reads everything, the audit log too, and changes nothing.",
-    VIEWER: "Sees federations, models, runs and devices, and changes nothing.",
+    AUDITOR: "Reads everything, the audit log too, and changes nothing; keys of their own only read too.",
+    VIEWER: "Sees federations, models, runs and devices, and changes nothing; keys of their own only see too.",
 }
 
 # Lower number, higher role; nobody gives a role above their own.
@@ -202,6 +202,31 @@ def may_invite(author: str, role: str) -> bool:
 def verbs(noun: str, relation: str, role: str) -> frozenset[str]:
     """What `role` may do on a `noun` to which its organization has `relation`. Raises KeyError for an unknown one."""
     return frozenset(verb for verb, roles in OBJECTS[noun][relation].items() if role in roles)
+
+
+def actions_of(role: str) -> frozenset[str]:
+    """All that `role` may do somewhere: in its organization, or on an object to which that has some relation."""
+    own = {action for action, allowed in ORGANIZATION.items() if role in allowed}
+    return frozenset(own) | {
+        f"{noun}.{verb}" for noun, relations in OBJECTS.items() for how in relations for verb in verbs(noun, how, role)
+    }
+
+
+def scopes_of(role: str) -> tuple[str, ...]:
+    """The scopes that are of use to `role`: of one that writes it may do something that only reading does not allow.
+
+    To make keys of one's own, which everybody may, is no reason for a key that changes people and devices.
+    """
+    may = actions_of(role) - {"organization.make_key"}
+    return tuple(
+        scope for scope, actions in SCOPES.items() if may & (actions - SCOPES.get(_reading(scope), frozenset()))
+    )
+
+
+def _reading(scope: str) -> str:
+    """The scope that only reads what this one writes; "" for others."""
+    noun, _, how = scope.partition(":")
+    return f"{noun}:read" if how == "write" else ""
 
 
 def scope_for(action: str) -> str:

@@ -26,7 +26,7 @@ def assign(actor: Actor, organization: Organization, chosen: Sequence[Device], *
         raise FedportalError("field_invalid", field="device", reason="choose one or more of your devices.")
     if not (add or take):
         raise FedportalError("field_invalid", field="group", reason="name a group.")
-    name = devices.group_name(add) if add else ""
+    name = devices.group_name(add, "group") if add else ""
     pks = [device.pk for device in chosen]
     with unit():
         if name:
@@ -54,7 +54,7 @@ def assign(actor: Actor, organization: Organization, chosen: Sequence[Device], *
 def rename(actor: Actor, label: DeviceGroup, name: str) -> DeviceGroup:
     """Give the label another name. Raises `forbidden`, `not_found`, `invalid_name`, `name_taken`."""
     permissions.require(actor, "organization.manage_devices", label.organization)
-    wanted = devices.group_name(name)
+    wanted = devices.group_name(name, "name")
     with unit():
         label = _locked(label)
         before = label.name

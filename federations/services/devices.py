@@ -190,7 +190,7 @@ def check_wish(identifier: str, group: str) -> None:
     if identifier:
         names.checked_identifier(identifier)
     if group:
-        group_name(group)
+        group_name(group, "group")
 
 
 def invite(actor: Actor, *, name: str, days: int, device_limit: int) -> tuple[ApiKey, str]:
@@ -324,10 +324,10 @@ def _groups(organization: Organization, group_names: Iterable[str]) -> list[Devi
     return [DeviceGroup.objects.get_or_create(organization=organization, name=name)[0] for name in group_names]
 
 
-def group_name(name: Any) -> str:
-    """The one spelling of a label's name. Raises `field_invalid`, `invalid_name`."""
+def group_name(name: Any, field: str = "groups") -> str:
+    """The one spelling of a label's name, given in `field`. Raises `field_invalid`, `invalid_name`."""
     if not isinstance(name, str) or len(name) > 60:
-        raise FedportalError("field_invalid", field="groups", reason="each is a name of at most 60 characters.")
+        raise FedportalError("field_invalid", field=field, reason="a group's name has at most 60 characters.")
     return names.checked_title(name)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -29,6 +30,7 @@ from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 from fedwire.states import MemberState
 
+T = TypeVar("T")
 MOST_AT_ONCE = 100
 
 
@@ -38,6 +40,15 @@ class Invited:
 
     members: Sequence[Member]
     letters: Sequence[invitations.Written]
+
+
+class Uninvited(FedportalError):
+    """Nobody was invited, because some cannot be. The error of the first; `refused`: what was given → why."""
+
+    def __init__(self, refused: Mapping[str, FedportalError]) -> None:
+        first = next(iter(refused.values()))
+        super().__init__(first.code, **first.context)
+        self.refused = refused
 
 
 def found(
@@ -115,19 +126,24 @@ def change(
 def invite(actor: Actor, federation: Federation, *, org_ids: Iterable[str] = (), emails: Iterable[str] = ()) -> Invited:
     """Invite organizations by id, and people by address; all of them or, if one cannot be, none.
 
-    Raises `forbidden`, `not_found` for an unknown organization, `already_member`, `field_invalid`, `wrong_state`.
+    Raises `Uninvited`, which is the error of the first that cannot be invited: `not_found` for an unknown
+    organization, `already_member`, `field_invalid`; and `forbidden`, `wrong_state`, `too_many_letters`.
     """
     permissions.require(actor, "federation.invite", federation)
-    wanted, addresses = list(dict.fromkeys(org_ids)), list(dict.fromkeys(map(people.checked_address, emails)))
-    if not 0 < len(wanted) + len(addresses) <= MOST_AT_ONCE:
+    refused: dict[str, FedportalError] = {}
+    wanted = list(dict.fromkeys(org_ids))
+    addresses = list(dict.fromkeys(_each(emails, people.checked_address, refused)))
+    if not 0 < len(wanted) + len(addresses) + len(refused) <= MOST_AT_ONCE:
         reason = f"name 1 to {MOST_AT_ONCE} organizations or addresses."
         raise FedportalError("field_invalid", field="org_ids", reason=reason)
     with unit():
         members.lock(federation)
         members.check_alive(federation)
         throttle.before_letters(actor.person.public_id, federation.organization.public_id, [*wanted, *addresses])
-        invited = [_invite_organization(actor, federation, org_id) for org_id in wanted]
-        written = [invitations.write_for_federation(actor, federation, email) for email in addresses]
+        invited = _each(wanted, lambda org_id: _invite_organization(actor, federation, org_id), refused)
+        written = _each(addresses, lambda email: invitations.write_for_federation(actor, federation, email), refused)
+        if refused:
+            raise Uninvited(refused)
         audit.record(
             federation.organization,
             actor,
@@ -138,6 +154,17 @@ def invite(actor: Actor, federation: Federation, *, org_ids: Iterable[str] = (),
             invitations=[item.invitation.public_id for item in written],
         )
     return Invited(invited, written)
+
+
+def _each(entries: Iterable[str], act: Callable[[str], T], refused: dict[str, FedportalError]) -> list[T]:
+    """What `act` makes of each entry; those that it refuses are put into `refused` with the reason."""
+    made = []
+    for entry in entries:
+        try:
+            made.append(act(entry))
+        except FedportalError as error:
+            refused[entry] = error
+    return made
 
 
 def join(actor: Actor, federation: Federation, *, accept_agreement: str = "") -> Member:

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db.models import Q
 
 from federations import permissions, roles
-from federations.models import ApiKey, Device, DeviceKey, Membership, Organization, Person
+from federations.models import ApiKey, Device, DeviceKey, Membership, Organization, Person, Role
 from federations.permissions import Actor
 from federations.services import audit
 from fedportal.common import clock
@@ -114,7 +114,8 @@ def create(
 ) -> tuple[ApiKey, str]:
     """A key for the acting person in their organization, and its text, which is never shown again.
 
-    A key made with a key gets no scope that one lacks. Raises `field_invalid`, `forbidden`, `scope_missing`.
+    It gets only scopes that are of use to the person's role, and a key made with a key none that one lacks. Raises
+    `field_invalid`, `forbidden`, `scope_missing`.
     """
     organization = organization_of(actor)
     permissions.require(actor, "organization.make_key", organization)
@@ -219,6 +220,7 @@ def _check_wish(
     if unknown or not scopes:
         reason = f"use one or more of {', '.join(roles.SCOPES)}."
         raise FedportalError("field_invalid", field="scopes", reason=reason)
+    _check_role(actor, scopes)
     if actor.key is not None and roles.ANY_SCOPE not in actor.key.scopes:
         for scope in scopes:
             if scope not in actor.key.scopes:
@@ -233,6 +235,18 @@ def _check_wish(
         raise FedportalError("field_invalid", field="expires_at", reason="it lies in the past.")
     if device_limit is not None and device_limit < 1:
         raise FedportalError("field_invalid", field="device_limit", reason="it must be at least 1.")
+
+
+def _check_role(actor: Actor, scopes: list[str]) -> None:
+    """Raises `forbidden` for a scope of which the person's role may do nothing."""
+    role = permissions.role_of(actor)
+    usable = roles.scopes_of(role) if role else ()
+    for scope in scopes:
+        if scope not in usable:
+            having = [each.label for each in Role if scope in roles.scopes_of(each)]
+            raise FedportalError(
+                "forbidden", action=f"make a key for {scope}", who=f"It is of use to these roles: {', '.join(having)}."
+            )
 
 
 def _note_first_use(key: DeviceKey) -> None:

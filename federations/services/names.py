@@ -10,6 +10,7 @@ from fedwire.routes import ID_PREFIXES, RESERVED_NAMES
 
 # Letters and digits of any script, spaces, dots, dashes, underscores; the first a letter or digit.
 _USABLE = re.compile(r"[^\W_][\w .\-]{0,99}")
+IDENTIFIERS_HOLD = "plain letters, digits, dots, dashes or underscores"
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,99}")
 
 
@@ -33,5 +34,5 @@ def checked_title(name: str) -> str:
 def checked_identifier(identifier: str) -> str:
     """A device's identifier: as a name, in plain ASCII and without spaces. Raises `invalid_name`, `reserved_name`."""
     if not _IDENTIFIER.fullmatch(identifier):
-        raise FedportalError("invalid_name", name=identifier[:110])
+        raise FedportalError("invalid_name", name=identifier[:110], usable=IDENTIFIERS_HOLD)
     return checked(identifier)

@@ -17,7 +17,7 @@ from federations.web.federation_parts import address_of, frame
 from federations.web.page import may, one_page, own_organization, page
 from fedportal.common import clock
 from fedwire.errors import FedportalError
-from fedwire.states import MemberState
+from fedwire.states import DeviceState, MemberState
 
 # What the list can be narrowed to.
 STATES = {"owned": "Owner", "active": "Active member", "invited": "Invited"}
@@ -98,6 +98,9 @@ def one(request: Any, federation: str) -> HttpResponse:
         "may_answer": may(request, "organization.answer_invitation", own),
         "may_accept": may(request, "organization.accept_agreement", own),
         "links": request.session.pop("links", []),
+        "invite": request.session.pop("invite", {}),
+        "lacks_devices": found.own_state == MemberState.ACTIVE and not found.dissolved_at and not _has_devices(request),
+        "may_enroll": may(request, "organization.enroll_devices", own),
         "mails": bool(conf.FEDPORTAL_EMAIL_URL),
         "invited": found.own_state == MemberState.INVITED,
     }
@@ -151,6 +154,11 @@ def dissolve(request: Any, federation: str) -> HttpResponse:
     federations.dissolve(request.actor, found)
     messages.success(request, f"{found.name} is dissolved. Its members were told; models and past runs stay.")
     return redirect("/federations")
+
+
+def _has_devices(request: Any) -> bool:
+    """Whether a device of one's own organization can take part."""
+    return selectors.devices(request.actor).filter(state=DeviceState.ACTIVE).exists()
 
 
 def _settings_of(found: Any) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from federations.web.federation_parts import address_of
 from federations.web.page import hide_address, page
 from fedwire.errors import FedportalError
 
+# Errors of the service that are about the name of a new organization.
+ABOUT_THE_NAME = ("invalid_name", "name_taken", "reserved_name")
 MAY_ANSWER = (Role.OWNER, Role.ADMIN)
 
 
@@ -55,9 +57,19 @@ def _show(request: Any, found: Invitation, error: FedportalError | None = None) 
         "expired": agreement is not None and agreements.has_expired(agreement),
         "has_account": actor is None and people.has_account(found.email),
         "said": request.POST,
-        "error": error,
+        "named": not (actor is not None and own and any(organization.pk not in inside for organization in own)),
+        "error": _at_its_field(error) if error else None,
     }
     return render(request, "federations/invitation.html", context, status=error.status if error else 200)
+
+
+def _at_its_field(error: FedportalError) -> FedportalError:
+    """The error with the form's field: what is wrong with a name or a choice is told beside the organization's name."""
+    field = error.context.get("field")
+    if error.code in ABOUT_THE_NAME or field == "organization":
+        reason = error.context.get("reason") or f"{error.message} {error.next_step}"
+        error.context |= {"field": "organization_name", "reason": reason}
+    return error
 
 
 def _answer(request: Any, token: str, found: Invitation) -> HttpResponse:

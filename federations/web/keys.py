@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.dateparse import parse_date
 
-from federations import roles, selectors
+from federations import permissions, roles, selectors
 from federations.models import ApiKey
 from federations.services import keys
 from federations.web.page import confirm, one_page, own_organization, page
@@ -26,6 +26,7 @@ LASTS = {
     "never": "until it is revoked",
 }
 USUAL = "90"
+DEVICES = "devices:enroll"
 
 
 @page("GET", "POST")
@@ -33,7 +34,8 @@ def index(request: Any) -> HttpResponse:
     """The keys; POST makes one, whose text is shown this once."""
     organization = own_organization(request)
     said = request.POST
-    context: dict[str, Any] = {"said": {"lasts": USUAL}, "chosen": ["devices:enroll"]}
+    offered = roles.scopes_of(permissions.role_of(request.actor) or "")
+    context: dict[str, Any] = {"said": {"lasts": USUAL}, "chosen": [DEVICES] if DEVICES in offered else []}
     status = 200
     if request.method == "POST":
         try:
@@ -46,7 +48,7 @@ def index(request: Any) -> HttpResponse:
             )
             context |= {"fresh": key, "text": text}
         except FedportalError as error:
-            context |= {"error": error, "said": said, "chosen": said.getlist("scopes")}
+            context |= {"error": _named(error, said), "said": said, "chosen": said.getlist("scopes")}
             status = error.status
     rows = one_page(request, selectors.keys(request.actor))
     now = clock.now()
@@ -54,7 +56,7 @@ def index(request: Any) -> HttpResponse:
         row.state = _state(row, now)
     context |= {
         "rows": rows,
-        "scopes": roles.SCOPE_WORDS.items(),
+        "scopes": [(scope, words) for scope, words in roles.SCOPE_WORDS.items() if scope in offered],
         "lasts": LASTS.items(),
         "tomorrow": (now + timedelta(days=1)).date(),
         "organization": organization,
@@ -81,15 +83,23 @@ def _end(said: Any) -> datetime | None:
         return None
     if lasts == "date":
         try:
-            day = parse_date(said.get("until", ""))
+            day = parse_date(said.get("day", ""))
         except ValueError:
             day = None
         if day is None:
-            raise FedportalError("field_invalid", field="until", reason="it is not a date.")
+            raise FedportalError("field_invalid", field="day", reason="it is not a date.")
         return datetime.combine(day, time.max, tzinfo=UTC)
     if lasts not in LASTS:
         raise FedportalError("field_invalid", field="lasts", reason="choose one of the answers.")
     return clock.now() + timedelta(days=int(lasts))
+
+
+def _named(error: FedportalError, said: Any) -> FedportalError:
+    """The error with the form's field in place of the service's: a key ends by a choice, or on a day."""
+    if error.context.get("field") != "expires_at":
+        return error
+    field = "day" if said.get("lasts") == "date" else "lasts"
+    return FedportalError("field_invalid", field=field, reason=error.context["reason"])
 
 
 def _limit(said: Any) -> int | None:

@@ -9,17 +9,20 @@ from fedwire.errors import FedportalError
 
 # Where the label is not simply the name with spaces. Floors above add those of their own forms.
 _LABELS = {
-    "accept_agreement": "Accept the study agreement",
+    "accept_agreement": "Study agreement",
     "data": "File of rows",
+    "day": "Date",
     "days": "For how many days",
     "device_limit": "Most devices it may register",
     "expires_at": "Ends",
     "expires_on": "Last day",
+    "groups": "Its groups",
     "identifier": "Name of the device",
     "kinds": "Events",
-    "lasts": "Lasts",
+    "lasts": "How long does it work?",
     "organization_name": "Your organization",
     "org_ids": "Organization ids",
+    "scopes": "What may it do?",
     "target": "Column to predict",
     "url": "Address",
     "whom": "Organization ids or email addresses",

@@ -10,11 +10,15 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 
 from federations import permissions, selectors
+from federations.models import Federation
 from federations.services import agreements, federations, invitations
+from federations.web import labels
 from federations.web.federation_parts import address_of
-from federations.web.page import confirm, page
+from federations.web.page import PAGES, confirm, page
 from fedwire.errors import FedportalError
 
+# Of what was typed into the form of invitations so much is kept for another try.
+MOST_TYPED = 10_000
 # act → service, question, what will happen, what happened
 ON_MEMBERS = {
     "suspend": (
@@ -44,13 +48,18 @@ ON_MEMBERS = {
 def invite(request: Any, federation: str) -> HttpResponse:
     """Invite an organization by its id, or a person by address: whichever was typed, several at once."""
     found = selectors.find_federation(request.actor, federation)
-    typed = list(dict.fromkeys(part for part in re.split(r"[\s,;]+", request.POST.get("whom", "")) if part))
-    if not typed:
-        raise FedportalError("field_invalid", field="whom", reason="name an organization's id or an address.")
-    addresses = [part for part in typed if "@" in part]
-    invited = federations.invite(
-        request.actor, found, org_ids=[part for part in typed if "@" not in part], emails=addresses
-    )
+    whom = request.POST.get("whom", "")
+    typed = list(dict.fromkeys(part for part in re.split(r"[\s,;]+", whom) if part))
+    try:
+        if not typed:
+            raise FedportalError("field_invalid", field="whom", reason="name an organization's id or an address.")
+        addresses = [part for part in typed if "@" in part]
+        ids = [part for part in typed if "@" not in part]
+        invited = federations.invite(request.actor, found, org_ids=ids, emails=addresses)
+    except FedportalError as error:
+        if error.code in PAGES and not isinstance(error, federations.Uninvited):
+            raise
+        return _invite_again(request, found, whom, error)
     _keep_links(request, invited.letters)
     names = [member.organization.name for member in invited.members] + [w.invitation.email for w in invited.letters]
     messages.success(request, f"Invited: {', '.join(names)}. Each was sent a letter and stands below until it answers.")
@@ -135,6 +144,27 @@ def member(request: Any, federation: str, org: str, act: str) -> HttpResponse:
     service(request.actor, found, organization)
     messages.success(request, done.format(name=name))
     return redirect(back)
+
+
+def _invite_again(request: Any, federation: Federation, whom: str, error: FedportalError) -> HttpResponse:
+    """Back to the form, which shows once more what was typed, and of each entry that cannot be invited why."""
+    refused = error.refused if isinstance(error, federations.Uninvited) else {}
+    if error.context.get("field") == "org_ids":
+        error = FedportalError("field_invalid", field="whom", reason=error.context["reason"])
+    request.session["invite"] = {
+        "whom": whom[:MOST_TYPED],
+        "refused": [{"entry": entry[:100], "why": _why(entry, each)} for entry, each in refused.items()],
+        "reason": "" if refused else f"{labels.sentence(error)} {error.next_step}",
+    }
+    return redirect(address_of(federation) + "#invite")
+
+
+def _why(entry: str, error: FedportalError) -> str:
+    if "@" not in entry and not entry.startswith("org_"):
+        return "It is neither an organization's id (org_…) nor an address (name@…)."
+    if error.code == "not_found":
+        return "There is no organization with this id. It stands on the organization's own home page."
+    return str(error.context["reason"]).capitalize() if error.code == "field_invalid" else error.message
 
 
 def _keep_links(request: Any, written: Any) -> None:

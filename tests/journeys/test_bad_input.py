@@ -330,9 +330,9 @@ def says(page: str, code: str) -> bool:
 def test_a_name_that_is_taken_and_a_strategy_that_is_none(scene: Scene) -> None:
     before = scene.stored()
     taken = post(scene, routes.MODELS, {"name": MODEL})
-    assert check_refusal(taken, 409, "name_taken") == f"There is already a model called '{MODEL}'."
+    assert check_refusal(taken, 409, "name_taken") == f"Another model is called '{MODEL}' already."
     taken = post(scene, routes.FEDERATIONS, {"name": FEDERATION})
-    assert check_refusal(taken, 409, "name_taken") == f"There is already a federation called '{FEDERATION}'."
+    assert check_refusal(taken, 409, "name_taken") == f"Another federation is called '{FEDERATION}' already."
     unknown = post(scene, routes.SESSIONS, {"model_id": MODEL, "rounds": 3, "strategy": "gossip"})
     assert check_refusal(unknown, 400, "strategy_unknown") == "There is no strategy 'gossip'."
     assert "fedavg" in unknown.json()["next_step"]

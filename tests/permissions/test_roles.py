@@ -112,3 +112,13 @@ def test_an_inactive_person_may_nothing(cast: Cast) -> None:
     cast.olga.is_active = False
     cast.olga.save()
     assert not permissions.can(cast.actor("olga"), "federation.view", cast.federation)
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_scopes_that_write_are_only_of_roles_that_change_something(role: Role) -> None:
+    writing = {scope for scope in roles.scopes_of(role) if scope.endswith((":write", ":enroll"))}
+    assert bool(writing) == (role not in (Role.AUDITOR, Role.VIEWER))
+    for scope in set(roles.SCOPES) - set(roles.scopes_of(role)):
+        gained = roles.SCOPES[scope] - roles.SCOPES.get(scope.replace(":write", ":read"), frozenset())
+        assert scope.endswith(":read") or not (gained & roles.actions_of(role) - {"organization.make_key"})
+    assert roles.ANY_SCOPE in roles.scopes_of(role)

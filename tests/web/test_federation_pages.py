@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from datetime import timedelta
 from typing import Any
 
@@ -220,3 +221,37 @@ def test_pages_ask_the_same_number_of_questions(
     olga = cast.browser("olga")
     with django_assert_max_num_queries(40):
         assert olga.get(address(cast, page)).status_code == 200
+
+
+def test_one_bad_entry_of_a_list_is_told_and_the_list_kept(cast: Cast) -> None:
+    olga = cast.browser("olga")
+    typed = f"{cast.rival.public_id} org_nope not-an-address owner@ good@clinic.example {cast.metro.public_id}"
+    page = olga.post(address(cast, "/invite"), {"whom": typed}, follow=True).content.decode()
+    assert f">{typed}</textarea>" in page
+    for entry, why in (
+        ("org_nope", "There is no organization with this id."),
+        ("not-an-address", "It is neither an organization's id (org_…) nor an address (name@…)."),
+        ("owner@", "It is not an email address."),
+        (cast.metro.public_id, "metro is already a member or invited."),
+    ):
+        assert f"<strong>{entry}</strong>: {why}" in html.unescape(page)
+    assert page.count("</strong>: ") == 4
+    assert "Nobody was invited yet." in page
+    assert not Member.objects.filter(organization=cast.rival).exists()
+    assert not Invitation.objects.filter(email="good@clinic.example").exists()
+    assert "Nobody was invited yet." not in olga.get(address(cast)).content.decode()
+
+
+@pytest.mark.parametrize("typed", ["", " ".join(f"p{number}@x.example" for number in range(101))])
+def test_a_list_of_nobody_or_too_many_is_kept_too(cast: Cast, typed: str) -> None:
+    page = cast.browser("olga").post(address(cast, "/invite"), {"whom": typed}, follow=True).content.decode()
+    assert "“Organization ids or email addresses” is not usable" in page
+    assert f">{typed}</textarea>" in page
+
+
+def test_who_has_joined_is_led_to_the_first_device_and_not_to_leaving(cast: Cast) -> None:
+    vera = cast.browser("vera")
+    page = vera.post(address(cast, "/join"), follow=True).content.decode()
+    assert '<a class="button primary" href="/devices/new">Register a device</a>' in page
+    assert "danger" not in page
+    assert "Next, let your devices take part" not in text_of(cast.browser("mia"), address(cast))

@@ -62,7 +62,7 @@ def test_a_key_ends_after_the_days_that_were_chosen(cast: Cast, lasts: str, days
 
 def test_a_key_works_to_the_end_of_a_chosen_day(cast: Cast) -> None:
     day = (clock.now() + timedelta(days=9)).date()
-    text = fresh(make(cast.browser("olga"), lasts="date", until=day.isoformat(), scopes=["*"]))
+    text = fresh(make(cast.browser("olga"), lasts="date", day=day.isoformat(), scopes=["*"]))
     at = datetime.combine(day, datetime.min.time(), tzinfo=UTC)
     with clock.frozen(at + timedelta(hours=23, minutes=59)):
         assert client_with(text).get("/api/v1/whoami").status_code == 200
@@ -80,8 +80,8 @@ def test_a_key_without_an_end_has_to_be_chosen(cast: Cast) -> None:
     "said",
     [
         {"lasts": "date"},
-        {"lasts": "date", "until": "2031-02-30"},
-        {"lasts": "date", "until": "2020-01-01"},
+        {"lasts": "date", "day": "2031-02-30"},
+        {"lasts": "date", "day": "2020-01-01"},
         {"lasts": "31"},
         {"lasts": "-1"},
         {"scopes": []},
@@ -150,3 +150,21 @@ def test_the_lists_ask_the_database_as_often_for_many_rows_as_for_few(cast: Cast
             assert browser.get(place).status_code == 200
         counts.append(len(queries))
     assert counts[0] == counts[1]
+
+
+def test_only_scopes_of_ones_role_are_offered(cast: Cast) -> None:
+    shown = cast.browser("otto").get("/keys").content.decode()
+    offered = re.findall(r'type="checkbox" name="scopes" value="([^"]+)"( checked)?', shown)
+    assert sorted(offered) == [
+        (scope, "") for scope in ("*", "federations:read", "models:read", "runs:read", "team:read")
+    ]
+    assert re.search(r'value="devices:enroll" checked', cast.browser("olga").get("/keys").content.decode())
+
+
+def test_a_scope_of_another_role_is_refused_and_told_whose_it_is(cast: Cast) -> None:
+    answer = make(cast.browser("otto"))
+    assert answer.status_code == 403
+    assert "You may not make a key for devices:enroll here." in text_of(answer)
+    assert "Data scientist" in text_of(answer)
+    assert not ApiKey.objects.filter(name="ward 3").exists()
+    assert "everything" in text_of(make(cast.browser("otto"), scopes=["*"]))

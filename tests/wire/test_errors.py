@@ -38,7 +38,7 @@ def test_body_has_the_fields_that_common_clients_read() -> None:
 
 
 def test_a_missing_value_never_breaks_the_sentence() -> None:
-    assert FedportalError("name_taken").message == "There is already a ? called '?'."
+    assert FedportalError("name_taken").message == "Another ? is called '?' already."
 
 
 def test_a_value_with_braces_is_not_a_template() -> None:
@@ -67,3 +67,18 @@ def test_an_error_of_a_newer_portal_keeps_its_words() -> None:
 @pytest.mark.parametrize("body", [{}, {"error": None}, {"context": "x"}, {"error": 3, "message": ["a"]}])
 def test_a_strange_body_still_is_an_error(body: dict[str, object]) -> None:
     assert str(FedportalError.from_body(body, 502))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wait"),
+    [(0, "1 second"), (1, "1 second"), (40.2, "41 seconds"), (90, "90 seconds"), (91, "2 minutes"), (886, "15 minutes"),
+     (5400, "90 minutes"), (5401, "2 hours"), ("soon", "a moment")],
+)  # fmt: skip
+def test_a_time_to_wait_is_told_as_people_tell_it(seconds: object, wait: str) -> None:
+    assert FedportalError("too_many_tries", seconds=seconds).next_step == f"Wait {wait} and try again."
+
+
+def test_what_a_name_may_hold_is_told_by_who_refuses_it() -> None:
+    assert "digits, spaces, dots" in FedportalError("invalid_name", name="/").next_step
+    usable = "letters, digits, dots and dashes"
+    assert f"1 to 100 {usable}, starting" in FedportalError("invalid_name", name="/", usable=usable).next_step

@@ -6,6 +6,7 @@ and the values its sentence needs; `body()` is what travels, `from_body()` is wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Formatter
@@ -21,6 +22,11 @@ class ErrorKind:
     next_step: str
 
 
+# What names may hold, unless whoever refuses one says otherwise (`usable`).
+NAMES_HOLD = "letters, digits, spaces, dots, dashes or underscores"
+# From so many seconds on a time to wait is told in this unit of so many seconds.
+_UNITS = ((90 * 60, 3600, "hour"), (90, 60, "minute"), (0, 1, "second"))
+
 K = ErrorKind
 CATALOGUE: Mapping[str, ErrorKind] = {
     # Who are you?
@@ -34,7 +40,7 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "key_expired": K(401, "This key expired on {expired_at}.", "Ask an admin of your organization for a new key."),
     "two_credentials": K(400, "A key and a browser session came with the same request.", "Send one of them, not both."),
     "sign_in_failed": K(401, "Email and password do not match.", "Try again, or reset the password."),
-    "too_many_tries": K(429, "Too many tries.", "Wait {seconds} seconds and try again."),
+    "too_many_tries": K(429, "Too many tries.", "Wait {wait} and try again."),
     "code_wrong": K(400, "This code is not right.", "Type the newest code; each can be used once."),
     "proof_expired": K(410, "This code can no longer be used.", "Start again, and a new letter comes."),
     "address_unproven": K(
@@ -56,9 +62,9 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "invalid_name": K(
         400,
         "{name!r} is not a usable name.",
-        "Use 1 to 100 letters, digits, spaces, dots, dashes or underscores, starting with a letter or digit.",
+        "Use 1 to 100 {usable}, starting with a letter or digit.",
     ),
-    "name_taken": K(409, "There is already a {what} called {name!r}.", "Choose another name."),
+    "name_taken": K(409, "Another {what} is called {name!r} already.", "Choose another name."),
     "method_not_allowed": K(405, "This address does not answer {method}.", "See the API description at /api/docs."),
     "bad_request": K(400, "{reason}", "Correct the request and send it again."),
     "field_invalid": K(400, "The field {field!r} is not usable: {reason}", "Correct this field and send it again."),
@@ -332,4 +338,14 @@ class _Missing(dict[str, Any]):
 
 
 def _fill(text: str, context: Mapping[str, Any]) -> str:
-    return Formatter().vformat(text, (), _Missing(context))
+    return Formatter().vformat(text, (), _Missing({"usable": NAMES_HOLD, "wait": _wait(context), **context}))
+
+
+def _wait(context: Mapping[str, Any]) -> str:
+    """The time to wait as people say it, rounded up: "40 seconds", "15 minutes", "2 hours"."""
+    seconds = context.get("seconds")
+    if not isinstance(seconds, (int, float)):
+        return "a moment"
+    size, unit = next((row[1:] for row in _UNITS if seconds > row[0]), (1, "second"))
+    count = max(1, math.ceil(seconds / size))
+    return f"{count} {unit}{'' if count == 1 else 's'}"
