@@ -6,11 +6,12 @@ nothing to tell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from federations.models import Device, Organization, Policy
+from federations.permissions import Actor
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,13 @@ class Part:
 
 Foresight = Callable[[Organization, Policy], Sequence[LeftOut]]
 Parts = Callable[[Device, int], Sequence[Part]]
-Strategies = Callable[[], Sequence[str]]
+Strategies = Callable[[], Mapping[str, str]]
+Names = Callable[[Actor, Iterable[str]], Mapping[str, str]]
 
 _foresights: list[Foresight] = []
 _parts: list[Parts] = []
 _strategies: list[Strategies] = []
+_names: list[Names] = []
 
 
 def register(*, foresight: Foresight, parts: Parts, strategies: Strategies) -> None:
@@ -50,6 +53,18 @@ def register(*, foresight: Foresight, parts: Parts, strategies: Strategies) -> N
         _foresights.append(foresight)
         _parts.append(parts)
         _strategies.append(strategies)
+
+
+def register_names(names: Names) -> None:
+    """Let a floor above name what it keeps, by id; registering the same function again changes nothing."""
+    if names not in _names:
+        _names.append(names)
+
+
+def names_of(actor: Actor, ids: Iterable[str]) -> dict[str, str]:
+    """The names of those ids of things above that the actor may see."""
+    asked = list(ids)
+    return {public_id: name for names in _names for public_id, name in names(actor, asked).items()}
 
 
 def left_out(organization: Organization, policy: Policy) -> list[LeftOut]:
@@ -62,6 +77,6 @@ def parts_of(device: Device, most: int = 10) -> list[Part]:
     return [part for parts in _parts for part in parts(device, most)][:most]
 
 
-def strategies() -> list[str]:
-    """The names of the strategies that there are."""
-    return sorted({name for names in _strategies for name in names()})
+def strategies() -> dict[str, str]:
+    """The strategies that there are → what people call them."""
+    return dict(sorted((name, title) for titles in _strategies for name, title in titles().items()))

@@ -15,8 +15,17 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
-from federations import selectors
-from federations.models import ApiKey, AuditEntry, Device, Federation, Member, Membership, Organization
+from federations import above, permissions, selectors
+from federations.models import (
+    ApiKey,
+    AuditEntry,
+    Device,
+    Federation,
+    Invitation,
+    Member,
+    Membership,
+    Organization,
+)
 from federations.permissions import Actor
 from fedwire.errors import FedportalError
 
@@ -127,7 +136,7 @@ def words(action: str) -> str:
 
 
 def name_all(actor: Actor, rows: Iterable[AuditEntry]) -> None:
-    """Put beside each row its `words`, `actor_name`, `subject_name` and `subject_page`. Five queries for all."""
+    """Put beside each row its `words`, `actor_name`, `subject_name` and `subject_page`. Nine queries for all."""
     listed = list(rows)
     named = names(actor, {row.actor for row in listed} | {row.subject for row in listed})
     for row in listed:
@@ -154,7 +163,18 @@ def names(actor: Actor, ids: set[str]) -> dict[str, str]:
     )
     together = Organization.objects.filter(public_id__in=_of(ids, "org"))
     near = together.filter(Q(pk=own.pk if own else None) | Q(federation_members__federation__in=mine)).distinct()
-    return found | dict(near.values_list("public_id", "name"))
+    found |= dict(near.values_list("public_id", "name"))
+    return found | _invitations(actor, _of(ids, "inv")) | above.names_of(actor, _of(ids, "mdl") + _of(ids, "run"))
+
+
+def _invitations(actor: Actor, ids: list[str]) -> dict[str, str]:
+    """What the organization's invitations are to; whom they invite is for those to read who may invite."""
+    knows = "organization.manage_people" in permissions.allowed(actor, ["organization.manage_people"])
+    rows = Invitation.objects.filter(organization=actor.organization, public_id__in=ids).select_related("federation")
+    return {
+        row.public_id: (row.email if knows else "Somebody") + (f" to {row.federation.name}" if row.federation else "")
+        for row in rows
+    }
 
 
 def as_json_lines(rows: Iterable[AuditEntry]) -> Iterator[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -23,6 +23,12 @@ from registry.services import versions
 DRAWN, DRAWN_BEFORE, DRAWN_AFTER = 6, 3, 4
 # What a version notes of those who took part in its run.
 AMONG_MEMBERS = ("organizations", "federation", "fairness", "slices")
+
+
+def model_names(actor: Actor, ids: Iterable[str]) -> Mapping[str, str]:
+    """Public id → name, of those models that the actor may see. One query."""
+    seen = permissions.visible(actor, Model.objects.filter(public_id__in=list(ids)))
+    return dict(seen.values_list("public_id", "name"))
 
 
 def models_for(

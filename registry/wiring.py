@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from federations import permissions
+from federations import above, permissions
 from federations.web import labels
 from fedportal.common import sweeping
 from fedportal.door import hooks
 from fedwire import routes
-from registry import door, tasks
+from registry import door, selectors, tasks
 from registry.services import models
 
 
 def connect() -> None:
     """Register uploads, downloads, the sweep, and how grants on models follow the members of a federation."""
+    above.register_names(selectors.model_names)
     labels.add({"upload": "A safetensors file"})
     permissions.follow(within=models.shared_in, relation=models.relation)
     hooks.register_upload(routes.UPLOAD, door.upload)

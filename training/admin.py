@@ -15,8 +15,8 @@ from training.services import healing, runs
 @admin.register(models.Run)
 class RunAdmin(Looking):
     list_display = (
-        *("public_id", "model", "federation", "organization", "state", "strategy"),
-        *("current_round", "total_rounds", "created_at"),
+        *("public_id", "state", "model", "federation", "organization", "created_at"),
+        *("current_round", "total_rounds", "strategy"),
     )
     list_filter = ("state", "strategy", "created_at")
     list_select_related = ("model", "federation", "organization")
@@ -48,7 +48,7 @@ class RunAdmin(Looking):
 
 @admin.register(models.Round)
 class RoundAdmin(Looking):
-    list_display = ("run", "number", "attempt", "kind", "state", "opened_at", "deadline", "closed_at", "fence")
+    list_display = ("run", "number", "state", "attempt", "kind", "opened_at", "deadline", "closed_at", "fence")
     list_filter = ("state", "kind", "opened_at")
     list_select_related = ("run", "run__model", "run__federation")
     search_fields = ("run__public_id", "run__model__name", "base_blob", "result_blob", "digest", "reason")
@@ -68,7 +68,7 @@ class RoundAdmin(Looking):
 
 @admin.register(models.Assignment)
 class AssignmentAdmin(LookingOnly):
-    list_display = ("device", "organization", "round", "state", "reason", "offered_at", "changed_at")
+    list_display = ("device", "state", "organization", "round", "reason", "offered_at", "changed_at")
     list_filter = ("state", "offered_at")
     list_select_related = ("device", "organization", "round", "round__run")
     search_fields = ("device__identifier", "device__public_id", "organization__name", "round__run__public_id")

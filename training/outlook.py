@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from django.db.models import Exists, Min, OuterRef, Q
 
+from federations import permissions
 from federations.above import LeftOut, Part
 from federations.models import Device, DeviceKey, Member, Organization, Policy
+from federations.permissions import Actor
 from fedportal.common import clock
+from fedwire.errors import CATALOGUE, outline
 from fedwire.states import DeviceState, MemberState, RoundKind, word
 from training import wording
 from training.aggregation import strategies
@@ -20,9 +23,16 @@ from training.services import cohorts
 MOST_RUNS = 100
 
 
-def strategy_names() -> Sequence[str]:
-    """The strategies that there are."""
-    return list(strategies.STRATEGIES)
+def strategy_titles() -> Mapping[str, str]:
+    """The strategies that there are → what people call them."""
+    return {name: strategy.title for name, strategy in strategies.STRATEGIES.items()}
+
+
+def run_names(actor: Actor, ids: Iterable[str]) -> Mapping[str, str]:
+    """Public id → "radiology-v1 in cardio", of those runs that the actor may see. One query."""
+    seen = permissions.visible(actor, Run.objects.filter(public_id__in=list(ids)))
+    rows = seen.values_list("public_id", "model__name", "federation__name")
+    return {run: f"{model} in {federation}" for run, model, federation in rows}
 
 
 def left_out(organization: Organization, policy: Policy) -> list[LeftOut]:
@@ -55,11 +65,17 @@ def parts_of(device: Device, most: int) -> list[Part]:
             f"/runs/{part.round.run.public_id}",
             f"round {part.round.number}" if part.round.kind == RoundKind.TRAIN else str(part.round.kind),
             word("assignment", part.state),
-            wording.told(part.reason),
+            _reason(part.reason),
             part.changed_at,
         )
         for part in rows
     ]
+
+
+def _reason(said: str) -> str:
+    """Why nothing came of a part. A device that declines gives a code of the catalogue without values."""
+    told = wording.told(said)
+    return outline(said) if told == said and said in CATALOGUE else told
 
 
 def _present(organization: Organization) -> list[frozenset[str]]:
@@ -91,12 +107,16 @@ def _least_rows(organization: Organization, runs: Sequence[Run]) -> Mapping[int,
     return found
 
 
+def _title(strategy: str) -> str:
+    return strategy_titles().get(strategy, strategy)
+
+
 def _reasons(
     run: Run, policy: Policy, groups: Sequence[frozenset[str]], rows: Mapping[int, Sequence[int]]
 ) -> list[str]:
     reasons = []
     if policy.allowed_strategies and run.strategy not in policy.allowed_strategies:
-        reasons.append(f"It uses the strategy {run.strategy}, which the policy does not allow.")
+        reasons.append(f"It combines updates by {_title(run.strategy)}, which the policy does not allow.")
     present = sum(not run.group or run.group in labels for labels in groups)
     if present < policy.least_devices:
         reasons.append(

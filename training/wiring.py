@@ -15,7 +15,8 @@ def connect() -> None:
     below show of runs, register the sweep."""
     intake.connect()
     permissions.follow(within=runs.in_federation, relation=runs.relation)
-    above.register(foresight=outlook.left_out, parts=outlook.parts_of, strategies=outlook.strategy_names)
+    above.register(foresight=outlook.left_out, parts=outlook.parts_of, strategies=outlook.strategy_titles)
+    above.register_names(outlook.run_names)
     labels.add(startform.LABELS)
     sweeping.register(healing.sweep)
     health.register(

@@ -55,8 +55,16 @@ class Looking(admin.ModelAdmin):
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        # Needed for actions; every field of the form is read-only.
-        return bool(super().has_change_permission(request, obj))
+        # The list needs it for its actions; a single row is viewed, and has no buttons to save it.
+        return obj is None and bool(super().has_change_permission(request, obj))
+
+    def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
+        # What the start page offers: to view, for nothing is changed in a form.
+        return {**super().get_model_perms(request), "change": False}
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        title = f"Select {self.opts.verbose_name} to view"
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
     def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
         """Nothing: no field can be edited."""

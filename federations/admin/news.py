@@ -15,6 +15,7 @@ from federations.services import letters, webhooks
 @admin.register(models.Letter)
 class LetterAdmin(Looking):
     secrets = ("text", "html", "news", "unsubscribe")  # they hold links that open doors
+    ordering = ("-pk",)
     list_display = ("to", "subject", "created_at", "sent_at", "attempts", "next_attempt_at", "last_error")
     search_fields = ("to", "subject", "last_error", "organization__name")
     list_filter = (("sent_at", admin.EmptyFieldListFilter), "created_at")
@@ -35,6 +36,7 @@ class LetterAdmin(Looking):
 @admin.register(models.News)
 class NewsAdmin(LookingOnly):
     secrets = ("sentence", "address", "data")  # the organization's own
+    ordering = ("-pk",)
     list_display = ("kind", "organization", "created_at", "spread_at")
     list_select_related = ("organization",)
     search_fields = ("kind", "organization__name", "organization__public_id")
@@ -60,6 +62,7 @@ class WebhookAdmin(LookingOnly):
 @admin.register(models.Delivery)
 class DeliveryAdmin(Looking):
     secrets = ("payload",)  # the organization's own news
+    ordering = ("-pk",)
     list_display = ("kind", "webhook", "organization", "created_at", "delivered_at", "attempts", "last_error")
     list_select_related = ("webhook", "organization")
     search_fields = ("public_id", "kind", "webhook__url", "organization__name", "last_error")

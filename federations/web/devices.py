@@ -31,6 +31,16 @@ MOST_ARRIVALS = 200
 DEFAULTS = {"data": "patients.csv", "target": "diagnosis", "days": "7", "device_limit": "1"}
 
 
+# What the SDK says of a machine → what the page calls it.
+CAPABILITIES = {
+    "architecture": "Architecture",
+    "cpus": "Processors",
+    "gpus": "Graphics processors",
+    "memory_mb": "Memory",
+    "python": "Python",
+}
+
+
 @dataclass(frozen=True)
 class Act:
     """Something a person does to a device: the service, what will happen, and what is said afterwards."""
@@ -156,6 +166,7 @@ def one(request: Any, device: str) -> HttpResponse:
     context = {
         "device": found,
         "keys": keys,
+        "capabilities": _capabilities(found),
         "parts": above.parts_of(found),
         "may_manage": manages,
         "acts": [(name, act) for name, act in ACTS.items() if manages and found.state in act.states],
@@ -238,19 +249,21 @@ def line(key: str, said: Any) -> str:
     """The one line that makes a machine with python3 a device, run in a shell there."""
     url = settings.FEDPORTAL_PUBLIC_URL
     wheel = f"{url}/sdk/fedportal_sdk-{VERSION}-py3-none-any.whl"
-    words = ["fedportal/bin/fedportal", "device", "run", "--data", said["data"], "--target", said["target"]]
-    if said.get("identifier"):
-        words += ["--identifier", said["identifier"]]
-    if said.get("group"):
-        words += ["--group", said["group"]]
-    if said.get("least_records"):
-        words += ["--least-records", said["least_records"]]
     steps = (
         "python3 -m venv fedportal",
         f"fedportal/bin/pip install --quiet {shlex.quote(wheel)}",
-        f"FEDPORTAL_URL={shlex.quote(url)} FEDPORTAL_API_KEY={key} {shlex.join(words)} --forever",
+        f"FEDPORTAL_URL={shlex.quote(url)} FEDPORTAL_API_KEY={key} {_command(said)}",
     )
     return " && ".join(steps)
+
+
+def _command(said: Any) -> str:
+    """What runs on the machine, from the folder in which the SDK was installed."""
+    words = ["fedportal/bin/fedportal", "device", "run", "--data", said["data"], "--target", said["target"]]
+    for name in ("identifier", "group", "least_records"):
+        if said.get(name):
+            words += [f"--{name.replace('_', '-')}", said[name]]
+    return f"{shlex.join(words)} --forever"
 
 
 def _line_for(actor: Actor, form: Any) -> dict[str, Any]:
@@ -268,7 +281,8 @@ def _line_for(actor: Actor, form: Any) -> dict[str, Any]:
         reason = "several machines cannot have one name; leave it empty, and each takes its host's name."
         raise FedportalError("field_invalid", field="identifier", reason=reason)
     key, text = devices.invite(actor, name=f"to register {said['identifier'] or 'devices'}", **numbers)
-    return {"line": line(text, said), **_arrivals(key)}
+    unit = _command(said).replace("%", "%%").replace("$", "$$")  # systemd reads these by itself
+    return {"line": line(text, said), "command": unit, "url": settings.FEDPORTAL_PUBLIC_URL, **_arrivals(key)}
 
 
 def _arrivals(key: ApiKey) -> dict[str, Any]:
@@ -294,6 +308,20 @@ def _tell_more(device: Device) -> None:
     device.is_old = fleet.is_older(device.sdk_version)
     device.key_ends_at = fleet.key_ends_at(device)
     device.key_is_overdue = fleet.has_overdue_key(device)
+
+
+def _capabilities(device: Device) -> list[tuple[str, str]]:
+    """What the device said of its machine, in words and with units; what it calls by other names stays as it is."""
+    return [
+        (CAPABILITIES.get(name, name.replace("_", " ").capitalize()), _amount(name, value))
+        for name, value in sorted(device.capabilities.items(), key=lambda one: (one[0] not in CAPABILITIES, one[0]))
+    ]
+
+
+def _amount(name: str, value: Any) -> str:
+    if name == "memory_mb" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value / 1024:.1f} GiB" if value >= 1024 else f"{value} MiB"
+    return "none" if name == "gpus" and value == 0 else str(value)
 
 
 def _state_of_key(key: Any) -> str:

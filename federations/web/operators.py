@@ -10,6 +10,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.utils.html import format_html
 
 from federations.models import Person
 from federations.services import second_factor
@@ -40,7 +41,8 @@ def second_factor_for_operators(get_response: Callable[[Any], HttpResponse]) -> 
                 messages.error(request, "Operators need a second factor. Turn it on, then open the operators' site.")
                 return redirect(SETUP)
             if request.path == SITE and request.method == "GET":
-                messages.warning(request, f"You sign in with a password alone. Turn a second factor on: {SETUP}")
+                link = format_html('<a href="{}">Turn a second factor on</a>', SETUP)
+                messages.warning(request, format_html("You sign in with a password alone. {}.", link))
         return get_response(request)
 
     return respond

@@ -160,7 +160,7 @@ def policy(request: Any) -> HttpResponse:
     context |= {
         "may_set": may(request, "organization.set_policy", organization),
         "limits": {name: {"title": policies.TITLES[name].capitalize(), **vars(one)} for name, one in LIMITS.items()},
-        "strategies": above.strategies(),
+        "strategies": above.strategies().items(),
         "left_out": above.left_out(organization, context.get("draft", stored)),
         "shown": {name: _shown(getattr(stored, name)) for name in LIMITS},
     }
@@ -209,7 +209,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(value) or "all"
+        titles = above.strategies()
+        return ", ".join(str(titles.get(each, each)) for each in value) or "all"
     if isinstance(value, float):
         return f"{value:.12g}" if value >= 1e-4 else f"{value:f}".rstrip("0")
     return "none" if value in (None, "", 0) else str(value)

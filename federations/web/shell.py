@@ -19,6 +19,7 @@ NAVIGATION = (
     ("Devices", "/devices"),
     ("Organization", "/team"),
 )
+OPERATORS = (("Operators", "/admin/"),)
 # Pages that belong together show these as tabs; `parts/tabs.html`.
 TABS = {
     "organization": (
@@ -52,7 +53,8 @@ def shell(request: HttpRequest) -> dict[str, Any]:
         "own_organizations": [membership.organization for membership in memberships],
         "own_role": next((Role(m.role).label for m in memberships if m.organization == actor.organization), ""),
         "navigation": [
-            {"name": name, "address": address, "here": _is_here(address, here)} for name, address in NAVIGATION
+            {"name": name, "address": address, "here": _is_here(address, here)}
+            for name, address in (*NAVIGATION, *(OPERATORS if actor.person.is_staff else ()))
         ],
         # Called by the template that shows them, so that other pages do not ask.
         "tabs": {group: functools.partial(_tabs, actor, group, here) for group in TABS},

@@ -228,3 +228,36 @@ def test_an_action_asks_again_who_one_is(staff: Client, cast: Cast) -> None:
     assert answer.status_code == 302
     assert answer["Location"] == "/account/confirm?next=%2Fadmin%2Ffederations%2Forganization%2F"
     assert Organization.objects.get(pk=cast.acme.pk).suspended_at is None
+
+
+def test_rows_are_viewed_and_not_changed(staff: Client, cast: Cast) -> None:
+    shown = staff.get(reverse("admin:federations_organization_change", args=[cast.acme.pk])).content.decode()
+    assert "View organization" in shown
+    assert 'name="_save"' not in shown
+    address = reverse("admin:federations_organization_change", args=[cast.acme.pk])
+    assert staff.post(address, {"name": "other"}).status_code == 403
+    start = staff.get("/admin/").content.decode()
+    assert "changelink" not in start
+    assert "viewlink" in start
+    assert "Select run to view" in staff.get(reverse("admin:training_run_changelist")).content.decode()
+
+
+def test_letters_come_newest_first(staff: Client) -> None:
+    for to in ("first@x.example", "second@x.example"):
+        Letter.objects.create(to=to, subject="x")
+    shown = staff.get(reverse("admin:federations_letter_changelist")).content.decode()
+    assert shown.index("second@x.example") < shown.index("first@x.example")
+
+
+def test_the_state_of_a_run_stands_beside_its_id() -> None:
+    shown = admin.site._registry[apps.get_model("training", "Run")].list_display
+    assert shown[:2] == ("public_id", "state")
+
+
+def test_operators_find_their_site_and_the_second_factor_by_links(cast: Cast) -> None:
+    person = Person.objects.create_superuser("alone@portal.example", PASSWORD)
+    client = Client()
+    client.force_login(person, backend="django.contrib.auth.backends.ModelBackend")
+    assert 'href="/admin/"' in client.get("/").content.decode()
+    assert 'href="/admin/"' not in cast.browser("olga").get("/").content.decode()
+    assert '<a href="/account/second-factor">Turn a second factor on</a>' in client.get("/admin/").content.decode()

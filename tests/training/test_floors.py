@@ -12,7 +12,7 @@ from federations.services import device_tasks, policies
 from fedportal.common import blobs
 from fedwire.errors import FedportalError
 from tests.training.conftest import STANDARDISED, Site, Stage
-from training.models import Update
+from training.models import Assignment, Update
 
 
 def set_floor(stage: Stage, **limits: Any) -> None:
@@ -127,3 +127,15 @@ def test_what_a_device_did_lately_is_told(stage: Stage) -> None:
     site.answer()
     (part, *_) = above.parts_of(site.device)
     assert (part.name, part.work, part.state) == ("radiology-v1", "round 1", "sent")
+
+
+def test_why_a_device_declined_is_told_with_what_to_do(stage: Stage) -> None:
+    site = stage.three()[2]
+    stage.start()
+    site.take()
+    Assignment.objects.filter(device=site.device).update(state="declined", reason="data_shape")
+    (part, *_) = above.parts_of(site.device)
+    assert part.reason.startswith("The model takes … columns and the data has …. Give the same columns")
+    Assignment.objects.filter(device=site.device).update(reason="the data of ward 3 are away")
+    (part, *_) = above.parts_of(site.device)
+    assert part.reason == "the data of ward 3 are away"

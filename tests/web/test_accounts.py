@@ -159,4 +159,4 @@ def test_too_many_tries_are_told_with_the_time_to_wait(cast: Cast) -> None:
         browser.post("/sign-in/second-factor", {"code": "000000"})
     answer = browser.post("/sign-in/second-factor", {"code": code(secret)})
     assert answer.status_code == 429
-    assert re.search(r"Wait \d+ seconds", text_of(answer))
+    assert re.search(r"Wait \d+ minutes and", text_of(answer))

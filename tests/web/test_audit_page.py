@@ -18,13 +18,15 @@ from django.test.utils import CaptureQueriesContext
 
 from federations import log_book
 from federations.authentication import actor_of_key
-from federations.models import AuditChain, AuditEntry, Role
-from federations.services import audit, federations, keys
+from federations.models import AuditChain, AuditEntry, Invitation, Role
+from federations.services import audit, federations, invitations, keys, organizations
 from fedportal.common import clock
 from fedportal.common.transactions import unit
+from registry.services import models
 from tests.cast import Cast
 from tests.federations.helpers import recorded
 from tests.running import ROOT
+from tests.web.browsers import text_of
 
 
 def numbers(browser: Client, query: str = "", status: int = 200) -> list[int]:
@@ -285,3 +287,15 @@ def test_words_are_for_actions_that_are_written() -> None:
     ]
     assert strange == []
     assert log_book.words("device.key_rotated") == "Device: key rotated"
+
+
+def test_runs_models_and_invitations_have_names_for_who_may_know_them(cast: Cast) -> None:
+    federations.invite(cast.actor("olga"), cast.federation, emails=["gina@guest.example"])
+    invitations.revoke(cast.actor("olga"), Invitation.objects.get(email="gina@guest.example"))
+    model = models.create(cast.actor("olga"), name="radiology-v1")
+    assert "radiology-v1 " + model.public_id in text_of(cast.browser("olga").get("/audit"))
+    assert "gina@guest.example to healthcare-consortium inv_" in text_of(cast.browser("olga").get("/audit"))
+    organizations.set_role(cast.actor("olga"), cast.acme.memberships.get(person=cast.otto), Role.AUDITOR)
+    shown = text_of(cast.browser("otto").get("/audit"))
+    assert "gina@guest.example" not in shown
+    assert "Somebody to healthcare-consortium inv_" in shown

@@ -95,7 +95,15 @@ def test_an_old_sdk_and_a_key_that_was_not_changed_are_marked(cast: Cast) -> Non
 def test_the_page_of_a_device_tells_what_it_is(cast: Cast) -> None:
     devices.heartbeat(cast.device, {"capabilities": {"cpus": 8}, "platform": "linux"})
     page = text_of(cast.browser("mia"), f"/devices/{DEVICE}")
-    for words in (DEVICE, "linux", "cpus 8", "Nothing yet", "not used yet", "does not end", cast.device.public_key):
+    for words in (
+        DEVICE,
+        "linux",
+        "Processors 8",
+        "Nothing yet",
+        "not used yet",
+        "does not end",
+        cast.device.public_key,
+    ):
         assert words in page
     assert cast.browser("rex").get(f"/devices/{cast.device.public_id}").status_code == 404
 
@@ -252,3 +260,21 @@ def test_the_proposed_name_comes_from_the_organization(cast: Cast) -> None:
     cast.acme.save()
     page = cast.browser("olga").get("/devices/new").content.decode()
     assert 'value="clinica-sao-joao-nord-001"' in page
+
+
+def test_a_reason_is_told_in_words_and_the_machine_with_units(cast: Cast) -> None:
+    device = cast.metro.devices.get()
+    device.capabilities = {"memory_mb": 24105, "cpus": 4, "gpus": 0, "python": "3.12.1", "made_by": "us"}
+    device.save()
+    text = text_of(cast.browser("mia"), f"/devices/{device.public_id}")
+    for words in ("Memory 23.5 GiB", "Processors 4", "Graphics processors none", "Python 3.12.1", "Made by us"):
+        assert words in text
+    assert "memory_mb" not in text
+
+
+def test_the_line_comes_with_what_lets_it_start_with_the_machine(cast: Cast) -> None:
+    said = {"data": "50%.csv", "target": "y", "least_records": "5", "days": "7", "device_limit": "1"}
+    page = html.unescape(cast.browser("mia").post("/devices/new", said).content.decode())
+    assert "ExecStart=/srv/patients/fedportal/bin/fedportal device run --data 50%%.csv" in page
+    assert "--least-records 5 --forever\nRestart=on-failure" in page
+    assert "FEDPORTAL_API_KEY" not in page.partition("[Unit]")[2].partition("[Install]")[0]

@@ -231,3 +231,12 @@ def test_who_may_not_set_the_policy_reads_it_and_who_may(cast: Cast) -> None:
     assert "An owner or a privacy officer of acme may do this." in page
     assert "(before:" not in page  # the log is not for viewers
     assert cast.browser("otto").post("/policy", LIMITS).status_code == 403
+
+
+def test_strategies_are_called_as_in_the_form_that_starts_a_run(cast: Cast) -> None:
+    page = text_of(cast.browser("mia"), "/policy")
+    assert "Federated averaging" in page
+    assert "fedavg" not in page
+    assert "Your devices take part in every run that is going on in your federations" in page
+    policies.change(cast.actor("mia"), cast.metro, allowed_strategies=["fedavg"])
+    assert "Allowed strategies: Federated averaging (before: all)" in text_of(cast.browser("mia"), "/policy")

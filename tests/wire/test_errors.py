@@ -7,7 +7,7 @@ from string import Formatter
 
 import pytest
 
-from fedwire.errors import CATALOGUE, FedportalError
+from fedwire.errors import CATALOGUE, FedportalError, outline
 
 
 @pytest.mark.parametrize("code", CATALOGUE)
@@ -82,3 +82,11 @@ def test_what_a_name_may_hold_is_told_by_who_refuses_it() -> None:
     assert "digits, spaces, dots" in FedportalError("invalid_name", name="/").next_step
     usable = "letters, digits, dots and dashes"
     assert f"1 to 100 {usable}, starting" in FedportalError("invalid_name", name="/", usable=usable).next_step
+
+
+def test_a_code_alone_is_told_with_its_next_step() -> None:
+    assert outline("data_shape") == (
+        "The model takes … columns and the data has …. Give the same columns in the same order as the other hospitals."
+    )
+    assert outline("data_no_target").startswith("The file … has no column …; it has ….")
+    assert not any("{" in outline(code) or "  " in outline(code) for code in CATALOGUE)

@@ -328,8 +328,29 @@ class FedportalError(Exception):
         return error
 
 
+def outline(code: str) -> str:
+    """What an error of the catalogue says where its values are not known: an ellipsis for each, and what to do."""
+    kind, values = CATALOGUE[code], _Unknown({"usable": NAMES_HOLD, "wait": "a moment"})
+    sentence, next_step = (Formatter().vformat(text, (), values) for text in (kind.sentence, kind.next_step))
+    return f"{sentence if sentence.endswith(('.', '?', '!', '…')) else f'{sentence}.'} {next_step}"
+
+
 def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else str(value)
+
+
+class _Ellipsis:
+    """A value that is not known."""
+
+    def __str__(self) -> str:
+        return "…"
+
+    __repr__ = __str__
+
+
+class _Unknown(dict[str, Any]):
+    def __missing__(self, key: str) -> _Ellipsis:
+        return _Ellipsis()
 
 
 class _Missing(dict[str, Any]):
