@@ -110,7 +110,7 @@ def test_a_policy_foresees_which_runs_leave_its_devices_out(stage: Stage) -> Non
     assert reason == "1 of your devices could take part now; the policy asks for at least 2."
     draft = policies.drafted(metro)
     draft.allowed_strategies = ["krum"]
-    assert "fedavg" in above.left_out(metro, draft)[0].reasons[0]
+    assert "Federated averaging" in above.left_out(metro, draft)[0].reasons[0]
 
 
 def test_a_stranger_foresees_nothing_of_others_runs(stage: Stage) -> None:
