@@ -18,7 +18,7 @@ from typing import Any
 
 from deploy.demo import cast, yardsticks
 from deploy.demo.browser import Browser
-from deploy.demo.patients import HOSPITALS, Patients, patients, write_csv
+from deploy.demo.patients import HOSPITALS, LABELS, Patients, patients, write_csv
 from deploy.demo.receiver import Receiver
 from deploy.demo.stage import ROOT, Stage
 from fedportal_sdk._http import Http
@@ -29,6 +29,10 @@ from fedwire.architectures import Architecture
 FEDERATION, MODEL = "healthcare-consortium", "radiology-v1"
 NORTH, SOUTH, WEST = HOSPITALS
 ARCHITECTURE = {"kind": "logistic", "inputs": 30, "classes": 2, "standardise": True}
+DESCRIPTION = (
+    "Tells malignant (M) from benign (B) breast tumours by thirty measurements of the cell nuclei in a fine-needle "
+    "biopsy. Each hospital brings a row for each patient and the column diagnosis."
+)
 ROUNDS = 20
 TRAINING = {"epochs": 2, "learning_rate": 0.2, "batch_size": 16, "seed": 1}
 GOOD_ACCURACY = 0.94
@@ -76,7 +80,7 @@ def play(stage: Stage, once: bool, start_after: float, receiver: Receiver | None
     say(f"The portal answers at {stage.url}")
     keys = found_federation(stage, password)
     north = Http(stage.url, keys[NORTH])
-    share_model(north)
+    share_model(north, rows.names)
     say(f"{FEDERATION}: {', '.join(HOSPITALS)}; {MODEL} 1.0.0 is shared")
     for number, name in enumerate(HOSPITALS, start=1):
         csv_file = write_csv(stage.folder / f"{name}.csv", rows.names, rows.hospitals[name])
@@ -118,7 +122,7 @@ def further(
     receiver.secret = north.json("POST", routes.WEBHOOKS, {"url": receiver.url})["secret"]
     say("People in several roles, keys, invitations, a study agreement, a webhook. With the same password, sign in as")
     say(f"    {', '.join(f'{name}@{organization}.example' for organization, name, _ in cast.COLLEAGUES)}")
-    runs = cast.histories(north, FEDERATION, MODEL, TRAINING)
+    runs = cast.histories(north, FEDERATION, MODEL, TRAINING, rows.names)
     say(f"{cast.SECOND} is trained; one run failed, one waits for devices")
     cast.bring_trouble(stage, keys, rows)
     live = cast.start_live(north, FEDERATION, MODEL, TRAINING, once)
@@ -149,9 +153,11 @@ def found_federation(stage: Stage, password: str) -> dict[str, str]:
     return {name: row["api_key"] for name, row in keys.items()} | {WEST: west["key"]}
 
 
-def share_model(north: Http) -> None:
-    """A described model, its first weights, shared with the federation."""
-    model = north.json("POST", routes.MODELS, {"name": MODEL, "architecture": ARCHITECTURE})["id"]
+def share_model(north: Http, columns: list[str]) -> None:
+    """A described model that names its columns and classes, its first weights, shared with the federation."""
+    described = {**ARCHITECTURE, "columns": columns, "labels": list(LABELS)}
+    wish = {"name": MODEL, "description": DESCRIPTION, "architecture": described}
+    model = north.json("POST", routes.MODELS, wish)["id"]
     north.json("POST", routes.MODEL_VERSIONS.format(model=MODEL), {"initial": True, "seed": TRAINING["seed"]})
     north.json("POST", routes.FEDERATION_MODELS.format(federation=FEDERATION), {"model_id": model})
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from deploy.demo import trouble
 from deploy.demo.browser import Browser
-from deploy.demo.patients import HOSPITALS, Patients, Rows, write_csv
+from deploy.demo.patients import HOSPITALS, LABELS, Patients, Rows, write_csv
 from deploy.demo.stage import Stage
 from fedportal_sdk._http import Http
 from fedwire import routes
@@ -19,6 +19,7 @@ from fedwire import routes
 NORTH, SOUTH, WEST = HOSPITALS
 SECOND = "pathology-v1"
 SECOND_ARCHITECTURE = {"kind": "mlp", "inputs": 30, "classes": 2, "hidden": [8], "standardise": True}
+SECOND_DESCRIPTION = "The same question as radiology-v1 with one hidden layer, to see whether that helps."
 COLLEAGUES = (
     (NORTH, "data-scientist", "data_scientist"),
     (NORTH, "privacy-officer", "privacy_officer"),
@@ -88,9 +89,11 @@ def accept(stage: Stage, address: str, name: str, password: str) -> None:
     Browser(stage.url).submit(stage.letters.link_for(address), "new_password", **said)
 
 
-def histories(north: Http, federation: str, model: str, training: dict[str, Any]) -> dict[str, str]:
+def histories(north: Http, federation: str, model: str, training: dict[str, Any], columns: list[str]) -> dict[str, str]:
     """A second model with two versions; a run that completed, one that failed, one that waits. Their ids."""
-    made = north.json("POST", routes.MODELS, {"name": SECOND, "architecture": SECOND_ARCHITECTURE})["id"]
+    described = {**SECOND_ARCHITECTURE, "columns": columns, "labels": list(LABELS)}
+    wish = {"name": SECOND, "description": SECOND_DESCRIPTION, "architecture": described}
+    made = north.json("POST", routes.MODELS, wish)["id"]
     north.json("POST", routes.MODEL_VERSIONS.format(model=SECOND), {"initial": True, "seed": training["seed"]})
     north.json("POST", routes.FEDERATION_MODELS.format(federation=federation), {"model_id": made})
     common = {"federation_id": federation, "strategy": "fedavg", "min_devices": len(HOSPITALS), "group": "production"}

@@ -19,6 +19,7 @@ from sklearn.datasets import load_breast_cancer
 
 SEED = 20
 TARGET = "diagnosis"
+LABELS = ("B", "M")  # benign is class 0
 HELD_OUT = 0.25
 HOSPITALS = ("north-hospital", "south-hospital", "west-hospital")
 # How likely a patient comes to north, south and west, by diagnosis and by whether the nuclei are large.

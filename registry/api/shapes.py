@@ -11,6 +11,8 @@ from fedwire import routes
 from registry import formats, selectors
 from registry.models import Model, ModelVersion, StagedUpload
 
+DESCRIBED = "kind, sizes, and where they are named `columns` (the inputs by name) and `labels` (the classes by name)."
+
 # --- what comes in ---------------------------------------------------------------------------------------------------
 
 
@@ -22,7 +24,7 @@ class NewModel(serializers.Serializer[Any]):
     framework = Text(required=False)
     use_case = Text(required=False)
     org_id = Text(required=False)
-    architecture = serializers.DictField(required=False, allow_null=True)
+    architecture = serializers.DictField(required=False, allow_null=True, help_text=DESCRIBED)
 
 
 class ModelChange(serializers.Serializer[Any]):
@@ -68,7 +70,7 @@ class ModelShape(serializers.Serializer[Model]):
     description = serializers.CharField()
     framework = serializers.CharField()
     use_case = serializers.CharField()
-    architecture = serializers.JSONField(allow_null=True)
+    architecture = serializers.JSONField(allow_null=True, help_text=DESCRIBED)
     org_id = serializers.CharField(source="organization.public_id")
     organization = Named()
     owned = serializers.SerializerMethodField()

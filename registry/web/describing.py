@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from typing import Any
 
 from django.contrib import messages
@@ -25,10 +26,10 @@ KINDS = {
 }
 # Which fields of the form each kind needs.
 FIELDS = {
-    "logistic": ("inputs", "classes", "standardise"),
-    "linear": ("inputs", "standardise"),
-    "mlp": ("inputs", "hidden", "classes", "standardise"),
-    "cnn": ("image", "channels", "hidden", "classes", "standardise"),
+    "logistic": ("inputs", "columns", "classes", "labels", "standardise"),
+    "linear": ("inputs", "columns", "standardise"),
+    "mlp": ("inputs", "columns", "hidden", "classes", "labels", "standardise"),
+    "cnn": ("image", "channels", "hidden", "classes", "labels", "standardise"),
     FILE: ("file",),
 }
 
@@ -104,6 +105,11 @@ def _architecture(said: QueryDict) -> dict[str, Any] | None:
         raise FedportalError("field_invalid", field="kind", reason="choose one of the kinds.")
     inputs = _numbers(said, "image" if kind == "cnn" else "inputs")
     spec: dict[str, Any] = {"kind": kind, "inputs": inputs if kind == "cnn" else _first(inputs)}
+    for field in ("columns", "labels"):
+        if field in FIELDS[kind] and (names := _names(said, field)):
+            spec[field] = names
+    if not inputs and "columns" in spec:
+        spec["inputs"] = len(spec["columns"])
     if "classes" in FIELDS[kind]:
         spec["classes"] = _first(_numbers(said, "classes")) or 2
     for field in ("hidden", "channels"):
@@ -124,6 +130,17 @@ def _numbers(said: QueryDict, field: str) -> list[int]:
     if any(not (word.isascii() and word.isdigit() and len(word) < 10) for word in words):
         raise FedportalError("field_invalid", field=field, reason="it must be whole numbers.")
     return [int(word) for word in words]
+
+
+def _names(said: QueryDict, field: str) -> list[str]:
+    """Names on lines of their own or separated like the cells of a CSV file. Raises `field_invalid`."""
+    lines = said.get(field, "").splitlines()
+    separator = max(",;\t", key="".join(lines).count)
+    try:
+        cells = [cell.strip() for row in csv.reader(lines, delimiter=separator, skipinitialspace=True) for cell in row]
+    except csv.Error as error:
+        raise FedportalError("field_invalid", field=field, reason="a quote is not closed.") from error
+    return [cell for cell in cells if cell]
 
 
 def _address(model: Model) -> str:

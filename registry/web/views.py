@@ -13,6 +13,7 @@ from django.shortcuts import redirect, render
 from federations import permissions
 from federations import selectors as places
 from federations.web.page import confirm, may, one_page, page
+from fedwire.architectures import Architecture
 from registry import selectors, tasks, wording
 from registry.models import Artifact, Model
 from registry.services import models
@@ -61,6 +62,7 @@ def one(request: Any, model: str) -> HttpResponse:
         "shared": shared,
         "others": _others(request, shared) if rights["may_share"] else [],
         "architecture": wording.architecture(found.architecture),
+        "described": _described(found.architecture),
         "charts": charts(history),
         "lineage": lineage(request.actor, history[-selectors.DRAWN :]),
         "portal": settings.FEDPORTAL_PUBLIC_URL,
@@ -90,6 +92,7 @@ def version(request: Any, model: str, version: str) -> HttpResponse:
             for name, value in told.get("config", {}).get("parameters", {}).items()
         },
         "architecture": wording.architecture(shown.architecture),
+        "described": _described(shown.architecture),
         "parameters": selectors.parameters(shown),
         "tensors": shown.manifest[:MOST_TENSORS],
         "files": files,
@@ -143,6 +146,10 @@ def _others(request: Any, shared: list[Any]) -> list[Any]:
     """The federations that the model could be shared with too."""
     rows = permissions.holding(request.actor, "federation.share", places.federations(request.actor))
     return [row for row in rows.order_by("name") if row not in shared]
+
+
+def _described(spec: dict[str, Any] | None) -> Architecture | None:
+    return Architecture.parse(spec) if spec else None
 
 
 def _run_is_seen(request: Any, told: dict[str, Any]) -> bool:

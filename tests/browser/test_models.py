@@ -40,6 +40,25 @@ def test_only_the_fields_that_a_kind_needs_are_seen(visit: Visit) -> None:
     expect(page.get_by_text("takes a safetensors file from your browser")).to_be_visible()
 
 
+def test_names_are_taken_from_the_first_line_of_a_file_and_nothing_of_it_is_sent(visit: Visit, tmp_path: Path) -> None:
+    page = visit()
+    new_model(page, "named", "logistic")
+    table = tmp_path / "patients.csv"
+    table.write_bytes('\ufeff"size, mm",age,diagnosis,"the ""rough"" one"\r\n1,44,secret,2\r\n'.encode())
+    page.get_by_label("Or take them from a CSV file").set_input_files(table)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.post_data or ""))
+    page.get_by_label("Which column is predicted?").select_option("diagnosis")
+    expect(page.get_by_label("Column headings")).to_have_value('"size, mm"\nage\n"the ""rough"" one"')
+    expect(page.get_by_text("3 names are filled in; diagnosis is what is predicted.")).to_be_visible()
+    assert overflow(page) == 0
+    page.get_by_label("Class labels").fill("benign, malignant")
+    page.get_by_role("button", name="Make the model").click()
+    expect(page.locator(".names li")).to_have_text(["size, mm", "age", 'the "rough" one'])
+    expect(page.get_by_text("Classes, from class 0: benign, malignant.")).to_be_visible()
+    assert not any("secret" in body for body in sent)
+
+
 def test_without_javascript_a_button_shows_the_fields(visit: Visit) -> None:
     page = visit(java_script_enabled=False)
     new_model(page, "films", "cnn")

@@ -239,6 +239,26 @@ def test_a_file_that_is_no_model_registers_none(scene: Scene, tmp_path: Path, na
     assert scene.stored() == before
 
 
+@pytest.mark.parametrize(
+    ("more", "code", "words"),
+    [
+        (["--target", "outcome"], "data_no_target", "--target"),
+        (["--label", "M"], "architecture_invalid", "classes"),
+        (["--label", "M", "--label", "M"], "architecture_invalid", "'M' twice"),
+    ],
+)
+def test_a_header_that_names_no_columns_registers_no_model(
+    scene: Scene, tmp_path: Path, more: list[str], code: str, words: str
+) -> None:
+    (tmp_path / "patients.csv").write_text("age,area,diagnosis\n")
+    terminal, before = logged_in(scene, tmp_path), scene.stored()
+    push = ["push", "another", "--architecture", '{"kind": "logistic"}']
+    named = [*push, "--columns-from", str(tmp_path / "patients.csv"), "--target", "diagnosis", *more]
+    assert words in terminal.refused(*named)
+    assert terminal.code(*named) == code
+    assert scene.stored() == before
+
+
 # --- data ------------------------------------------------------------------------------------------------------------
 
 GOOD = "a,b,c,d,e,f,diagnosis\n1,2,3,4,5,6,M\n2,3,4,5,6,7,B\n"

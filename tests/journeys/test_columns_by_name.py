@@ -10,6 +10,7 @@ import pytest
 
 from fedportal_sdk import FederatedClient, FedportalError, Participation
 from tests.journeys.story import ARCHITECTURE, MODEL, Story, devices, patients
+from tests.journeys.terminal import Terminal
 from tests.running import Portal
 
 COLUMNS = ["radius", "texture", "area", "smoothness", "symmetry", "age"]
@@ -51,6 +52,23 @@ def test_a_file_with_swapped_columns_gives_the_same_model(story: Story, tmp_path
             device.join()
     assert story.versions("again")[0]["digest"] == story.versions()[0]["digest"]
     assert ended["curves"][-1]["accuracy"] > 0.75
+
+
+def test_the_command_line_names_columns_by_a_header_and_shows_them(story: Story, tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path / "olga")
+    terminal.run("login", "--url", story.portal.url, "--api-key", story.keys["acme"])
+    (tmp_path / "patients.csv").write_text("age;diagnosis;mean area\nno row is read\n")
+    push = ["push", "by-header", "--architecture", '{"kind": "logistic"}', "--label", "B", "--label", "M"]
+    named = [*push, "--columns-from", str(tmp_path / "patients.csv"), "--target", "diagnosis"]
+    terminal.run(*named)
+    shown = terminal.json("model", "show", "by-header")["architecture"]
+    assert (shown["inputs"], shown["columns"], shown["labels"]) == (2, ["age", "mean area"], ["B", "M"])
+    said = terminal.run("model", "show", "by-header")
+    assert "age, mean area" in said
+    assert "B, M" in said
+    terminal.run(*named)  # the same again is another version with first weights
+    (tmp_path / "patients.csv").write_text("years;diagnosis;mean area\n")
+    assert terminal.code(*named) == "architecture_invalid"
 
 
 @pytest.mark.parametrize(

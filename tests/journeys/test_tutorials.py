@@ -29,6 +29,8 @@ PYTHON = (sys.executable, "-c")
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
+    table = patients()
+    write_csv(tmp_path / "patients.csv", table.names, table.held_out)  # the owner names the columns by its header
     with world_in(tmp_path) as world:
         yield world
 

@@ -148,6 +148,15 @@ def test_what_to_do_next_is_said_until_it_is_done(cast: Cast, settings: Any, tmp
             {"kind": "cnn", "image": "1 28 28", "channels": "4", "classes": "10"},
             {"inputs": [1, 28, 28], "channels": [4]},
         ),
+        (
+            {"kind": "logistic", "columns": "age\r\nmean texture \r\n\r\narea", "labels": "benign, malignant"},
+            {"inputs": 3, "columns": ["age", "mean texture", "area"], "labels": ["benign", "malignant"]},
+        ),
+        (
+            {"kind": "mlp", "inputs": "2", "columns": 'age;"size; mm"'},
+            {"inputs": 2, "columns": ["age", "size; mm"]},
+        ),
+        ({"kind": "linear", "columns": "age, area", "labels": "0, 1"}, {"inputs": 2, "columns": ["age", "area"]}),
     ],
     ids=lambda value: value.get("kind", ""),
 )
@@ -160,6 +169,49 @@ def test_each_kind_of_model_is_made_of_its_own_fields(
     assert made.architecture is not None
     assert spec.items() <= made.architecture.items()
     assert made.versions.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"inputs": "3", "columns": "age, area"}, "`columns` has 2 names; the model has 3 input columns"),
+        ({"columns": "age, area, age"}, "`columns` has the name &#x27;age&#x27; twice"),
+        ({"columns": "age, area", "labels": "yes"}, "`labels` has 1 names; the model has 2 classes"),
+    ],
+)
+def test_names_that_do_not_fit_make_no_model(fields: dict[str, str], said: str, cast: Cast) -> None:
+    answer = cast.browser("olga").post("/models/new", {"name": "cardio", "kind": "logistic", **fields})
+    assert answer.status_code == 400
+    assert said in answer.content.decode()
+    assert fields["columns"] in answer.content.decode()  # what was typed is still there
+    assert not Model.objects.filter(name="cardio").exists()
+
+
+def test_members_read_what_a_shared_model_takes_and_answers(cast: Cast, settings: Any, tmp_path: Any) -> None:
+    settings.FEDPORTAL_DATA_DIR = tmp_path
+    olga, names = cast.actor("olga"), [f"<c{number}>" for number in range(13)]
+    for name, columns, opened in (("wide", names, False), ("narrow", names[:12], True)):
+        described = {"kind": "logistic", "inputs": len(columns), "columns": columns, "labels": ["well", "ill"]}
+        made = models.create(olga, name=name, architecture=described)
+        versions.initial(olga, made)
+        models.share(olga, made, cast.federation)
+        for address in (f"/models/{made.public_id}", f"/models/{made.public_id}/versions/1.0.0"):
+            page = page_of(cast.browser("mia"), address)
+            assert re.findall(r"<li><code>&lt;(c\d+)&gt;</code>", page) == [name[1:-1] for name in columns]
+            assert ('<details class="more names" open>' in page) is opened
+            assert "Classes, from class 0: well , ill ." in words(page)
+
+
+def test_the_api_tells_columns_and_labels(cast: Cast, settings: Any, tmp_path: Any) -> None:
+    settings.FEDPORTAL_DATA_DIR = tmp_path
+    described = {**LOGISTIC, "columns": ["age", "area"], "labels": ["well", "ill"]}
+    browser = cast.browser("olga")
+    answer = browser.post(
+        "/api/v1/models", {"name": "cardio", "architecture": described}, content_type="application/json"
+    )
+    assert answer.status_code == 201
+    found = browser.get(f"/api/v1/models/{answer.json()['id']}").json()
+    assert described.items() <= found["architecture"].items()
 
 
 def test_only_the_fields_of_the_chosen_kind_are_shown(cast: Cast) -> None:

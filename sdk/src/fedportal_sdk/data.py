@@ -10,6 +10,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -75,9 +76,26 @@ def load(data: Any, target_col: str, aside: Sequence[str] = ()) -> Table:
 
 def read_csv(path: Path, target_col: str, aside: Sequence[str] = ()) -> Table:
     """The rows of a CSV file with a header line; commas, semicolons or tabs separate."""
+    with _reading(path) as lines:
+        return _read_rows(lines, path, target_col, aside)
+
+
+def columns_of_csv(path: Path, target_col: str) -> list[str]:
+    """The names in the header of a CSV file without the target's; no row is read.
+
+    Raises data_missing, data_empty and data_no_target.
+    """
+    with _reading(path) as lines:
+        header, _ = _header(iter(lines), path, target_col)
+    return [name for name in header if name != target_col]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[_Lines]:
+    """The lines of the file; what goes wrong is said as data_missing."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            return _read_rows(_Lines(file), path, target_col, aside)
+            yield _Lines(file)
     except OSError as error:
         raise FedportalError("data_missing", path=str(path), reason=error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
@@ -179,14 +197,8 @@ class _Lines:
 
 def _read_rows(lines: _Lines, path: Path, target_col: str, aside: Sequence[str]) -> Table:
     source = iter(lines)
-    first = next(source, "")
+    header, delimiter = _header(source, path, target_col)
     lines.underscore = False
-    delimiter = max(",;\t", key=first.count)
-    header = [name.strip() for name in next(csv.reader(chain([first], source), delimiter=delimiter), [])]
-    if not any(header):
-        raise FedportalError("data_empty", path=str(path))
-    if target_col not in header:
-        raise FedportalError("data_no_target", path=str(path), target=target_col, columns=", ".join(header))
     place = header.index(target_col)
     rows = filter(None, csv.reader(source, delimiter=delimiter))
     blocks: list[Float64] = []
@@ -213,6 +225,18 @@ def _read_rows(lines: _Lines, path: Path, target_col: str, aside: Sequence[str])
         raise FedportalError("data_empty", path=str(path))
     kept = {header[at]: column for at, column in texts.items()}
     return Table(np.concatenate(blocks), _target(target, target_col), tuple(names), target_col, str(path), kept)
+
+
+def _header(source: Iterator[str], path: Path, target_col: str) -> tuple[list[str], str]:
+    """The names in the first line, which is taken from `source`, and what separates them."""
+    first = next(source, "")
+    delimiter = max(",;\t", key=first.count)
+    header = [name.strip() for name in next(csv.reader(chain([first], source), delimiter=delimiter), [])]
+    if not any(header):
+        raise FedportalError("data_empty", path=str(path))
+    if target_col not in header:
+        raise FedportalError("data_no_target", path=str(path), target=target_col, columns=", ".join(header))
+    return header, delimiter
 
 
 def _text_places(header: Sequence[str], first: Sequence[Any], aside: Sequence[str]) -> list[int]:

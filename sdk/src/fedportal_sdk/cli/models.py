@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from fedportal_sdk.cli import output
+from fedportal_sdk.data import columns_of_csv
 from fedportal_sdk.portal import Portal
 from fedwire.architectures import Architecture
 from fedwire.errors import FedportalError
@@ -26,6 +27,15 @@ ENDINGS = {"safetensors": "safetensors", "state_dict": "pt", "pytorch": "pt", "o
 @click.option(
     "--architecture", default=None, help='A described architecture: JSON, or @file. {"kind": "logistic", "inputs": 30}'
 )
+@click.option(
+    "--columns-from",
+    "table",
+    default=None,
+    type=click.Path(path_type=Path),
+    help="A CSV file whose header names the architecture's columns; only that line is read.",
+)
+@click.option("--target", default="target", show_default=True, help="With --columns-from: the column to predict.")
+@click.option("--label", "labels", multiple=True, help="A class of the target, from class 0; repeatable.")
 @click.option("--description", default="", help="Of a new model.")
 @click.option("--notes", default="", help="Of this version.")
 @click.option("--seed", default=0, show_default=True, help="Of the first weights, when no FILE is given.")
@@ -36,6 +46,9 @@ def push(
     file: Path | None,
     number: str | None,
     architecture: str | None,
+    table: Path | None,
+    target: str,
+    labels: tuple[str, ...],
     description: str,
     notes: str,
     seed: int,
@@ -43,15 +56,17 @@ def push(
 ) -> None:
     """Push weights as a version; the model is registered if it is new.
 
-    FILE is a safetensors file. Without it the version gets the first weights of the described architecture.
+    FILE is a safetensors file. Without it the version gets the first weights of the described architecture. With
+    --columns-from and --label the architecture names its columns and classes; devices then take theirs by name.
 
     \b
     Examples:
       fedportal push radiology-v1 model.safetensors --version 1.0.0
       fedportal push radiology-v1 --architecture '{"kind": "logistic", "inputs": 30, "classes": 2, "standardise": true}'
       fedportal push radiology-v1 model.safetensors --architecture @architecture.json
+      fedportal push radiology-v1 --architecture '{"kind": "logistic"}' --columns-from patients.csv --target diagnosis
     """
-    described = _architecture(architecture)
+    described = _named(_architecture(architecture), table, target, labels)
     if file is None and described is None:
         raise click.UsageError("Give a FILE, or an --architecture whose first weights are pushed.")
     # Before anything is registered: what the portal would refuse leaves no model without a version.
@@ -59,6 +74,7 @@ def push(
     portal = output.portal()
     found = _model(portal, model, description, described)
     if file is None:
+        _check_same(found, described)
         pushed = portal.push_initial(found["id"], seed, number)
     else:
         with output.bar(f"pushing {file.name}") as progress:
@@ -161,7 +177,8 @@ def show(model: str, number: str, as_json: bool) -> None:
     if as_json:
         output.print_json(found)
         return
-    lineage = found["lineage"]
+    lineage, described = found["lineage"], found["architecture"] or {}
+    sizes = {name: value for name, value in described.items() if name not in ("columns", "labels")}
     parts = lineage.get("organizations", [])
     given = [f"{row['name']} ({row['updates']} updates, {row['samples']:,} rows over all rounds)" for row in parts]
     metrics = [f"{name} {value:.4f}" for name, value in found["metrics"].items() if isinstance(value, float)]
@@ -169,7 +186,9 @@ def show(model: str, number: str, as_json: bool) -> None:
         (
             ("version", f"{found['version']}, {found['sentence']}"),
             ("parameters", f"{found['parameters']:,} ({found['size']:,} bytes)"),
-            ("architecture", json.dumps(found["architecture"]) if found["architecture"] else ""),
+            ("architecture", json.dumps(sizes) if sizes else ""),
+            ("columns", ", ".join(described.get("columns", ()))),
+            ("classes", ", ".join(described.get("labels", ()))),
             ("run", lineage.get("run")),
             ("from", "; ".join(given)),
             ("metrics", ", ".join(metrics)),
@@ -188,6 +207,29 @@ def _model(portal: Portal, name: str, description: str, architecture: dict[str, 
         if error.code != "not_found" or name.startswith("mdl_"):
             raise
     return portal.create_model(name, description, architecture)
+
+
+def _named(
+    described: dict[str, Any] | None, table: Path | None, target: str, labels: tuple[str, ...]
+) -> dict[str, Any] | None:
+    """The description with the names of its columns and classes; these also say how many there are."""
+    if table is None and not labels:
+        return described
+    if described is None:
+        raise click.UsageError("--columns-from and --label name the columns and classes of an --architecture.")
+    if table is not None:
+        columns = columns_of_csv(table, target)
+        described = {"inputs": len(columns), **described, "columns": columns}
+    if labels:
+        described = {"classes": len(labels), **described, "labels": list(labels)}
+    return described
+
+
+def _check_same(model: dict[str, Any], described: dict[str, Any] | None) -> None:
+    """First weights are drawn for the model's own architecture: another one must not be passed over in silence."""
+    if described is not None and model["architecture"] != Architecture.parse(described).spec():
+        reason = f"{model['name']} is registered already with another one; push a FILE to give a version its own"
+        raise FedportalError("architecture_invalid", reason=reason)
 
 
 def _check(file: Path | None, architecture: dict[str, Any] | None, number: str | None) -> None:
