@@ -127,17 +127,29 @@ def test_an_organization_keeps_its_place_among_the_names_whoever_measures_later(
     assert list(stage.snapshot(run)["names"]) == [metro, acme, stage.cast.valley.public_id]
 
 
-def test_best_is_chosen_among_models_that_the_same_organizations_measured(stage: Stage) -> None:
-    known = {"number": 4, "loss": 0.1, "organizations": {"acme": {}}}
+def losses(**of: float) -> dict[str, Any]:
+    """What organizations measured, each on ten rows."""
+    return {"loss": sum(of.values()) / len(of), "organizations": {key: {"loss": of[key], "samples": 10} for key in of}}
+
+
+def test_best_is_chosen_over_the_organizations_that_measured_both_models(stage: Stage) -> None:
     run = stage.start(rounds=5)
-    assert best.is_better(run, known)
+    assert best.is_better(run, losses(acme=9.0))
     run.best_round, run.best_value = 0, 0.5
-    Round.objects.filter(run=run, number=1).update(state="done", metrics={"organizations": {"acme": {}, "metro": {}}})
-    assert not best.is_better(run, known)  # a lower loss, over the rows of one organization only
-    both = {"acme": {}, "metro": {}}
-    assert best.is_better(run, {**known, "organizations": both})
-    assert not best.is_better(run, {**known, "organizations": both, "loss": 0.6})
-    assert best.is_better(run, {**known, "organizations": {**both, "valley": {}}, "loss": 0.6})
+    Round.objects.filter(run=run, number=1).update(state="done", metrics=losses(acme=0.4, metro=0.6))
+    assert best.is_better(run, losses(acme=0.4, metro=0.5))
+    assert not best.is_better(run, losses(acme=0.4, metro=0.7))
+    assert best.is_better(run, losses(acme=0.3))  # metro was away: acme's rows decide
+    assert not best.is_better(run, losses(acme=0.45))  # less than the loss over both, and no better for acme
+    assert not best.is_better(run, losses(valley=0.1))  # nobody measured both
+
+
+def test_who_joins_late_does_not_make_a_worse_model_the_best(stage: Stage) -> None:
+    run = stage.start(rounds=5)
+    run.best_round, run.best_value = 0, 0.1157
+    Round.objects.filter(run=run, number=1).update(state="done", metrics=losses(acme=0.1, metro=0.13))
+    assert not best.is_better(run, losses(acme=4000.0, metro=6000.0, valley=5000.0))
+    assert best.is_better(run, losses(acme=0.09, metro=0.13, valley=5000.0))  # valley's rows were never easy
 
 
 def test_without_evaluation_there_is_no_last_round(stage: Stage) -> None:

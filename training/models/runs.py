@@ -33,8 +33,8 @@ class Run(models.Model):
     reason = models.TextField(blank=True)  # why it failed or was stopped
     # {"mean": […], "std": […], "samples": n} once round 0 has pooled the organizations' statistics
     standardisation = models.JSONField(null=True, blank=True)
-    # The training round whose model did best on the held-out rows so far; 0 is the base. `best_value` is what it was
-    # chosen by (config["best"]), `best_loss` its loss.
+    # The training round whose model did best so far on the held-out rows of the organizations that measured it and the
+    # best before it; 0 is the base. `best_value` is what it was chosen by (config["best"]), `best_loss` its loss.
     best_round = models.PositiveIntegerField(null=True, blank=True)
     best_loss = models.FloatField(null=True, blank=True)
     best_value = models.FloatField(null=True, blank=True)

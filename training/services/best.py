@@ -15,7 +15,7 @@ from registry.models import ModelVersion
 from registry.services import versions
 from training import progress, wording
 from training.models import Round, Run
-from training.services import finishing
+from training.services import comparable, finishing
 
 DEFAULT = {"metric": "loss", "greater": False}
 WHAT = "The best model of this run"
@@ -54,10 +54,10 @@ def value_of(run: Run, point: Mapping[str, Any]) -> float | None:
 
 
 def is_better(run: Run, known: Mapping[str, Any]) -> bool:
-    """Whether this model is the best so far, among those that the same organizations measured.
+    """Whether this model is better than the best so far, over the organizations that measured both.
 
-    A value over other rows says nothing. So a model that more organizations measured begins the comparison anew, and
-    one that fewer or others measured is not compared.
+    A value over other rows says nothing: who joins late does not begin the comparison anew, and a model that none of
+    them measured is not compared.
     """
     value = value_of(run, known)
     if value is None or run.best_value is None or run.best_round is None:
@@ -65,10 +65,12 @@ def is_better(run: Run, known: Mapping[str, Any]) -> bool:
     kept = (
         Round.objects.filter(run=run, number=run.best_round + 1, state=RoundState.DONE).values_list("metrics").first()
     )
-    before, now = set((kept[0] if kept else {}).get("organizations", {})), set(known["organizations"])
-    if now != before:
-        return len(now) > len(before)
-    return value > run.best_value if of(run)["greater"] else value < run.best_value
+    by = of(run)
+    both = comparable.over_both((kept[0] if kept else {}).get("organizations", {}), known["organizations"], by["metric"])
+    if both is None:
+        return False
+    before, now = both
+    return now > before if by["greater"] else now < before
 
 
 def version_of(run: Run) -> ModelVersion | None:
