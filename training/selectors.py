@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from federations import permissions
 from federations.models import Member, Organization
 from federations.permissions import Actor
+from federations.services import audit
 from fedportal.common import clock
 from fedwire.errors import FedportalError
 from fedwire.states import MOVES, RoundKind, RoundState, RunState, word
@@ -95,6 +96,7 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
         "names": _names(fresh, rounds),
         "actions": {**actions(fresh, actor), "publish_best": best.may_publish(actor, fresh)},
         "best_version": published.version if (published := best.version_of(fresh)) else None,
+        "paused": _paused(fresh, actor),
     }
 
 
@@ -205,6 +207,21 @@ def active_devices(run: Run) -> int:
     """How many devices take part in the round that is going on."""
     parts = Assignment.objects.filter(round__run=run, round__state__in=ALIVE_ROUNDS, state__in=TAKING_PART)
     return parts.count()
+
+
+def _paused(run: Run, actor: Actor | None) -> dict[str, Any] | None:
+    """{"by", "at"}: which organization paused the run, or which colleague for its own people; None if it is not."""
+    if run.state != RunState.PAUSED:
+        return None
+    event = run.events.filter(kind="run.paused").order_by("-sequence").first()
+    if event is None:
+        return None
+    by = event.data.get("by") or {}
+    own = actor.organization if actor is not None and actor.organization is not None else None
+    colleague = None
+    if own is not None and own.public_id == by.get("id"):
+        colleague = audit.colleague_behind(own, run.organization, "run.paused", run.public_id)
+    return {"by": str(colleague or by.get("name", "")), "at": event.at.isoformat()}
 
 
 def _barred(run: Run) -> list[dict[str, Any]]:

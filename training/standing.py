@@ -9,6 +9,7 @@ from typing import Any
 from django.db.models import F
 
 from fedportal.common import clock
+from fedwire.errors import CATALOGUE
 from fedwire.states import AssignmentState, RoundState, RunState, word
 from training import wording
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
@@ -17,6 +18,8 @@ from training.services import cohorts, needs, opening
 from training.services.plan import Standing
 from training.wording import Party
 
+# Refusals after which the same device would send the same again: it was told that the request itself is wrong.
+FOR_GOOD = frozenset(code for code, kind in CATALOGUE.items() if kind.status == 400)
 # A round that has lasted longer says for whom it still waits.
 PATIENCE = timedelta(seconds=10)
 # So many of those that are missing are named one by one.
@@ -92,7 +95,12 @@ def round_shown(run: Run, row: dict[str, Any], standing: Standing) -> dict[str, 
 
 
 def _waiting(run: Run, row: dict[str, Any], standing: Standing) -> dict[str, Any] | None:
-    """For whom the run waits: more devices, after a while those that have not answered, or its suspended starter."""
+    """For whom the run waits: more devices, after a while those that have not answered, or its suspended starter.
+
+    A paused run waits for whoever resumes it, which is said elsewhere. Who was refused for good is said at once.
+    """
+    if run.state == RunState.PAUSED:
+        return None
     if row["state"] != RoundState.OPEN:
         if row["state"] in ALIVE_ROUNDS or run.state != RunState.RUNNING:
             return None
@@ -103,16 +111,20 @@ def _waiting(run: Run, row: dict[str, Any], standing: Standing) -> dict[str, Any
     if shortage is not None and told is not None:
         absent = _absent(run, shortage.missing)
         return {**told, "missing": absent, "advice": _advice_for_few(run, any(one["known"] for one in absent))}
-    if not standing.unfinished or clock.now() - row["opened_at"] < PATIENCE:
+    if not standing.unfinished:
         return None
     unfinished = Assignment.objects.filter(round_id=row["pk"], state__in=UNFINISHED).values(*PART)
+    if clock.now() - row["opened_at"] < PATIENCE:
+        unfinished = unfinished.filter(refusal__code__in=sorted(FOR_GOOD))
     late = list(unfinished.order_by("organization__name", "device__identifier")[:MOST_MISSING])
+    if not late:
+        return None
     names = [f"{part['device__identifier']} of {part['organization__name']}" for part in late]
     enough = standing.enough(needs.of(run, row["kind"]))
     then = wording.then_of(row["kind"]) if enough else "the round is tried again"
     answered = standing.answered(row["kind"])
     told = wording.stragglers(answered, names, standing.unfinished, row["deadline"], then)
-    return {**told, "missing": [_late(part) for part in late], "advice": _advice_for_late(enough)}
+    return {**told, "missing": [_late(part) for part in late], "advice": _advice_for_late(late, enough)}
 
 
 def _absent(run: Run, missing: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -137,6 +149,8 @@ def _absent(run: Run, missing: Mapping[str, str]) -> list[dict[str, Any]]:
 def _late(part: dict[str, Any]) -> dict[str, Any]:
     who = f"{part['device__identifier']} of {part['organization__name']}"
     doing = "it trains" if part["state"] == AssignmentState.TRAINING else "it has not come for its work"
+    if part["refusal"]:
+        doing = f"what it sent was refused. {part['refusal']['sentence'].rstrip('.')}"
     return _missing(who, doing, part["device__last_seen_at"])
 
 
@@ -159,8 +173,15 @@ def _advice_for_few(run: Run, known: bool) -> list[str]:
     ]
 
 
-def _advice_for_late(enough: bool) -> list[str]:
-    """What one can do about devices that have not answered yet."""
+def _advice_for_late(late: Sequence[Mapping[str, Any]], enough: bool) -> list[str]:
+    """What one can do about devices that have not answered yet; of some no answer that counts will come by itself."""
+    codes = [part["refusal"]["code"] for part in late if part["refusal"]]
+    for_good = [code for code in codes if code in FOR_GOOD]
+    steps = [step for code in dict.fromkeys(for_good) if "{" not in (step := CATALOGUE[code].next_step)]
+    advice = ["The same would be refused again, so whoever runs the device has to mend it.", *steps] if for_good else []
     if enough:
-        return ["Nothing has to be done: the round goes on without them at its deadline."]
-    return ["Look whether the device runs and reaches the portal. It may answer until the deadline."]
+        nobody = "the round goes on without them at its deadline."
+        return [*advice, f"Nobody else has to do anything: {nobody}" if advice else f"Nothing has to be done: {nobody}"]
+    if len(for_good) < len(late):
+        advice.append("Look whether the device runs and reaches the portal. It may answer until the deadline.")
+    return advice

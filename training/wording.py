@@ -153,6 +153,7 @@ def waiting(
         "until": until.isoformat(),
         "then": then,
         "word": RUN_WAITS,
+        "lead": f"Waiting for {devices}. If they have not come at the deadline, {then}.",
         "sentence": f"Waiting for {devices}{_why(missing)} until {moment(until)}; then {then}.",
     }
 
@@ -188,6 +189,7 @@ def stragglers(have: int, names: Sequence[str], count: int, until: datetime, the
         "for": list(names),
         "until": until.isoformat(),
         "then": then,
+        "lead": f"Waiting for {count} device{'' if count == 1 else 's'}. At the deadline {then}.",
         "sentence": f"Waiting for {listed(names, count)} until {moment(until)}; then {then}.",
     }
 
@@ -201,7 +203,8 @@ def held(starter: str) -> dict[str, Any]:
         "for": [starter],
         "until": None,
         "then": then,
-        "sentence": f"{starter}, which started this run, is suspended. Once it is reinstated, {then}.",
+        "lead": (told := f"{starter}, which started this run, is suspended. Once it is reinstated, {then}."),
+        "sentence": told,
     }
 
 
@@ -329,7 +332,8 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
     if kind == "version.published":
         return f"The model of round {data['round']}, the best so far, was published{version}."
     was = "was " if kind in ("run.paused", "run.resumed", "run.stopped") else ""
-    return f"The run {was}{kind.split('.')[1]}{version}{reason}."
+    by = f" by {data['by']['name']}" if data.get("by") else ""
+    return f"The run {was}{kind.split('.')[1]}{by}{version}{reason}."
 
 
 def _who(card: Mapping[str, Any]) -> str:

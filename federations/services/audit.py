@@ -20,6 +20,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 
 from federations import permissions
 from federations.models import ApiKey, AuditChain, AuditEntry, Device, Organization, Person
@@ -67,6 +68,16 @@ def record(organization: Organization | None, actor: Author, action: str, subjec
     entry.save(force_insert=True)
     head.sequence, head.hash = entry.sequence, entry.hash
     head.save(update_fields=["sequence", "hash"])
+
+
+def colleague_behind(own: Organization, chain: Organization, action: str, subject: str) -> Person | None:
+    """Who of the organization `own` did `action` to `subject` last, as the audit log of `chain` has it."""
+    done = AuditEntry.objects.filter(organization=chain, action=action, subject=subject).order_by("-sequence")
+    who = done.values_list("actor", flat=True).first()
+    if who is None:
+        return None
+    of = Person.objects.filter(memberships__organization=own)
+    return of.filter(Q(public_id=who) | Q(api_keys__public_id=who, api_keys__organization=own)).distinct().first()
 
 
 def commitment(personal: str) -> str:

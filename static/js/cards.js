@@ -30,7 +30,8 @@ export function counted(cards, tally) {
   return { large: false, total: cards.length, counts };
 }
 
-export function drawDevices(cards, tally) {
+export function drawDevices(cards, tally, over = false) {
+  at("devices-title").textContent = `Devices in ${over ? "the last" : "this"} round`;
   const { large, total, counts } = counted(cards, tally);
   counts.set("", total);
   drawCounts(counts);
@@ -43,7 +44,7 @@ export function drawDevices(cards, tally) {
   const last = Math.max(1, Math.ceil(shown.length / MOST_CARDS));
   page = Math.min(page, last);
   const made = shown.slice((page - 1) * MOST_CARDS, page * MOST_CARDS).map((card) => drawCard(card, words.get(card)));
-  const nobody = chosen ? `No device is ${chosen} now.` : "No device takes part yet.";
+  const nobody = chosen ? `No device is ${chosen} now.` : over ? "No device took part." : "No device takes part yet.";
   at("participants").replaceChildren(...(made.length ? made : [element("li", "soft", nobody)]));
   at("card-pages").hidden = last === 1;
   at("page-of").textContent = `Page ${page} of ${last}`;
@@ -139,15 +140,15 @@ export function listen(redraw, large) {
   });
 }
 
-/* Why the run waits: who is missing, until when, what then, and what one can do. */
-export function drawWaiting(waiting, left) {
+/* Why the run waits: who is missing, what happens at the deadline, and what one can do. */
+export function drawWaiting(waiting) {
   at("waiting-box").hidden = !waiting;
   if (!waiting) {
     show(at("waiting"), "");
     replaceIfNew(at("missing"), []);
     return replaceIfNew(at("advice"), []);
   }
-  show(at("waiting"), waiting.until ? `${waiting.sentence} ${left} left.` : waiting.sentence);
+  show(at("waiting"), waiting.lead ?? waiting.sentence);
   if (!waiting.missing) return; // a snapshot that was asked for says it; until then stands what was known
   const missing = waiting.missing.map((one) => {
     const item = element("li");

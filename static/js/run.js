@@ -86,6 +86,7 @@ const CHANGES = {
   "assignment.refused": (data) => {
     const card = sameRound(data) && cardOf(data);
     if (card) card.refusal = data.refusal;
+    if (card) askAgain(); // whether the round waits for it in vain
   },
   "assignments.closed": (data) => {
     if (!sameRound(data)) return;
@@ -159,12 +160,14 @@ function addPoint(point) {
   chartsDirty = true;
 }
 
-function endOfRun(kind, data) {
+function endOfRun(kind, data, moment) {
   const word = { started: "running", resumed: "running" }[kind] ?? kind;
   if (kind === "kept") Object.assign(state, { run: { ...state.run, result_version: data.version }, actions: { ...state.actions, keep: false } });
   if (!(word in words)) return;
   state.run.state = word;
   state.run.word = words[word];
+  state.paused = word === "paused" ? { by: data.by?.name ?? "", at: moment } : null;
+  if (state.paused && state.round) state.round.waiting = null;
   if (data.reason) state.run.reason = data.reason;
   if (data.version) state.run.result_version = data.version;
   const mine = mayControl();
@@ -187,16 +190,21 @@ function callOff() {
 
 /* A message says that the round waits; who is missing and what one can do only a snapshot says. */
 function askWhoIsMissing(waiting) {
-  if (!waiting || waiting.missing || wondering) return;
+  if (waiting && !waiting.missing) askAgain();
+}
+
+function askAgain() {
+  if (wondering) return;
   wondering = setTimeout(() => { wondering = null; connection.ask({ ask: "snapshot" }); }, WONDER_MS);
 }
 
 function apply(message) {
   state.sequence = message.sequence;
   const [noun, verb] = message.kind.split(".");
-  if (noun === "run") endOfRun(verb, message.data);
+  if (noun === "run") endOfRun(verb, message.data, message.at);
   else CHANGES[message.kind]?.(message.data, message.at);
   askWhoIsMissing(message.data.waiting);
+  if (state.paused && noun === "run") askAgain(); // which colleague it was
   log(message);
   paint();
 }
@@ -257,24 +265,35 @@ function paint() {
 
 function title() {
   const { run, round } = state;
-  if (ENDED.has(run.state) || !round) return `Round ${run.current_round} of ${run.total_rounds}`;
+  if (ENDED.has(run.state)) return ended(run, round);
+  if (!round) return `Round ${run.current_round} of ${run.total_rounds}`;
   if (round.kind === "statistics") return "Before round 1: statistics for standardisation";
   if (round.kind === "evaluate") return "After the last round: evaluation";
   return `Round ${round.number} of ${run.total_rounds}${round.attempt > 1 ? `, attempt ${round.attempt}` : ""}`;
+}
+
+function ended(run, round) {
+  const rounds = run.total_rounds;
+  if (run.state === "completed") return rounds > 1 ? `All ${rounds} rounds are done` : "The round is done";
+  const word = run.state[0].toUpperCase() + run.state.slice(1);
+  if (!round || round.kind === "statistics") return `${word} before round 1 of ${rounds}`;
+  if (round.kind === "evaluate") return `${word} after round ${rounds} of ${rounds}`;
+  return `${word} ${round.state === "done" ? "after" : "in"} round ${round.number} of ${rounds}`;
 }
 
 function best(run) {
   if (run.best_round == null) return "";
   const which = run.best_round ? `the model of round ${run.best_round}` : "the version that the run began with";
   const told = run.best_value == null ? "" : ` (${bestBy(run)} ${run.best_value.toFixed(4)})`;
-  return `Best so far: ${which}${told}, of those that as many organizations measured.`;
+  if (ENDED.has(run.state)) return `Best of this run: ${which}${told}.`;
+  return `Best so far: ${which}${told}. A new model has to do better for the organizations that measured both.`;
 }
 
 function earlier(run) {
   if (run.best_round == null || run.best_round === run.total_rounds) return "";
-  const measured = (number) => Object.keys(state.curves.find((one) => one.number === number)?.organizations ?? {}).sort().join();
-  if (measured(run.best_round) !== measured(run.total_rounds)) {
-    return " It was not measured by the same organizations as the best one, so the two do not compare.";
+  const measured = (number) => state.curves.find((one) => one.number === number)?.organizations ?? {};
+  if (!Object.keys(measured(run.best_round)).some((key) => key in measured(run.total_rounds))) {
+    return " No organization measured both it and the best one, so the two do not compare.";
   }
   if (run.best_round === 0) return ` By ${bestBy(run)}, no round did better than the version that the run began with.`;
   const kept = state.best_version ? "is an earlier one." : "is an earlier one; it is kept with the run and can be published too.";
@@ -292,6 +311,8 @@ function draw() {
   show(at("reason"), run.reason);
   show(at("best"), best(run));
   drawRound();
+  drawPaused();
+  if (ENDED.has(run.state)) drawEnd();
   at("result").hidden = !run.result_version;
   if (run.result_version) {
     at("version").textContent = `version ${run.result_version}`;
@@ -301,11 +322,11 @@ function draw() {
   drawBest(run, state.best_version);
   for (const part of document.querySelectorAll("[data-action]")) part.hidden = !state.actions[part.dataset.action];
   drawBarred();
-  drawDevices(state.participants, state.tally);
+  drawDevices(state.participants, state.tally, ENDED.has(state.run.state));
   drawContributions();
   drawCurves();
   drawOlder();
-  for (const part of [at("log"), at("participants"), at("waiting-box")]) if (part) showTimes(part);
+  for (const part of [at("log"), at("participants"), at("waiting-box"), at("paused")]) if (part) showTimes(part);
 }
 
 function bestBy(run) {
@@ -345,11 +366,28 @@ function drawRound() {
   if (round) {
     const { total, counts } = counted(state.participants, state.tally);
     const sent = counts.get("sent") ?? 0;
-    at("answers").textContent = `${sent} of ${total} answers`;
+    show(at("answers"), total ? `${sent} of ${total} answers` : "");
     at("left").textContent = round.state === "open" ? `${secondsLeft(round.deadline)} left` : round.word;
     at("round-progress").value = total ? Math.round((100 * sent) / total) : 0;
   }
-  drawWaiting(round?.waiting, round?.waiting?.until ? secondsLeft(round.waiting.until) : "");
+  drawWaiting(round?.waiting);
+}
+
+function drawPaused() {
+  const { paused } = state;
+  at("paused").hidden = !paused;
+  if (!paused) return;
+  const when = at("paused").querySelector("time");
+  when.dateTime = paused.at;
+  at("paused-by").textContent = paused.by ? ` by ${paused.by}` : "";
+  at("going").hidden = state.round?.state !== "open";
+  at("press").hidden = !state.actions.resume;
+}
+
+/* Nothing more is to come. */
+function drawEnd() {
+  if (at("nothing-given")) at("nothing-given").textContent = "Nothing: no round was done.";
+  for (const one of document.querySelectorAll(".chart.blank [data-summary]")) one.textContent = "Nothing was measured.";
 }
 
 function drawBarred() {
@@ -384,7 +422,7 @@ function tell(text, name) {
   badge.className = `badge ${name}`;
 }
 
-listen(() => drawDevices(state.participants, state.tally), isLarge);
+listen(() => drawDevices(state.participants, state.tally, ENDED.has(state.run.state)), isLarge);
 listenToChoices(document, () => [state.curves, state.names]);
 draw();
 const connection = follow(address, {

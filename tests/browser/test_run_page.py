@@ -108,6 +108,8 @@ def test_a_run_is_paused_resumed_and_stopped_on_its_page(visit: Visit, story: St
         state = page.locator("[data-run-state]")
         page.get_by_role("button", name="Pause").click()
         expect(state).to_have_text("paused")
+        expect(page.locator("[data-paused]")).to_contain_text("Press Resume to go on.")
+        expect(page.locator("[data-paused-by]")).to_have_text(re.compile("by Olga", re.IGNORECASE))
         gate.open_to(1)
         expect(page.locator("[data-contributions] tr")).to_have_count(3)  # the open round was finished
         page.get_by_role("button", name="Resume").click()
@@ -127,7 +129,7 @@ def test_who_is_waited_for_is_said_while_nothing_happens(visit: Visit, story: St
         page.goto(f"/runs/{run}")
         page.evaluate("window.never_reloaded = true")
         expect(page.locator(".part-training")).to_have_count(3)
-        expect(page.locator("[data-waiting]")).to_contain_text("hospital", timeout=30_000)
+        expect(page.locator("[data-missing]")).to_contain_text("hospital", timeout=30_000)
         assert page.evaluate("window.never_reloaded")
         gate.open_to(1)
         expect(page.locator("[data-run-state]")).to_have_text("completed")

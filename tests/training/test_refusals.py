@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from federations.services import device_tasks
+from fedportal.common import clock
 from fedwire.errors import FedportalError
 from tests.training.conftest import Site, Stage, rewind
+from training import standing
 from training.models import Assignment, Run
 from training.services import healing
 
@@ -103,3 +105,33 @@ def test_refusal_for_a_closed_task_changes_nothing(stage: Stage) -> None:
     device_tasks.note_refused(late.device.pk, task.public_id, FedportalError("not_finite"))
     assert told(run) == []
     assert Assignment.objects.get(task=task).refusal is None
+
+
+def test_device_that_was_refused_for_good_is_named_at_once_with_what_to_do(stage: Stage) -> None:
+    sites = stage.three()
+    run = stage.start()
+    for site in sites[1:]:
+        site.answer()
+    sites[0].take()
+    assert stage.snapshot(run)["round"]["waiting"] is None
+    refuse(sites[0], "metrics_invalid")
+    waiting = stage.snapshot(run)["round"]["waiting"]
+    (one,) = waiting["missing"]
+    assert one["who"] == "acme-1 of acme"
+    assert one["reason"].startswith("what it sent was refused. The metrics are not usable")
+    assert waiting["advice"] == [
+        "The same would be refused again, so whoever runs the device has to mend it.",
+        "Send sums, counts and histograms as described in the protocol.",
+        "Nobody else has to do anything: the round goes on without them at its deadline.",
+    ]
+
+
+def test_refusal_that_may_pass_by_itself_is_said_without_alarm(stage: Stage) -> None:
+    sites = stage.three()
+    run = stage.start()
+    sites[0].take()
+    refuse(sites[0], "storage_full")
+    with clock.shifted(standing.PATIENCE):
+        waiting = stage.snapshot(run)["round"]["waiting"]
+    assert "what it sent was refused" in {one["who"]: one["reason"] for one in waiting["missing"]}["acme-1 of acme"]
+    assert not any("has to mend it" in line for line in waiting["advice"])

@@ -29,6 +29,7 @@ def test_waiting_round_says_for_whom_until_when_and_what_then(stage: Stage) -> N
         "until": until.isoformat(),
         "then": "the round is tried again",
         "word": "waiting",
+        "lead": "Waiting for 1 more device. If they have not come at the deadline, the round is tried again.",
         "sentence": f"Waiting for 1 more device (metro has none available) until {until:%H:%M} UTC; "
         "then the round is tried again.",
     }

@@ -17,6 +17,7 @@ from registry.services import models, versions
 from tests.cast import PASSWORD, Cast
 from training.models import Round, Run
 from training.services import runs
+from training.web import page_of_run
 
 LOGISTIC = {"kind": "logistic", "inputs": 2, "classes": 2}
 
@@ -99,7 +100,7 @@ def test_a_run_that_waits_says_for_whom_and_until_when(cast: Cast, model: Model)
     assert f"Seed {run.config['seed']}" in text
     others = text_of(cast.browser("mia"), f"/runs/{run.public_id}")
     assert "Started by acme Started" in others  # whose people are not hers to know
-    assert re.search(r"Waiting for 2 more devices \(acme and metro have none available\) until \d\d:\d\d UTC", text)
+    assert "Waiting for 2 more devices." in text
 
 
 def test_people_of_an_organization_are_named_to_their_colleagues_only(cast: Cast, model: Model) -> None:
@@ -117,25 +118,27 @@ def test_people_of_an_organization_are_named_to_their_colleagues_only(cast: Cast
     [
         (1, 3, "The best by loss, that of round 1, is an earlier one"),
         (0, 3, "By loss, no round did better than the version that the run began with"),
-        (1, 2, "It was not measured by the same organizations as the best one"),
+        (1, 2, "The best by loss, that of round 1, is an earlier one"),  # acme measured both
+        (1, 0, "No organization measured both it and the best one"),
         (3, 3, ""),
     ],
 )
 def test_a_run_whose_last_model_is_not_its_best_says_what_that_means(
     cast: Cast, model: Model, best: int, metro_until: int, words: str
 ) -> None:
-    """Three rounds; metro measures the models up to and with that of `metro_until`."""
+    """Three rounds; metro measures the models up to and with that of `metro_until`, acme with 0 only those before."""
     run = runs.start(cast.actor("olga"), model, rounds=3)
     run.rounds.all().delete()
     for number in range(4):
-        measured = {"acme": {"loss": 0.5}, **({"metro": {"loss": 0.5}} if number <= metro_until else {})}
+        there = ["acme"] * (number < 3 or metro_until > 0) + ["metro"] * (number <= metro_until or number == 3)
+        measured = {name: {"loss": 0.5} for name in there if (name, number, metro_until) != ("metro", 3, 2)}
         metrics = {"overall": {"loss": 0.5}, "organizations": measured}
         row = {"state": "done", "deadline": clock.now(), "closed_at": clock.now(), "metrics": metrics}
         Round.objects.create(organization=cast.acme, run=run, number=number + 1, **row)
     version = model.versions.get()
     Run.objects.filter(pk=run.pk).update(state="completed", result_version=version, best_round=best, best_loss=0.5)
     page = text_of(cast.browser("olga"), f"/runs/{run.public_id}")
-    assert "Best so far: the " in page
+    assert "Best of this run: the " in page
     told = page.partition("is published as")[2].partition("Devices")[0]
     assert words in told
     assert ("round" in told) == bool(words) or "organizations" in told
@@ -146,7 +149,76 @@ def test_why_a_run_cannot_be_run_again_is_said_also_to_who_may(cast: Cast, model
     runs.stop(cast.actor("olga"), run)
     models.unshare(cast.actor("olga"), model, cast.federation)
     page = text_of(cast.browser("olga"), f"/runs/{run.public_id}")
-    assert "Running it again: the model is not shared with this federation any more." in page
+    assert "It cannot be run again: the model is not shared with this federation any more." in page
+
+
+def test_who_may_not_control_a_run_reads_one_sentence_of_who_may(cast: Cast, model: Model) -> None:
+    run = runs.start(cast.actor("olga"), model, rounds=1)
+    page = text_of(cast.browser("mia"), f"/runs/{run.public_id}")
+    assert page.count("An owner or a data scientist") == 1
+    assert "An owner or a data scientist of acme may pause, stop or repeat this run." in page
+    assert "data scientist" not in text_of(cast.browser("olga"), f"/runs/{run.public_id}")
+    runs.stop(cast.actor("olga"), run)
+    page = text_of(cast.browser("mia"), f"/runs/{run.public_id}")
+    assert "An owner or a data scientist of acme may repeat this run." in page
+
+
+def test_a_paused_run_says_who_paused_it_and_waits_for_nobody(cast: Cast, model: Model) -> None:
+    Device.objects.update(last_seen_at=None)
+    run = runs.start(cast.actor("olga"), model, rounds=1, min_participants=2)
+    runs.pause(cast.actor("olga"), run)
+    page = text_of(cast.browser("olga"), f"/runs/{run.public_id}").partition("Devices in this round")[0]
+    assert re.search(rf"Paused by {cast.olga} at \d\d:\d\d:\d\d UTC", page)
+    assert "Press Resume to go on." in page
+    html = cast.browser("mia").get(f"/runs/{run.public_id}").content.decode()
+    assert "by acme" in html
+    assert str(cast.olga) not in html
+    assert "data-press hidden" in html
+    assert "data-waiting-box hidden" in html
+    runs.resume(cast.actor("olga"), run)
+    html = cast.browser("olga").get(f"/runs/{run.public_id}").content.decode()
+    assert "data-paused hidden" in html
+    assert "data-waiting-box>" in html
+
+
+def test_reasons_and_time_of_waiting_stand_once(cast: Cast, model: Model) -> None:
+    Device.objects.update(last_seen_at=None)
+    run = runs.start(cast.actor("olga"), model, rounds=1, min_participants=2)
+    html = cast.browser("olga").get(f"/runs/{run.public_id}").content.decode()
+    box = html.partition("data-waiting-box")[2].partition("</div>")[0]
+    assert "Waiting for 2 more devices. If they have not come at the deadline, the round is tried again." in box
+    assert "UTC" not in re.sub(r"<time.*?</time>", "", box)
+    assert "none available" not in box
+    assert "data-answers hidden" in html  # nobody was asked, so there are no answers to count
+
+
+def test_an_ended_run_does_not_speak_as_if_more_were_to_come(cast: Cast, model: Model) -> None:
+    Device.objects.update(last_seen_at=None)
+    run = runs.start(cast.actor("olga"), model, rounds=3)
+    address = f"/runs/{run.public_id}"
+    alive = text_of(cast.browser("olga"), address)
+    for words in ("Nothing measured yet", "the first round is not done", "No device takes part yet", "Round 1 of 3"):
+        assert words in alive
+    runs.stop(cast.actor("olga"), run)
+    over = text_of(cast.browser("olga"), address)
+    for words in ("Stopped in round 1 of 3", "Nothing was measured", "no round was done", "No device took part"):
+        assert words in over
+    assert "yet" not in over.partition("Stopped in")[2].partition("What happened")[0]
+
+
+@pytest.mark.parametrize(
+    ("state", "of", "words"),
+    [
+        ("completed", {"kind": "evaluate", "state": "done", "number": 4}, "All 3 rounds are done"),
+        ("failed", {"kind": "train", "state": "failed", "number": 1}, "Failed in round 1 of 3"),
+        ("stopped", {"kind": "train", "state": "done", "number": 2}, "Stopped after round 2 of 3"),
+        ("failed", {"kind": "statistics", "state": "failed", "number": 0}, "Failed before round 1 of 3"),
+        ("stopped", {"kind": "evaluate", "state": "cancelled", "number": 4}, "Stopped after round 3 of 3"),
+        ("stopped", None, "Stopped before round 1 of 3"),
+    ],
+)
+def test_title_of_an_ended_run_says_how_far_it_came(state: str, of: Any, words: str) -> None:
+    assert page_of_run._title({"run": {"state": state, "total_rounds": 3, "current_round": 0}, "round": of}) == words
 
 
 def test_the_dangerous_asks_first_and_looking_at_the_question_changes_nothing(cast: Cast, model: Model) -> None:

@@ -188,7 +188,7 @@ def test_buttons_that_train_are_shown_only_to_who_may_start_a_run_somewhere(cast
         assert 'href="/runs/new?' not in page_of(browser, address)
         assert 'href="/runs/new?' in page_of(cast.browser("olga"), address)
     assert "Training it:" in words(page_of(browser, addresses[0]))
-    assert "Running it again:" in words(page_of(browser, addresses[2]))
+    assert "may pause, stop or repeat this run." in words(page_of(browser, addresses[2]))
     federations.change(cast.actor("olga"), cast.federation, members_may_start_runs=True)
     for address in addresses:
         assert 'href="/runs/new?' in page_of(browser, address)

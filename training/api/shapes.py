@@ -151,6 +151,7 @@ class SnapshotShape(serializers.Serializer[Any]):
     names = serializers.DictField(child=serializers.CharField())
     best_version = serializers.CharField(allow_null=True)
     actions = serializers.DictField(child=serializers.BooleanField())
+    paused = serializers.DictField(allow_null=True)
 
 
 class RoundShape(serializers.Serializer[Any]):

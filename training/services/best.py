@@ -66,7 +66,9 @@ def is_better(run: Run, known: Mapping[str, Any]) -> bool:
         Round.objects.filter(run=run, number=run.best_round + 1, state=RoundState.DONE).values_list("metrics").first()
     )
     by = of(run)
-    both = comparable.over_both((kept[0] if kept else {}).get("organizations", {}), known["organizations"], by["metric"])
+    both = comparable.over_both(
+        (kept[0] if kept else {}).get("organizations", {}), known["organizations"], by["metric"]
+    )
     if both is None:
         return False
     before, now = both

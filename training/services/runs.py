@@ -191,9 +191,9 @@ def _move(actor: Actor, run: Run, to: RunState, hint: str) -> Run:
         before = _state(run)
         lifecycle.require(WHAT, before, to, hint)
         lifecycle.move_one(Run.objects.filter(pk=run.pk, state=before), to)
-        word = "paused" if to == RunState.PAUSED else "resumed"
+        word, by = "paused" if to == RunState.PAUSED else "resumed", actor.organization
         audit.record(run.organization, actor, f"run.{word}", run.public_id)
-        progress.tell(run, f"run.{word}", {})
+        progress.tell(run, f"run.{word}", {"by": {"id": by.public_id, "name": by.name}} if by else {})
     run.refresh_from_db()
     return run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -14,7 +15,7 @@ from federations.permissions import Actor
 from federations.selectors import person_for
 from federations.web.page import confirm, page
 from fedwire.errors import FedportalError
-from fedwire.states import RoundKind, RunState
+from fedwire.states import RoundKind, RoundState, RunState
 from registry.models import Share
 from registry.selectors import may_train
 from training import selectors, wording
@@ -23,7 +24,7 @@ from training.selectors import cards
 from training.services import best, compression, keeping, runs
 from training.services.terms import Terms
 from training.web.cards import panel
-from training.web.charts import charts, further, legend
+from training.web.charts import Chart, charts, further, legend
 from training.web.fairness import fairness, slices
 from training.web.lists import WORDS
 from training.web.log import page_of_log
@@ -59,7 +60,7 @@ def one(request: Any, run: str) -> HttpResponse:
         "title": _title(shown),
         "percent": round(100 * shown["run"]["progress"]),
         "panel": devices,
-        "charts": charts(shown["curves"], shown["names"], chosen),
+        "charts": _charts(shown, chosen),
         "further": further(shown["curves"], chosen),
         "fairness": fairness(shown["curves"], shown["names"]),
         "slices": slices(shown["curves"]),
@@ -73,7 +74,7 @@ def one(request: Any, run: str) -> HttpResponse:
         "may_train": may_train(request.actor, found.model, found.federation),
         "not_again": _not_again(found),
         "may_control": permissions.can(request.actor, "run.control", found),
-        "who_may": permissions.who_may("run.control", found, request.actor),
+        "may_not": _may_not(request.actor, found),
         "settled": _settled(found),
         "starter": _starter(request.actor, found),
         "took": wording.span((found.finished_at - found.started_at).total_seconds())
@@ -86,7 +87,9 @@ def one(request: Any, run: str) -> HttpResponse:
 def _title(shown: dict[str, Any]) -> str:
     """Where the run is; `static/js/run.js` says the same."""
     run, of = shown["run"], shown["round"]
-    if of is None or run["state"] in ENDED:
+    if run["state"] in ENDED:
+        return _ended(run, of)
+    if of is None:
         return f"Round {run['current_round']} of {run['total_rounds']}"
     if of["kind"] == RoundKind.STATISTICS:
         return "Before round 1: statistics for standardisation"
@@ -96,14 +99,37 @@ def _title(shown: dict[str, Any]) -> str:
     return f"Round {of['number']} of {run['total_rounds']}{again}"
 
 
+def _ended(run: dict[str, Any], of: dict[str, Any] | None) -> str:
+    """How far the run came; `static/js/run.js` says the same."""
+    rounds = run["total_rounds"]
+    if run["state"] == RunState.COMPLETED:
+        return f"All {rounds} rounds are done" if rounds > 1 else "The round is done"
+    word = run["state"].capitalize()
+    if of is None or of["kind"] == RoundKind.STATISTICS:
+        return f"{word} before round 1 of {rounds}"
+    if of["kind"] == RoundKind.EVALUATE:
+        return f"{word} after round {rounds} of {rounds}"
+    return f"{word} {'after' if of['state'] == RoundState.DONE else 'in'} round {of['number']} of {rounds}"
+
+
+def _charts(shown: dict[str, Any], chosen: Sequence[str] | None) -> list[Chart]:
+    """The curves; of an ended run nothing more is to come."""
+    found = charts(shown["curves"], shown["names"], chosen)
+    if shown["run"]["state"] not in ENDED:
+        return found
+    return [one if one.lines else one._replace(summary="Nothing was measured.") for one in found]
+
+
 def _best(shown: dict[str, Any]) -> str:
-    """Which model is the best so far; `static/js/run.js` says the same."""
+    """Which model is the best; `static/js/run.js` says the same."""
     number, value = shown["run"]["best_round"], shown["run"]["best_value"]
     if number is None:
         return ""
     which = f"the model of round {number}" if number else "the version that the run began with"
     told = f" ({_best_by(shown)} {value:.4f})" if value is not None else ""
-    return f"Best so far: {which}{told}, of those that as many organizations measured."
+    if shown["run"]["state"] in ENDED:
+        return f"Best of this run: {which}{told}."
+    return f"Best so far: {which}{told}. A new model has to do better for the organizations that measured both."
 
 
 def _earlier(shown: dict[str, Any]) -> str:
@@ -113,8 +139,8 @@ def _earlier(shown: dict[str, Any]) -> str:
     if not run["result_version"] or number is None or number == last:
         return ""
     measured = {point["number"]: set(point["organizations"]) for point in shown["curves"]}
-    if measured.get(number) != measured.get(last):
-        return " It was not measured by the same organizations as the best one, so the two do not compare."
+    if not measured.get(number, set()) & measured.get(last, set()):
+        return " No organization measured both it and the best one, so the two do not compare."
     if number == 0:
         return f" By {_best_by(shown)}, no round did better than the version that the run began with."
     kept = "" if shown["best_version"] else "; it is kept with the run and can be published too"
@@ -129,6 +155,22 @@ def _starter(actor: Actor, run: Run) -> str:
     """Who started the run: the person for their colleagues, the organization for others."""
     person = person_for(actor, run.organization, run.started_by)
     return f"{person} of {run.organization.name}" if person else run.organization.name
+
+
+def _may_not(actor: Actor, run: Run) -> str:
+    """Who may do what the buttons would do, in one sentence, for a reader who has none of them; "" for others."""
+    control = run.state not in ENDED and not permissions.can(actor, "run.control", run)
+    train = not may_train(actor, run.model, run.federation) and not _not_again(run)
+    doing = {(True, True): "pause, stop or repeat", (True, False): "pause or stop", (False, True): "repeat"}
+    if (control, train) not in doing:
+        return ""
+    if control:
+        who = permissions.who_may("run.control", run, actor)
+    elif not permissions.can(actor, "model.train", run.model):
+        who = permissions.who_may("model.train", run.model, actor)
+    else:
+        who = permissions.who_may("federation.train", run.federation, actor)
+    return who.replace(" may do this", f" may {doing[control, train]} this run")
 
 
 def _not_again(run: Run) -> str:
