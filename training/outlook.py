@@ -75,7 +75,10 @@ def parts_of(device: Device, most: int) -> list[Part]:
 def _reason(said: str) -> str:
     """Why nothing came of a part. A device that declines gives a code of the catalogue without values."""
     told = wording.told(said)
-    return outline(said) if told == said and said in CATALOGUE else told
+    if said not in CATALOGUE:
+        return told
+    step = CATALOGUE[said].next_step
+    return outline(said) if told == said or "{" in step else f"{told[0].upper()}{told[1:]}. {step}"
 
 
 def _present(organization: Organization) -> list[frozenset[str]]:

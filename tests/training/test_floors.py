@@ -10,7 +10,7 @@ import pytest
 from federations import above
 from federations.services import device_tasks, policies
 from fedportal.common import blobs
-from fedwire.errors import FedportalError
+from fedwire.errors import CATALOGUE, FedportalError
 from tests.training.conftest import STANDARDISED, Site, Stage
 from training.models import Assignment, Update
 
@@ -135,7 +135,8 @@ def test_why_a_device_declined_is_told_with_what_to_do(stage: Stage) -> None:
     site.take()
     Assignment.objects.filter(device=site.device).update(state="declined", reason="data_shape")
     (part, *_) = above.parts_of(site.device)
-    assert part.reason.startswith("The model takes … columns and the data has …. Give ")
+    assert part.reason.endswith(CATALOGUE["data_shape"].next_step)
+    assert "columns than the model takes" in part.reason
     Assignment.objects.filter(device=site.device).update(reason="the data of ward 3 are away")
     (part, *_) = above.parts_of(site.device)
     assert part.reason == "the data of ward 3 are away"
