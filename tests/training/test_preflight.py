@@ -99,3 +99,14 @@ def test_a_run_of_one_organization_among_several_is_told() -> None:
 
 def test_a_deadline_that_the_last_rounds_kept_is_fine() -> None:
     assert codes(facts(ACME, METRO, slowest=9.0, round_seconds=10.0)) == []
+
+
+def test_a_learning_rate_above_ten_is_advised_against_and_starts() -> None:
+    assert codes(facts(ACME, METRO, rate=50.0)) == [(WARNING, "steep")]
+    assert codes(facts(ACME, METRO, rate=10.0)) == []
+
+
+def test_a_group_that_nobody_is_in_may_be_left_empty() -> None:
+    nobody = Place("org_a", "acme", "active", grouped=True)
+    found = preflight.problems(facts(nobody, group="nowhere"))
+    assert found[0].next_step.startswith("Leave the group empty for all devices")

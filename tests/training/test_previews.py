@@ -80,6 +80,11 @@ def test_a_group_counts_only_its_devices(stage: Stage) -> None:
     assert "too_few" in codes(foreseen(stage, group="nowhere"))
 
 
+def test_a_steep_learning_rate_is_seen_in_the_settings(stage: Stage) -> None:
+    assert "steep" in codes(foreseen(stage, config={"learning_rate": 50}))
+    assert "steep" not in codes(foreseen(stage, config={"learning_rate": 0.1}))
+
+
 def test_a_run_that_goes_on_already_and_a_hasty_deadline_are_told(stage: Stage) -> None:
     sites = stage.three()
     run = stage.start(rounds=2)

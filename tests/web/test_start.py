@@ -176,6 +176,7 @@ def test_a_member_trains_only_where_the_owner_lets_members(cast: Cast, model: Mo
     refused = words(page_of(cast.browser("mia"), "/runs/new"))
     assert "You may not start runs here" in refused
     assert "No model to train yet" not in refused
+    assert "Its owner, acme, can allow members to start runs." in refused
     federations.change(cast.actor("olga"), cast.federation, members_may_start_runs=True)
     assert "radiology-v1 of acme" in words(page_of(cast.browser("mia"), "/runs/new"))
 

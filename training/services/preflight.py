@@ -16,6 +16,8 @@ from training.services.terms import CROSS_DEVICE, Terms
 from training.wording import listed
 
 ERROR, WARNING = "error", "warning"
+# Above this learning rate people are warned.
+STEEP = 10
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Facts:
     going_on: Sequence[str] = ()  # runs of the same model, each in a few words
     slowest: float | None = None  # seconds that the slowest of the last rounds took
     standardise: bool = False
+    rate: float | None = None  # the learning rate that was asked for
     failed: str = ""  # why the last run with the same settings failed, if its numbers grew without end
 
 
@@ -111,6 +114,9 @@ def problems(facts: Facts) -> list[Problem]:
     if facts.failed:
         sentence = f"The last run with these settings failed. {facts.failed}"
         found.append(Problem(WARNING, "grew", "config.learning_rate", sentence))
+    if facts.rate is not None and facts.rate > STEEP and not facts.failed:
+        sentence = f"A learning rate of {facts.rate:g} is very high: the numbers may grow beyond all bounds."
+        found.append(Problem(WARNING, "steep", "config.learning_rate", sentence, "Most models learn with 0.001 to 1."))
     if facts.places:
         found += [
             *_too_few(facts),
@@ -221,6 +227,8 @@ def _too_few(facts: Facts) -> list[Problem]:
         cap = f" with at most {facts.terms.cap} of each organization" if facts.terms.cap else ""
         sentence = f"Only {_devices(possible)}{where} could ever take part{cap}, and a round needs {facts.need}."
     next_step = "The run waits until more register. Ask for fewer, or let the members register devices first."
+    if facts.group and not possible:
+        next_step = "Leave the group empty for all devices, or put devices into it first; until then the run waits."
     return [
         Problem(
             WARNING, "too_few", "group" if facts.group and not possible else "min_participants", sentence, next_step

@@ -99,6 +99,7 @@ def of(
         refused=refused,
         going_on=_going_on(actor, model),
         slowest=_slowest(model, place) if place is not None and "round_seconds" not in wrong else None,
+        rate=_rate(config or {}),
         failed=_failed(model, place, strategy, base, config or {}) if not refused and place and base else "",
         standardise=not refused and base is not None and configs.checked(strategy, config or {}, base)["standardise"],
     )
@@ -196,6 +197,12 @@ def _few(federation: Federation, here: QuerySet[Device]) -> dict[int, tuple[int,
         if last is not None and last < floors[organization]
     )
     return {organization: (floors[organization], count) for organization, count in found.items()}
+
+
+def _rate(config: Mapping[str, Any]) -> float | None:
+    """The learning rate in what was asked for, where it is a number."""
+    rate = config.get("learning_rate")
+    return float(rate) if isinstance(rate, (int, float)) and not isinstance(rate, bool) else None
 
 
 def _failed(model: Model, federation: Federation, strategy: str, base: ModelVersion, config: Mapping[str, Any]) -> str:
