@@ -26,7 +26,7 @@ from fedportal_sdk.trainers import Tick
 from fedwire import routes
 from fedwire.errors import FedportalError
 from fedwire.messages import Task
-from fedwire.tensors import Manifest
+from fedwire.tensors import Float32, Manifest
 
 ROUND_SECONDS = 5  # the deadline of the rounds these devices are made for
 SLOW_SECONDS = 1.5
@@ -39,9 +39,9 @@ def straggler(client: FederatedClient, csv_file: str) -> None:
     """Honest and slow."""
 
     class Slow(TableWork):
-        def train(self, task: Task, arrays: Arrays, tick: Tick) -> Trained:
+        def train(self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None) -> Trained:
             time.sleep(LATE_SECONDS if task["round"] % 3 == 2 else SLOW_SECONDS)
-            return super().train(task, arrays, tick)
+            return super().train(task, arrays, tick, shift)
 
     client._take_part(Slow(load(csv_file, TARGET)), None, None, True)
 
@@ -87,8 +87,8 @@ def inverter(client: FederatedClient, csv_file: str) -> None:
     """Every number is fine, the direction is not."""
 
     class Inverted(TableWork):
-        def train(self, task: Task, arrays: Arrays, tick: Tick) -> Trained:
-            trained = super().train(task, arrays, tick)
+        def train(self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None) -> Trained:
+            trained = super().train(task, arrays, tick, shift)
             turned = {name: arrays[name] - 4 * (value - arrays[name]) for name, value in trained.arrays.items()}
             return Trained(turned, trained.samples, trained.evaluation, trained.metrics)
 
