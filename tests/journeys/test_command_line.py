@@ -133,7 +133,7 @@ def test_pausing_resuming_and_stopping_a_run(world: World) -> None:
         assert acme.json("train", "resume", MODEL)["status"] == "running"
         assert acme.json("train", "stop", MODEL)["status"] == "stopped"
     shown = acme.run("train", "status", run["id"])
-    assert "Stopped by olga@acme.example" in shown
+    assert "Stopped by acme;" in shown
     assert "wrong_state" in acme.code("train", "stop", MODEL)
     assert [row["status"] for row in acme.json("train", "list", MODEL)] == ["stopped"]
     assert run["id"] in acme.run("train", "list")

@@ -113,6 +113,15 @@ def test_people_of_an_organization_are_named_to_their_colleagues_only(cast: Cast
         assert cast.olga.email not in seen
 
 
+def test_a_run_was_stopped_by_an_organization(cast: Cast, model: Model) -> None:
+    run = runs.stop(cast.actor("olga"), runs.start(cast.actor("olga"), model, rounds=1))
+    assert run.reason.startswith("Stopped by acme before")
+    for name in ("olga", "mia"):
+        assert (
+            "olga@acme.example" not in text_of(cast.browser(name), f"/runs/{run.public_id}").partition("How it runs")[0]
+        )
+
+
 @pytest.mark.parametrize(
     ("best", "metro_until", "words"),
     [

@@ -129,7 +129,8 @@ def stop(actor: Actor, run: Run) -> Run:
     Raises `forbidden`, `wrong_state`.
     """
     permissions.require(actor, "run.control", run)
-    return _stop(run, actor, str(actor.person))
+    # Every member reads the reason; whose hand it was stands in the log of the organization.
+    return _stop(run, actor, str(actor.organization))
 
 
 def stop_by_staff(by: Person, run: Run) -> Run:
