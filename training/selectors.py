@@ -18,7 +18,7 @@ from registry.models import Model
 from training import standing, tally, wording
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, TAKING_PART
 from training.models import Assignment, Round, Run
-from training.services import best, cohorts, compression, giving, keeping, opening
+from training.services import best, cohorts, compression, giving, keeping, opening, unusual
 from training.services.terms import Terms
 
 # More points than a picture has pixels are of no use to anybody.
@@ -91,6 +91,8 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
         "participants": standing.cards(parts, _before(rounds, latest), called_off=called_off),
         "tally": counted.as_json(),
         "barred": _barred(fresh),
+        "flagged": unusual.of_run(fresh),
+        "manages": unusual.managed_by(actor),
         "contributions": wording.contributions(giving.shares(fresh, also=going_on)),
         "curves": newest_in_full(thinned(curves(rounds), keep=fresh.best_round)),
         "names": _names(fresh, rounds),

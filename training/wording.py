@@ -81,11 +81,13 @@ def participant(
     seconds: float | None = None,
     last_seen_at: datetime | None = None,
     refusal: Mapping[str, Any] | None = None,
+    unusual: str = "",
     called_off: bool = False,
 ) -> dict[str, Any]:
     """A device's card. `word` is what it shows: "refused" while the last thing the device sent was refused.
 
-    `called_off`: the round was, so that who had not answered by then is not to blame.
+    `unusual`: why its update is flagged. `called_off`: the round was, so that who had not answered by then is not to
+    blame.
     """
     if state == AssignmentState.EXPIRED and (called_off or reason == NOT_NEEDED):
         refusal = None
@@ -96,6 +98,7 @@ def participant(
         "word": word_of(state, refused=bool(refusal), called_off=called_off, reason=reason),
         "reason": refusal["sentence"] if refusal and state in UNSETTLED else told(reason),
         "refusal": dict(refusal) if refusal else None,
+        "unusual": unusual,
         "samples": samples,
         "seconds": seconds,
         "last_seen_at": instant(last_seen_at),
@@ -129,7 +132,7 @@ def closed(number: int, attempt: int, count: int, reason: str) -> dict[str, Any]
 
 def changed(number: int, attempt: int, card: Mapping[str, Any]) -> dict[str, Any]:
     """The data of `assignment.changed`: a card without what did not change. A refusal stays until something is sent."""
-    same = {"last_seen_at", *(() if card["refusal"] else ("refusal",))}
+    same = {"last_seen_at", "unusual", *(() if card["refusal"] else ("refusal",))}
     return {"number": number, "attempt": attempt, **{key: card[key] for key in card if key not in same}}
 
 

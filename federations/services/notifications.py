@@ -63,6 +63,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("run.started", "A run started in a federation you are in", TRAINERS | OPERATORS, email=False),
         Kind("run.waiting", "A run waits for devices", TRAINERS | OPERATORS),
         Kind("run.finished", "A run completed, failed or was stopped", TRAINERS),
+        Kind("update.flagged", "An update of a device was unlike the others of its round", TRAINERS | OPERATORS),
         Kind("device.registered", "A device registered", OPERATORS, email=False),
         Kind("device.ended", "A device was quarantined, revoked or retired", OPERATORS, email=False),
         Kind("policy.changed", "Your organization's policy changed", LEADS | OFFICERS),

@@ -97,7 +97,8 @@ function drawCard(card, word) {
   else if (card.last_seen_at && word !== "sent") last.append("last seen ", time(card.last_seen_at, "ago"));
   item.append(element("strong", "", card.device.identifier), element("span", "badge part-badge", word),
     element("span", "soft", card.organization.name), element("span", "small soft", rows + took),
-    element("span", "small wide", noteOf(card, word)), last);
+    element("span", "small wide", noteOf(card, word)),
+    element("span", "small wide unusual", card.unusual ? `Flagged: ${card.unusual}` : ""), last);
   return item;
 }
 

@@ -3,6 +3,7 @@ import { cell, element, show, time } from "./build.js";
 import { counted, drawDevices, drawWaiting, listen, wordOf } from "./cards.js";
 import { drawCharts, listenToChoices } from "./charts.js";
 import { drawFairness } from "./fairness.js";
+import { drawFlagged, withFlagged } from "./flagged.js";
 import { follow } from "./following.js";
 import { showTimes } from "./page.js";
 
@@ -115,6 +116,7 @@ const CHANGES = {
     state.run.progress = Math.min(state.run.current_round / state.run.total_rounds, 1);
     if (data.contributions) state.contributions = data.contributions;
     if (data.point) addPoint(data.point);
+    if (data.flagged) state.flagged = withFlagged(state.flagged, data.flagged);
     // How its model does only the next round says; what it took is known now.
     if (data.kind === "train") addPoint({ number: data.number, organizations: {}, seconds: data.seconds, bytes_up: data.bytes_up, bytes_down: data.bytes_down, drift: data.drift });
   },
@@ -323,6 +325,7 @@ function draw() {
   for (const part of document.querySelectorAll("[data-action]")) part.hidden = !state.actions[part.dataset.action];
   drawBarred();
   drawDevices(state.participants, state.tally, ENDED.has(state.run.state));
+  drawFlagged(state.flagged, state.manages);
   drawContributions();
   drawCurves();
   drawOlder();

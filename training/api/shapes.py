@@ -150,6 +150,8 @@ class SnapshotShape(serializers.Serializer[Any]):
     curves = serializers.ListField(child=serializers.DictField())
     names = serializers.DictField(child=serializers.CharField())
     best_version = serializers.CharField(allow_null=True)
+    flagged = serializers.ListField(child=serializers.DictField())
+    manages = serializers.CharField(allow_blank=True)
     actions = serializers.DictField(child=serializers.BooleanField())
     paused = serializers.DictField(allow_null=True)
 

@@ -89,11 +89,13 @@ class Update(models.Model):
     answer = models.JSONField(default=dict)  # evaluation, statistics, metrics, seconds
     # {"score", "flagged", "reason"} once its round was aggregated, where updates are compared
     anomaly = models.JSONField(null=True, blank=True)
+    flagged = models.BooleanField(null=True)  # of `anomaly`, to be found by
     received_at = models.DateTimeField(default=clock.now)
 
     class Meta:
         ordering = ["round_id", "id"]
         constraints = [models.UniqueConstraint(fields=["round", "device"], name="one_update_each")]
+        indexes = [models.Index(fields=["round"], condition=models.Q(flagged=True), name="flagged_updates")]
 
     def __str__(self) -> str:
         return f"update of {self.device} for {self.round}"

@@ -10,7 +10,7 @@ from django.db.models import Q
 from federations.models import Organization
 from federations.services import notifications
 from fedwire.states import MemberState, RunState
-from training.models import Round, Run
+from training.models import Round, Run, Update
 from training.wording import listed, moment
 
 
@@ -39,6 +39,19 @@ def waiting(run: Run, stalled: Round, missing: list[str]) -> None:
     )
     data = {"round": stalled.number, "attempt": stalled.attempt, "deadline": stalled.deadline.isoformat()}
     _tell(run, "run.waiting", sentence, data)
+
+
+def unusual(closed: Round, update: Update) -> None:
+    """An update was unlike the others of its round: told to the device's organization and to who started the run."""
+    run, device = closed.run, update.device
+    where = f"round {closed.number} of the training of {run.model.name}"
+    reason = update.anomaly["reason"] if update.anomaly else ""
+    sentence = f"An update of {device.identifier} of {update.organization.name} stands out in {where}: {reason}."
+    data = {"run": run.public_id, "round": closed.number, "device": device.public_id, "reason": reason}
+    for organization in {update.organization_id: update.organization, run.organization_id: run.organization}.values():
+        notifications.tell(
+            organization, "update.flagged", sentence=sentence, address=f"/runs/{run.public_id}", data=data
+        )
 
 
 def _tell(run: Run, kind: str, sentence: str, data: Mapping[str, Any]) -> None:

@@ -20,12 +20,12 @@ from training.aggregation.assembly import Digests
 from training.aggregation.memory import StateFiles
 from training.aggregation.transforms import Update as FoldedUpdate
 from training.aggregation.variates import NOBODY
-from training.models import Round, Update
-from training.services import remembered
+from training.models import Round, Run, Update
+from training.services import remembered, unusual
 from training.services.opening import manifest_of
 
 ANSWER = (
-    *("blob", "samples", "norm", "answer", "device__identifier"),
+    *("pk", "blob", "samples", "norm", "answer", "device__identifier"),
     *("organization__public_id", "organization__name"),
 )
 
@@ -41,6 +41,7 @@ class Outcome:
     answers: int = 0
     state: str = ""
     drift: float | None = None  # how far the model moved
+    unusual: unusual.Found = field(default_factory=dict)
 
 
 def of(closing: Round, alive: Callable[[], None]) -> Outcome:
@@ -56,28 +57,46 @@ def of(closing: Round, alive: Callable[[], None]) -> Outcome:
         if answer["answer"].get("evaluation")
     )
     if closing.kind == RoundKind.TRAIN:
-        digests = _trained(closing, answers, alive)
-        moved = _moved(closing, digests.sha256)
-        return Outcome(digests.sha256, digests.digest, measured, answers=len(answers), state=digests.state, drift=moved)
+        updates = _updates(closing.run, answers)
+        digests = _trained(closing, updates, alive)
+        return Outcome(
+            digests.sha256,
+            digests.digest,
+            measured,
+            answers=len(answers),
+            state=digests.state,
+            drift=_moved(closing, digests.sha256),
+            unusual=_unusual(closing.run, answers, updates),
+        )
     if closing.kind == RoundKind.STATISTICS and answers:
         digests, standardisation = _standardised(closing, answers)
         return Outcome(digests.sha256, digests.digest, {}, standardisation, len(answers))
     return Outcome(closing.base_blob, "", measured, answers=len(answers))
 
 
-def _trained(closing: Round, answers: list[dict[str, Any]], alive: Callable[[], None]) -> Digests:
-    run = closing.run
-    strategy, values = strategies.find(run.strategy), run.config["parameters"]
-    updates = [
+def _updates(run: Run, answers: list[dict[str, Any]]) -> list[FoldedUpdate]:
+    reports = strategies.find(run.strategy).reports
+    return [
         FoldedUpdate(
             blobs.path(answer["blob"]),
             answer["blob"],
             answer["samples"],
             answer["norm"],
-            {name: answer["answer"][name] for name in strategy.reports},
+            {name: answer["answer"][name] for name in reports},
         )
         for answer in answers
     ]
+
+
+def _unusual(run: Run, answers: list[dict[str, Any]], updates: list[FoldedUpdate]) -> unusual.Found:
+    manifest = manifest_of(run.base_version)
+    codec, pks = codecs.of(run.config.get("codec"), manifest), [answer["pk"] for answer in answers]
+    return unusual.compared(pks, updates, manifest, codec, settings.FEDPORTAL_AGGREGATION_THREADS)
+
+
+def _trained(closing: Round, updates: list[FoldedUpdate], alive: Callable[[], None]) -> Digests:
+    run = closing.run
+    strategy, values = strategies.find(run.strategy), run.config["parameters"]
 
     def on_block() -> None:
         alive()

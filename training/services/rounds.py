@@ -30,6 +30,7 @@ from training.services import (
     outcomes,
     pulse,
     remembered,
+    unusual,
 )
 from training.services.lease import Lease
 from training.services.outcomes import Outcome
@@ -222,6 +223,7 @@ def _close(claimed: Round, outcome: Outcome) -> None:
         known = _known_point(claimed, outcome)
         run = _note_in_run(claimed, outcome, known)
         claimed.refresh_from_db(fields=["bytes_up"])
+        flagged = unusual.keep(claimed, outcome.unusual)
         news = {
             **_named(claimed),
             "digest": outcome.digest,
@@ -231,6 +233,7 @@ def _close(claimed: Round, outcome: Outcome) -> None:
             "bytes_plain": plain,
             "ratio": compression.ratio(plain, claimed.bytes_up),
             "drift": outcome.drift,
+            "flagged": flagged,
             "point": known,
             "contributions": wording.contributions(giving.shares(run)),
             "current_round": run.current_round,

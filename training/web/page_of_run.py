@@ -75,6 +75,7 @@ def one(request: Any, run: str) -> HttpResponse:
         "not_again": _not_again(found),
         "may_control": permissions.can(request.actor, "run.control", found),
         "may_not": _may_not(request.actor, found),
+        "who_quarantines": permissions.who_may("organization.manage_devices") + " Each for its own devices.",
         "settled": _settled(found),
         "starter": _starter(request.actor, found),
         "took": wording.span((found.finished_at - found.started_at).total_seconds())

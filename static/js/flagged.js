@@ -1,0 +1,27 @@
+/* Updates that were unlike the others; the same list as templates/training/run/flagged.html. */
+import { element } from "./build.js";
+
+const MOST_SHOWN = 50;
+const at = (name) => document.querySelector(`[data-${name}]`);
+
+export function withFlagged(before, found) {
+  return [...found.toReversed(), ...before].slice(0, MOST_SHOWN);
+}
+
+export function drawFlagged(flagged, manages) {
+  const text = flagged.map((one) => `${one.device.id} ${one.number}`).join();
+  const list = at("flagged");
+  if (list.dataset.held === text) return;
+  list.dataset.held = text;
+  at("flagged-box").hidden = !flagged.length;
+  list.replaceChildren(...flagged.map((one) => {
+    const item = element("li");
+    item.append(element("strong", "", one.device.identifier), ` of ${one.organization.name}, round ${one.number}: ${one.reason}.`);
+    if (one.organization.id === manages) {
+      const link = element("a", "button", `Quarantine ${one.device.identifier}`);
+      link.href = `/devices/${one.device.id}/quarantine`;
+      item.append(" ", link);
+    }
+    return item;
+  }));
+}
