@@ -74,7 +74,7 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     acme, metro, ids, folder = world.acme, world.metro, world.ids, world.folder
     key = metro.json("key", "create", "more")
     data = folder / "patients.csv"
-    data.write_text("a,b,c,d,e,f,y\n" + "".join(f"{i},1,2,3,4,5,{i % 2}\n" for i in range(20)))
+    data.write_text("a,b,c,d,e,f,y\n" + "".join(f"{i},1,2,3,4,5,{i // 10}\n" for i in range(20)))
     login = ["login", "--url", world.portal.url, "--api-key", key["key"]]
     yield metro, login
     for words in (["whoami"], ["key", "create", "k"], ["key", "list"], ["federation", "list"], ["team", "list"]):
@@ -106,10 +106,10 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     yield metro, ["pull", MODEL, "--output", str(folder / "pulled.safetensors")]
     yield metro, ["device", "register", "--identifier", "hospital-001"]
     yield metro, ["device", "rotate", "--identifier", "hospital-001"]
-    yield acme, ["train", "start", MODEL, "--rounds", "2"]
+    yield acme, ["train", "start", MODEL, "--rounds", "3", "--set", "learning_rate=0.001"]
     mine = ["--identifier", "hospital-001", "--data", str(data), "--target", "y"]
-    yield metro, ["device", "run", MODEL, *mine, "--rounds", "1"]
-    for verb in ("status", "pause", "resume", "stop", "watch", "list"):
+    yield metro, ["device", "run", MODEL, *mine, "--rounds", "2"]
+    for verb in ("status", "pause", "resume", "stop", "watch", "keep", "publish-best", "list"):
         yield acme, ["train", verb, MODEL]
     yield metro, ["device", "list"]
     for act in (["groups", "pilot"], ["quarantine"], ["restore"], ["renew"], ["reset"], ["revoke", "--yes"]):
