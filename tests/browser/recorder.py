@@ -22,6 +22,10 @@ addEventListener("DOMContentLoaded", () => {
     for (const change of changes) for (const item of change.addedNodes)
       if (item.dataset?.sequence) window.heard.push([Number(item.dataset.sequence), now]);
   }).observe(list, { childList: true });
+  const line = document.querySelector("[data-live]");
+  new MutationObserver(() => {
+    if (line.textContent === "live") window.liveSince ??= performance.timeOrigin + performance.now();
+  }).observe(line, { childList: true });
 });
 """
 
@@ -34,6 +38,11 @@ def record(page: Page) -> None:
 def heard(page: Page) -> list[tuple[int, float]]:
     """The numbers with which the page was made and those that came since, in their order, with milliseconds."""
     return [(int(number), float(at)) for number, at in page.evaluate("window.heard")]
+
+
+def live_since(page: Page) -> float:
+    """When the page was connected for the first time, in milliseconds."""
+    return float(page.evaluate("window.liveSince"))
 
 
 def first_number(page: Page) -> int:
