@@ -68,6 +68,7 @@ def measure(browser: Browser, story: Story, folder: Path) -> dict[str, object]:
     at, connected = dict(came), live_since(page)
     live = [event for event in told if event["sequence"] > first_number(page) and event["sequence"] in at]
     late = [at[event["sequence"]] - max(connected, _committed(event)) for event in live]
+    loading = [at[event["sequence"]] - _committed(event) for event in live if _committed(event) < connected]
     for device in devices:
         device.client.close()
     return {
@@ -77,6 +78,7 @@ def measure(browser: Browser, story: Story, folder: Path) -> dict[str, object]:
         "p50_ms": round(float(np.percentile(late, 50)), 1),
         "p95_ms": round(float(np.percentile(late, 95)), 1),
         "max_ms": round(max(late), 1),
+        "max_ms_from_commit_while_loading": round(max(loading, default=0.0), 1),
         "lost": len({event["sequence"] for event in told} - set(at)),
         "repeated": len(came) - len(at),
         "heap_mb_after_1000_rounds": round(heap(page, story, run), 1),

@@ -393,9 +393,8 @@ def test_thirty_in_a_hundred_fail_and_the_run_ends_as_planned(stage: Stage) -> N
     assert all(found.updates.count() == 4 for found in run.rounds.all())
 
 
-def test_a_run_that_lost_more_than_half_fails_and_names_them(stage: Stage) -> None:
-    sites = many(stage, 2, 1)
-    run = stage.start(rounds=3, min_participants=2, config=TRAIN_ONLY)
+def lose_most(run: Run, sites: list[Site]) -> None:
+    """All of them answer the round, then two decline the next one, and its deadline passes."""
     for site in sites:
         site.answer()
     for site in sites[:2]:
@@ -403,6 +402,12 @@ def test_a_run_that_lost_more_than_half_fails_and_names_them(stage: Stage) -> No
     rewind(run)
     healing.sweep()
     run.refresh_from_db()
+
+
+def test_a_run_that_lost_more_than_half_fails_and_names_them(stage: Stage) -> None:
+    sites = many(stage, 2, 1)
+    run = stage.start(rounds=3, min_participants=2, config=TRAIN_ONLY)
+    lose_most(run, sites)
     assert run.state == "failed"
     assert run.reason == (
         "2 of the 3 devices that began are gone: acme-00 of acme (declined) and acme-01 of acme (declined)."
@@ -427,13 +432,7 @@ def test_last_good_model_of_a_failed_run_can_be_kept_once(stage: Stage) -> None:
     run = stage.start(rounds=3, min_participants=2, config=TRAIN_ONLY)
     with pytest.raises(FedportalError, match="running"):
         keeping.keep(stage.olga, run)
-    for site in sites:
-        site.answer()
-    for site in sites[:2]:
-        site.decline("no power")
-    rewind(run)
-    healing.sweep()
-    run.refresh_from_db()
+    lose_most(run, sites)
     assert (run.state, run.result_version) == ("failed", None)
     assert stage.snapshot(run)["actions"]["keep"]
     browser = stage.cast.browser("olga")
