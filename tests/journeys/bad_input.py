@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from fedportal_sdk import FederatedClient
 from fedwire import routes
 from fedwire.errors import CATALOGUE
 from fedwire.messages import Task
+from fedwire.states import TaskState
 from fedwire.tensors import Manifest
 from tests.journeys.story import MODEL, Story
 from tests.protocol.wire import Device, Reply
@@ -53,6 +55,10 @@ class Scene:
         """Of the model that is trained."""
         return Manifest.from_json(self.tasks[self.metro.id]["manifest"])
 
+    @property
+    def _database(self) -> str:
+        return f"file:{self.portal.data_dir}/var/fedportal.sqlite3?mode=ro"
+
     def task(self, device: Device) -> str:
         """The id of the device's open task."""
         return str(self.tasks[device.id]["id"])
@@ -66,8 +72,7 @@ class Scene:
     def stored(self) -> dict[str, str]:
         """A digest of the rows of every table and of the files of every folder."""
         found: dict[str, str] = {}
-        file = f"file:{self.portal.data_dir}/var/fedportal.sqlite3?mode=ro"
-        with closing(sqlite3.connect(file, uri=True)) as database:
+        with closing(sqlite3.connect(self._database, uri=True)) as database:
             database.row_factory = sqlite3.Row
             tables = [row["name"] for row in database.execute("SELECT name FROM sqlite_master WHERE type='table'")]
             for table in set(tables) - NOT_LOOKED_AT:
@@ -92,7 +97,20 @@ class Scene:
         assert reply.status == 200, reply
         task: Task = reply.json()
         assert task.get("model_name", MODEL) == MODEL
+        self._wait_until_noted(str(task["id"]))
         return task
+
+    def _wait_until_noted(self, task: str) -> None:
+        """The portal writes down who took a task a moment after the task has left: only then is all at rest."""
+        until = time.monotonic() + 30
+        while self._state(task) == TaskState.OPEN:
+            assert time.monotonic() < until, "nobody wrote down that the task was taken"
+            time.sleep(0.01)
+
+    def _state(self, task: str) -> str:
+        with closing(sqlite3.connect(self._database, uri=True)) as database:
+            query = "SELECT state FROM federations_devicetask WHERE public_id = ?"
+            return str(database.execute(query, (task,)).fetchone()[0])
 
 
 def _digest(value: Any) -> str:
