@@ -23,7 +23,7 @@ from training.services.terms import Terms
 
 # More points than a picture has pixels are of no use to anybody.
 MOST_POINTS = 300
-CONFIG = ("seed", "standardise", "evaluate", "best", "codec", "most_update_bytes", "parameters")
+CONFIG = ("seed", "standardise", "evaluate", "best", "codec", "most_update_bytes", "local", "parameters")
 ROUND = (
     *("pk", "number", "attempt", "kind", "state", "reason", "opened_at", "deadline", "closed_at"),
     *("metrics", "digest", "result_blob", "bytes_up", "bytes_down", "bytes_plain", "drift"),
@@ -185,7 +185,7 @@ def thinned(points: list[dict[str, Any]], keep: int | None = None) -> list[dict[
 
 def newest_in_full(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The points; how organizations and slices differ in detail stays with the newest that says it."""
-    for name in ("fairness", "slices"):
+    for name in ("fairness", "slices", "devices"):
         for point in [point for point in points if name in point][:-1]:
             del point[name]
     return points

@@ -216,8 +216,8 @@ def point(number: int, metrics: Mapping[str, Any], trained: Mapping[str, Any] | 
 
     `metrics`: as `training.aggregation.metrics.merged` gives them; `trained`: seconds, bytes_up, bytes_down, ratio (how
     many times smaller than float32 its updates were) and drift of the round, with the metrics of the model before it;
-    None for the base. `fairness` and `slices` stand in it where there are any; only those of the newest point are
-    shown.
+    None for the base. `fairness` and `slices` stand in it where there are any, `personal` and `devices` where devices
+    have models of their own; of `fairness`, `slices` and `devices` only those of the newest point are shown.
     """
     trained = trained or {}
     before = trained.get("metrics") or {}
@@ -232,6 +232,17 @@ def point(number: int, metrics: Mapping[str, Any], trained: Mapping[str, Any] | 
         },
         **({"fairness": fairness} if fairness else {}),
         **({"slices": sliced(metrics["slices"])} if metrics.get("slices") else {}),
+        **({"personal": _own(metrics["personal"])} if metrics.get("personal") else {}),
+        **({"devices": metrics["devices"]} if metrics.get("devices") else {}),
+    }
+
+
+def _own(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """How devices' own models do, over all and per organization."""
+    return {
+        **_measured(metrics["overall"], {}),
+        "organizations": {key: _measured(ratios, {}) for key, ratios in metrics["organizations"].items()},
+        **({"fairness": metrics["fairness"]} if metrics.get("fairness") else {}),
     }
 
 

@@ -24,7 +24,7 @@ MAX_SUM = 1e30
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_STEPS = 10**9
 REPORTS = ("steps", "normaliser", "base_loss")
-FIELDS = ("sha256", "samples", "evaluation", "statistics", "metrics", "seconds", *REPORTS)
+FIELDS = ("sha256", "samples", "evaluation", "personal", "statistics", "metrics", "seconds", *REPORTS)
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -70,9 +70,10 @@ def check(
         raise FedportalError("records_too_few", least=least_records)
     if "sha256" in known and not (isinstance(known["sha256"], str) and _SHA256.fullmatch(known["sha256"])):
         raise FedportalError("field_invalid", field="sha256", reason="it is not 64 lower-case hexadecimal digits.")
-    if "evaluation" in known:
-        slice_floor = floor_of(least_records if isinstance(least_records, int) else 0)
-        known["evaluation"] = reports.parse(known["evaluation"], max_samples=limit, least_slice=slice_floor)
+    slice_floor = floor_of(least_records if isinstance(least_records, int) else 0)
+    for name in ("evaluation", "personal"):
+        if name in known:
+            known[name] = reports.parse(known[name], max_samples=limit, least_slice=slice_floor)
     if kind == TaskKind.STATISTICS and "statistics" not in known:
         raise _wrong("the statistics are missing")
     if "statistics" in known:

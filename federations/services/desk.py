@@ -21,6 +21,7 @@ from fedportal.door import threads
 from fedportal.door.hooks import Caller, DoorRequest, DownloadTicket, NextTask, Stored, UploadTicket
 from fedwire import codecs
 from fedwire.errors import FedportalError
+from fedwire.personal import travelling
 from fedwire.states import DeviceState
 from fedwire.tensors import Manifest, check_update_header
 
@@ -179,4 +180,5 @@ def _open_task(request: DoorRequest) -> task_rows.Files:
 
 def _explain(task_pk: int, head: bytes, total: int) -> None:
     content = DeviceTask.objects.values_list("content", flat=True).get(pk=task_pk)
-    check_update_header(head, Manifest.from_json(content.get("manifest", [])), total=total)
+    manifest = Manifest.from_json(content.get("manifest", []))
+    check_update_header(head, travelling(manifest, content.get("training", {}).get("local", ())), total=total)

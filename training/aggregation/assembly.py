@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +18,8 @@ from fedwire.codecs import Codec, Plain
 from fedwire.errors import FedportalError
 from fedwire.tensors import DTYPES, Float32, Manifest
 from training.aggregation.combine import Tile
-from training.aggregation.kernels import Encoded, Rows, Vector, in_blocks, opened, weighted_sum, write_all
-from training.aggregation.layout import ITEM, TILE, Layout, Range, cut
+from training.aggregation.kernels import Encoded, Rows, Vector, Weights, in_blocks, opened, weighted_sum, write_all
+from training.aggregation.layout import TILE, Layout, Range, cut
 from training.aggregation.memory import Memory, StateFiles
 from training.aggregation.server_opt import ServerStep
 from training.aggregation.strategy import Strategy, Values
@@ -67,18 +67,19 @@ def write_model(
     threads: int = 1,
     on_block: OnBlock = lambda: None,
     codec: Codec | None = None,
+    local: Collection[str] = (),
 ) -> Digests:
     """Write the model that follows `base` after these updates to the new file `out`; its digests.
 
     In the same pass `state.out` is written, if the strategy's server step remembers something. `codec` wrote the
-    updates; without one they are plain.
+    updates; without one they are plain. The tensors in `local` stay on the devices: the updates do not hold them.
 
     The result depends on the set of updates only: neither on their order nor on `threads`. Tensors that are not
-    averaged are copied from the base. Raises `updates_too_few` when the strategy needs more, `not_finite` when the new
-    weights or the state are not all finite, ValueError without updates, kernels.Truncated for a file that is too short,
-    OSError.
+    averaged, and those that stay on the devices, are copied from the base. Raises `updates_too_few` when the strategy
+    needs more, `not_finite` when the new weights or the state are not all finite, ValueError without updates,
+    kernels.Truncated for a file that is too short, OSError.
     """
-    write_weights(strategy, values, manifest, base, updates, out, threads, on_block, state, codec)
+    write_weights(strategy, values, manifest, base, updates, out, threads, on_block, state, codec, local)
     found = digests(out, len(manifest.model_header()), threads)
     return replace(found, state=_sha256(state.out, 0)) if state is not None and state.out.exists() else found
 
@@ -94,15 +95,16 @@ def write_weights(
     on_block: OnBlock = lambda: None,
     state: StateFiles | None = None,
     codec: Codec | None = None,
+    local: Collection[str] = (),
 ) -> None:
     """`write_model` without its digests."""
-    layout = Layout.of(manifest)
+    layout = Layout.of(manifest, local)
     ordered = in_order(updates)
     if not ordered:
         raise ValueError("there is nothing to combine")
     strategy.check_updates(values, len(ordered))
     vectors = vectors_of(ordered, layout, codec)
-    base_vector = Vector(base, layout.model_start, layout.parameters)
+    base_vector = Weights(base, layout)
     step = strategy.server(values)
     memory = Memory(step.state, layout.parameters, state)
     with open(out, "xb", buffering=0) as file, opened([base_vector, *vectors]), memory.opened():
@@ -180,7 +182,9 @@ def _worker(work: _Work, layout: Layout, out: int, on_block: OnBlock) -> Callabl
             if not np.isfinite(tile).all():
                 raise FedportalError("not_finite")
             work.memory.write(part, state)
-            write_all(out, tile.data.cast("B"), layout.model_start + ITEM * part.start)
+            for numbers, position in layout.places(part):
+                piece = tile[numbers.start - part.start : numbers.stop - part.start]
+                write_all(out, piece.data.cast("B"), position)
         on_block()
 
     return block
@@ -202,9 +206,9 @@ def _folder(work: _Work, length: int) -> Callable[[Range, Sequence[Float32]], No
 
 
 def _copy_rest(base: Path, layout: Layout, out: int) -> None:
-    """The header and the tensors that are not averaged."""
-    _copy(base, out, 0, layout.model_start)
-    _copy(base, out, layout.buffers_start, layout.model_bytes)
+    """The header, the tensors that stay on the devices, and those that are not averaged."""
+    for start, stop in layout.rest():
+        _copy(base, out, start, stop)
 
 
 def _copy(source: Path, out: int, start: int, stop: int) -> None:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
 
 from fedwire.tensors import Manifest
-from training.aggregation.kernels import Vector, in_blocks, opened
+from training.aggregation.kernels import Weights, in_blocks, opened
 from training.aggregation.layout import TILE, Layout, Range, cut
 
 
-def relative_change(manifest: Manifest, before: Path, after: Path, threads: int = 1) -> float | None:
+def relative_change(
+    manifest: Manifest, before: Path, after: Path, threads: int = 1, local: Collection[str] = ()
+) -> float | None:
     """‖after − before‖ / ‖before‖ (L2) over the weights of two files of the model; None when that is no finite number.
 
-    Buffers are left out. Sums are in float64 by tile and then rounded once, so the result does not depend on `threads`.
-    Memory: four tiles per thread. Raises kernels.Truncated, OSError.
+    Buffers and the tensors in `local`, which stay on the devices, are left out. Sums are in float64 by tile and then
+    rounded once, so the result does not depend on `threads`. Memory: four tiles per thread. Raises kernels.Truncated
+    and OSError.
     """
-    layout = Layout.of(manifest)
-    old, new = (Vector(path, layout.model_start, layout.parameters) for path in (before, after))
+    layout = Layout.of(manifest, local)
+    old, new = (Weights(path, layout) for path in (before, after))
     moved: dict[int, float] = {}
     length: dict[int, float] = {}
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from fedwire.codecs import Codec, Reader
 from fedwire.tensors import Float32
-from training.aggregation.layout import ITEM, TILE, Range, block_length, cut
+from training.aggregation.layout import ITEM, TILE, Layout, Range, block_length, cut
 
 # Above this many files each tile opens its file anew, far below what a process may hold open.
 MOST_OPEN = 400
@@ -63,13 +63,28 @@ class Vector:
         return tile
 
     def _fill(self, descriptor: int, part: Range, tile: Float32) -> None:
-        view = tile.data.cast("B")
-        position = self._offset + ITEM * part.start
+        self._read_all(descriptor, tile.data.cast("B"), self._offset + ITEM * part.start)
+
+    def _read_all(self, descriptor: int, view: memoryview, position: int) -> None:
         while view:
             done = os.preadv(descriptor, [view], position)
             if not done:
                 raise Truncated(f"{self.path.name} ends before its numbers do")
             view, position = view[done:], position + done
+
+
+class Weights(Vector):
+    """The numbers of the model file at `path` that are averaged, wherever in it they lie."""
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        super().__init__(path, 0, layout.parameters)
+        self._layout = layout
+
+    def _fill(self, descriptor: int, part: Range, tile: Float32) -> None:
+        view = tile.data.cast("B")
+        for numbers, position in self._layout.places(part):
+            start, stop = (ITEM * (number - part.start) for number in (numbers.start, numbers.stop))
+            self._read_all(descriptor, view[start:stop], position)
 
 
 class Encoded(Vector):

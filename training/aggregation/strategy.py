@@ -15,6 +15,7 @@ from fedwire.errors import FedportalError
 from fedwire.vectors import vectors_bytes
 from training.aggregation.combine import Combine
 from training.aggregation.server_opt import ServerStep
+from training.aggregation.staying import Staying
 from training.aggregation.transforms import Transform, Update
 from training.aggregation.variates import Folding
 
@@ -87,6 +88,8 @@ class Strategy:
     needs_device_state: bool = False  # a device must keep something from round to round
     fold: Callable[[Values], Folding] | None = None  # how what devices keep moves its mean, the server step's state
     sends_state: bool = False  # devices get the server step's one state vector with their task
+    personal: bool = False  # each device has a model of its own, and reports on it beside the common one
+    staying: Staying | None = None  # which tensors stay on the devices; None: all travel
 
     def checked(self, given: Mapping[str, Any]) -> dict[str, int | float]:
         """All parameters: those given, checked, and the defaults of the others. Raises `strategy_parameter`."""
@@ -134,6 +137,8 @@ class Strategy:
             "parameters": [parameter.schema() for parameter in self.parameters],
             "needs_individual_updates": self.needs_individual_updates,
             "needs_device_state": self.needs_device_state,
+            "personal": self.personal,
+            "local": self.staying.schema() if self.staying is not None else None,
         }
 
 

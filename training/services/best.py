@@ -14,6 +14,7 @@ from fedwire.states import RoundKind, RoundState
 from registry.models import ModelVersion
 from registry.services import versions
 from training import progress, wording
+from training.aggregation import strategies
 from training.models import Round, Run
 from training.services import comparable, finishing
 
@@ -48,9 +49,18 @@ def of(run: Run) -> dict[str, Any]:
 
 def value_of(run: Run, point: Mapping[str, Any]) -> float | None:
     """What counts of a point of the curves; None where it was not measured."""
-    metric = of(run)["metric"]
+    metric, point = of(run)["metric"], judged(run, point)
     value = point.get(metric) if metric in wording.RATIOS else point.get("others", {}).get(metric)
     return None if value is None else float(value)
+
+
+def judged(run: Run, found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a point or a round's metrics what models are compared by: where a part of the model stays on the devices, what
+    it is with their own parts, for without it is of no use to anybody."""
+    if strategies.find(run.strategy).staying is None:
+        return found
+    own: Mapping[str, Any] = found.get("personal", {})
+    return own
 
 
 def is_better(run: Run, known: Mapping[str, Any]) -> bool:
@@ -67,7 +77,9 @@ def is_better(run: Run, known: Mapping[str, Any]) -> bool:
     )
     by = of(run)
     both = comparable.over_both(
-        (kept[0] if kept else {}).get("organizations", {}), known["organizations"], by["metric"]
+        judged(run, kept[0] if kept else {}).get("organizations", {}),
+        judged(run, known).get("organizations", {}),
+        by["metric"],
     )
     if both is None:
         return False

@@ -15,8 +15,8 @@ from fedwire.errors import FedportalError
 from fedwire.tensors import Manifest, decode_model
 from registry.models import ModelVersion
 from training.aggregation import strategies
-from training.aggregation.strategy import Values
-from training.services import best, compression, terms
+from training.aggregation.strategy import Strategy, Values
+from training.services import best, compression, local, terms
 from training.services.cohorts import SEED_BITS
 
 MOST_ROUNDS = 10_000
@@ -30,25 +30,33 @@ _RUN_FIELDS = ("seed", "standardise", "evaluate", "best", *compression.FIELDS)
 
 
 def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> dict[str, Any]:
-    """The configuration of a run as stored: seed, standardise, evaluate, best, codec, most_update_bytes, parameters.
+    """The configuration of a run as stored: seed, standardise, evaluate, best, codec, most_update_bytes, local,
+    parameters.
 
     What is not a field of the run is a parameter of the strategy. Raises `strategy_unknown`, `strategy_parameter`,
     `field_invalid`, `codec_too_large`.
     """
     found = strategies.find(strategy)
     values = {ALIASES.get(name, name): value for name, value in given.items() if value is not None}
-    parameters = {name: value for name, value in values.items() if name not in _RUN_FIELDS}
+    parameters = {name: value for name, value in values.items() if name not in run_fields(found)}
     compression.check_strategy(values, found)
     seed = _seed(values.get("seed"))
+    stays = local.chosen(found, values.get(local.FIELD), version)
     return {
         "seed": seed,
-        "codec": compression.plan(values, Manifest.from_json(version.manifest), seed),
+        "local": stays,
+        "codec": compression.plan(values, local.travelling(version, stays), seed),
         "most_update_bytes": compression.cap(values),
         "standardise": _standardise(values.get("standardise"), version),
         "evaluate": truth("config.evaluate", values.get("evaluate", True)),
         "best": best.criterion(values.get("best")),
         "parameters": found.checked(parameters),
     }
+
+
+def run_fields(strategy: Strategy) -> tuple[str, ...]:
+    """The names that are no parameters of this strategy but settings of a run."""
+    return (*_RUN_FIELDS, *((local.FIELD,) if strategy.staying is not None else ()))
 
 
 def complaints(
@@ -71,18 +79,28 @@ def complaints(
         lambda: best.criterion(values.get("best")),
     ]
     if version is not None:
-        manifest = Manifest.from_json(version.manifest)
-        checks.append(lambda: compression.plan(values, manifest, 0))
+        checks.append(lambda: compression.plan(values, _travels(strategy, values, version), 0))
         checks += [lambda: check_trainable(version), lambda: _standardise(values.get("standardise"), version)]
     if strategy in strategies.STRATEGIES:
         found = strategies.find(strategy)
-        parameters = {name: value for name, value in values.items() if name not in _RUN_FIELDS}
+        parameters = {name: value for name, value in values.items() if name not in run_fields(found)}
         checks.append(lambda: compression.check_strategy(values, found))
+        if version is not None:
+            checks.append(lambda: local.chosen(found, values.get(local.FIELD), version))
         checks += [partial(found.checked, {name: value}) for name, value in parameters.items()]
         checks.append(lambda: _check_together(strategy, parameters, plan["min_participants"]))
     need = plan["min_participants"] if type(plan["min_participants"]) is int else 1
     refused = [error for check in checks if (error := _refusal(check)) is not None]
     return [*refused, *terms.complaints(plan.get("plan") or {}, need)]
+
+
+def _travels(strategy: str, values: Mapping[str, Any], version: ModelVersion) -> Manifest:
+    """What travels; everything where what stays cannot be found, which is refused by itself."""
+    try:
+        stays = local.chosen(strategies.find(strategy), values.get(local.FIELD), version)
+    except FedportalError:
+        stays = None
+    return local.travelling(version, stays)
 
 
 def whole(field: str, value: Any, low: int, high: int) -> int:

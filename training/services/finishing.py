@@ -147,7 +147,8 @@ def metrics_of(run: Run, number: int) -> dict[str, Any]:
     after = _rounds(run).filter(number=number + 1).first()
     if after is None or not after.metrics:
         return {}
-    further = {name: after.metrics[name] for name in ("organizations", "fairness", "slices") if name in after.metrics}
+    names = ("organizations", "fairness", "slices", "personal", "devices")
+    further = {name: after.metrics[name] for name in names if name in after.metrics}
     return {**after.metrics["overall"], **further}
 
 

@@ -22,7 +22,7 @@ from training.services.part_rows import Part, RunRow
 
 KINDS = (TaskKind.STATISTICS, TaskKind.TRAIN, TaskKind.EVALUATE)
 # What of an answer is kept with the update.
-KEPT = ("evaluation", "statistics", "metrics", "seconds", "steps", "normaliser", "base_loss")
+KEPT = ("evaluation", "personal", "statistics", "metrics", "seconds", "steps", "normaliser", "base_loss")
 # A normaliser is compared with its bounds after both ends computed in float64.
 SLACK = 1e-6
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from functools import lru_cache
 from typing import Any
 
 from django.db.models import Exists, OuterRef, QuerySet
@@ -22,12 +21,11 @@ from fedportal.common.transactions import unit
 from fedwire import codecs
 from fedwire.architectures import Architecture
 from fedwire.states import MemberState, RoundKind, RoundState, RunState, TaskKind
-from fedwire.tensors import Manifest
 from registry.models import ModelVersion
 from training import progress, wording
 from training.aggregation import strategies
 from training.models import Assignment, Round, Run
-from training.services import cohorts, compression, finishing, needs, plan, remembered, starters
+from training.services import cohorts, compression, finishing, local, needs, plan, remembered, starters
 from training.services.needs import Look
 from training.services.plan import Step
 from training.services.terms import Terms
@@ -165,17 +163,18 @@ def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
 
 def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
     """Offer each device its task, with the floor of its organization's policy, and note its part."""
-    manifest = manifest_of(run.base_version)
     trains, measures = opened.kind == RoundKind.TRAIN, opened.kind != RoundKind.STATISTICS
     written = run.config.get("codec")
-    codec = codecs.of(written, manifest)
+    codec = codecs.of(written, local.travels(run))
     common = _common(run, opened)
     limits = policies.of_all({device.organization_id for device in devices})
     floors = {organization: policy.least_records for organization, policy in limits.items()}
     strategy = strategies.find(run.strategy)
-    half = compression.told(strategy.device_half(run.config["parameters"]), written if trains else None)
+    half = local.told(strategy.device_half(run.config["parameters"]), run)
+    half = compression.told(half, written if trains else None)
     reports = {"reports": list(strategy.reports)} if trains and strategy.reports else {}
-    kept = remembered.counted_rounds(run, devices) if trains and strategy.needs_device_state else None
+    keeps = (measures and strategy.personal) or (trains and strategy.needs_device_state)
+    kept = remembered.counted_rounds(run, devices) if keeps else None
     if trains and strategy.sends_state:
         common["state_digest"] = remembered.state_before(run, opened.number)
     tasks: list[DeviceTask] = device_tasks.offer(
@@ -239,17 +238,6 @@ def _waiting(run: Run, opened: Round, have: Mapping[int, int]) -> dict[str, Any]
     return shortage.told(opened.deadline) if shortage is not None else None
 
 
-def manifest_of(version: ModelVersion) -> Manifest:
-    """The version's manifest; a version never changes, so it is parsed once."""
-    return _manifest(version.pk, version.digest)
-
-
 def columns_of(version: ModelVersion) -> int:
     """How many input columns the version's architecture has; 0 without one."""
     return Architecture.parse(version.architecture).inputs if version.architecture else 0
-
-
-@lru_cache(maxsize=64)
-def _manifest(version_pk: int, digest: str) -> Manifest:
-    # The digest is part of the key, so that a test's fresh database does not meet an old entry.
-    return Manifest.from_json(ModelVersion.objects.values_list("manifest", flat=True).get(pk=version_pk))

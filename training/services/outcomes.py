@@ -15,14 +15,15 @@ from fedwire import codecs
 from fedwire.architectures import MEAN, STD
 from fedwire.errors import FedportalError
 from fedwire.states import RoundKind
-from training.aggregation import assembly, drift, metrics, strategies
+from training.aggregation import assembly, drift, metrics, own_models, strategies
 from training.aggregation.assembly import Digests
 from training.aggregation.memory import StateFiles
+from training.aggregation.own_models import Reported
 from training.aggregation.transforms import Update as FoldedUpdate
 from training.aggregation.variates import NOBODY
 from training.models import Round, Run, Update
-from training.services import remembered, unusual
-from training.services.opening import manifest_of
+from training.services import local, remembered, unusual
+from training.services.local import manifest_of
 
 ANSWER = (
     *("pk", "blob", "samples", "norm", "answer", "device__identifier"),
@@ -56,6 +57,7 @@ def of(closing: Round, alive: Callable[[], None]) -> Outcome:
         for answer in answers
         if answer["answer"].get("evaluation")
     )
+    measured |= _own_models(closing.run, answers)
     if closing.kind == RoundKind.TRAIN:
         updates = _updates(closing.run, answers)
         digests = _trained(closing, updates, alive)
@@ -74,6 +76,17 @@ def of(closing: Round, alive: Callable[[], None]) -> Outcome:
     return Outcome(closing.base_blob, "", measured, answers=len(answers))
 
 
+def _own_models(run: Run, answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """What devices measured of models of their own, where the strategy gives them any."""
+    if not strategies.find(run.strategy).personal:
+        return {}
+    return own_models.compared(
+        Reported(answer["organization__public_id"], answer["device__identifier"], said["evaluation"], said["personal"])
+        for answer in answers
+        if (said := answer["answer"]).get("personal") and said.get("evaluation")
+    )
+
+
 def _updates(run: Run, answers: list[dict[str, Any]]) -> list[FoldedUpdate]:
     reports = strategies.find(run.strategy).reports
     return [
@@ -89,9 +102,9 @@ def _updates(run: Run, answers: list[dict[str, Any]]) -> list[FoldedUpdate]:
 
 
 def _unusual(run: Run, answers: list[dict[str, Any]], updates: list[FoldedUpdate]) -> unusual.Found:
-    manifest = manifest_of(run.base_version)
-    codec, pks = codecs.of(run.config.get("codec"), manifest), [answer["pk"] for answer in answers]
-    return unusual.compared(pks, updates, manifest, codec, settings.FEDPORTAL_AGGREGATION_THREADS)
+    travels = local.travels(run)
+    codec, pks = codecs.of(run.config.get("codec"), travels), [answer["pk"] for answer in answers]
+    return unusual.compared(pks, updates, travels, codec, settings.FEDPORTAL_AGGREGATION_THREADS)
 
 
 def _trained(closing: Round, updates: list[FoldedUpdate], alive: Callable[[], None]) -> Digests:
@@ -104,14 +117,15 @@ def _trained(closing: Round, updates: list[FoldedUpdate], alive: Callable[[], No
 
     before = remembered.state_before(run, closing.number)
     cohort = remembered.cohort(closing) if strategy.needs_device_state else NOBODY
-    manifest = manifest_of(run.base_version)
+    manifest, travels = manifest_of(run.base_version), local.travels(run)
 
     def write(out: Path, state: Path) -> Digests:
         return assembly.write_model(
             strategy,
             values,
             manifest=manifest,
-            codec=codecs.of(run.config.get("codec"), manifest),
+            codec=codecs.of(run.config.get("codec"), travels),
+            local=local.names_of(run),
             base=blobs.path(closing.base_blob),
             updates=updates,
             out=out,
@@ -120,12 +134,13 @@ def _trained(closing: Round, updates: list[FoldedUpdate], alive: Callable[[], No
             on_block=on_block,
         )
 
-    return _stored(manifest.model_bytes + strategy.state_bytes(values, manifest.parameters), write)
+    return _stored(manifest.model_bytes + strategy.state_bytes(values, travels.parameters), write)
 
 
 def _moved(closing: Round, result: str) -> float | None:
     manifest, threads = manifest_of(closing.run.base_version), settings.FEDPORTAL_AGGREGATION_THREADS
-    return drift.relative_change(manifest, blobs.path(closing.base_blob), blobs.path(result), threads)
+    before, after = blobs.path(closing.base_blob), blobs.path(result)
+    return drift.relative_change(manifest, before, after, threads, local.names_of(closing.run))
 
 
 def _standardised(closing: Round, answers: list[dict[str, Any]]) -> tuple[Digests, dict[str, Any]]:

@@ -25,6 +25,7 @@ from training.services import (
     finishing,
     giving,
     lease,
+    local,
     needs,
     opening,
     outcomes,
@@ -204,7 +205,7 @@ def _close(claimed: Round, outcome: Outcome) -> None:
     """aggregating → done with its result, and what follows for the run, in one unit. Raises Lost."""
     down = remembered.bytes_down(claimed) * outcome.answers
     trained = claimed.kind == RoundKind.TRAIN
-    plain = opening.manifest_of(claimed.run.base_version).update_bytes * outcome.answers if trained else 0
+    plain = local.travels(claimed.run).update_bytes * outcome.answers if trained else 0
     with unit():
         now = clock.now()
         lifecycle.move_one(
@@ -265,7 +266,8 @@ def _note_in_run(claimed: Round, outcome: Outcome, known: dict[str, Any] | None)
     if outcome.standardisation:
         changes["standardisation"] = outcome.standardisation
     if known and best.is_better(run, known):
-        changes.update(best_round=known["number"], best_loss=known["loss"], best_value=best.value_of(run, known))
+        loss = best.judged(run, known).get("loss")
+        changes.update(best_round=known["number"], best_loss=loss, best_value=best.value_of(run, known))
     if changes:
         Run.objects.filter(pk=run.pk).update(**changes)
         for name, value in changes.items():

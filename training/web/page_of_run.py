@@ -21,7 +21,7 @@ from registry.selectors import may_train
 from training import selectors, wording
 from training.models import Run
 from training.selectors import cards
-from training.services import best, compression, keeping, runs
+from training.services import best, compression, keeping, local, runs
 from training.services.terms import Terms
 from training.web.cards import panel
 from training.web.charts import Chart, charts, further, legend
@@ -197,6 +197,7 @@ def _settled(run: Run) -> dict[str, Any]:
         "Seed": run.config.get("seed", "–"),
         "Updates": compression.shown(run.config.get("codec")),
         **({"Most bytes of an update": f"{most:,}"} if (most := run.config.get("most_update_bytes")) else {}),
+        **local.shown(run.config),
         **{name.replace("_", " ").capitalize(): value for name, value in parameters.items()},
     }
 

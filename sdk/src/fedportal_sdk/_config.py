@@ -7,6 +7,7 @@ Everything lies in one folder, `FEDPORTAL_HOME` or `~/.fedportal`, readable by i
                                      edg_xxxxxxxx.json the device key, one per enrolment key
                                      variates/         what a run has it keep between rounds, see `variates`
                                      residuals/        what compressed updates left out, by run
+                                     personal/         its own parts of models, and its own models, see `parts`
     models/                          the last downloaded models, by digest
 """
 

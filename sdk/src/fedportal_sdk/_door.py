@@ -22,6 +22,7 @@ from fedportal_sdk._retry import Patience
 from fedwire import routes
 from fedwire.errors import FedportalError
 from fedwire.messages import Answer, Receipt, Task
+from fedwire.personal import travelling
 from fedwire.tensors import Float32, Manifest, decode_model
 from fedwire.vectors import decode_vector, vectors_bytes
 
@@ -63,6 +64,7 @@ class DeviceDoor:
         self._folder = folder
         self._tag = tag
         self._manifest: tuple[Any, Manifest] | None = None
+        self._travels: tuple[Manifest, frozenset[str], Manifest] | None = None
         self._small: dict[str, bytes] = {}  # by digest, the latest last
         self._verified: set[str] = set()
 
@@ -94,6 +96,15 @@ class DeviceDoor:
         if self._manifest is None or self._manifest[0] != rows:
             self._manifest = (rows, Manifest.from_json(rows))
         return self._manifest[1]
+
+    def travelling(self, task: Task, stays: frozenset[str]) -> Manifest:
+        """The manifest of the task's update: without the tensors that stay on the device."""
+        manifest = self.manifest(task)
+        if not stays:
+            return manifest
+        if self._travels is None or self._travels[:2] != (manifest, stays):
+            self._travels = (manifest, stays, travelling(manifest, stays))
+        return self._travels[2]
 
     def upload(self, task_id: str, content: memoryview, digest: str, progress: Progress) -> None:
         """Bring `content`, whose SHA-256 is `digest`, to the portal. Continues at the stored byte after a cut."""

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fedportal_sdk import personal
 from fedportal_sdk._door import DeviceDoor, update_of
 from fedportal_sdk._encoding import Encoder
 from fedportal_sdk._retry import Stop, Stopped
-from fedportal_sdk.local import Refusal, Work
+from fedportal_sdk.local import Refusal, Trained, Work
+from fedportal_sdk.parts import Parts
 from fedportal_sdk.trainers import Plan
 from fedportal_sdk.variates import Drift, Variates, ability_of
 from fedwire import codecs
@@ -71,6 +73,7 @@ class Loop:
         door: DeviceDoor,
         work: Work,
         variates: Variates,
+        parts: Parts,
         *,
         model: str | None,
         rounds: int | None,
@@ -83,7 +86,7 @@ class Loop:
         busy: threading.Event,
         residuals: Path,
     ) -> None:
-        self._door, self._work, self._variates = door, work, variates
+        self._door, self._work, self._variates, self._parts = door, work, variates, parts
         self._model, self._rounds, self._forever = model, rounds, forever
         self._stop, self._tell, self._renew, self._busy = stop, tell, renew, busy
         self._refresh, self._least_records = refresh, least_records
@@ -141,6 +144,7 @@ class Loop:
         self.result.result_version = found.get("result_version") or None
         self._tell("finished", run=self._running, state=found["state"], result_version=self.result.result_version)
         self._variates.forget(self._running)
+        self._parts.forget(self._running)
         self._running = ""
         return not self._forever
 
@@ -201,14 +205,28 @@ class Loop:
         if task["kind"] == TaskKind.STATISTICS:
             found = self._work.statistics(task)
             return {"samples": found["samples"], "statistics": found}, None
+        own = self._parts.own(task, self._door.manifest(task)) if personal.keeps(task) else None
         if task["kind"] == TaskKind.EVALUATE:
-            samples, report = self._work.evaluate(task, arrays)
-            return {"samples": samples, "evaluation": report}, None
+            return self._evaluated(task, arrays, own), None
         if task["kind"] != TaskKind.TRAIN:
             raise Refusal(f"this device's SDK does not know tasks of kind {task['kind']}")
+        return self._trained(task, arrays, own, started)
+
+    def _evaluated(self, task: Task, arrays: Any, own: Any) -> Answer:
+        """What the model received, and this device's own, do on held-out rows. Its own is kept for use."""
+        samples, report = self._work.evaluate(task, arrays)
+        answer: Answer = {"samples": samples, "evaluation": report}
+        if (measured := self._measured(task, arrays, own, keep=True)) is not None:
+            answer["personal"] = measured
+        return answer
+
+    def _trained(self, task: Task, arrays: Any, own: Any, started: float) -> tuple[Answer, memoryview]:
+        """The answer to a training task that was begun at `started`, and its update."""
         drift = self._drift(task)
-        trained = self._work.train(task, arrays, self._tick(task), drift.shift if drift else None)
+        measured = self._measured(task, arrays, own) if task["answer"]["metrics"] else None
+        trained = self._work.train(task, arrays, self._tick(task), drift.shift if drift else None, own)
         content, delta = self._update(task, arrays, trained.arrays)
+        self._keep(task, arrays, trained)
         if drift is not None:
             # Before the answer leaves: the portal's next task says whether it counted.
             vector = drift.after(delta, trained.samples)
@@ -220,11 +238,34 @@ class Loop:
         }
         if trained.evaluation is not None:
             answer["evaluation"] = trained.evaluation
+        if measured is not None:
+            answer["personal"] = measured
         if trained.metrics:
             answer["metrics"] = trained.metrics
         answer.update(trained.reports)  # type: ignore[typeddict-item]
         self._encoder.hold(task, answer)
         return answer, content
+
+    def _measured(self, task: Task, arrays: Any, own: Any, *, keep: bool = False) -> Evaluation | None:
+        """The report of this device's own model, if it has one and holds rows out; `keep`: for use."""
+        model = self._work.own_model(task, arrays, own, self._tick(task)) if personal.asked(task) else None
+        if model is None:
+            return None
+        if keep:
+            self._parts.keep_model(task, self._door.manifest(task), model)
+        _, report = self._work.evaluate(task, model)
+        return report if report["samples"] else None
+
+    def _keep(self, task: Task, arrays: Any, trained: Trained) -> None:
+        """Write down what stays here, before the answer leaves: the portal's next task says whether it counted."""
+        if not personal.asked(task):
+            return
+        manifest = self._door.manifest(task)
+        own = trained.own or {}
+        personal.check_finite(own)
+        if own:
+            self._parts.keep(task, manifest, own)
+        self._parts.keep_model(task, manifest, {**arrays, **trained.arrays, **own})
 
     def _drift(self, task: Task) -> Drift | None:
         """The correction that the task's strategy asks for, from what this device kept. Raises `Refusal`."""
@@ -236,9 +277,10 @@ class Loop:
         return Drift(ability, own, common, Plan.of(task["training"], task["round"]))
 
     def _update(self, task: Task, arrays: Any, trained: Any) -> tuple[memoryview, Float32]:
-        """The update file of `trained`, as the task's codec writes it, and the update itself."""
-        manifest = self._door.manifest(task)
-        plain = update_of(manifest, arrays, trained)
+        """The update file of `trained`, as the task's codec writes it, and the update itself: without what stays."""
+        stays = personal.staying(task)
+        manifest = self._door.travelling(task, stays)
+        plain = update_of(manifest, arrays, {name: array for name, array in trained.items() if name not in stays})
         delta = plain[len(manifest.update_header()) :].view("<f4")
         encoded = self._encoder.encode(task, manifest, delta)
         return (plain if encoded is None else encoded).data, delta

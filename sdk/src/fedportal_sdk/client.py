@@ -28,12 +28,14 @@ from fedportal_sdk._door import DeviceDoor
 from fedportal_sdk._http import Http
 from fedportal_sdk._loop import LONGEST_WAIT, Loop, Participation
 from fedportal_sdk._retry import Patience, Stop, Stopped
-from fedportal_sdk.local import EvaluateFn, FunctionWork, LocalTrainFn, TableWork, Work
+from fedportal_sdk.local import EvaluateFn, FunctionWork, LocalTrainFn, TableWork, Work, measured
+from fedportal_sdk.parts import OwnModel, Parts
 from fedportal_sdk.slicing import Slices, columns_of
 from fedportal_sdk.variates import Variates
 from fedwire import routes
 from fedwire.errors import FedportalError
 from fedwire.messages import Registered, Registration, Task
+from fedwire.metrics import Ratios
 from fedwire.version import VERSION
 
 log = logging.getLogger("fedportal")
@@ -77,6 +79,7 @@ class FederatedClient:
         self._api_key = self.home.api_key(api_key)
         self._key_id = key_id_of(self._api_key) if self._api_key else ""
         self._folder = self.home.device(self.url, self.device_identifier)
+        self._parts = Parts(self._folder.folder / "personal", self.device_identifier)
         self._http = Http(self.url, ca_file=self.home.ca_file(ca_file))
         self._on_event = on_event
         self._stop = Stop()
@@ -143,6 +146,42 @@ class FederatedClient:
         """
         return self._take_part(FunctionWork(local_train_fn, evaluate_fn, framework), model, rounds, forever)
 
+    def personal_model(self, model: str | None = None) -> OwnModel:
+        """This device's own model of `model` (id or name; None: the only one there is), from a run that gave it one.
+
+        It lies on this machine and was never sent. Raises no_personal_model, ambiguous_name.
+        """
+        return self._parts.model(model)
+
+    def save_personal(self, model: str | None, path: str | Path) -> Path:
+        """Write this device's own model to a safetensors file. Raises as `personal_model`, and file_unwritable."""
+        target = Path(path)
+        try:
+            target.write_bytes(self.personal_model(model).path.read_bytes())
+        except OSError as error:
+            raise FedportalError("file_unwritable", path=str(target), reason=error.strerror or str(error)) from error
+        return target
+
+    def evaluate_personal(
+        self,
+        model: str | None = None,
+        data: Any = None,
+        target_col: str = "target",
+        *,
+        labels: Sequence[Any] | None = None,
+        holdout_seed: int = 0,
+    ) -> Ratios:
+        """How this device's own model does on the held-out ones of these rows, the same that `train` holds out.
+
+        Raises as `personal_model` and `train` do, and architecture_invalid for a model without a description.
+        """
+        found = self.personal_model(model)
+        return measured(found, rows.load(data, target_col), labels, holdout_seed)
+
+    def forget_personal(self, model: str | None = None) -> None:
+        """Remove this device's own model, and what it kept of the model's run. Raises as `personal_model`."""
+        self._parts.remove(self.personal_model(model))
+
     def wait_for_task(self, timeout: float = LONGEST_WAIT) -> Task | None:
         """The next task as it came, without working on it; None when none came within `timeout` seconds.
 
@@ -198,6 +237,7 @@ class FederatedClient:
             self._door(for_ever),
             work,
             Variates(self._folder.folder / "variates"),
+            self._parts,
             model=model,
             rounds=rounds,
             forever=forever,

@@ -13,7 +13,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fedportal_sdk import personal
 from fedportal_sdk.data import Float64, Table, features_for, held_out, labels_for
+from fedportal_sdk.parts import OwnModel
 from fedportal_sdk.slicing import Names, Slices, named, slices_of, with_slices
 from fedportal_sdk.trainers import Plan, Tick, Trainer, trainer_for
 from fedportal_sdk.trainers.torch import arrays_of, state_dict_of
@@ -21,6 +23,7 @@ from fedwire import metrics, reports, statistics
 from fedwire.architectures import MEAN, STD, Architecture
 from fedwire.errors import FedportalError
 from fedwire.messages import Evaluation, Statistics, Task
+from fedwire.personal import ABILITIES, LOCAL
 from fedwire.slices import disclosed, floor_of
 from fedwire.tensors import Float32
 
@@ -44,6 +47,7 @@ class Trained:
     evaluation: Evaluation | None = None  # of the model before training, on held-out rows
     metrics: dict[str, float] = field(default_factory=dict)
     reports: dict[str, float] = field(default_factory=dict)  # what the task asks for in answer["reports"]
+    own: Arrays | None = None  # what this device keeps of a model of its own, see `fedportal_sdk.personal`
 
 
 class Work(Protocol):
@@ -60,8 +64,14 @@ class Work(Protocol):
     def statistics(self, task: Task) -> Statistics:
         """Mean and M2 of every input column over the rows trained on."""
 
-    def train(self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None) -> Trained:
-        """Train locally, beginning with `arrays`; `shift` [P] is added to the gradient of every step."""
+    def train(
+        self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None, own: Arrays | None = None
+    ) -> Trained:
+        """Train locally, beginning with `arrays`; `shift` [P] is added to the gradient of every step. `own`: what this
+        device kept of a model of its own."""
+
+    def own_model(self, task: Task, arrays: Arrays, own: Arrays | None, tick: Tick) -> Arrays | None:
+        """This device's own model when it received `arrays`; None when it has none yet."""
 
     def evaluate(self, task: Task, arrays: Arrays) -> tuple[int, Evaluation]:
         """The number of rows that stand for this device, and the report of `arrays` on held-out rows."""
@@ -78,6 +88,10 @@ class Prepared:
     held_out_rows: Float32
     held_out_labels: NDArray[Any]
 
+    def local(self, tick: Tick) -> personal.Local:
+        """Training on these rows."""
+        return personal.Local(self.trainer, self.rows, self.labels, tick)
+
 
 class TableWork:
     """Trains described architectures on a table. `labels`: the classes' order; `seed` chooses the held-out rows.
@@ -85,7 +99,7 @@ class TableWork:
     `slices`: parts of the held-out rows on which it reports beside the whole. Raises data_slices.
     """
 
-    abilities: ClassVar[frozenset[str]] = frozenset({"proximal", "steps", "base_loss", "scaffold", "feddyn"})
+    abilities: ClassVar[frozenset[str]] = ABILITIES | {"proximal", "steps", "base_loss", "scaffold", "feddyn"}
 
     def __init__(self, table: Table, labels: Sequence[Any] | None = None, seed: int = 0, slices: Slices = None) -> None:
         self._table = table
@@ -105,7 +119,9 @@ class TableWork:
         features, _ = self._data_for(self._architecture(task))
         return statistics.of(features[~self._aside])
 
-    def train(self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None) -> Trained:
+    def train(
+        self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None, own: Arrays | None = None
+    ) -> Trained:
         """Measure `arrays` on the held-out rows if the task asks for it, then train from them on the others."""
         prepared = self.prepared(task, arrays)
         report = None
@@ -113,8 +129,18 @@ class TableWork:
             report = self._report(task, arrays, prepared)
         plan = Plan.of(task["training"], task["round"])
         reports = _reports(task["answer"].get("reports", ()), prepared, arrays, plan)
+        if personal.asked(task):
+            weights, own = personal.trained(prepared.local(tick), task, plan, arrays, own)
+            return Trained(weights, len(prepared.rows), report, reports=reports, own=own)
         weights = prepared.trainer.train(arrays, prepared.rows, prepared.labels, plan, tick, shift)
         return Trained(weights, len(prepared.rows), report, reports=reports)
+
+    def own_model(self, task: Task, arrays: Arrays, own: Arrays | None, tick: Tick) -> Arrays | None:
+        """This device's own model when it received `arrays`; None when it has none yet."""
+        if personal.is_tuned(task):
+            local = self.prepared(task, arrays).local(tick)
+            return personal.tuned(local, task, Plan.of(task["training"], task["round"]), arrays)
+        return personal.joined(arrays, own) if own else None
 
     def evaluate(self, task: Task, arrays: Arrays) -> tuple[int, Evaluation]:
         """The number of rows trained on, and the report of `arrays` on the held-out rows."""
@@ -162,10 +188,20 @@ class TableWork:
         )
 
 
+def measured(own: OwnModel, table: Table, labels: Sequence[Any] | None = None, seed: int = 0) -> metrics.Ratios:
+    """How a device's own model does on the held-out rows of the table. Raises architecture_invalid without one."""
+    architecture, arrays = Architecture.parse(own.architecture), own.arrays
+    features, targets = features_for(table, architecture), labels_for(table, architecture, labels)
+    aside = held_out(table, seed)
+    wanted = standardised(features, arrays) if architecture.standardise else features.astype(np.float32)
+    return metrics.ratios(trainer_for(architecture).evaluate(arrays, wanted[aside], targets[aside]))
+
+
 class FunctionWork:
     """Asks the caller's own functions. With `framework="torch"` they get and may give torch tensors, else arrays."""
 
-    abilities: ClassVar[frozenset[str]] = frozenset()  # functions know nothing of a task but its model
+    # Functions know nothing of a task but its model; with a part of it that stays here they need not know either.
+    abilities: ClassVar[frozenset[str]] = frozenset({LOCAL})
 
     def __init__(self, train_fn: LocalTrainFn, evaluate_fn: EvaluateFn | None, framework: str) -> None:
         if framework not in ("numpy", "torch"):
@@ -184,17 +220,29 @@ class FunctionWork:
         """Refused: functions see models, not columns."""
         raise Refusal("this device trains with a function of its own and has no columns to describe")
 
-    def train(self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None) -> Trained:
-        """Call the functions with copies they may change. Raises samples_invalid for a count that is none."""
+    def train(
+        self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None, own: Arrays | None = None
+    ) -> Trained:
+        """Call the functions with copies they may change. Raises samples_invalid for a count that is none.
+
+        Where a part of the model stays on this device, the function gets the model with this device's own part in it,
+        and gives it back so.
+        """
         report = None
         if task["answer"]["metrics"] and self._evaluate_fn:
             report = self._report(task, arrays)
-        state, samples, measured = self._train_fn(self._state(arrays))
+        state, samples, measured = self._train_fn(self._state(personal.joined(arrays, own)))
         limit = task["answer"]["max_samples"]
         if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or not 1 <= samples <= limit:
             raise FedportalError("samples_invalid", samples=samples, limit=limit)
         self._samples = int(samples)
-        return Trained(arrays_of(state), self._samples, report, _plain_metrics(measured))
+        weights, stays = arrays_of(state), personal.staying(task)
+        kept = {name: array for name, array in weights.items() if name in stays} if stays else None
+        return Trained(weights, self._samples, report, _plain_metrics(measured), own=kept)
+
+    def own_model(self, task: Task, arrays: Arrays, own: Arrays | None, tick: Tick) -> Arrays | None:
+        """The model with this device's own part in it; None when it has none yet."""
+        return personal.joined(arrays, own) if own else None
 
     def evaluate(self, task: Task, arrays: Arrays) -> tuple[int, Evaluation]:
         """What `evaluate_fn` reports; without one, that nothing was held out."""

@@ -1,17 +1,10 @@
 """What SCAFFOLD and FedDyn have a device keep between rounds: a vector of its own, and how it moves.
 
-The vector of a round is written down before the round's answer leaves, and stays beside the one before it. Which of
-them counts is for the portal to say: `counted_round` in the next task names the last round in which this device's
-answer counted. So an answer that was lost, came too late, or belonged to an attempt that failed leaves no trace, and
-neither does a crash at any moment.
+Which of the vectors kept counts is for the portal to say; see `fedportal_sdk._shelf`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedportal_sdk._shelf import KEPT_RUNS, Shelf
 from fedportal_sdk.local import Refusal
 from fedportal_sdk.trainers import Plan
 from fedwire.errors import FedportalError
@@ -26,11 +20,11 @@ from fedwire.messages import Task
 from fedwire.tensors import Float32
 from fedwire.vectors import decode_vector, encode_vector
 
+__all__ = ["ABILITIES", "KEPT_RUNS", "Drift", "Variates", "ability_of"]
+
 Floats = NDArray[Any]
 # What of training["requires"] makes a device keep a vector.
 ABILITIES = frozenset({"scaffold", "feddyn"})
-KEPT_RUNS = 20
-SUFFIX = ".safetensors"
 
 
 def scaffold_shift(own: Floats, common: Floats) -> Floats:
@@ -88,7 +82,7 @@ class Variates:
     """The vectors of one device, a folder for each run and a file for each round, readable by their owner only."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._shelf = Shelf(folder)
 
     def own(self, run: str, counted: int, parameters: int) -> Float32:
         """The vector [P] after the round that counted last; zeros before the first.
@@ -98,36 +92,14 @@ class Variates:
         if not counted:
             return np.zeros(parameters, np.float32)
         try:
-            return decode_vector(self._file(run, counted).read_bytes(), parameters)
-        except (FileNotFoundError, FedportalError) as error:
+            return decode_vector(self._shelf.read(run, counted) or b"", parameters)
+        except FedportalError as error:
             raise Refusal(f"this device does not have what it kept in round {counted} of this run any more") from error
 
     def keep(self, run: str, round_number: int, counted: int, vector: Float32) -> None:
         """Write down, synced, what the vector is if the answer to this round counts; forget those before `counted`."""
-        path = self._file(run, round_number)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = path.with_suffix(".part")
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(encode_vector(vector))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        for old in path.parent.glob(f"*{SUFFIX}"):
-            if int(old.stem) < counted:
-                old.unlink(missing_ok=True)
-        self._tidy(path.parent)
+        self._shelf.keep(run, round_number, counted, [encode_vector(vector)])
 
     def forget(self, run: str) -> None:
         """The run is over: remove its vectors."""
-        shutil.rmtree(self._file(run, 0).parent, ignore_errors=True)
-
-    def _file(self, run: str, round_number: int) -> Path:
-        # The portal's word is no path.
-        return self._folder / hashlib.sha256(run.encode()).hexdigest()[:24] / f"{int(round_number)}{SUFFIX}"
-
-    def _tidy(self, keep: Path) -> None:
-        """Remove the vectors of all but the runs that this device worked for lately: it may not hear how they end."""
-        with contextlib.suppress(FileNotFoundError):
-            folders = sorted((p for p in self._folder.iterdir() if p != keep), key=lambda p: -p.stat().st_mtime)
-            for folder in folders[KEPT_RUNS - 1 :]:
-                shutil.rmtree(folder, ignore_errors=True)
+        self._shelf.forget(run)

@@ -191,6 +191,11 @@ class Architecture:
         return tuple(steps)
 
     @property
+    def last(self) -> str:
+        """The name of the last step, which gives the answer: the prefix of its tensors."""
+        return f"layers.{len(self.steps) - 1}"
+
+    @property
     def parameters(self) -> int:
         """P, the number of averaged numbers."""
         return sum(math.prod(shape) for _, shape in self._shapes())

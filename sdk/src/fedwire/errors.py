@@ -205,6 +205,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "The model {model} is not shared with a federation you may train in.",
         "Share it with `fedportal federation share`.",
     ),
+    "no_personal_model": K(
+        404,
+        "This device has no model of its own of {model}.",
+        "Take part in a run with fedbn, fedper, fedrep, ditto or finetune on this machine first.",
+    ),
     "no_run": K(404, "The model {model!r} was never trained.", "Start a run: `fedportal train start {model}`."),
     # Data on the device (raised in the SDK, never sent)
     "data_missing": K(400, "The file {path} cannot be read: {reason}", "Check the path."),

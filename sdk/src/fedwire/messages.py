@@ -74,11 +74,13 @@ class Task(TypedDict):
     base_digest: str  # sha256 of the model file to download, "" when none is needed
     # sha256 of the vector to download from …/state; "": a vector of zeros; absent: the strategy sends none
     state_digest: NotRequired[str]
-    # The last round of this run in which an answer of this device counted; 0: none. Absent: it keeps nothing.
+    # The last training round of this run in which an answer of this device counted; 0: none. Absent: it keeps nothing.
     counted_round: NotRequired[int]
     manifest: list[dict[str, Any]]  # Manifest.to_json()
     architecture: dict[str, Any] | None
-    training: dict[str, Any]  # epochs, learning_rate, batch_size, seed, … (the strategy's device half)
+    # epochs, learning_rate, batch_size, seed, … (the strategy's device half); `local`: the tensors that stay on the
+    # device, which its update does not hold (`fedwire.personal`)
+    training: dict[str, Any]
     answer: AnswerShape
 
 
@@ -124,6 +126,7 @@ class Answer(TypedDict):
     sha256: NotRequired[str]  # of the uploaded update, when one belongs to the answer
     samples: int
     evaluation: NotRequired[Evaluation]  # of the model that was downloaded, on held-out rows
+    personal: NotRequired[Evaluation]  # of the device's own model, on the same rows; only where it has one
     statistics: NotRequired[Statistics]
     metrics: NotRequired[dict[str, float]]  # the trainer's own, shown and not used
     seconds: NotRequired[float]  # time spent training

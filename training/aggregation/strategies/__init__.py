@@ -9,6 +9,7 @@ from training.aggregation.strategies.adaptive import FEDADAGRAD, FEDADAM, FEDAVG
 from training.aggregation.strategies.averaging import FEDAVG
 from training.aggregation.strategies.drift import FEDDYN, SCAFFOLD
 from training.aggregation.strategies.heterogeneous import FEDNOVA, FEDPROX, QFEDAVG
+from training.aggregation.strategies.personal import PERSONAL
 from training.aggregation.strategies.robust import ROBUST
 from training.aggregation.strategy import Strategy
 
@@ -17,6 +18,7 @@ ALL: tuple[Strategy, ...] = (
     *(FEDAVGM, FEDADAM, FEDADAGRAD, FEDYOGI),
     *(FEDPROX, FEDNOVA, QFEDAVG),
     *(SCAFFOLD, FEDDYN),
+    *PERSONAL,
     *ROBUST,
 )
 STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in ALL}

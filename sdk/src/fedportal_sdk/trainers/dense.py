@@ -6,7 +6,7 @@ SGD is three operations on vectors, however many layers there are. Rows come sta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,15 +49,19 @@ class DenseTrainer:
         plan: Plan,
         tick: Tick,
         shift: Float32 | None = None,
+        *,
+        anchor: Mapping[str, Float32] | None = None,
+        frozen: Collection[str] = (),
     ) -> dict[str, Float32]:
         """The weights after local training that began with `arrays`, which stay as they are; see `Trainer`."""
         weights = flatten(self.manifest, arrays)
-        start = weights.copy() if plan.pull else weights
+        start = flatten(self.manifest, anchor if anchor is not None else arrays) if plan.pull else weights
         gradient, velocity = np.empty_like(weights), np.zeros_like(weights)
         layers, slopes = self.layers(weights), self.layers(gradient)
         targets = self._targets(labels, rows.dtype)
         rate, decay, momentum = (np.float32(v) for v in (plan.learning_rate, plan.weight_decay, plan.momentum))
         pull = np.float32(plan.pull)
+        still = [view for name, view in unflatten(self.manifest, gradient).items() if name in frozen]
         for batch in plan.batches(len(rows), tick):
             self._gradient(layers, slopes, rows[batch], targets[batch])
             if plan.weight_decay:
@@ -66,6 +70,8 @@ class DenseTrainer:
                 gradient += pull * (weights - start)
             if shift is not None:
                 gradient += shift
+            for view in still:
+                view[...] = 0
             if plan.momentum:
                 velocity *= momentum
                 velocity += gradient

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ Tick = Callable[[int, int], None]
 class Plan:
     """Mini-batch SGD: v ← momentum·v + g + weight_decay·w + (mu + alpha)·(w - w₀) + shift,  w ← w - learning_rate·v.
 
-    w₀ are the weights that training begins with; `shift` is a vector that a trainer may be given.
+    w₀ are the weights that training begins with, unless a trainer is given others; so is the vector `shift`.
     The order of the rows in epoch e is drawn by PCG64 from (seed, round, e), so the same task over the same rows gives
     the same update, bit for bit on the same machine.
     """
@@ -105,10 +105,14 @@ class Trainer(Protocol):
         plan: Plan,
         tick: Tick,
         shift: Float32 | None = None,
+        *,
+        anchor: Mapping[str, Float32] | None = None,
+        frozen: Collection[str] = (),
     ) -> dict[str, Float32]:
         """The weights after local training that began with `arrays`, which stay as they are.
 
-        `shift` [P], in the manifest's order, is added to the gradient of every step.
+        `shift` [P], in the manifest's order, is added to the gradient of every step. `anchor`: the w₀ that the plan
+        pulls towards, if it is not `arrays`. The tensors in `frozen` stay as they are, bit for bit.
         """
 
     def losses(self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any]) -> Float32:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -88,16 +88,21 @@ class TorchTrainer:
         plan: Plan,
         tick: Tick,
         shift: Float32 | None = None,
+        *,
+        anchor: Mapping[str, Float32] | None = None,
+        frozen: Collection[str] = (),
     ) -> dict[str, Float32]:
         """The weights after local training that began with `arrays`, which stay as they are; see `Trainer`."""
         torch = self._torch
         layers = self._layers(arrays).train()
+        for name, parameter in layers.named_parameters():
+            parameter.requires_grad_(f"layers.{name}" not in frozen)
         inputs, targets = self._rows(rows), self._targets(labels)
-        parameters = list(layers.parameters())
+        parameters = [parameter for parameter in layers.parameters() if parameter.requires_grad]
         optimizer = torch.optim.SGD(
             parameters, lr=plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay
         )
-        pull = self._pull(layers, plan.pull, shift)
+        pull = self._pull(layers, plan.pull, anchor if anchor is not None else arrays, shift)
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             for batch in plan.batches(len(rows), tick):
                 chosen = torch.from_numpy(batch).to(self.device)
@@ -136,12 +141,14 @@ class TorchTrainer:
         layers.load_state_dict(state_dict_of(state))
         return layers.to(self.device)
 
-    def _pull(self, layers: Any, mu: float, shift: Float32 | None) -> Callable[[], None]:
-        """Adds mu·(w - w₀) + shift to the gradients, w₀ being the weights now."""
+    def _pull(self, layers: Any, mu: float, anchor: Mapping[str, Float32], shift: Float32 | None) -> Callable[[], None]:
+        """Adds mu·(w - w₀) + shift to the gradients, w₀ being `anchor`."""
         torch, terms = self._torch, []
         parts = unflatten(self.architecture.manifest(), shift) if shift is not None else {}
         for name, parameter in layers.named_parameters():
-            start = parameter.detach().clone() if mu else None
+            if not parameter.requires_grad:
+                continue
+            start = torch.tensor(np.array(anchor[f"layers.{name}"]), device=self.device) if mu else None
             part = parts.get(f"layers.{name}")
             terms.append((parameter, start, torch.tensor(part, device=self.device) if part is not None else None))
 
