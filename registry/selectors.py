@@ -71,6 +71,25 @@ def find_model(actor: Actor, reference: str) -> Model:
     return model
 
 
+def find_by_alias(actor: Actor, reference: str | int) -> Model:
+    """The model with this id, name or whole-number alias; a name of digits comes before an alias.
+
+    Raises `not_found`, `ambiguous_name`.
+    """
+    if isinstance(reference, str):
+        number = reference.isascii() and reference.isdigit() and len(reference) < 18
+        try:
+            return find_model(actor, reference)
+        except FedportalError as error:
+            if error.code != "not_found" or not number:
+                raise
+    alias = Model.objects.filter(alias=int(reference)).select_related("organization")
+    found: Model | None = permissions.visible(actor, alias).first()
+    if found is None:
+        raise FedportalError("not_found", what="model")
+    return found
+
+
 def find_version(model: Model, reference: str) -> ModelVersion:
     """The version called "2.0.0", "latest" or by its id. Raises `not_found`, `version_invalid`."""
     if reference == "latest":

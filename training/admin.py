@@ -20,7 +20,9 @@ class RunAdmin(Looking):
     )
     list_filter = ("state", "strategy", "created_at")
     list_select_related = ("model", "federation", "organization")
-    search_fields = ("public_id", "model__name", "model__public_id", "federation__name", "organization__name", "group")
+    search_fields = (
+        *("public_id", "name", "model__name", "model__public_id", "federation__name", "organization__name", "group"),
+    )
     actions = ("cancel", "go_on")
 
     @asked(

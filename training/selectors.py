@@ -117,6 +117,7 @@ def overview(run: Run) -> dict[str, Any]:
     version, terms = run.result_version, Terms.of(run.plan)
     return {
         "id": run.public_id,
+        "name": run.name,
         "model": {"id": run.model.public_id, "name": run.model.name},
         "federation": {"id": run.federation.public_id, "name": run.federation.name},
         "organization": {"id": run.organization.public_id, "name": run.organization.name},

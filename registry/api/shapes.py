@@ -66,6 +66,7 @@ class ModelShape(serializers.Serializer[Model]):
     """A model. `owned`: whether it is the caller's organization's own."""
 
     id = serializers.CharField(source="public_id")
+    alias = serializers.IntegerField(help_text="A whole number that means this model too; it never changes.")
     name = serializers.CharField()
     description = serializers.CharField()
     framework = serializers.CharField()

@@ -12,6 +12,8 @@ class Model(models.Model):
     """What is trained: a name, an owner, and for the built-in trainers a described architecture."""
 
     public_id = models.CharField(max_length=32, unique=True, default=ids.mdl_id, editable=False)
+    # For clients that know a model by a whole number; given once, at random, and never changed.
+    alias = models.PositiveBigIntegerField(unique=True, default=ids.model_alias, editable=False)
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="models")
     name = models.CharField(max_length=100)
     description = models.TextField(blank=True)

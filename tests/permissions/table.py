@@ -78,6 +78,10 @@ def _new_run(stage: Stage, world: World) -> dict[str, Any]:
     return {"model_id": world["model"], "federation_id": world["federation"], "rounds": 1}
 
 
+def _new_federated(stage: Stage, world: World) -> dict[str, Any]:
+    return {"name": "nightly", "base_workload_id": world["model"], "total_rounds": 1, "config": {}}
+
+
 def _new_webhook(stage: Stage, world: World) -> dict[str, Any]:
     return {"url": "https://hooks.example/fedportal", "which": "all"}
 
@@ -315,6 +319,10 @@ ROWS: list[Row] = [
     Row("GET", API + "training/<str:model>/status", 200, 200, 200, 404, staff=404),
     Row("POST", _RUN + "/keep", 409, 403, 403, 404, staff=404),
     Row("POST", API + "training/<str:model>/stop", 200, 403, 403, 404, staff=404),
+    # The same runs in the vocabulary of other clients
+    Row("GET", API + "federated/sessions", 200, 200, 200, 200, staff=200),
+    Row("POST", API + "federated/sessions", 201, 403, 403, 404, staff=404, body=_new_federated, rex=404),
+    Row("GET", API + "federated/sessions/<str:run>", 200, 200, 200, 404, staff=404),
     *PAGES,
 ]
 

@@ -66,6 +66,7 @@ class SessionShape(serializers.Serializer[Any]):
 
     session_id = serializers.CharField()
     id = serializers.CharField()
+    name = serializers.CharField(allow_blank=True)
     status = serializers.CharField()
     model_id = serializers.CharField()
     model = Reference()

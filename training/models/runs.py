@@ -14,6 +14,7 @@ class Run(models.Model):
     """One training of one model in one federation; what `config` holds is decided in `training.services.configs`."""
 
     public_id = models.CharField(max_length=32, unique=True, default=ids.run_id, editable=False)
+    name = models.CharField(max_length=100, blank=True)  # what whoever started it calls it; "" for none
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="runs")  # who started it
     federation = models.ForeignKey(Federation, models.PROTECT, related_name="runs")
     model = models.ForeignKey(Model, models.PROTECT, related_name="runs")

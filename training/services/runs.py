@@ -8,7 +8,7 @@ from typing import Any
 from federations import permissions
 from federations.models import Federation, Organization, Person
 from federations.permissions import Actor
-from federations.services import audit, members
+from federations.services import audit, members, names
 from fedportal.common import clock
 from fedportal.common.jobs import ring
 from fedportal.common.transactions import unit
@@ -37,13 +37,14 @@ def start(
     config: Mapping[str, Any] | None = None,
     plan: Mapping[str, Any] | None = None,
     version: ModelVersion | None = None,
+    name: str = "",
 ) -> Run:
     """Start training `model` in `federation` (left out: the only one it is shared with) from `version` (the latest).
 
     `plan` holds fields of `terms.Terms`: whom a round asks and when it closes; without them it asks everybody. The
-    first round is open when this returns; with too few devices it waits and says for whom. Raises `forbidden`,
-    `not_shared`, `ambiguous_name`, `wrong_state`, `strategy_unknown`, `strategy_parameter`, `field_invalid`,
-    `tensor_dtype`.
+    first round is open when this returns; with too few devices it waits and says for whom. `name`: what the run is
+    called beside its model. Raises `forbidden`, `not_shared`, `ambiguous_name`, `wrong_state`, `strategy_unknown`,
+    `strategy_parameter`, `field_invalid`, `tensor_dtype`, `invalid_name`.
     """
     permissions.require(actor, "model.train", model)
     federation = federation_of(actor, model, federation)
@@ -55,6 +56,7 @@ def start(
     organization = actor.organization
     assert organization is not None  # `federation.train` is granted to organizations only
     run = Run(
+        name=names.checked_title(name) if name else "",
         organization=organization,
         federation=federation,
         model=model,

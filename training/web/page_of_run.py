@@ -187,6 +187,7 @@ def _settled(run: Run) -> dict[str, Any]:
     """How the run was started."""
     parameters = run.config.get("parameters", {})
     return {
+        **({"Name": run.name} if run.name else {}),
         "Strategy": run.strategy,
         "Rounds": run.total_rounds,
         "Each round": wording.plan(Terms.of(run.plan), run.min_participants),

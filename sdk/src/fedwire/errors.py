@@ -195,6 +195,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "strategy_parameter": K(
         400, "The strategy's parameter {name!r} is not usable: {reason}", "Correct it and start again."
     ),
+    "not_available": K(
+        400,
+        "{what} is not available on this portal yet.",
+        "Leave `{field}` out; without it the run does not promise it.",
+    ),
     "updates_too_few": K(
         409,
         "{strategy} with these settings needs at least {least} updates in a round, and there are {have}.",

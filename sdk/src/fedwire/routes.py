@@ -49,6 +49,9 @@ SESSION_EVENTS = SESSION + "/events"
 TRAINING_STATUS = API + "/training/{model}/status"
 TRAINING_STOP = API + "/training/{model}/stop"
 STRATEGIES = f"{API}/training/strategies"
+# The same runs in the vocabulary of other clients
+FEDERATED_SESSIONS = f"{API}/federated/sessions"
+FEDERATED_SESSION = FEDERATED_SESSIONS + "/{run}"
 # Devices, as their organization sees them
 DEVICES = f"{API}/devices"
 DEVICE_REGISTER = f"{API}/devices/register"

@@ -173,6 +173,26 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     },
 }
 
+# The words of sessions, the vocabulary in which other clients know runs and their devices' parts.
+SESSION_WORDS: Mapping[str, Mapping[str, str]] = {
+    "run": {
+        RunState.PENDING: "pending",
+        RunState.RUNNING: "running",
+        RunState.PAUSED: "paused",
+        RunState.COMPLETED: "completed",
+        RunState.FAILED: "failed",
+        RunState.STOPPED: "cancelled",
+    },
+    "assignment": {
+        AssignmentState.OFFERED: "selected",
+        AssignmentState.TRAINING: "training",
+        AssignmentState.SUBMITTED: "gradient_sent",
+        AssignmentState.DECLINED: "declined",
+        AssignmentState.LATE: "late",
+        AssignmentState.EXPIRED: "dropped",
+    },
+}
+
 
 def may_move(kind: str, old: str, new: str) -> bool:
     """Whether `kind` ("run", "round", …) may go from state `old` to state `new`."""
@@ -187,3 +207,8 @@ def is_final(kind: str, state: str) -> bool:
 def word(kind: str, state: str) -> str:
     """The word a person reads for `state`."""
     return WORDS.get(kind, {}).get(state, str(state))
+
+
+def session_word(kind: str, state: str) -> str:
+    """The word for the `state` of a run or an assignment in the vocabulary of sessions."""
+    return SESSION_WORDS[kind][state]
