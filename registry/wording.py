@@ -30,6 +30,8 @@ def architecture(spec: Mapping[str, Any] | None) -> str:
         parts.append(f"convolutions of {_listed(found.channels)} channels")
     if found.hidden:
         parts.append(f"hidden {'layers' if len(found.hidden) > 1 else 'layer'} of {_listed(found.hidden)} units")
+    if found.batch_norm:
+        parts.append("batch normalisation")
     parts.append("one number as its answer" if found.kind == "linear" else f"{found.classes:,} classes")
     sentence = f"{KINDS[found.kind]} with {_listed(parts)}: {counted(found.parameters, 'trained number')}."
     if found.standardise:

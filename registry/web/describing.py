@@ -28,8 +28,8 @@ KINDS = {
 FIELDS = {
     "logistic": ("inputs", "columns", "classes", "labels", "standardise"),
     "linear": ("inputs", "columns", "standardise"),
-    "mlp": ("inputs", "columns", "hidden", "classes", "labels", "standardise"),
-    "cnn": ("image", "channels", "hidden", "classes", "labels", "standardise"),
+    "mlp": ("inputs", "columns", "hidden", "classes", "labels", "standardise", "batch_norm"),
+    "cnn": ("image", "channels", "hidden", "classes", "labels", "standardise", "batch_norm"),
     FILE: ("file",),
 }
 
@@ -115,8 +115,9 @@ def _architecture(said: QueryDict) -> dict[str, Any] | None:
     for field in ("hidden", "channels"):
         if field in FIELDS[kind] and (widths := _numbers(said, field)):
             spec[field] = widths
-    if said.get("standardise"):
-        spec["standardise"] = True
+    for field in ("standardise", "batch_norm"):
+        if field in FIELDS[kind] and said.get(field):
+            spec[field] = True
     return spec
 
 

@@ -16,7 +16,7 @@ from fedportal_sdk import FederatedClient, data
 from fedportal_sdk.trainers import DenseTrainer, Plan
 from fedwire import routes
 from fedwire.architectures import Architecture
-from fedwire.personal import travelling
+from fedwire.personal import norms, travelling
 from fedwire.tensors import decode_model, flatten, unflatten
 from tests.journeys.story import FEDERATION, MEMBERS, Device, Story
 from tests.journeys.test_strategies import identifier, reached, rows_of
@@ -133,18 +133,22 @@ class Federation:
         act = partial(FederatedClient.train, model=None, data=self.files[number], target_col="diagnosis", forever=True)
         return Device(client, act)
 
-    def start(self, model: str, strategy: str, rounds: int = ROUNDS, **config: Any) -> str:
+    def start(self, model: str, strategy: str, rounds: int = ROUNDS, spec: dict[str, Any] = SPEC, **config: Any) -> str:
         """Start a run for a fresh model; its id."""
-        self.story.shared_model(model, SPEC)
+        self.story.shared_model(model, spec)
         wish = {"model_id": model, "federation_id": FEDERATION, "strategy": strategy, "rounds": rounds}
-        wish |= {"config": {**SGD, **CHOSEN[strategy], "seed": SEED, **config}, "min_devices": 3, "round_seconds": 60}
+        wish |= {
+            "config": {**SGD, **CHOSEN.get(strategy, {}), "seed": SEED, **config},
+            "min_devices": 3,
+            "round_seconds": 60,
+        }
         return str(self.story.call("acme", "POST", routes.SESSIONS, wish)["session_id"])
 
     def result(self, model: str) -> dict[str, np.ndarray]:
         """The weights of the model's latest version."""
         version = self.story.versions(model)[0]["version"]
         content = self.story.doors["acme"].send("GET", routes.MODEL_DOWNLOAD.format(model=model, version=version)).data
-        return decode_model(content, MANIFEST)[1]
+        return decode_model(content)[1]
 
     def own(self, model: str) -> list[np.ndarray]:
         """The hospitals' own models, as they lie on their disks."""
@@ -202,3 +206,25 @@ def test_a_restarted_device_goes_on_with_its_own_part(federation: Federation) ->
         own.append([vector.tobytes() for vector in federation.own(model)])
     assert digests[0] == digests[1]
     assert own[0] == own[1]
+
+
+def test_batch_normalisation_stays_with_fedbn_and_is_averaged_without(federation: Federation) -> None:
+    spec = {**SPEC, "batch_norm": True}
+    normed = Architecture.parse(spec)
+    base, stays = normed.initial(0), norms(normed.manifest())
+    assert len(stays) == 4
+    for strategy in ("fedbn", "fedavg"):
+        run = federation.start(f"normed-{strategy}", strategy, spec=spec)
+        snapshot, found = federation.story.completed(run), federation.result(f"normed-{strategy}")
+        same = {name for name in base if found[name].tobytes() == base[name].tobytes()}
+        assert same == (set(stays) if strategy == "fedbn" else set())
+        rounds = federation.story.call("acme", "GET", routes.SESSION_ROUNDS.format(run=run))["rounds"]
+        sent = {row["bytes_up"] for row in rounds if row["kind"] == "train"}
+        travels = travelling(normed.manifest(), stays if strategy == "fedbn" else ())
+        assert sent == {3 * travels.update_bytes}
+        assert ("personal" in snapshot["curves"][-1]) == (strategy == "fedbn")
+    own = [device.client.personal_model("normed-fedbn").arrays for device in federation.devices]
+    for name in base:  # the body is everybody's, the normalisation each one's
+        assert len({arrays[name].tobytes() for arrays in own}) == (3 if name in stays else 1)
+    result = federation.result("normed-fedbn")
+    assert all(own[0][name].tobytes() == result[name].tobytes() for name in base if name not in stays)

@@ -15,7 +15,7 @@ from fedportal_sdk.parts import Parts
 from fedportal_sdk.trainers import DenseTrainer, Plan
 from fedwire.architectures import Architecture
 from fedwire.errors import FedportalError
-from fedwire.personal import travelling
+from fedwire.personal import norms, travelling
 from fedwire.tensors import decode_model, flatten, unflatten
 from tests.sdk.test_client import MANIFEST as ONE_LAYER
 from tests.sdk.test_client import Portal, Start, csv_file, start
@@ -127,6 +127,27 @@ def test_fine_tuning_is_some_more_passes_from_the_model_received() -> None:
     found = TableWork(TABLE).own_model(asked, BASE, None, quiet)
     assert_near(found, exactly(BASE, replace(Plan.of(asked["training"], 1), epochs=4)))
     assert TableWork(TABLE).train(asked, BASE, quiet).own is None
+
+
+def test_fedbn_keeps_weights_biases_and_running_statistics_of_its_own() -> None:
+    architecture = Architecture.parse({**ARCHITECTURE.spec(), "batch_norm": True})
+    manifest, base = architecture.manifest(), architecture.initial(1)
+    stays = norms(manifest)
+    asked = {**task("local"), "architecture": architecture.spec()}
+    asked["training"]["local"] = list(stays)
+    work = TableWork(TABLE)
+    first = work.train(asked, base, quiet)
+    assert first.own is not None
+    assert set(first.own) == set(stays)
+    assert all(first.own[name].tobytes() != base[name].tobytes() for name in stays)
+    # The next common model comes with the normalisation that the run began with; this device puts its own in.
+    common = {name: array if name in stays else array + np.float32(0.01) for name, array in base.items()}
+    plan = Plan.of(asked["training"], 1)
+    with_own = {**common, **first.own}
+    labels = data.labels_for(TABLE, architecture, None)[~ASIDE]
+    expected = DenseTrainer(architecture).train(with_own, ROWS.astype(np.float32), labels, plan, quiet)
+    second = work.train(asked, common, quiet, own=first.own)
+    assert {n: a.tobytes() for n, a in second.arrays.items()} == {n: a.tobytes() for n, a in expected.items()}
 
 
 def test_before_it_has_trained_a_device_has_no_model_of_its_own() -> None:

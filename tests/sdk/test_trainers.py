@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fedportal_sdk.trainers import DenseTrainer, Plan, trainer_for
+from fedportal_sdk.trainers import DenseTrainer, Plan, norms, trainer_for
 from fedportal_sdk.trainers.torch import TorchTrainer, arrays_of, build, state_dict_of
 from fedwire import metrics
-from fedwire.architectures import MEAN, STD, Architecture
+from fedwire.architectures import MEAN, STD, Architecture, Norm
 from fedwire.errors import FedportalError
 from fedwire.tensors import flatten, unflatten
 
@@ -23,10 +24,21 @@ SPECS: dict[str, dict[str, Any]] = {
     "three classes": {"kind": "logistic", "inputs": 5, "classes": 3},
     "mlp": {"kind": "mlp", "inputs": 5, "hidden": [7, 4]},
     "mlp of twelve layers": {"kind": "mlp", "inputs": 5, "hidden": [4] * 5, "classes": 4},
+    "mlp with batch normalisation": {"kind": "mlp", "inputs": 5, "hidden": [7, 4], "classes": 3, "batch_norm": True},
     "cnn": {"kind": "cnn", "inputs": [2, 8, 8], "channels": [3, 4], "hidden": [6], "classes": 3},
     "cnn of two classes": {"kind": "cnn", "inputs": [1, 4, 4], "channels": [2], "classes": 2, "standardise": True},
+    "cnn with batch normalisation": {
+        "kind": "cnn",
+        "inputs": [2, 8, 8],
+        "channels": [3],
+        "hidden": [6],
+        "classes": 3,
+        "batch_norm": True,
+    },
 }
 DENSE = [name for name in SPECS if not name.startswith("cnn")]
+PLAIN = [name for name in DENSE if "normalisation" not in name]
+NORMED = [name for name in SPECS if "normalisation" in name]
 
 
 def quiet(epoch: int, epochs: int) -> None:
@@ -49,7 +61,7 @@ def example(spec: dict[str, Any], rows: int = 40) -> tuple[Architecture, dict[st
     return architecture, arrays, x, np.searchsorted(cuts, signal).astype(np.int64)
 
 
-@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("name", PLAIN)
 def test_gradients_are_those_of_finite_differences(name: str) -> None:
     architecture, arrays, x, y = example(SPECS[name], rows=9)
     trainer = DenseTrainer(architecture)
@@ -244,3 +256,82 @@ def test_tensors_of_any_kind_become_arrays() -> None:
     }
     arrays = arrays_of(state)
     assert [str(array.dtype) for array in arrays.values()] == ["float32", "int64", "float64", "float32"]
+
+
+def test_a_normalisations_slopes_are_those_of_finite_differences() -> None:
+    random = np.random.default_rng(3)
+    values, target = random.normal(size=(6, 2)), random.normal(size=(6, 2))
+    given = norms.Norm(*(random.normal(size=2) for _ in range(3)), random.random(2) + 0.5)
+
+    def loss(norm: norms.Norm, x: np.ndarray, learns: bool) -> float:
+        seen = (norms.learned if learns else norms.measured)(norm, x)
+        return float((norms.applied(norm, seen) * target).sum())
+
+    for learns in (True, False):
+        into = norms.Norm(*(np.full(2, 9.0) for _ in range(4)))
+        seen = (norms.learned if learns else norms.measured)(given, values)
+        found = norms.slope(given, seen, into, target)
+        step = 1e-6
+        for place in np.ndindex(values.shape):
+            shift = np.zeros_like(values)
+            shift[place] = step
+            slope = (loss(given, values + shift, learns) - loss(given, values - shift, learns)) / (2 * step)
+            assert found[place] == pytest.approx(slope, abs=1e-7)
+        for part in ("weight", "bias"):
+            for column in range(2):
+                more, less = (getattr(given, part).copy() for _ in range(2))
+                more[column] += step
+                less[column] -= step
+                up, down = (given._replace(**{part: moved}) for moved in (more, less))
+                slope = (loss(up, values, learns) - loss(down, values, learns)) / (2 * step)
+                assert getattr(into, part)[column] == pytest.approx(slope, abs=1e-7)
+        assert into.mean.tolist() == into.var.tolist() == [0, 0]  # batches move these, not gradients
+
+
+@pytest.mark.parametrize("name", NORMED)
+def test_running_statistics_move_with_batches_and_are_what_measuring_uses(name: str) -> None:
+    architecture, arrays, x, y = example(SPECS[name])
+    trainer, plan = trainer_for(architecture), Plan(epochs=5, learning_rate=1e-9, batch_size=20, momentum=0.5, mu=3.0)
+    trained = trainer.train(arrays, x, y, plan, quiet)
+    norm = next(step.name for step in architecture.steps if isinstance(step, Norm))
+    for part in ("running_mean", "running_var"):
+        assert np.abs(trained[f"{norm}.{part}"] - arrays[f"{norm}.{part}"]).max() > 0.05
+    assert np.abs(trained[f"{norm}.weight"] - arrays[f"{norm}.weight"]).max() < 1e-6
+    moved = {**arrays, f"{norm}.running_mean": arrays[f"{norm}.running_mean"] + 1}
+    assert np.abs(trainer.losses(moved, x, y) - trainer.losses(arrays, x, y)).max() > 1e-3
+    below = {**arrays, f"{norm}.running_var": np.full_like(arrays[f"{norm}.running_var"], -1.0)}
+    assert np.isfinite(trainer.losses(below, x, y)).all()
+
+
+@pytest.mark.parametrize("name", NORMED)
+def test_a_batch_of_one_row_is_normalised_by_what_was_seen_before(name: str) -> None:
+    architecture, arrays, x, y = example(SPECS[name], rows=9)
+    trained = trainer_for(architecture).train(arrays, x[:1], y[:1], Plan(batch_size=1), quiet)
+    for key, array in trained.items():
+        assert np.isfinite(array).all()
+        if key.endswith(("running_mean", "running_var")):
+            assert array.tobytes() == arrays[key].tobytes()
+
+
+@pytest.mark.parametrize("name", [*NORMED, "mlp", "cnn"])
+def test_what_is_frozen_stays_bit_for_bit_and_the_rest_moves(name: str) -> None:
+    architecture, arrays, x, y = example(SPECS[name])
+    head = {key for key in arrays if key.startswith(f"{architecture.last}.")}
+    plan = Plan(epochs=2, momentum=0.5, weight_decay=0.1, mu=1.0)
+    for frozen in (head, set(arrays) - head):
+        trained = trainer_for(architecture).train(arrays, x, y, plan, quiet, anchor=arrays, frozen=frozen)
+        same = {key for key, array in trained.items() if array.tobytes() == arrays[key].tobytes()}
+        assert same == frozen & trained.keys()
+
+
+@pytest.mark.parametrize("name", ["logistic", "mlp", "cnn"])
+def test_training_may_be_pulled_towards_other_weights_than_it_begins_with(name: str) -> None:
+    """One full-batch step: w - rate·(g + mu·(w - anchor))."""
+    architecture, arrays, x, y = example(SPECS[name])
+    manifest, trainer = architecture.manifest(), trainer_for(architecture)
+    anchor = {key: array - np.float32(0.5) for key, array in arrays.items()}
+    plan = Plan(learning_rate=0.1, batch_size=len(x))
+    free, pulled = (
+        flatten(manifest, trainer.train(arrays, x, y, replace(plan, mu=mu), quiet, anchor=anchor)) for mu in (0.0, 2.0)
+    )
+    np.testing.assert_allclose(pulled - free, np.full(manifest.parameters, -0.1 * 2.0 * 0.5), atol=1e-6)

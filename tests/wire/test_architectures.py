@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedwire.architectures import Architecture, Conv, Dense, Flatten, MaxPool, Relu
+from fedwire.architectures import NORM_PARTS, Architecture, Conv, Dense, Flatten, MaxPool, Norm, Relu
 from fedwire.errors import FedportalError
 from fedwire.tensors import encode_model
 
@@ -25,7 +25,10 @@ widths = st.lists(st.integers(1, 8), max_size=3)
 descriptions = st.one_of(
     st.fixed_dictionaries({"kind": st.just("linear"), "inputs": st.integers(1, 9), "standardise": st.booleans()}),
     st.fixed_dictionaries({"kind": st.just("logistic"), "inputs": st.integers(1, 9), "classes": st.integers(2, 5)}),
-    st.fixed_dictionaries({"kind": st.just("mlp"), "inputs": st.integers(1, 9), "hidden": widths}),
+    st.fixed_dictionaries(
+        {"kind": st.just("mlp"), "inputs": st.integers(1, 9), "hidden": widths},
+        optional={"batch_norm": st.just(True)},
+    ),
     st.fixed_dictionaries(
         {
             "kind": st.just("cnn"),
@@ -34,7 +37,8 @@ descriptions = st.one_of(
             "hidden": widths,
             "classes": st.integers(2, 4),
             "standardise": st.booleans(),
-        }
+        },
+        optional={"batch_norm": st.just(True)},
     ),
 )
 
@@ -288,3 +292,26 @@ def test_torch_builds_the_same_parameters_from_the_steps(spec: dict[str, Any]) -
     state = {n: torch.from_numpy(a) for n, a in architecture.initial(1).items() if n.startswith("layers.")}
     module.load_state_dict(state)  # strict: the same names and shapes
     assert module.layers(torch.zeros(2, *architecture.input_shape)).shape == (2, architecture.outputs)
+
+
+def test_a_batch_normalisation_stands_before_every_relu_and_begins_as_the_identity() -> None:
+    mlp, cnn = (Architecture.parse({**spec, "batch_norm": True}) for spec in (MLP, CNN))
+    kinds = [type(step) for step in mlp.steps]
+    assert kinds == [Dense, Norm, Relu, Dense, Norm, Relu, Dense]
+    assert [step for step in cnn.steps if isinstance(step, Norm)] == [
+        Norm("layers.1", 8, images=True), Norm("layers.5", 16, images=True), Norm("layers.10", 32)
+    ]  # fmt: skip
+    arrays = mlp.initial(3)
+    values = {part: set(arrays[f"layers.1.{part}"].tolist()) for part in NORM_PARTS}
+    assert values == {"weight": {1.0}, "bias": {0.0}, "running_mean": {0.0}, "running_var": {1.0}}
+    assert mlp.last == "layers.6"
+    plain = Architecture.parse(MLP)
+    assert np.array_equal(arrays["layers.0.weight"], plain.initial(3)["layers.0.weight"])
+    assert "batch_norm" not in plain.spec()
+    assert mlp.parameters == plain.parameters + 4 * (64 + 32)
+
+
+@pytest.mark.parametrize("spec", [{**LOGISTIC, "batch_norm": True}, {**LINEAR, "batch_norm": False}])
+def test_a_model_without_hidden_layers_has_no_batch_normalisation(spec: dict[str, Any]) -> None:
+    with pytest.raises(FedportalError, match="has no field 'batch_norm'"):
+        Architecture.parse(spec)

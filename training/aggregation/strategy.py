@@ -89,6 +89,7 @@ class Strategy:
     fold: Callable[[Values], Folding] | None = None  # how what devices keep moves its mean, the server step's state
     sends_state: bool = False  # devices get the server step's one state vector with their task
     personal: bool = False  # each device has a model of its own, and reports on it beside the common one
+    moves_statistics: bool = True  # its server step suits running statistics of batch norms, which follow no gradient
     staying: Staying | None = None  # which tensors stay on the devices; None: all travel
 
     def checked(self, given: Mapping[str, Any]) -> dict[str, int | float]:

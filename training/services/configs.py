@@ -40,6 +40,7 @@ def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> d
     values = {ALIASES.get(name, name): value for name, value in given.items() if value is not None}
     parameters = {name: value for name, value in values.items() if name not in run_fields(found)}
     compression.check_strategy(values, found)
+    local.check_norms(found, version)
     seed = _seed(values.get("seed"))
     stays = local.chosen(found, values.get(local.FIELD), version)
     return {
@@ -87,6 +88,7 @@ def complaints(
         checks.append(lambda: compression.check_strategy(values, found))
         if version is not None:
             checks.append(lambda: local.chosen(found, values.get(local.FIELD), version))
+            checks.append(lambda: local.check_norms(found, version))
         checks += [partial(found.checked, {name: value}) for name, value in parameters.items()]
         checks.append(lambda: _check_together(strategy, parameters, plan["min_participants"]))
     need = plan["min_participants"] if type(plan["min_participants"]) is int else 1

@@ -8,13 +8,14 @@ from typing import Any
 
 from fedwire import personal
 from fedwire.architectures import Architecture
+from fedwire.errors import FedportalError
 from fedwire.tensors import Manifest
 from registry.models import ModelVersion
 from training.aggregation.staying import FIELD
 from training.aggregation.strategy import Strategy
 from training.models import Run
 
-__all__ = ["FIELD", "chosen", "manifest_of", "names_of", "shown", "told", "travelling", "travels"]
+__all__ = ["FIELD", "check_norms", "chosen", "manifest_of", "names_of", "shown", "told", "travelling", "travels"]
 
 
 def chosen(strategy: Strategy, pattern: Any, version: ModelVersion) -> dict[str, Any] | None:
@@ -27,6 +28,16 @@ def chosen(strategy: Strategy, pattern: Any, version: ModelVersion) -> dict[str,
     architecture = Architecture.parse(version.architecture) if version.architecture else None
     names = strategy.staying.names(pattern, manifest_of(version), architecture)
     return {"pattern": (pattern or "").strip(), "tensors": list(names)}
+
+
+def check_norms(strategy: Strategy, version: ModelVersion) -> None:
+    """Raises `field_invalid` for a model with batch normalisation under a strategy that cannot average it."""
+    if not strategy.moves_statistics and personal.norms(manifest_of(version)):
+        reason = (
+            f"{strategy.title} corrects what follows gradients, and the model's batch normalisation has running "
+            "statistics, which do not. Choose FedBN, federated averaging or SCAFFOLD."
+        )
+        raise FedportalError("field_invalid", field="strategy", reason=reason)
 
 
 def names_of(run: Run) -> tuple[str, ...]:

@@ -18,6 +18,16 @@ Two classes have one output z, p(class 1) = σ(z); k > 2 classes have k outputs 
 and the loss (z - y)²/2. With `standardise` the input is (x - standardise.mean) / standardise.std, two float32 buffers
 of length `inputs` (C·H·W in row-major order for a cnn) that travel with the model and are not averaged.
 
+With `"batch_norm": true`, which is left out otherwise, a normalisation stands between every hidden Dense or Conv and
+its Relu:
+
+    mlp                Dense → Norm → Relu → … → Dense
+    cnn                (Conv 3×3, padding 1 → Norm → Relu → MaxPool 2×2) per entry of `channels` → Flatten → as mlp
+
+Its tensors are `layers.{i}.weight`, `layers.{i}.bias`, `layers.{i}.running_mean` and `layers.{i}.running_var` ([out]
+each). All four are weights and averaged; the running statistics are moved by batches and not by gradients. FedBN leaves
+them, with γ and β, on the devices.
+
 Two optional lists name what goes in and what comes out, so that devices bring the same columns in the same order and
 mean the same by class 1. Both are left out of a description that does not have them:
 
@@ -43,6 +53,9 @@ Kind = Literal["linear", "logistic", "mlp", "cnn"]
 Loss = Literal["squared", "binary", "softmax"]
 
 MEAN, STD = "standardise.mean", "standardise.std"
+# The tensors of a batch normalisation; the last two are moved by batches and not by gradients.
+NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
+STATISTICS = tuple(f".{part}" for part in NORM_PARTS[2:])
 MAX_PARAMETERS = 200_000_000
 MAX_INPUTS = 10_000_000
 MAX_CLASSES = 100_000
@@ -54,8 +67,10 @@ KERNEL = 3
 _FIELDS: Mapping[str, frozenset[str]] = {
     "linear": frozenset({"kind", "inputs", "standardise", "columns"}),
     "logistic": frozenset({"kind", "inputs", "classes", "standardise", "columns", "labels"}),
-    "mlp": frozenset({"kind", "inputs", "classes", "hidden", "standardise", "columns", "labels"}),
-    "cnn": frozenset({"kind", "inputs", "classes", "hidden", "channels", "standardise", "columns", "labels"}),
+    "mlp": frozenset({"kind", "inputs", "classes", "hidden", "standardise", "batch_norm", "columns", "labels"}),
+    "cnn": frozenset(
+        {"kind", "inputs", "classes", "hidden", "channels", "standardise", "batch_norm", "columns", "labels"}
+    ),
 }
 _COUNTED = {"columns": "input columns", "labels": "classes"}
 
@@ -79,6 +94,15 @@ class Conv:
 
 
 @dataclass(frozen=True)
+class Norm:
+    """Batch normalisation with γ, β and running statistics [size]; `images`: over [n, C, H, W], channel by channel."""
+
+    name: str
+    size: int
+    images: bool = False
+
+
+@dataclass(frozen=True)
 class Relu:
     """max(x, 0), element by element."""
 
@@ -93,7 +117,7 @@ class Flatten:
     """[n, C, H, W] → [n, C·H·W] in row-major order."""
 
 
-Step = Dense | Conv | Relu | MaxPool | Flatten
+Step = Dense | Conv | Norm | Relu | MaxPool | Flatten
 
 
 @dataclass(frozen=True)
@@ -108,6 +132,7 @@ class Architecture:
     standardise: bool = False
     columns: tuple[str, ...] = ()  # a name for each input, or none at all
     labels: tuple[str, ...] = ()  # a name for each class, or none at all
+    batch_norm: bool = False
 
     @classmethod
     def parse(cls, spec: Any) -> Architecture:
@@ -120,9 +145,10 @@ class Architecture:
         unknown = sorted(str(name) for name in spec.keys() - _FIELDS[kind])
         if unknown:
             raise _invalid(f"{kind} has no field {unknown[0]!r}")
-        standardise = spec.get("standardise", False)
-        if not isinstance(standardise, bool):
-            raise _invalid("`standardise` must be true or false")
+        truths = {name: spec.get(name, False) for name in ("standardise", "batch_norm")}
+        for name, value in truths.items():
+            if not isinstance(value, bool):
+                raise _invalid(f"`{name}` must be true or false")
         shape = _input_shape(kind, spec.get("inputs"))
         classes = 0 if kind == "linear" else _number("classes", spec.get("classes", 2), 2, MAX_CLASSES)
         found = cls(
@@ -131,7 +157,7 @@ class Architecture:
             classes=classes,
             hidden=_numbers("hidden", spec.get("hidden", [32] if kind == "mlp" else [])),
             channels=_numbers("channels", spec.get("channels", [8, 16] if kind == "cnn" else [])),
-            standardise=standardise,
+            **truths,
             columns=_names("columns", spec["columns"], math.prod(shape)) if "columns" in spec else (),
             labels=_names("labels", spec["labels"], classes) if "labels" in spec else (),
         )
@@ -151,8 +177,8 @@ class Architecture:
             "channels": list(self.channels),
             "standardise": self.standardise,
         }
-        named = {"columns": list(self.columns), "labels": list(self.labels)}
-        values |= {field: names for field, names in named.items() if names}
+        rare = {"columns": list(self.columns), "labels": list(self.labels), "batch_norm": self.batch_norm}
+        values |= {field: value for field, value in rare.items() if value}
         return {name: value for name, value in values.items() if name in _FIELDS[self.kind]}
 
     @property
@@ -178,14 +204,16 @@ class Architecture:
         steps: list[Step] = []
         planes = self.input_shape[0]
         for width in self.channels:
-            steps += [Conv(f"layers.{len(steps)}", planes, width), Relu(), MaxPool()]
+            steps.append(Conv(f"layers.{len(steps)}", planes, width))
+            steps += [*self._normed(len(steps), width, images=True), Relu(), MaxPool()]
             planes = width
         size = self.inputs
         if self.kind == "cnn":
             steps.append(Flatten())
             size = planes * math.prod(self._pooled())
         for width in self.hidden:
-            steps += [Dense(f"layers.{len(steps)}", size, width), Relu()]
+            steps.append(Dense(f"layers.{len(steps)}", size, width))
+            steps += [*self._normed(len(steps), width), Relu()]
             size = width
         steps.append(Dense(f"layers.{len(steps)}", size, self.outputs))
         return tuple(steps)
@@ -212,7 +240,7 @@ class Architecture:
 
         For mlp and cnn biases are zero and weights uniform on ±√(6 / fan_in) before a Relu (He), and on
         ±√(6 / (fan_in + fan_out)) in the last step (Glorot), drawn by PCG64 in the order of the steps. The
-        standardisation is the identity: mean 0, standard deviation 1.
+        standardisation is the identity: mean 0, standard deviation 1; and so is every batch normalisation.
         """
         generator = np.random.Generator(np.random.PCG64(seed))
         layers = [step for step in self.steps if isinstance(step, Dense | Conv)]
@@ -226,10 +254,19 @@ class Architecture:
             draws = generator.random(weight, dtype=np.float32)
             arrays[f"{step.name}.weight"] = (draws * np.float32(2) - np.float32(1)) * np.float32(bound)
             arrays[f"{step.name}.bias"] = np.zeros(bias, np.float32)
+        for norm in self.steps:
+            if isinstance(norm, Norm):
+                ones, zeros = np.ones(norm.size, np.float32), np.zeros(norm.size, np.float32)
+                values = (ones, zeros, zeros.copy(), ones.copy())
+                arrays |= {f"{norm.name}.{part}": array for part, array in zip(NORM_PARTS, values, strict=True)}
         if self.standardise:
             arrays[MEAN] = np.zeros(self.inputs, np.float32)
             arrays[STD] = np.ones(self.inputs, np.float32)
         return arrays
+
+    def _normed(self, place: int, size: int, *, images: bool = False) -> list[Norm]:
+        """The normalisation at this place of the chain, if there is one."""
+        return [Norm(f"layers.{place}", size, images)] if self.batch_norm else []
 
     def _pooled(self) -> tuple[int, ...]:
         """Height and width behind the last pooling; empty for the other kinds."""
@@ -241,6 +278,8 @@ class Architecture:
             if isinstance(step, Dense | Conv):
                 weight, bias = _layer_shapes(step)
                 shapes += [(f"{step.name}.weight", weight), (f"{step.name}.bias", bias)]
+            elif isinstance(step, Norm):
+                shapes += [(f"{step.name}.{part}", (step.size,)) for part in NORM_PARTS]
         return shapes
 
 

@@ -53,5 +53,6 @@ FEDDYN = Strategy(
     server=lambda values: Corrected(values["alpha"]),
     requires=("feddyn",),
     needs_device_state=True,
+    moves_statistics=False,  # h would go on growing: no local step answers to it
     fold=lambda values: variates.feddyn(values["alpha"]),
 )

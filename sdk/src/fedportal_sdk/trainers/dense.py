@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fedportal_sdk.trainers.norms import Norm, Seen, applied, learned, measured, track
+from fedportal_sdk.trainers.norms import slope as through
 from fedportal_sdk.trainers.plan import Plan, Tick
 from fedwire import metrics
-from fedwire.architectures import Architecture, Dense, Relu
+from fedwire.architectures import NORM_PARTS, STATISTICS, Architecture, Dense, Relu
+from fedwire.architectures import Norm as Normalise
 from fedwire.messages import Evaluation
 from fedwire.tensors import Float32, flatten, unflatten
 
@@ -24,22 +27,37 @@ ROWS_AT_ONCE = 8192
 
 
 class Layer(NamedTuple):
-    """Views of one layer's weight [out, in] and bias [out]; `relu`: whether max(x, 0) follows."""
+    """Views of one layer's weight [out, in] and bias [out]; whether max(x, 0) follows, and perhaps a batch
+    normalisation before it."""
 
     weight: Floats
     bias: Floats
     relu: bool
+    norm: Norm | None
+
+
+class Place(NamedTuple):
+    """A layer's name, whether max(x, 0) follows it, and the name of its batch normalisation, "" without one."""
+
+    name: str
+    relu: bool
+    norm: str
 
 
 class DenseTrainer:
-    """Trains chains of Dense and Relu; the same seed gives the same bits on the same machine."""
+    """Trains chains of Dense, Norm and Relu; the same seed gives the same bits on the same machine."""
 
     def __init__(self, architecture: Architecture) -> None:
         self.architecture = architecture
         self.manifest = architecture.manifest()
-        steps = architecture.steps
-        followed = [*(isinstance(step, Relu) for step in steps[1:]), False]
-        self._layers = [(s.name, relu) for s, relu in zip(steps, followed, strict=True) if isinstance(s, Dense)]
+        steps, last = architecture.steps, Place("", False, "")
+        self._places: list[Place] = []
+        for step in reversed(steps):
+            last = last._replace(relu=True) if isinstance(step, Relu) else last
+            last = last._replace(norm=step.name) if isinstance(step, Normalise) else last
+            if isinstance(step, Dense):
+                self._places.insert(0, last._replace(name=step.name))
+                last = Place("", False, "")
 
     def train(
         self,
@@ -61,9 +79,14 @@ class DenseTrainer:
         targets = self._targets(labels, rows.dtype)
         rate, decay, momentum = (np.float32(v) for v in (plan.learning_rate, plan.weight_decay, plan.momentum))
         pull = np.float32(plan.pull)
-        still = [view for name, view in unflatten(self.manifest, gradient).items() if name in frozen]
+        views = unflatten(self.manifest, gradient).items()
+        still = [view for name, view in views if name in frozen or name.endswith(STATISTICS)]
+        moving = [not place.norm or f"{place.norm}.running_mean" not in frozen for place in self._places]
         for batch in plan.batches(len(rows), tick):
-            self._gradient(layers, slopes, rows[batch], targets[batch])
+            seen = self._gradient(layers, slopes, rows[batch], targets[batch])
+            for layer, what, moves in zip(layers, seen, moving, strict=True):
+                if layer.norm is not None and what is not None and moves:
+                    track(layer.norm, what)
             if plan.weight_decay:
                 gradient += decay * weights
             if plan.pull:
@@ -95,7 +118,7 @@ class DenseTrainer:
 
     def forward(self, arrays: Mapping[str, Floats], rows: Floats) -> Floats:
         """What the last layer gives [n, outputs], before any sigmoid or softmax."""
-        layers = [Layer(arrays[f"{name}.weight"], arrays[f"{name}.bias"], relu) for name, relu in self._layers]
+        layers = self._viewed(arrays)
         parts = [self._forward(layers, rows[i : i + ROWS_AT_ONCE])[-1] for i in range(0, len(rows), ROWS_AT_ONCE)]
         return np.concatenate(parts) if parts else np.empty((0, self.architecture.outputs), rows.dtype)
 
@@ -113,34 +136,60 @@ class DenseTrainer:
 
     def layers(self, flat: Floats) -> list[Layer]:
         """The layers as views into a flat vector [P]."""
-        views = unflatten(self.manifest, flat)
-        return [Layer(views[f"{name}.weight"], views[f"{name}.bias"], relu) for name, relu in self._layers]
+        return self._viewed(unflatten(self.manifest, flat))
+
+    def _viewed(self, arrays: Mapping[str, Floats]) -> list[Layer]:
+        return [
+            Layer(
+                arrays[f"{name}.weight"],
+                arrays[f"{name}.bias"],
+                relu,
+                Norm(*(arrays[f"{norm}.{part}"] for part in NORM_PARTS)) if norm else None,
+            )
+            for name, relu, norm in self._places
+        ]
 
     def _targets(self, labels: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Class numbers for a softmax, otherwise a column [n, 1] of numbers."""
         return labels if self.architecture.loss == "softmax" else labels.astype(dtype).reshape(-1, 1)
 
-    def _forward(self, layers: list[Layer], rows: Floats) -> list[Floats]:
-        """The input of every layer, then the outputs."""
+    def _forward(self, layers: list[Layer], rows: Floats, seen: list[Seen | None] | None = None) -> list[Floats]:
+        """The input of every layer, then the outputs.
+
+        Normalised by the running statistics; with `seen` by the batch, and what it was is added to it for each layer.
+        """
         values = [rows]
         for layer in layers:
             output = values[-1] @ layer.weight.T
             output += layer.bias
+            found = None
+            if layer.norm is not None:
+                found = measured(layer.norm, output) if seen is None else learned(layer.norm, output)
+                output = applied(layer.norm, found)
+            if seen is not None:
+                seen.append(found)
             if layer.relu:
                 np.maximum(output, 0, out=output)
             values.append(output)
         return values
 
-    def _gradient(self, layers: list[Layer], slopes: list[Layer], rows: Floats, targets: NDArray[Any]) -> None:
-        """Write the gradient of the mean loss into `slopes`."""
-        values = self._forward(layers, rows)
+    def _gradient(
+        self, layers: list[Layer], slopes: list[Layer], rows: Floats, targets: NDArray[Any]
+    ) -> list[Seen | None]:
+        """Write the gradient of the mean loss into `slopes`; what each layer's normalisation saw of the batch."""
+        seen: list[Seen | None] = []
+        values = self._forward(layers, rows, seen)
         slope = self._output_slope(values[-1], targets)
         for index in range(len(layers) - 1, -1, -1):
+            norm, into, found = layers[index].norm, slopes[index].norm, seen[index]
+            if norm is not None and into is not None and found is not None:
+                slope = through(norm, found, into, slope)
             np.matmul(slope.T, values[index], out=slopes[index].weight)
             np.add.reduce(slope, axis=0, out=slopes[index].bias)
             if index:
                 slope = slope @ layers[index].weight
                 slope *= values[index] > 0  # behind the first layer every input comes from a Relu
+        return seen
 
     def _output_slope(self, outputs: Floats, targets: NDArray[Any]) -> Floats:
         """The derivative of the mean loss by the outputs: (prediction - target) / n for all three losses."""

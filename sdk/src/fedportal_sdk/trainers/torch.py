@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedportal_sdk.trainers.plan import Plan, Tick
 from fedwire import metrics
-from fedwire.architectures import Architecture, Conv, Dense, Flatten, MaxPool, Relu, Step
+from fedwire.architectures import Architecture, Conv, Dense, Flatten, MaxPool, Norm, Relu, Step
 from fedwire.errors import FedportalError
 from fedwire.messages import Evaluation
 from fedwire.tensors import Float32, unflatten
@@ -95,8 +96,7 @@ class TorchTrainer:
         """The weights after local training that began with `arrays`, which stay as they are; see `Trainer`."""
         torch = self._torch
         layers = self._layers(arrays).train()
-        for name, parameter in layers.named_parameters():
-            parameter.requires_grad_(f"layers.{name}" not in frozen)
+        _freeze(layers, frozenset(frozen))
         inputs, targets = self._rows(rows), self._targets(labels)
         parameters = [parameter for parameter in layers.parameters() if parameter.requires_grad]
         optimizer = torch.optim.SGD(
@@ -107,6 +107,7 @@ class TorchTrainer:
             for batch in plan.batches(len(rows), tick):
                 chosen = torch.from_numpy(batch).to(self.device)
                 optimizer.zero_grad(set_to_none=True)
+                layers.train(len(batch) > 1)  # one row says nothing of a variance
                 self._losses(layers(inputs[chosen]), targets[chosen]).mean().backward()
                 pull()
                 optimizer.step()
@@ -138,7 +139,13 @@ class TorchTrainer:
     def _layers(self, arrays: Mapping[str, Float32]) -> Any:
         layers = build(self.architecture).layers
         state = {name.removeprefix("layers."): a for name, a in arrays.items() if name.startswith("layers.")}
-        layers.load_state_dict(state_dict_of(state))
+        wanted = OrderedDict(state_dict_of(state))
+        for name, value in wanted.items():
+            if name.endswith(".running_var"):
+                value.clamp_(min=0)  # an optimizer at the server may have moved it below
+        # Says that batch normalisations count no batches, which torch would otherwise miss.
+        wanted._metadata = layers.state_dict()._metadata  # type: ignore[attr-defined]
+        layers.load_state_dict(wanted)
         return layers.to(self.device)
 
     def _pull(self, layers: Any, mu: float, anchor: Mapping[str, Float32], shift: Float32 | None) -> Callable[[], None]:
@@ -178,12 +185,29 @@ class TorchTrainer:
         return (outputs[:, 0] - target).square() / 2
 
 
+def _freeze(layers: Any, frozen: frozenset[str]) -> None:
+    """Let the parameters and running statistics of these names stay as they are."""
+    for name, parameter in layers.named_parameters():
+        parameter.requires_grad_(f"layers.{name}" not in frozen)
+    for name, module in layers.named_modules():
+        if f"layers.{name}.running_mean" in frozen:
+            module.momentum = 0.0
+
+
+def _norm(torch: Any, size: int, images: bool) -> Any:
+    made = torch.nn.BatchNorm2d(size) if images else torch.nn.BatchNorm1d(size)
+    made.num_batches_tracked = None  # a counter that nobody needs with a momentum
+    return made
+
+
 def _layer(torch: Any, step: Step) -> Any:
     match step:
         case Dense(inputs=inputs, outputs=outputs):
             return torch.nn.Linear(inputs, outputs)
         case Conv(inputs=inputs, outputs=outputs):
             return torch.nn.Conv2d(inputs, outputs, 3, padding=1)
+        case Norm(size=size, images=images):
+            return _norm(torch, size, images)
         case Relu():
             return torch.nn.ReLU()
         case MaxPool():
