@@ -218,7 +218,9 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "no_run": K(404, "The model {model!r} was never trained.", "Start a run: `fedportal train start {model}`."),
     # Data on the device (raised in the SDK, never sent)
     "data_missing": K(400, "The file {path} cannot be read: {reason}", "Check the path."),
-    "file_unwritable": K(400, "The file {path} cannot be written: {reason}", "Name another place with --output."),
+    "file_unwritable": K(
+        400, "The file {path} cannot be written: {reason}", "Name another place, with --output or --report."
+    ),
     "data_empty": K(400, "The file {path} has no rows.", "Check that the export worked."),
     "data_no_target": K(
         400,
@@ -262,6 +264,9 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "Write the classes as the model does, or name yours in the model's order (`--label`, `labels=`).",
     ),
     "torch_missing": K(400, "This needs torch, which is not installed.", "Run `pip install torch`."),
+    "package_missing": K(
+        400, "{what} needs the package {package}, which is not installed.", "Run `pip install {package}`."
+    ),
     "not_configured": K(400, "The {what} is not known.", "Pass it, set {variable}, or run `fedportal login`."),
     # Transport and the unexpected
     "tls_failed": K(

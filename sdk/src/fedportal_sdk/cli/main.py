@@ -10,6 +10,7 @@ from fedportal_sdk.cli.agreements import agreement
 from fedportal_sdk.cli.devices import device
 from fedportal_sdk.cli.federations import federation
 from fedportal_sdk.cli.models import model_group, pull, push
+from fedportal_sdk.cli.simulate import simulate
 from fedportal_sdk.cli.team import key, team
 from fedportal_sdk.cli.training import train
 from fedportal_sdk.cli.webhooks import webhook
@@ -39,6 +40,10 @@ def main() -> None:
     Whoever takes part:
       fedportal federation join healthcare-consortium
       fedportal device run radiology-v1 --data patients.csv --target diagnosis
+
+    \b
+    Whoever wants to know how it will go:
+      fedportal simulate --devices 100 --rounds 10 --report simulation.html
 
     Every command takes --json and --help. FEDPORTAL_URL and FEDPORTAL_API_KEY go before what `login` saved in
     ~/.fedportal (or FEDPORTAL_HOME).
@@ -93,5 +98,5 @@ def whoami(as_json: bool) -> None:
 
 federation.add_command(agreement)
 team.add_command(webhook)
-for part in (federation, model_group, push, pull, train, device, team, key):
+for part in (federation, model_group, push, pull, train, device, simulate, team, key):
     main.add_command(part)
