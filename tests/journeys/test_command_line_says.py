@@ -111,6 +111,7 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     yield metro, ["device", "run", MODEL, *mine, "--rounds", "2"]
     for verb in ("status", "pause", "resume", "stop", "watch", "keep", "publish-best", "list"):
         yield acme, ["train", verb, MODEL]
+    yield acme, ["simulate", "--devices", "3", "--rounds", "1"]
     yield metro, ["device", "list"]
     for act in (["groups", "pilot"], ["quarantine"], ["restore"], ["renew"], ["reset"], ["revoke", "--yes"]):
         yield metro, ["device", act[0], "hospital-001", *act[1:]]

@@ -60,6 +60,7 @@ RUN_BY = {
     "README.md": "tests/journeys/test_readme.py",
     "docs/operating.md": "tests/journeys/test_operating.py",
     "docs/protocol.md": "tests/journeys/test_devices_in_other_languages.py",
+    "docs/simulation.md": "tests/journeys/test_simulation.py",
     "docs/tutorials/device-engineer.md": "tests/journeys/test_tutorials.py",
     "docs/tutorials/member.md": "tests/journeys/test_tutorials.py",
     "docs/tutorials/operator.md": "tests/running.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from fedportal_sdk.simulation import crews, plots
+from fedportal_sdk.simulation import crews
+from tests.journeys.documentation import block, pasted
 from tests.journeys.story import MODEL
 from tests.journeys.terminal import DESCRIBED, Terminal
 from tests.running import Portal
@@ -97,11 +99,15 @@ def test_ctrl_c_stops_the_run_and_retires_the_devices(acme: Terminal) -> None:
     assert in_service(acme) == []
 
 
-def test_people_read_what_came_of_it(acme: Terminal) -> None:
-    shown = acme.run("simulate", "--devices", "3", "--rounds", "1")
-    assert "3 devices, 1 round: completed." in shown
+def test_people_type_what_the_page_says_and_read_what_came_of_it(acme: Terminal, tmp_path: Path) -> None:
+    config = json.loads((acme.home / "config.json").read_text())
+    values = {"https://portal.example": config["url"], "edg_…": config["api_key"]}
+    shown = pasted(block("docs/simulation.md", "sh", "fedportal simulate").filled(values), tmp_path, acme.environment)
+    assert "30 devices, 3 rounds: completed." in shown
     assert "accuracy on the test set" in shown
-    assert plots.number(3) in shown
+    assert "attackers flagged        2 of 2" in shown
+    assert "simulated time" in shown
+    assert (tmp_path / "simulation.html").read_text().startswith("<!doctype html>")
 
 
 @pytest.mark.parametrize(
