@@ -6,7 +6,7 @@ import hashlib
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from fedportal_sdk._loop import Loop
 from fedportal_sdk._retry import Flag, Patience
 from fedportal_sdk.data import Table
 from fedportal_sdk.local import Arrays, TableWork, Trained
+from fedportal_sdk.parts import Parts
 from fedportal_sdk.simulation import characters
 from fedportal_sdk.simulation.characters import Character
 from fedportal_sdk.simulation.rows import Dataset, Holding
@@ -102,23 +103,23 @@ class Rows(TableWork):
         self._place, self._character, self._gauge, self._seed = place, character, gauge, seed
         self.taken = 0.0
 
-    def train(self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None) -> Trained:
-        """As every device does; an attacker then claims something else."""
+    def measure(self, task: Task, arrays: Arrays) -> None:
+        """Have the model that came with the task measured."""
         self._gauge.measure(task, arrays, self.taken)
+
+    def train(
+        self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None, own: Arrays | None = None
+    ) -> Trained:
+        """As every device does; an attacker then claims something else."""
         # The portal's seed goes by the device's name, which is another in every simulation.
         seed = characters.local_seed(self._seed, self._place, task["round"])
         task = {**task, "training": {**task["training"], "seed": seed}}
         attack = self._character.attack
-        trained = super().train(task, arrays, tick, shift)
+        trained = super().train(task, arrays, tick, shift, own)
         if attack is None:
             return trained
         weights = characters.poisoned(attack, arrays, trained.arrays, self._seed, self._place, task["round"])
-        return Trained(weights, trained.samples, trained.evaluation, trained.metrics, trained.reports)
-
-    def evaluate(self, task: Task, arrays: Arrays) -> Any:
-        """The report on its share of the test set."""
-        self._gauge.measure(task, arrays, self.taken)
-        return super().evaluate(task, arrays)
+        return replace(trained, arrays=weights)
 
     def _data_for(self, architecture: Architecture) -> tuple[Any, Any]:
         features, labels = super()._data_for(architecture)
@@ -223,6 +224,7 @@ class Shift(Loop):
             door,
             work,
             Variates(folder / "variates"),
+            Parts(folder / "personal", folder.name),
             model=None,
             rounds=None,
             forever=True,
@@ -232,7 +234,7 @@ class Shift(Loop):
             busy=_NOBODY_LOOKS,
             residuals=folder / "residuals",
         )
-        self._kind, self._tally = kind, tally
+        self._rows, self._kind, self._tally = work, kind, tally
         self._post: Post | None = None
         self._end: Phase | None = None
         self._answered = False
@@ -245,6 +247,10 @@ class Shift(Loop):
         self._door, self._post, self._end, self._answered = post.door, post, end, False
         self._take(task)
         return self._answered
+
+    def _work_on(self, task: Task, arrays: Any) -> tuple[Answer, memoryview | None]:
+        self._rows.measure(task, arrays)
+        return super()._work_on(task, arrays)
 
     def _bring(self, task: Task, answer: Answer, content: memoryview | None) -> Receipt:
         if self._kind == "nonsense" and content is not None:
