@@ -11,8 +11,6 @@ from fedwire.errors import FedportalError
 from tests.aggregation import plain
 from tests.aggregation.conftest import Folder, manifest_of
 from training.aggregation.assembly import write_weights
-from training.aggregation.gram import gram
-from training.aggregation.kernels import Vector
 from training.aggregation.layout import PIECE, TILE
 from training.aggregation.strategies import find
 from training.aggregation.strategies.robust import MULTI_KRUM, ROBUST, TRIMMED_MEAN
@@ -193,18 +191,6 @@ def test_fewer_updates_than_the_promise_needs_are_refused(folder: Folder, name: 
         with pytest.raises(FedportalError, match=f"at least {least} updates") as refused:
             result(folder, find(name), rows[1:], **values)
         assert refused.value.code == "updates_too_few"
-
-
-def test_gram_matrix_does_not_depend_on_threads(folder: Folder) -> None:
-    vectors = []
-    for vector, _ in updates(20, 17 * TILE + 3, 4):
-        path = folder.fresh()
-        path.write_bytes(vector.tobytes())
-        vectors.append(Vector(path, 0, len(vector)))
-    alone = gram(vectors, 1)
-    assert all(gram(vectors, threads).tobytes() == alone.tobytes() for threads in (2, 3, 7))
-    whole = np.stack([np.fromfile(vector.path, np.float32) for vector in vectors]).astype(np.float64)
-    assert np.allclose(alone, whole @ whole.T, rtol=1e-12, atol=1e-9)
 
 
 @EVERY

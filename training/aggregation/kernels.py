@@ -24,6 +24,8 @@ from training.aggregation.layout import ITEM, TILE, Layout, Range, block_length,
 
 # Above this many files each tile opens its file anew, far below what a process may hold open.
 MOST_OPEN = 400
+# Numbers between the rows of a matrix. Rows whose places differ by a power of two keep each other out of the caches.
+APART = 16
 
 
 class Truncated(Exception):
@@ -157,7 +159,7 @@ class Rows:
     def matrix(self, part: Range) -> Float32:
         """All vectors' numbers of `part`, a row for each. Good until the next one is asked for; may be overwritten."""
         if self._matrix.shape[1] < len(part):
-            self._matrix = np.empty((len(self._vectors), len(part)), np.float32)
+            self._matrix = np.empty((len(self._vectors), len(part) + APART), np.float32)[:, : len(part)]
         for row, vector in zip(self._matrix, self._vectors, strict=True):
             vector.read(part, row)
         return self._matrix[:, : len(part)]
