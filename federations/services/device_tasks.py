@@ -312,9 +312,11 @@ def _checked(task: DeviceTask, said: dict[str, Any]) -> dict[str, Any]:
     """The answer, checked against what the task asks for. What came with one that is too small is not kept."""
     shape = task.content.get("answer", {})
     least, most = shape.get("least_records"), shape.get("max_samples")
-    needed = shape.get("reports", ())
+    needed, individual = shape.get("reports", ()), bool(shape.get("individual"))
     try:
-        return answers.check(said, kind=task.kind, max_samples=most, least_records=least, needed=needed)
+        return answers.check(
+            said, kind=task.kind, max_samples=most, least_records=least, needed=needed, individual=individual
+        )
     except FedportalError as error:
         if error.code == "records_too_few" and task.upload_sha256:
             _forget_upload(task)

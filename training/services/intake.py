@@ -12,6 +12,7 @@ from typing import Any
 from federations.models import DeviceTask
 from federations.services import device_tasks
 from fedportal.common import clock
+from fedwire import answers
 from fedwire.errors import FedportalError
 from fedwire.states import AssignmentState, RoundKind, RoundState, TaskKind, TaskState
 from training import lifecycle, progress, wording
@@ -22,9 +23,7 @@ from training.services.part_rows import Part, RunRow
 
 KINDS = (TaskKind.STATISTICS, TaskKind.TRAIN, TaskKind.EVALUATE)
 # What of an answer is kept with the update.
-KEPT = ("evaluation", "personal", "statistics", "metrics", "seconds", "steps", "normaliser", "base_loss")
-# A normaliser is compared with its bounds after both ends computed in float64.
-SLACK = 1e-6
+KEPT = ("evaluation", "personal", "statistics", "metrics", "seconds", "steps", "normaliser", "base_loss", "devices")
 
 
 def connect() -> None:
@@ -67,7 +66,7 @@ def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm
         )
     if part.kind == RoundKind.STATISTICS:
         _check_width(part, answer)
-    _check_local_work(task.content.get("training", {}), answer)
+    answers.check_local_work(task.content.get("training", {}), answer)
     now = clock.now()
     try:
         lifecycle.move_row(Assignment, part.pk, AssignmentState.SUBMITTED, changed_at=now)
@@ -150,25 +149,6 @@ def _check_width(part: Part, answer: Mapping[str, Any]) -> None:
     expected, got = opening.columns_of(version), len(answer["statistics"]["mean"])
     if got != expected:
         raise FedportalError("metrics_invalid", reason=f"the statistics have {got} columns, the model has {expected}.")
-
-
-def _check_local_work(training: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-    """Raises `field_invalid` for steps or a normaliser that this training over so many rows cannot have had.
-
-    A device that claims few steps makes its update count for more, so it is held to what it was asked to do.
-    """
-    if "steps" not in answer:
-        return
-    steps, rows = answer["steps"], answer["samples"]
-    epochs, batch = training.get("epochs", 1), training.get("batch_size", 1)
-    least, most = max(1, epochs * (rows // batch)), epochs * -(-rows // batch)
-    if not least <= steps <= most:
-        reason = f"{epochs} passes over {rows} rows in batches of {batch} are {least} to {most} steps."
-        raise FedportalError("field_invalid", field="steps", reason=reason)
-    highest = steps / (1 - training.get("momentum", 0.0))
-    if not steps * (1 - SLACK) <= answer.get("normaliser", steps) <= highest * (1 + SLACK):
-        reason = f"for {steps} steps with this momentum it lies between {steps} and {highest:.10g}."
-        raise FedportalError("field_invalid", field="normaliser", reason=reason)
 
 
 def _closed(task: DeviceTask) -> FedportalError:

@@ -172,7 +172,9 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
     strategy = strategies.find(run.strategy)
     half = local.told(strategy.device_half(run.config["parameters"]), run)
     half = compression.told(half, written if trains else None)
-    reports = {"reports": list(strategy.reports)} if trains and strategy.reports else {}
+    reports: dict[str, Any] = {"reports": list(strategy.reports)} if trains and strategy.reports else {}
+    if trains and strategy.needs_individual_updates:
+        reports["individual"] = True
     keeps = (measures and strategy.personal) or (trains and strategy.needs_device_state)
     kept = remembered.counted_rounds(run, devices) if keeps else None
     if trains and strategy.sends_state:

@@ -8,6 +8,7 @@ Everything lies in one folder, `FEDPORTAL_HOME` or `~/.fedportal`, readable by i
                                      variates/         what a run has it keep between rounds, see `variates`
                                      residuals/        what compressed updates left out, by run
                                      personal/         its own parts of models, and its own models, see `parts`
+                                     edge/             what an edge of this name remembers, see `edge.store`
     models/                          the last downloaded models, by digest
 """
 
@@ -205,10 +206,10 @@ def write_private(path: Path, content: bytes, *, keep_existing: bool = False) ->
         draft.unlink()
     else:
         draft.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     """Let what was renamed in the folder survive a power cut, where the system can say so of folders."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -79,6 +79,11 @@ class DeviceDoor:
         wanted = File(routes.TASK_MODEL.format(task=task["id"]), task["base_digest"], manifest.model_bytes)
         return self._read_in(wanted, lambda content: Base(*decode_model(content, manifest)), progress)
 
+    def model_file(self, task: Task, progress: Progress) -> bytes | Path:
+        """The same as the file that it is: its content, or its path when it is large. Raises as `model` does."""
+        wanted = File(routes.TASK_MODEL.format(task=task["id"]), task["base_digest"], self.manifest(task).model_bytes)
+        return self._read_in(wanted, lambda content: content, progress)
+
     def state(self, task: Task, progress: Progress) -> Float32:
         """The vector [P] that belongs to the model; zeros before the strategy has one. Raises as `model` does."""
         parameters, digest = self.manifest(task).parameters, task.get("state_digest", "")

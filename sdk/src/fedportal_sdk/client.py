@@ -93,6 +93,20 @@ class FederatedClient:
         """The device's public id, None before its first registration."""
         return self._record.id if self._record else None
 
+    @property
+    def organization(self) -> str:
+        """The id of the device's organization, "" before its first registration."""
+        return self._record.org_id if self._record else ""
+
+    @property
+    def folder(self) -> Path:
+        """What this device keeps at this portal."""
+        return self._folder.folder
+
+    def run_state(self, run: str) -> dict[str, Any]:
+        """How a run stands that this device took part in: state, result_version, …; empty for another."""
+        return self._door(self._patience).run_state(run)
+
     def register(self, groups: Sequence[str] | None = None) -> DeviceRecord:
         """Register this device, or say again that it is the same one; either way it gets a fresh device key.
 
@@ -195,11 +209,14 @@ class FederatedClient:
             if task is not None or left <= LONGEST_WAIT:
                 return task
 
-    def heartbeat(self) -> dict[str, Any]:
-        """Tell the portal that this device is there; gives the portal's answer."""
+    def heartbeat(self, **facts: Any) -> dict[str, Any]:
+        """Tell the portal that this device is there; gives the portal's answer. `facts`: more capabilities to tell."""
         record = self._ensure_registered(self._patience)
         path = routes.DEVICE_HEARTBEAT.format(device=record.id)
-        body = {"sdk_version": VERSION, "os_version": platform.release(), "platform": platform.system().lower()}
+        body: dict[str, Any] = {"sdk_version": VERSION, "os_version": platform.release()}
+        body["platform"] = platform.system().lower()
+        if facts:
+            body["capabilities"] = {**about_this_machine()["capabilities"], **facts}
         answer: dict[str, Any] = self._patience(lambda: self._http.json("POST", path, body)) or {}
         return answer
 
@@ -226,14 +243,16 @@ class FederatedClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _take_part(self, work: Work, model: str | None, rounds: int | None, forever: bool) -> Participation:
+    def _take_part(
+        self, work: Work, model: str | None, rounds: int | None, forever: bool, how: type[Loop] = Loop
+    ) -> Participation:
         for_ever = Patience(self._stop, self._report)
         busy = threading.Event()
         try:
             self._ensure_registered(for_ever)
         except Stopped:
             return Participation()
-        loop = Loop(
+        loop = how(
             self._door(for_ever),
             work,
             Variates(self._folder.folder / "variates"),

@@ -122,6 +122,14 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "enrolment_full": K(
         403, "This enrolment key has registered all {limit} devices it may.", "Ask an admin for a new key."
     ),
+    "edge_unknown": K(
+        404,
+        "There is no edge called {identifier!r} on this machine.",
+        "Name it with --identifier, or set it up: `fedportal edge key`, then `fedportal edge run`.",
+    ),
+    "edge_runs": K(
+        409, "The edge {identifier!r} runs already on this machine.", "Stop the other process, or name another edge."
+    ),
     # Tasks and uploads
     "task_closed": K(409, "This task is {state}; its round went on without it.", "Wait for the next task."),
     "answer_differs": K(409, "This task was already answered with other content.", "Nothing: the first answer counts."),

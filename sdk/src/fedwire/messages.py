@@ -57,6 +57,8 @@ class AnswerShape(TypedDict):
     reports: NotRequired[list[str]]
     # The fewest rows an answer may stand for, by the policy of the device's organization; absent: any number.
     least_records: NotRequired[int]
+    # The strategy looks at every device's update by itself: an edge, which has only their mean to give, declines.
+    individual: NotRequired[bool]
 
 
 class Task(TypedDict):
@@ -125,6 +127,7 @@ class Answer(TypedDict):
 
     sha256: NotRequired[str]  # of the uploaded update, when one belongs to the answer
     samples: int
+    devices: NotRequired[int]  # for how many devices an edge answers; absent: for the one that it is
     evaluation: NotRequired[Evaluation]  # of the model that was downloaded, on held-out rows
     personal: NotRequired[Evaluation]  # of the device's own model, on the same rows; only where it has one
     statistics: NotRequired[Statistics]
