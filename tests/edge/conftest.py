@@ -16,7 +16,7 @@ from fedportal_sdk.edge import Edge, Terms
 from tests.sdk.server import serving
 from tests.sdk.test_client import KEY, Portal
 
-SECONDS = 60.0
+SECONDS = 30.0
 
 
 class Clock:

@@ -49,6 +49,18 @@ def test_reports_on_local_training_pass() -> None:
     assert answers.check(said, kind=TaskKind.TRAIN, needed=("steps", "normaliser", "base_loss")) == said
 
 
+@pytest.mark.parametrize("devices", [0, -1, 1.0, True, "3", 10**6, [1]])
+def test_a_number_of_devices_behind_an_answer_that_cannot_be_is_refused(devices: Any) -> None:
+    assert refused({"samples": 5, "devices": devices}) == "field_invalid"
+
+
+def test_an_answer_may_stand_for_several_devices_unless_each_must_be_seen_alone() -> None:
+    said = {"samples": 5, "devices": 3}
+    assert answers.check(said, kind=TaskKind.TRAIN) == said
+    assert refused(said, individual=True) == "field_invalid"
+    assert answers.check({**said, "devices": 1}, kind=TaskKind.TRAIN, individual=True)["devices"] == 1
+
+
 @pytest.mark.parametrize("missing", ["steps", "normaliser", "base_loss"])
 def test_a_report_that_the_strategy_needs_is_missed(missing: str) -> None:
     assert refused({"samples": 5}, needed=(missing,)) == "field_invalid"

@@ -77,6 +77,28 @@ def test_a_device_cannot_make_its_update_count_for_more_by_claiming_fewer_steps(
     assert Update.objects.get().answer["normaliser"] == 10
 
 
+def test_an_answer_for_several_devices_tells_of_their_mean_steps(stage: Stage) -> None:
+    """Four devices of 25 rows take one step a pass, or none more than one: the mean is that of all, 2 passes."""
+    site = stage.site(stage.cast.acme, "acme-1", samples=100)
+    stage.start(strategy="fednova", config={"epochs": 2, "batch_size": 10})
+    assert said_by(site, steps=4, normaliser=4) == "field_invalid"
+    assert said_by(site, steps=1, normaliser=1, devices=4) == "field_invalid"
+    assert said_by(site, steps=4, normaliser=5.5, devices=4) == "field_invalid"
+    assert said_by(site, steps=4, normaliser=4.6, devices=4) == ""
+    assert Update.objects.get().answer["devices"] == 4
+
+
+@pytest.mark.parametrize(("strategy", "individual"), [("median", True), ("qfedavg", True), ("fedadam", None)])
+def test_a_task_says_that_each_device_must_be_seen_by_itself(
+    stage: Stage, strategy: str, individual: bool | None
+) -> None:
+    """So an edge, which has only a mean to give, can decline; one that does not is refused."""
+    sites = stage.three()
+    stage.start(strategy=strategy, min_participants=3)
+    assert sites[0].task.content["answer"].get("individual") is individual
+    assert said_by(sites[0], devices=2, base_loss=1.0) == ("field_invalid" if individual else "")
+
+
 def test_reports_give_the_weights(stage: Stage) -> None:
     *sites, third = stage.three()
     run = stage.start(strategy="fednova", min_participants=2, rounds=1, config={"batch_size": 10})

@@ -83,7 +83,7 @@ def fold(mean: Mean, offset: int, out: Float32) -> None:
             summed[:] = 0
             for file, coefficient in zip(files, mean.coefficients, strict=True):
                 file.read(offset + ITEM * start, tile)
-                np.multiply(tile, coefficient, out=product)
+                np.multiply(tile, coefficient, out=product, dtype=np.float64)
                 np.add(summed, product, out=summed)
             with np.errstate(over="ignore"):
                 out[start:stop] = summed

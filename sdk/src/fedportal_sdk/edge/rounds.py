@@ -110,14 +110,15 @@ class Rounds:
             return [{"part": row["id"], "upload": row["upload"], **json.loads(row["answer"])} for row in rows]
 
     def pieces(self, found: list[dict[str, Any]]) -> list[Piece]:
-        """The updates that belong to these answers."""
+        """The updates that belong to these answers, with those reports that the strategy asks for and no others."""
         current = self._current()
+        asked = current.task["answer"].get("reports", ())
         return [
             Piece(
                 current.update(said["part"], said["upload"]),
                 said["upload"],
                 said["samples"],
-                {name: said[name] for name in answers.REPORTS if name in said},
+                {name: said[name] for name in asked if name in said},
             )
             for said in found
         ]
