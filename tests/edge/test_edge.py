@@ -87,6 +87,7 @@ def by_itself(number: int, path: Path, folder: Path, *tasks: dict[str, Any]) -> 
         ({"answer": {**device_task()["answer"], "individual": True}}, "needs_individual_updates"),
         ({"training": {"requires": ["scaffold"]}}, "requires scaffold of each device"),
         ({"training": {"requires": ["base_loss", "proximal"]}}, "requires base_loss of each device"),
+        ({"training": {"requires": ["local"], "local": []}}, "requires local of each device"),
         ({"kind": "infer"}, "does not know tasks of kind infer"),
     ],
 )

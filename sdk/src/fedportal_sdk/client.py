@@ -20,13 +20,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from fedportal_sdk import data as rows
 from fedportal_sdk._config import DeviceRecord, Home, key_id_of
 from fedportal_sdk._door import DeviceDoor
 from fedportal_sdk._http import Http
 from fedportal_sdk._loop import LONGEST_WAIT, Loop, Participation
+from fedportal_sdk._machine import about_this_machine
 from fedportal_sdk._retry import Patience, Stop, Stopped
 from fedportal_sdk.local import EvaluateFn, FunctionWork, LocalTrainFn, TableWork, Work, measured
 from fedportal_sdk.parts import OwnModel, Parts
@@ -376,31 +377,3 @@ def rotate_at(answer: Mapping[str, Any]) -> str:
     except (KeyError, TypeError, ValueError):
         return ""
     return str(round(time.time() + life * ROTATE_AFTER, 3))
-
-
-class About(TypedDict):
-    """What a registration says about the machine."""
-
-    platform: str
-    os_version: str
-    sdk_version: str
-    capabilities: dict[str, Any]
-
-
-def about_this_machine() -> About:
-    """What a registration says about the machine: system, SDK and what it can do. Nothing about its users or data."""
-    capabilities: dict[str, Any] = {"cpus": os.cpu_count() or 1, "python": platform.python_version()}
-    try:
-        capabilities["memory_mb"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
-    except (AttributeError, ValueError, OSError):
-        log.debug("This system does not say how much memory it has.")
-    try:
-        capabilities["gpus"] = len(os.listdir("/proc/driver/nvidia/gpus"))
-    except OSError:
-        capabilities["gpus"] = 0
-    return {
-        "platform": platform.system().lower() or "unknown",
-        "os_version": platform.release()[:100],
-        "sdk_version": VERSION,
-        "capabilities": {**capabilities, "architecture": platform.machine()},
-    }

@@ -79,7 +79,7 @@ def fold(mean: Mean, offset: int, out: Float32) -> None:
     with _opened([piece.path for piece in mean.pieces]) as files:
         for start in range(0, len(out), TILE):
             stop = min(start + TILE, len(out))
-            tile, product, summed = (array[: stop - start] for array in (values, wide, total))
+            tile, product, summed = values[: stop - start], wide[: stop - start], total[: stop - start]
             summed[:] = 0
             for file, coefficient in zip(files, mean.coefficients, strict=True):
                 file.read(offset + ITEM * start, tile)

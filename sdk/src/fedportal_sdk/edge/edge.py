@@ -70,7 +70,7 @@ class Edge:
         listened at, and what a person has to mend at the portal.
         """
         with self._alone(), self.serving():
-            work = EdgeWork(self.rounds, self.terms, self._tell_devices)
+            work: Any = EdgeWork(self.rounds, self.terms, self._tell_devices)
             return self.client._take_part(work, model, None, True, EdgeLoop)
 
     @contextmanager

@@ -13,16 +13,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fedportal_sdk._loop import ABILITIES, PASSED, Loop
+from fedportal_sdk._loop import PASSED, Loop
 from fedportal_sdk._retry import Stopped
 from fedportal_sdk.edge.combine import Mean, fold, mean_of
 from fedportal_sdk.edge.merging import merged
 from fedportal_sdk.edge.rounds import Rounds
 from fedportal_sdk.edge.terms import Terms, Verdict, decide, reserve
-from fedportal_sdk.local import Arrays, Refusal, Trained
-from fedportal_sdk.trainers import Tick
+from fedportal_sdk.local import Refusal
+from fedwire import codecs
 from fedwire.errors import FedportalError
-from fedwire.messages import Answer, Evaluation, Statistics, Task
+from fedwire.messages import Answer, Task
 from fedwire.states import TaskKind
 from fedwire.tensors import Float32
 
@@ -36,9 +36,10 @@ TOO_FEW = "fewer devices answered than this edge asks for"
 
 
 class EdgeWork:
-    """What an edge has in place of rows: its devices' rounds, and the terms it holds them to.
+    """What an edge has in place of a `Work`: its devices' rounds, and the terms it holds them to.
 
-    `tell_devices(n)` is called when the number of its devices changes.
+    `tell_devices(n)` is called when the number of its devices changes. There are no rows, so of all that a work does
+    a loop that works on no task itself asks for the abilities and the number of rows only.
     """
 
     # What its devices may do for it. Whoever keeps something from round to round has no place behind a mean.
@@ -48,18 +49,6 @@ class EdgeWork:
     def __init__(self, rounds: Rounds, terms: Terms, tell_devices: Callable[[int], None]) -> None:
         self.rounds, self.terms, self.tell_devices = rounds, terms, tell_devices
 
-    def statistics(self, task: Task) -> Statistics:
-        """An edge has no rows."""
-        raise Refusal("an edge has no rows of its own")
-
-    def train(self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None) -> Trained:
-        """An edge has no rows."""
-        raise Refusal("an edge has no rows of its own")
-
-    def evaluate(self, task: Task, arrays: Arrays) -> tuple[int, Evaluation]:
-        """An edge has no rows."""
-        raise Refusal("an edge has no rows of its own")
-
 
 class EdgeLoop(Loop):
     """A loop whose work is an `EdgeWork`. It goes on after a task that failed: its devices wait for it."""
@@ -68,8 +57,9 @@ class EdgeLoop(Loop):
 
     @property
     def _edge(self) -> EdgeWork:
-        assert isinstance(self._work, EdgeWork), "an edge's loop has an edge's work"
-        return self._work
+        work: Any = self._work
+        assert isinstance(work, EdgeWork), "an edge's loop has an edge's work"
+        return work
 
     def _next(self) -> Task | None:
         """The next task, asked for only while enough devices are there: the portal would wait for others in vain."""
@@ -130,14 +120,14 @@ class EdgeLoop(Loop):
         if task["answer"].get("individual"):
             raise Refusal("the strategy must see each device's update (needs_individual_updates); an edge sends a mean")
         required = task["training"].get("requires", ())
-        if unknown := sorted(set(required) - ABILITIES - self._edge.abilities):
+        if unknown := sorted(set(required) - codecs.ABILITIES - self._edge.abilities):
             raise Refusal(f"the strategy requires {', '.join(unknown)} of each device, which a mean of devices has not")
         if task["kind"] not in KINDS:
             raise Refusal(f"this edge's SDK does not know tasks of kind {task['kind']}")
 
     def _collect(self, task: Task) -> None:
         """Wait until the round is complete. Raises `Refusal`, and `task_closed` when the portal went on without it."""
-        edge, asked, told = self._edge, time.monotonic(), ()
+        edge, asked, told = self._edge, time.monotonic(), (-1, -1)
         while True:
             if self._stop.is_set():
                 raise Stopped

@@ -88,7 +88,7 @@ class Doors(Connection):
     def update(self, task: str) -> None:
         """PUT …/tasks/<id>/update."""
         member, part = self._member(), self._uploading(task)
-        offset, length = _natural(self.headers, "Upload-Offset"), self.unread
+        offset, length = _natural(self.headers.get("Upload-Offset", "0"), "Upload-Offset"), self.unread
         digest = self.headers.get("Upload-Digest")
         if digest is not None and not _SHA256.fullmatch(digest):
             raise FedportalError("field_invalid", field="Upload-Digest", reason="it is not a SHA-256 in hexadecimal.")
@@ -150,8 +150,7 @@ def doors(enrolment: Enrolment, rounds: Rounds, run_state: RunState) -> type[Doo
     return type("EdgeDoors", (Doors,), known)
 
 
-def _natural(headers: Mapping[str, str], name: str) -> int:
-    text = headers.get(name, "0")
+def _natural(text: str, name: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 15:
         raise FedportalError("field_invalid", field=name, reason="it is not a whole number of at most 15 digits.")
     return int(text)
