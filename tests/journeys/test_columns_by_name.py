@@ -81,7 +81,7 @@ def test_the_command_line_names_columns_by_a_header_and_shows_them(story: Story,
 def test_a_file_that_does_not_fit_is_declined_with_words_and_the_run_goes_on(
     story: Story, tmp_path: Path, change: tuple[str, str], code: str, words: str
 ) -> None:
-    run = story.start(rounds=2, devices=2)
+    run = story.start(rounds=2, devices=3)
     path = patients(tmp_path / "odd.csv", 0)
     path.write_text(path.read_text().replace(*change))
     odd = FederatedClient(story.keys["acme"], "hospital-009", story.portal.url, tmp_path / "odd")
