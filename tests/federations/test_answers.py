@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from federations.services import answers
+from fedwire import histograms
 from fedwire.errors import FedportalError
-from fedwire.metrics import BINS
+from fedwire.histograms import LOGIT
 from fedwire.states import TaskKind
+
+BINS = histograms.BINS[LOGIT]
 
 
 def refused(answer: dict[str, Any], kind: str = TaskKind.TRAIN, **limits: Any) -> str:
@@ -25,7 +28,7 @@ def evaluation(**changes: Any) -> dict[str, Any]:
     positives, negatives = [0] * BINS, [0] * BINS
     positives[150], negatives[20] = 1, 2
     proper = {"samples": 3, "loss_sum": 1.5, "correct": 2, "positives": positives, "negatives": negatives}
-    return proper | changes
+    return proper | {"scale": LOGIT} | changes
 
 
 def test_known_fields_pass_and_unknown_ones_are_dropped() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,12 +61,15 @@ def test_a_privacy_officer_types_what_the_page_says(world: World) -> None:
 def test_the_page_of_the_sdk_trains_with_the_built_in_trainer_and_with_ones_own(world: World) -> None:
     world.federation()
     pasted(steps_of_the_owner(world)[1], world.folder, world.acme.environment)
-    built_in, own = blocks("python", SDK)
+    built_in, own, measuring = blocks("python", SDK)
+    own = replace(own, text=measuring.text + own.filled({"rounds=5)": "rounds=5, evaluate_fn=evaluate)"}))
     with at_work(world, "acme", built_in, *PYTHON) as one, at_work(world, "metro", own, *PYTHON) as other:
         eventually(lambda: registered(world) == 2, 30)
         world.acme.run("train", "start", MODEL, "--rounds", "5", "--min-devices", "2")
         assert "2.0.0" in world.acme.run("train", "status", MODEL, "--watch")
         assert [one.wait(STOP_SECONDS), other.wait(STOP_SECONDS)] == [0, 0]
+    measured = world.acme.json("train", "status", MODEL)["curves"]
+    assert any({"brier", "auc_fever"} <= point["others"].keys() for point in measured)
 
 
 def steps_of_the_owner(world: World) -> list[str]:

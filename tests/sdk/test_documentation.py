@@ -11,7 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedportal_sdk import data
 from fedportal_sdk._door import update_of
+from fedwire import histograms
 from fedwire.architectures import Architecture
+from fedwire.histograms import BINS, EQUAL, LOGIT
 from fedwire.messages import registration_message
 from fedwire.version import PROTOCOL
 
@@ -47,6 +49,14 @@ def test_the_update_is_the_one_printed() -> None:
     assert header in re.sub(r",\n +", ",", PAGE)
     assert " ".join(numbers[i : i + 4].hex() for i in (0, 4, 8)) in PAGE
     assert f"these {len(content)}\nbytes" in PAGE
+
+
+def test_the_bins_of_scores_are_the_ones_printed() -> None:
+    scores = np.array([0.9, 0.5, 0.2])
+    (a, b, c), (d, e, f) = (histograms.places(scores, scale, logits=False) for scale in (LOGIT, EQUAL))
+    told = f"the bins are {a}, {b} and {c}, and without `scale` {d}, {e} and {f}."
+    assert told in PAGE.replace("\n", " ")
+    assert f"{BINS[LOGIT]} counts" in PAGE
 
 
 def test_the_rows_held_out_are_the_ones_printed() -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from fedportal_sdk import data
 from fedportal_sdk.local import FunctionWork, Refusal, TableWork, standardised
-from fedwire import statistics
+from fedwire import metrics, statistics
 from fedwire.architectures import MEAN, STD, Architecture
 from fedwire.errors import FedportalError
+from fedwire.histograms import BINS, EQUAL, LOGIT, scale_of
 
 ARCHITECTURE = Architecture.parse({"kind": "logistic", "inputs": 3, "standardise": True})
 
@@ -30,7 +31,7 @@ def task(kind: str = "train", architecture: Architecture | None = ARCHITECTURE, 
         "round": 1,
         "architecture": architecture.spec() if architecture else None,
         "training": training,
-        "answer": {"update_bytes": 0, "max_samples": 1000, "metrics": True},
+        "answer": {"update_bytes": 0, "max_samples": 1000, "metrics": True, "scale": LOGIT},
     }
 
 
@@ -155,7 +156,25 @@ def test_nothing_of_a_single_row_is_in_an_answer() -> None:
     table = patients()
     trained = TableWork(table).train(task(), base_for(table), quiet)
     assert trained.evaluation is not None
-    assert set(trained.evaluation) == {"samples", "loss_sum", "correct", "positives", "negatives"}
+    assert set(trained.evaluation) == {"samples", "loss_sum", "correct", "positives", "negatives", "scale"}
+
+
+def test_scores_are_counted_on_the_scale_that_the_task_asks_for() -> None:
+    table = patients()
+    asked, unasked = task(), task()
+    del unasked["answer"]["scale"]  # by a portal that knows equal bins only
+    arrays = (np.array([0.9, 0.2]), np.array([1, 0]), np.array([0.1, 0.2]))
+    for given, scale in ((asked, LOGIT), (unasked, EQUAL)):
+        tables = TableWork(table).evaluate(given, base_for(table))[1]
+        functions = FunctionWork(lambda s: (s, 1, None), lambda _: arrays, "numpy").evaluate(given, BASE)[1]
+        for report in (tables, functions):
+            assert (scale_of(report), len(report["positives"])) == (scale, BINS[scale])
+
+
+def test_logits_may_stand_for_scores() -> None:
+    found = {"logits": np.array([40.0, 50.0]), "labels": np.array([0, 1]), "losses": np.array([40.0, 0.0])}
+    work = FunctionWork(lambda s: (s, 1, None), lambda s: found, "numpy")
+    assert metrics.ratios(work.evaluate(task("evaluate"), BASE)[1])["auc"] == 1.0  # both probabilities round to 1
 
 
 # -- functions of the caller

@@ -168,6 +168,7 @@ def test_devices_are_told_how_to_train_and_what_to_send(stage: Stage) -> None:
     assert content["training"]["epochs"] == 4
     assert content["training"]["learning_rate"] == 0.05
     assert content["answer"]["metrics"] is True
+    assert content["answer"]["scale"] == "logit"
     assert sites[0].task.base_blob == run.base_version.blob
     seeds = {site.task.content["training"]["seed"] for site in sites}
     assert len(seeds) == 3

@@ -5,28 +5,29 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
 
 from fedwire import metrics, reports
 from fedwire.errors import FedportalError
+from fedwire.histograms import BINS, EQUAL, LOGIT, Scale
 
-EMPTY = [0] * metrics.BINS
+EMPTY = [0] * BINS[LOGIT]
+OLD = [0] * BINS[EQUAL]
 
 
-def report(scores: list[float], labels: list[int]) -> Any:
-    return metrics.evaluation(scores, labels, [0.25 * (1 + label) for label in labels])
+def report(scores: list[float], labels: list[int], scale: Scale = LOGIT) -> Any:
+    return metrics.evaluation(scores, labels, [0.25 * (1 + label) for label in labels], scale=scale)
 
 
 def test_four_rows_by_hand() -> None:
     found = metrics.evaluation([0.9, 0.2, 0.6, 0.4], [1, 0, 0, 1], [0.1, 0.2, 0.9, 0.8])
     assert (found["samples"], found["correct"]) == (4, 2)
     assert found["loss_sum"] == pytest.approx(2.0)
-    assert [place for place, count in enumerate(found["positives"]) if count] == [80, 180]
-    assert [place for place, count in enumerate(found["negatives"]) if count] == [40, 120]
+    # z = ln(p/(1-p)) is 2.1972, -1.3863, 0.4055, -0.4055; the bin is 352 + ⌊32·asinh(100·z)⌋.
+    assert [place for place, count in enumerate(found["positives"]) if count] == [211, 546]
+    assert [place for place, count in enumerate(found["negatives"]) if count] == [172, 492]
     # Pairs (positive, negative): .9>.2, .9>.6, .4>.2 are right and .4>.6 is not.
     ratios = metrics.ratios(found)
     # Of the class 1 (.9, .4) one is found, of the class 0 (.2, .6) one is.
@@ -34,20 +35,14 @@ def test_four_rows_by_hand() -> None:
     assert ratios == {"loss": 0.5, "accuracy": 0.5, "auc": 0.75, "samples": 4, "others": others}
 
 
-def test_scores_at_both_ends_are_counted() -> None:
-    found = report([0.0, 1.0, 1.0], [0, 1, 0])
+@pytest.mark.parametrize("scale", [LOGIT, EQUAL])
+def test_scores_at_both_ends_are_counted(scale: Scale) -> None:
+    found = report([0.0, 1.0, 1.0], [0, 1, 0], scale)
     assert (found["negatives"][0], found["negatives"][-1], found["positives"][-1]) == (1, 1, 1)
 
 
-def test_rows_in_one_bin_count_half() -> None:
-    assert metrics.auc([0, 3, 0], [0, 5, 0]) == 0.5
-    assert metrics.auc([0, 1], [1, 1]) == 0.75
-    assert metrics.auc([0, 0, 2], [3, 0, 0]) == 1.0
-    assert metrics.auc([2, 0, 0], [0, 0, 3]) == 0.0
-
-
 def test_without_both_classes_there_is_no_auc() -> None:
-    assert metrics.auc([1, 2], [0, 0]) is None
+    assert metrics.ratios(report([], []))["auc"] is None
     assert metrics.ratios(report([0.3, 0.7], [1, 1]))["auc"] is None
 
 
@@ -63,24 +58,6 @@ def test_of_no_rows_there_is_no_ratio() -> None:
 
 
 rows = st.lists(st.tuples(st.integers(0, 999).map(lambda n: (n % 200 + 0.5) / 200), st.integers(0, 1)), max_size=60)
-
-
-@given(rows)
-def test_the_auc_is_the_librarys_when_scores_are_bins(pairs: list[tuple[float, int]]) -> None:
-    scores, labels = [score for score, _ in pairs], [label for _, label in pairs]
-    found = metrics.ratios(report(scores, labels))["auc"]
-    if len(set(labels)) < 2:
-        assert found is None
-    else:
-        assert found == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-
-
-def test_the_auc_of_fine_scores_is_right_to_a_thousandth() -> None:
-    generator = np.random.default_rng(5)
-    labels = generator.integers(0, 2, 20_000)
-    scores = np.clip(0.45 + 0.1 * labels + 0.2 * generator.normal(size=20_000), 0, 1)
-    found = metrics.ratios(metrics.evaluation(scores, labels, scores))["auc"]
-    assert found == pytest.approx(roc_auc_score(labels, scores), abs=1e-3)
 
 
 @given(st.lists(rows, max_size=5))
@@ -165,8 +142,9 @@ def test_counts_and_histograms_merge_into_counts() -> None:
 
 
 @given(rows)
-def test_counts_are_those_of_the_scores(pairs: list[tuple[float, int]]) -> None:
-    found = metrics.confusion(report([score for score, _ in pairs], [label for _, label in pairs]))
+def test_counts_are_those_of_the_scores_on_either_scale(pairs: list[tuple[float, int]]) -> None:
+    found, older = (metrics.confusion(report([s for s, _ in pairs], [y for _, y in pairs], n)) for n in (LOGIT, EQUAL))
+    assert found == older
     assert found == [
         sum(label == wanted and (score >= 0.5) == said for score, label in pairs)
         for wanted, said in ((0, False), (0, True), (1, False), (1, True))
@@ -196,6 +174,7 @@ def test_slices_are_merged_value_by_value() -> None:
         ([0.1], [1], []),
         ([float("nan")], [1], [0.1]),
         ([0.5], [1], [float("inf")]),
+        ([1.5], [1], [0.1]),
         (0.5, 1, 0.1),
     ],
 )
@@ -206,7 +185,10 @@ def test_rows_that_do_not_fit_are_refused(scores: Any, labels: Any, losses: Any)
 
 def test_a_report_from_outside_keeps_what_it_may_say() -> None:
     found = report([0.2, 0.9], [0, 1])
-    assert reports.parse({**found, "patients": ["Anna"]}, max_samples=2) == found
+    assert reports.parse({**found, "patients": ["Anna"], "other_scale": found}, max_samples=2) == found
+    older = report([0.2, 0.9], [0, 1], EQUAL)
+    assert "scale" not in older
+    assert reports.parse(older) == older
     assert reports.parse({"samples": 0, "loss_sum": 0, "correct": 0}) == {"samples": 0, "loss_sum": 0.0, "correct": 0}
 
 
@@ -228,8 +210,12 @@ def test_a_report_from_outside_keeps_what_it_may_say() -> None:
         {"positives": None},
         {"positives": [1]},
         {"positives": EMPTY},
-        {"positives": [0.5] * metrics.BINS},
+        {"positives": [0.5, *EMPTY[1:]]},
         {"negatives": [*EMPTY[:-1], -1]},
+        {"positives": OLD, "negatives": [2, *OLD[1:]]},  # another scale than it says
+        {"scale": "equal"},
+        {"scale": None},
+        {"scale": ["logit"]},
         {"sums": []},
         {"sums": {"a": float("nan")}},
         {"sums": {"": 1.0}},
@@ -243,9 +229,11 @@ def test_a_report_from_outside_keeps_what_it_may_say() -> None:
         {"confusion": [0, 0, 0, 2]},
         {"confusion": [0, 1, 1, 0]},
         {"histograms": {"a": None}},
-        {"histograms": {"a": {"positives": EMPTY}}},
-        {"histograms": {"a": {"positives": [2, *EMPTY[1:]], "negatives": [1, *EMPTY[1:]]}}},
-        {"histograms": {str(number): {"positives": EMPTY, "negatives": EMPTY} for number in range(21)}},
+        {"histograms": {"a": {"positives": OLD}}},
+        {"histograms": {"a": {"positives": EMPTY, "negatives": EMPTY}}},
+        {"histograms": {"a": {"positives": OLD, "negatives": OLD, "scale": "logit"}}},
+        {"histograms": {"a": {"positives": [2, *OLD[1:]], "negatives": [1, *OLD[1:]]}}},
+        {"histograms": {str(number): {"positives": OLD, "negatives": OLD} for number in range(21)}},
         {"slices": {"sex": []}},
         {"slices": {"sex": {"F": {"samples": 3, "loss_sum": 0.0, "correct": 0}}}},
         {"slices": {"sex": {name: {"samples": 2, "loss_sum": 0.0, "correct": 0} for name in "FM"}}},

@@ -20,6 +20,7 @@ from fedportal.common import clock
 from fedportal.common.transactions import unit
 from fedwire import codecs
 from fedwire.architectures import Architecture
+from fedwire.histograms import LOGIT
 from fedwire.states import MemberState, RoundKind, RoundState, RunState, TaskKind
 from registry.models import ModelVersion
 from training import progress, wording
@@ -230,7 +231,7 @@ def _common(run: Run, opened: Round) -> dict[str, Any]:
         "attempt": opened.attempt,
         "manifest": run.base_version.manifest,
         "architecture": run.base_version.architecture,
-        "answer": {"metrics": bool(measures)},
+        "answer": {"metrics": True, "scale": LOGIT} if measures else {"metrics": False},
     }
 
 

@@ -155,9 +155,12 @@ class FederatedClient:
 
         `local_train_fn(base_state_dict) → (state_dict, n, metrics)`: new weights under the same names, the number of
         rows trained on, and numbers to show (or None). `evaluate_fn(state_dict) → (scores, labels, losses)` on held-out
-        rows, or a mapping of these three with further metrics: `named` (by name a value per row), `scored` (by name
-        scores and labels, which get an AUC) and `slices` (by name each row's slice); or a ready report. With
-        `framework="torch"` both get torch tensors, otherwise numpy arrays; they may give either.
+        rows, the scores being probabilities of class 1 [n] or a score per class [n, k]; or a mapping of these three,
+        `logits` in place of `scores` for a model's raw outputs, with further metrics: `named` (by name a value per
+        row), `scored` (by name probabilities and labels, which get an AUC) and `slices` (by name each row's slice); or
+        a ready report. The portal shows `named` metrics under their names, as the mean over all rows of all devices,
+        and `scored` ones as `auc_NAME`. With `framework="torch"` both get torch tensors, otherwise numpy arrays; they
+        may give either.
         """
         return self._take_part(FunctionWork(local_train_fn, evaluate_fn, framework), model, rounds, forever)
 

@@ -22,6 +22,7 @@ from fedportal_sdk.trainers.torch import arrays_of, state_dict_of
 from fedwire import metrics, reports, statistics
 from fedwire.architectures import MEAN, STD, Architecture
 from fedwire.errors import FedportalError
+from fedwire.histograms import Scale, scale_of
 from fedwire.messages import Evaluation, Statistics, Task
 from fedwire.personal import ABILITIES, LOCAL
 from fedwire.slices import disclosed, floor_of
@@ -159,9 +160,11 @@ class TableWork:
         """On the held-out rows, and on those slices of them that are large enough."""
 
         def part(mask: NDArray[np.bool_]) -> Evaluation:
-            return prepared.trainer.evaluate(arrays, prepared.held_out_rows[mask], prepared.held_out_labels[mask])
+            rows, labels = prepared.held_out_rows[mask], prepared.held_out_labels[mask]
+            return prepared.trainer.evaluate(arrays, rows, labels, scale)
 
-        whole = prepared.trainer.evaluate(arrays, prepared.held_out_rows, prepared.held_out_labels)
+        scale = scale_of(task["answer"])
+        whole = prepared.trainer.evaluate(arrays, prepared.held_out_rows, prepared.held_out_labels, scale)
         return with_slices(whole, self._slices, _least_of(task), part)
 
     def _architecture(self, task: Task) -> Architecture:
@@ -255,7 +258,8 @@ class FunctionWork:
         if not isinstance(found, Mapping):
             raise FedportalError("metrics_invalid", reason="evaluate_fn gives (scores, labels, losses) or a report")
         least = _least_of(task)
-        report = _measured(found, least) if "scores" in found else disclosed(reports.parse(found), least)
+        by_row = found.keys() & {"scores", "logits"}
+        report = _measured(found, least, scale_of(task["answer"])) if by_row else disclosed(reports.parse(found), least)
         return reports.parse(report, least_slice=least)  # what the portal would refuse is said here
 
     def _state(self, arrays: Arrays) -> dict[str, Any]:
@@ -269,17 +273,19 @@ def _least_of(task: Task) -> int:
     return floor_of(task["answer"].get("least_records", 0))
 
 
-def _measured(found: Mapping[str, Any], least: int) -> Evaluation:
-    """The report on what an `evaluate_fn` gave row by row: scores, labels, losses; perhaps named, scored and slices."""
-    rows = arrays_of({name: found.get(name, ()) for name in ("scores", "labels", "losses")})
+def _measured(found: Mapping[str, Any], least: int, scale: Scale) -> Evaluation:
+    """The report on what an `evaluate_fn` gave row by row: scores or logits, labels, losses; perhaps further ones."""
+    how: dict[str, Any] = {"logits": "logits" in found, "scale": scale}
+    said = {"scores": found.get("logits", found.get("scores")), **{k: found.get(k, ()) for k in ("labels", "losses")}}
+    rows: dict[str, Any] = dict(arrays_of(said))
     values = arrays_of(found.get("named", {}))
     pairs = {name: dict(zip(("scores", "labels"), pair, strict=True)) for name, pair in found.get("scored", {}).items()}
-    scored = {name: tuple(arrays_of(pair).values()) for name, pair in pairs.items()}
-    whole = metrics.evaluation(**rows, named=values, scored=scored)  # type: ignore[arg-type]
+    scored: dict[str, Any] = {name: tuple(arrays_of(pair).values()) for name, pair in pairs.items()}
+    whole = metrics.evaluation(**rows, **how, named=values, scored=scored)
 
     def part(mask: NDArray[np.bool_]) -> Evaluation:
         within = {name: value[mask] for name, value in values.items()}
-        return metrics.evaluation(**{name: value[mask] for name, value in rows.items()}, named=within)  # type: ignore[arg-type]
+        return metrics.evaluation(**{name: value[mask] for name, value in rows.items()}, **how, named=within)
 
     slices: dict[str, Names] = {
         name: named(name, names, whole["samples"]) for name, names in found.get("slices", {}).items()

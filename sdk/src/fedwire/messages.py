@@ -53,6 +53,8 @@ class AnswerShape(TypedDict):
     update_bytes: int  # 0: no upload belongs to this answer
     max_samples: int
     metrics: bool  # whether an evaluation report is expected
+    # On which scale its histograms are to be counted: "logit"; absent: 200 equal bins on [0, 1].
+    scale: NotRequired[str]
     # Which of `steps`, `normaliser` and `base_loss` the run's strategy needs of the answer; absent: none.
     reports: NotRequired[list[str]]
     # The fewest rows an answer may stand for, by the policy of the device's organization; absent: any number.
@@ -87,17 +89,21 @@ class Task(TypedDict):
 
 
 class Histograms(TypedDict):
-    """Rows by score: `positives[i]` of them are of the class and `negatives[i]` are not, in bin i of 200 on [0, 1]."""
+    """Rows by score: `positives[i]` of them are of the class and `negatives[i]` are not, in bin i of the `scale`.
+
+    `scale` is "logit" (`fedwire.histograms`); absent, the bins are 200 equal ones on [0, 1].
+    """
 
     positives: list[int]
     negatives: list[int]
+    scale: NotRequired[str]
+    other_scale: NotRequired[Histograms]  # only where reports were merged: the rows counted on the older scale
 
 
 class Evaluation(TypedDict):
     """Mergeable metrics on held-out rows. Sums and counts only; ratios are formed after merging.
 
-    `positives[i]` and `negatives[i]` count held-out rows of the class whose score lies in bin i of 200 equal bins on
-    [0, 1].
+    `positives`, `negatives`, `scale` and `other_scale` are the histograms of the class's own scores (`Histograms`).
     """
 
     samples: int
@@ -105,6 +111,8 @@ class Evaluation(TypedDict):
     correct: int
     positives: NotRequired[list[int]]
     negatives: NotRequired[list[int]]
+    scale: NotRequired[str]
+    other_scale: NotRequired[Histograms]
     # Two classes: [true negatives, false positives, false negatives, true positives]; the histograms say the same.
     confusion: NotRequired[list[int]]
     sums: NotRequired[dict[str, float]]  # further metrics by name: sum over samples

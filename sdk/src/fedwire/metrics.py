@@ -1,9 +1,10 @@
 """Metrics that merge: sums, counts and score histograms over held-out rows, and the ratios formed from them.
 
 A device reports an `Evaluation`; the portal merges the reports of a round and only then divides. So the merged
-accuracy, loss and AUC are those of all rows together (AUC up to the width of a bin, 1/200), whoever holds how many.
-Sums are rounded once (`math.fsum`), so the order of merging does not change a bit. What comes from outside is read by
-`fedwire.reports`, and `fedwire.slices` decides which parts of the rows a report may speak of.
+accuracy and loss are those of all rows together, whoever holds how many, and so is the AUC but for rows whose scores
+share a bin (`fedwire.histograms`). Sums are rounded once (`math.fsum`), so the order of merging does not change a bit.
+What comes from outside is read by `fedwire.reports`, and `fedwire.slices` decides which parts of the rows a report may
+speak of.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fedwire import histograms
 from fedwire.errors import FedportalError
+from fedwire.histograms import LOGIT, Scale
 from fedwire.messages import Evaluation, Histograms
 
-BINS = 200
-# A score from here on says "class 1".
-HALF = BINS // 2
+# How far a probability may lie outside [0, 1] by rounding.
+ROUNDING = 1e-6
 
 
 class Ratios(TypedDict):
@@ -38,15 +40,19 @@ def evaluation(
     labels: ArrayLike,
     losses: ArrayLike,
     *,
+    logits: bool = False,
     named: Mapping[str, ArrayLike] | None = None,
     scored: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+    scale: Scale = LOGIT,
 ) -> Evaluation:
-    """The report on held-out rows.
+    """The report on held-out rows, its histograms on this scale.
 
-    `scores` [n]: the probability of class 1, for `labels` 0 and 1; the report carries the two histograms. `scores`
-    [n, k]: a score per class, for labels 0 … k-1; the class with the highest is the answer. `losses` [n]: per row.
-    `named`: further metrics, each a value per row [n]; `scored`: further scores on [0, 1] with their labels 0 and 1,
-    each of which gets an AUC. Raises `metrics_invalid` when the lengths differ or a number is not finite.
+    `scores` [n]: the probability of class 1, for `labels` 0 and 1, or with `logits` its logarithmic odds, in which
+    nothing is lost near 0 and 1; the report carries the two histograms. `scores` [n, k]: a score per class, for labels
+    0 … k-1; the class with the highest is the answer, and two columns of logits are taken as their difference.
+    `losses` [n]: per row. `named`: further metrics, each a value per row [n]; `scored`: further probabilities with
+    their labels 0 and 1, each of which gets an AUC. Raises `metrics_invalid` when the lengths differ, a number is not
+    finite or a probability lies outside [0, 1].
     """
     score, label = np.asarray(scores, np.float64), np.asarray(labels)
     loss = _per_row("the losses", losses, label)
@@ -55,16 +61,19 @@ def evaluation(
     if not np.isfinite(score).all():
         raise invalid("a score is NaN or infinite")
     report: Evaluation = {"samples": len(score), "loss_sum": math.fsum(loss.tolist()), "correct": 0}
+    if logits and score.shape[1:] == (2,):
+        score = score[:, 1] - score[:, 0]
     if score.ndim == 2:
         _count_classes(report, score, label)
     else:
         positive = label.astype(np.float64) > 0.5
-        report["correct"] = int(np.count_nonzero((score >= 0.5) == positive))
-        report.update(_histograms(score, positive))
+        bins = _bins(score, scale, logits)
+        report["correct"] = int(np.count_nonzero((bins >= histograms.BINS[scale] // 2) == positive))
+        report.update(histograms.of(bins, positive, scale))
     if named:
         report["sums"] = {name: math.fsum(_per_row(name, values, label).tolist()) for name, values in named.items()}
     if scored:
-        report["histograms"] = {name: _scored(name, *pair) for name, pair in scored.items()}
+        report["histograms"] = {name: _scored(name, *pair, scale) for name, pair in scored.items()}
     return report
 
 
@@ -85,17 +94,11 @@ def regression(predictions: ArrayLike, targets: ArrayLike) -> Evaluation:
     }
 
 
-def histogram(scores: NDArray[np.float64]) -> list[int]:
-    """How many scores lie in each of BINS equal bins on [0, 1]; a score of 1 belongs to the last."""
-    bins = np.clip((scores * BINS).astype(np.int64), 0, BINS - 1)
-    return [int(count) for count in np.bincount(bins, minlength=BINS)]
-
-
 def merge(reports: Iterable[Evaluation]) -> Evaluation:
     """The report on all rows of `reports` together. Of none: no samples.
 
-    A report without histograms adds none, and a sum by name covers the reports that carry it. Merging is associative:
-    reports may be merged in groups first.
+    A report without histograms adds none, those on different scales stay apart, and a sum by name covers the reports
+    that carry it. Merging is associative: reports may be merged in groups first.
     """
     reports = list(reports)
     merged: Evaluation = {
@@ -103,21 +106,14 @@ def merge(reports: Iterable[Evaluation]) -> Evaluation:
         "loss_sum": math.fsum(report["loss_sum"] for report in reports),
         "correct": sum(report["correct"] for report in reports),
     }
-    with_bins = [report for report in reports if "positives" in report and "negatives" in report]
-    if with_bins:
-        merged["positives"] = _added(report["positives"] for report in with_bins)
-        merged["negatives"] = _added(report["negatives"] for report in with_bins)
+    if (bins := histograms.merged(reports)) is not None:
+        merged.update(bins)
     if any("confusion" in report for report in reports):
         merged["confusion"] = _added(found for report in reports if (found := confusion(report)) is not None)
     _merge_sums(merged, reports)
     if names := _names(report.get("histograms", {}) for report in reports):
-        merged["histograms"] = {
-            name: {
-                "positives": _added(r["histograms"][name]["positives"] for r in reports if name in _scores_of(r)),
-                "negatives": _added(r["histograms"][name]["negatives"] for r in reports if name in _scores_of(r)),
-            }
-            for name in names
-        }
+        by_name = {name: histograms.merged(_scores_of(r).get(name, {}) for r in reports) for name in names}
+        merged["histograms"] = {name: found for name, found in by_name.items() if found is not None}
     if any("slices" in report for report in reports):
         merged["slices"] = _merged_slices(reports)
     return merged
@@ -134,34 +130,15 @@ def ratios(report: Evaluation) -> Ratios:
     return {
         "loss": report["loss_sum"] / samples if samples else None,
         "accuracy": report["correct"] / samples if classified else None,
-        "auc": auc(report.get("positives", []), report.get("negatives", [])),
+        "auc": histograms.area(report),
         "samples": samples,
         "others": {**_two_classes(report), **_means(report), **_further_aucs(report)},
     }
 
 
-def auc(positives: Iterable[int], negatives: Iterable[int]) -> float | None:
-    """The chance that a row of class 1 scores higher than one of class 0, rows in one bin counting half.
-
-    AUC = Σᵢ posᵢ·(Σ_{j<i} negⱼ + negᵢ/2) / (Σ pos · Σ neg), in whole numbers until the division. None when a class has
-    no rows.
-    """
-    twice, below, all_positive = 0, 0, 0
-    for positive, negative in zip(positives, negatives, strict=True):
-        twice += positive * (2 * below + negative)
-        below += negative
-        all_positive += positive
-    return twice / (2 * all_positive * below) if all_positive and below else None
-
-
 def confusion(report: Evaluation) -> list[int] | None:
     """[true negatives, false positives, false negatives, true positives]; None where nobody counted two classes."""
-    if "confusion" in report:
-        return report["confusion"]
-    if "positives" not in report or "negatives" not in report:
-        return None
-    low, high = report["negatives"], report["positives"]
-    return [sum(low[:HALF]), sum(low[HALF:]), sum(high[:HALF]), sum(high[HALF:])]
+    return report["confusion"] if "confusion" in report else histograms.confusion(report)
 
 
 def invalid(reason: str) -> FedportalError:
@@ -187,13 +164,17 @@ def _per_row(name: str, values: ArrayLike, label: NDArray[Any]) -> NDArray[np.fl
     return found
 
 
-def _scored(name: str, scores: ArrayLike, labels: ArrayLike) -> Histograms:
+def _scored(name: str, scores: ArrayLike, labels: ArrayLike, scale: Scale) -> Histograms:
     label = np.asarray(labels)
-    return _histograms(_per_row(name, scores, label), label.astype(np.float64) > 0.5)
+    bins = _bins(_per_row(name, scores, label), scale, logits=False)
+    return histograms.of(bins, label.astype(np.float64) > 0.5, scale)
 
 
-def _histograms(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> Histograms:
-    return {"positives": histogram(score[positive]), "negatives": histogram(score[~positive])}
+def _bins(score: NDArray[np.float64], scale: Scale, logits: bool) -> NDArray[np.int64]:
+    """The bins of probabilities or logits [n]."""
+    if not logits and score.size and (score.min() < -ROUNDING or score.max() > 1 + ROUNDING):
+        raise invalid("a score lies outside 0 to 1 and is no probability; give a model's raw outputs as `logits`")
+    return histograms.places(score, scale, logits=logits)
 
 
 def _merge_sums(merged: Evaluation, reports: Sequence[Evaluation]) -> None:
@@ -244,7 +225,7 @@ def _two_classes(report: Evaluation) -> dict[str, float]:
 
 
 def _further_aucs(report: Evaluation) -> dict[str, float]:
-    found = {name: auc(**bins) for name, bins in sorted(_scores_of(report).items())}
+    found = {name: histograms.area(bins) for name, bins in sorted(_scores_of(report).items())}
     return {f"auc_{name}": area for name, area in found.items() if area is not None}
 
 

@@ -7,8 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from fedwire.histograms import BINS, EQUAL, LOGIT
 from fedwire.messages import Evaluation, Histograms
-from fedwire.metrics import BINS, invalid
+from fedwire.metrics import invalid
 from fedwire.slices import MAX_PARTS, MAX_SLICINGS
 
 MAX_SUMS = 50
@@ -41,11 +42,11 @@ def _plain(value: Any, max_samples: int) -> Evaluation:
         "loss_sum": _finite("loss_sum", value.get("loss_sum")),
         "correct": _count(value, "correct", samples),
     }
-    if "positives" in value or "negatives" in value:
-        report["positives"] = _bins(value.get("positives"), "positives", samples)
-        report["negatives"] = _bins(value.get("negatives"), "negatives", samples)
-        if sum(report["positives"]) + sum(report["negatives"]) != samples:
+    if value.keys() & {"positives", "negatives", "scale"}:
+        bins = _bins(value, samples)
+        if sum(bins["positives"]) + sum(bins["negatives"]) != samples:
             raise invalid("the histograms do not count every sample once")
+        report.update(bins)
     if "confusion" in value:
         report["confusion"] = _confusion(value["confusion"], report)
     if "sums" in value:
@@ -82,8 +83,16 @@ def _counts(value: Any, field: str, length: int, most: int) -> list[int]:
     return list(value)
 
 
-def _bins(value: Any, field: str, most: int) -> list[int]:
-    return _counts(value, field, BINS, most)
+def _bins(value: Mapping[str, Any], most: int) -> Histograms:
+    """The histograms in `value`, on the scale that it names."""
+    scale = LOGIT if "scale" in value else EQUAL
+    if scale == LOGIT and value["scale"] != LOGIT:
+        raise invalid(f'`scale` must be "{LOGIT}" or absent')
+    found: Histograms = {
+        "positives": _counts(value.get("positives"), "positives", BINS[scale], most),
+        "negatives": _counts(value.get("negatives"), "negatives", BINS[scale], most),
+    }
+    return {**found, "scale": scale} if scale == LOGIT else found
 
 
 def _confusion(value: Any, report: Evaluation) -> list[int]:
@@ -114,12 +123,8 @@ def _histograms(value: Any, report: Evaluation) -> dict[str, Histograms]:
     for name, pair in value.items():
         if not isinstance(pair, Mapping):
             raise invalid(f"`{name}` in `histograms` is not an object")
-        samples = report["samples"]
-        found[name] = {
-            "positives": _bins(pair.get("positives"), "positives", samples),
-            "negatives": _bins(pair.get("negatives"), "negatives", samples),
-        }
-        if sum(found[name]["positives"]) + sum(found[name]["negatives"]) > samples:
+        found[name] = _bins(pair, report["samples"])
+        if sum(found[name]["positives"]) + sum(found[name]["negatives"]) > report["samples"]:
             raise invalid(f"`{name}` in `histograms` counts more rows than there are")
     return found
 

@@ -18,6 +18,7 @@ from fedportal_sdk.trainers.plan import Plan, Tick
 from fedwire import metrics
 from fedwire.architectures import NORM_PARTS, STATISTICS, Architecture, Dense, Relu
 from fedwire.architectures import Norm as Normalise
+from fedwire.histograms import LOGIT, Scale
 from fedwire.messages import Evaluation
 from fedwire.tensors import Float32, flatten, unflatten
 
@@ -107,14 +108,16 @@ class DenseTrainer:
         """The loss per row [n]."""
         return self._losses(self.forward(arrays, rows), self._targets(labels, rows.dtype))
 
-    def evaluate(self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any]) -> Evaluation:
-        """The report on these rows."""
+    def evaluate(
+        self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any], scale: Scale = LOGIT
+    ) -> Evaluation:
+        """The report on these rows, its histograms on this scale."""
         outputs = self.forward(arrays, rows)
         if self.architecture.loss == "squared":
             return metrics.regression(outputs[:, 0], labels)
         losses = self._losses(outputs, self._targets(labels, rows.dtype))
-        scores = sigmoid(outputs[:, 0]) if self.architecture.loss == "binary" else outputs
-        return metrics.evaluation(scores, labels, losses)
+        scores = outputs[:, 0] if self.architecture.loss == "binary" else outputs
+        return metrics.evaluation(scores, labels, losses, logits=True, scale=scale)
 
     def forward(self, arrays: Mapping[str, Floats], rows: Floats) -> Floats:
         """What the last layer gives [n, outputs], before any sigmoid or softmax."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedwire.errors import FedportalError
+from fedwire.histograms import LOGIT, Scale
 from fedwire.messages import Evaluation
 from fedwire.tensors import Float32
 
@@ -118,8 +119,10 @@ class Trainer(Protocol):
     def losses(self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any]) -> Float32:
         """The loss per row [n]."""
 
-    def evaluate(self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any]) -> Evaluation:
-        """The report on these rows."""
+    def evaluate(
+        self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any], scale: Scale = LOGIT
+    ) -> Evaluation:
+        """The report on these rows, its histograms on this scale."""
 
 
 def _invalid(name: str, reason: str) -> FedportalError:

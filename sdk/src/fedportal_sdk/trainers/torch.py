@@ -13,6 +13,7 @@ from fedportal_sdk.trainers.plan import Plan, Tick
 from fedwire import metrics
 from fedwire.architectures import Architecture, Conv, Dense, Flatten, MaxPool, Norm, Relu, Step
 from fedwire.errors import FedportalError
+from fedwire.histograms import LOGIT, Scale
 from fedwire.messages import Evaluation
 from fedwire.tensors import Float32, unflatten
 
@@ -118,15 +119,16 @@ class TorchTrainer:
         outputs = self._torch.from_numpy(self.forward(arrays, rows))
         return _array(self._losses(outputs, self._torch.from_numpy(np.asarray(labels))))
 
-    def evaluate(self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any]) -> Evaluation:
-        """The report on these rows."""
+    def evaluate(
+        self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any], scale: Scale = LOGIT
+    ) -> Evaluation:
+        """The report on these rows, its histograms on this scale."""
         outputs = self.forward(arrays, rows)
         if self.architecture.loss == "squared":
             return metrics.regression(outputs[:, 0], labels)
         losses = _array(self._losses(self._torch.from_numpy(outputs), self._torch.from_numpy(np.asarray(labels))))
-        if self.architecture.loss == "binary":
-            outputs = _array(self._torch.sigmoid(self._torch.from_numpy(outputs[:, 0])))
-        return metrics.evaluation(outputs, labels, losses)
+        scores = outputs[:, 0] if self.architecture.loss == "binary" else outputs
+        return metrics.evaluation(scores, labels, losses, logits=True, scale=scale)
 
     def forward(self, arrays: Mapping[str, Float32], rows: Float32) -> Float32:
         """What the last step gives [n, outputs], before any sigmoid or softmax. Rows come standardised."""
