@@ -20,6 +20,7 @@ from federations.models import Device, Federation, Organization, Person, Role
 from federations.permissions import Actor
 from federations.services import devices, keys, organizations, people
 from federations.services import federations as federation_services
+from fedportal.celery import app as celery_app
 from fedportal.common.transactions import unit
 from fedwire.messages import registration_message
 from tests.snapshot import Snapshot
@@ -138,9 +139,9 @@ def client_with(token: str) -> Client:
 def cast(db: None, settings: Any) -> Cast:
     """The cast in a fresh database, with passwords that are cheap to hash."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    if not connection.in_atomic_block:  # what is committed has consequences: letters leave, jobs begin
-        return assemble()
-    return _troupe.enter()
+    # What is committed has consequences: letters are written and leave, if bells are answered.
+    consequences = not connection.in_atomic_block, celery_app.conf.task_always_eager
+    return _troupes.setdefault(consequences, Troupe()).enter()
 
 
 class Troupe:
@@ -164,4 +165,4 @@ class Troupe:
         return copy.deepcopy(self._cast)
 
 
-_troupe = Troupe()
+_troupes: dict[tuple[bool, bool], Troupe] = {}

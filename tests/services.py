@@ -23,6 +23,8 @@ from typing import Any
 
 import pytest
 
+from tests import migrated
+
 ROOT = Path(__file__).resolve().parents[1]
 UNAVAILABLE = 69
 START_SECONDS = 30.0
@@ -92,7 +94,8 @@ def main(command: list[str]) -> int:
     try:
         with postgresql() as database, valkey() as broker:
             urls = {"FEDPORTAL_DATABASE_URL": database, "FEDPORTAL_REDIS_URL": broker}
-            env = os.environ | urls | {"PYTEST_PLUGINS": "tests.own_broker"}
+            template = migrated.on_server(database)
+            env = os.environ | urls | {"PYTEST_PLUGINS": "tests.own_broker", migrated.TEMPLATE: template}
             return subprocess.run(command, env=env, check=False).returncode
     except Unavailable as reason:
         print(f"real PostgreSQL and Valkey/Redis: {reason}", file=sys.stderr)
