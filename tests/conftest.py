@@ -8,10 +8,12 @@ from django.test import TransactionTestCase
 
 from tests import migrated
 from tests.cast import cast
+from tests.running import Portal
 from tests.snapshot import empty_tables
 
 __all__ = ["cast"]
 
+Portal.begins_warm = True
 TransactionTestCase._fixture_teardown = empty_tables
 
 
