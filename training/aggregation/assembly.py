@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ import numpy as np
 from fedwire.codecs import Codec, Plain
 from fedwire.errors import FedportalError
 from fedwire.tensors import DTYPES, Float32, Manifest
-from training.aggregation.combine import Tile
+from training.aggregation.combine import Products, Tile
+from training.aggregation.gram import gram
 from training.aggregation.kernels import Encoded, Rows, Vector, Weights, in_blocks, opened, weighted_sum, write_all
 from training.aggregation.layout import TILE, Layout, Range, cut
 from training.aggregation.memory import Memory, StateFiles
@@ -31,6 +33,8 @@ COPY_BYTES = 1 << 20
 SMALL_BYTES = 1 << 18
 # Called after every block that is written; what it raises ends the work.
 OnBlock = Callable[[], object]
+# Takes the new numbers of a part, and what the server step remembers of it, which are good until it returns.
+Put = Callable[[Range, Float32, Sequence[Float32]], None]
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,58 @@ class Digests:
 
 
 @dataclass(frozen=True)
-class _Work:
+class Recipe:
+    """What a new model is made from; see `write_model`."""
+
+    strategy: Strategy
+    values: Values
+    manifest: Manifest
+    base: Path
+    updates: Sequence[Update]
+    state: StateFiles | None = None
+    codec: Codec | None = None
+    local: Collection[str] = ()
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the numbers lie."""
+        return Layout.of(self.manifest, self.local)
+
+    @cached_property
+    def ordered(self) -> list[Update]:
+        """The updates as they are folded."""
+        return in_order(self.updates)
+
+    @cached_property
+    def base_vector(self) -> Vector:
+        """The numbers of the base."""
+        return Weights(self.base, self.layout)
+
+    @cached_property
+    def vectors(self) -> list[Vector]:
+        """The numbers of the updates, in their order."""
+        return vectors_of(self.ordered, self.layout, self.codec)
+
+    @cached_property
+    def looks(self) -> bool:
+        """Whether how the updates are combined depends on their Gram matrix."""
+        return self.strategy.combine(self.values).looks
+
+    def memory(self) -> Memory:
+        """What the server step remembers."""
+        return Memory(self.strategy.server(self.values).state, self.layout.parameters, self.state)
+
+    def check(self) -> None:
+        """Raises ValueError without updates, `updates_too_few`."""
+        if not self.updates:
+            raise ValueError("there is nothing to combine")
+        self.strategy.check_updates(self.values, len(self.updates))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done with each tile."""
+
     base: Vector
     updates: Sequence[Vector]
     weights: Sequence[float]  # none is 0
@@ -80,6 +135,11 @@ def write_model(
     kernels.Truncated for a file that is too short, OSError.
     """
     write_weights(strategy, values, manifest, base, updates, out, threads, on_block, state, codec, local)
+    return digests_of(manifest, out, state, threads)
+
+
+def digests_of(manifest: Manifest, out: Path, state: StateFiles | None, threads: int) -> Digests:
+    """The digests of a model file and of the state's that was written with it."""
     found = digests(out, len(manifest.model_header()), threads)
     return replace(found, state=_sha256(state.out, 0)) if state is not None and state.out.exists() else found
 
@@ -98,31 +158,37 @@ def write_weights(
     local: Collection[str] = (),
 ) -> None:
     """`write_model` without its digests."""
-    layout = Layout.of(manifest, local)
-    ordered = in_order(updates)
-    if not ordered:
-        raise ValueError("there is nothing to combine")
-    strategy.check_updates(values, len(ordered))
-    vectors = vectors_of(ordered, layout, codec)
-    base_vector = Weights(base, layout)
-    step = strategy.server(values)
-    memory = Memory(step.state, layout.parameters, state)
-    with open(out, "xb", buffering=0) as file, opened([base_vector, *vectors]), memory.opened():
+    recipe = Recipe(strategy, values, manifest, base, updates, state, codec, local)
+    recipe.check()
+    layout, memory = recipe.layout, recipe.memory()
+    with open(out, "xb", buffering=0) as file, opened([recipe.base_vector, *recipe.vectors]), memory.opened():
         os.ftruncate(file.fileno(), layout.model_bytes)
-        plan = strategy.combine(values).plan(vectors, strategy.weights(ordered, values), threads)
-        counted = [place for place, weight in enumerate(plan.weights) if weight]
-        work = _Work(
-            base_vector,
-            [vectors[place] for place in counted],
-            [plan.weights[place] for place in counted],
-            plan.tile,
-            step,
-            memory,
-            vectors,
-            strategy.fold(values)(ordered, state.cohort) if strategy.fold is not None and state is not None else None,
-        )
-        in_blocks(layout.parameters, threads, lambda: _worker(work, layout, file.fileno(), on_block))
-        _copy_rest(base, layout, file.fileno())
+        work = prepared(recipe, memory, lambda: gram(recipe.vectors, threads))
+
+        def put(part: Range, tile: Float32, state: Sequence[Float32]) -> None:
+            memory.write(part, state)
+            put_weights(file.fileno(), layout, part, tile)
+
+        in_blocks(layout.parameters, threads, lambda: worker(work, layout.parameters, put, on_block))
+        copy_rest(base, layout, file.fileno())
+
+
+def prepared(recipe: Recipe, memory: Memory, products: Products) -> Work:
+    """What is done with each tile, after a look at the Gram matrix if the combination takes one."""
+    strategy, values, state = recipe.strategy, recipe.values, recipe.state
+    plan = strategy.combine(values).plan(strategy.weights(recipe.ordered, values), products)
+    counted = [place for place, weight in enumerate(plan.weights) if weight]
+    folding = strategy.fold(values) if strategy.fold is not None else None
+    return Work(
+        recipe.base_vector,
+        [recipe.vectors[place] for place in counted],
+        [plan.weights[place] for place in counted],
+        plan.tile,
+        strategy.server(values),
+        memory,
+        recipe.vectors,
+        folding(recipe.ordered, state.cohort) if folding is not None and state is not None else None,
+    )
 
 
 def vectors_of(updates: Sequence[Update], layout: Layout, codec: Codec | None = None) -> list[Vector]:
@@ -163,9 +229,9 @@ def digests(path: Path, data_start: int, threads: int = 1) -> Digests:
         return Digests(digest=_sha256(path, data_start), sha256=whole.result())
 
 
-def _worker(work: _Work, layout: Layout, out: int, on_block: OnBlock) -> Callable[[Range], None]:
-    """What one thread does with a block, with tiles of its own."""
-    length = min(TILE, layout.parameters)
+def worker(work: Work, parameters: int, put: Put, on_block: OnBlock) -> Callable[[Range], None]:
+    """What one thread does with a block, with tiles of its own. Raises `not_finite`."""
+    length = min(TILE, parameters)
     rows = Rows(work.updates, work.weights, length)
     result, base = np.empty(length, np.float32), np.empty(length, np.float32)
     room, fold = work.memory.tiles(length), _folder(work, length)
@@ -179,18 +245,22 @@ def _worker(work: _Work, layout: Layout, out: int, on_block: OnBlock) -> Callabl
                 fold(part, state)
                 work.tile(rows, part, tile)
                 work.step.tile(work.base.read(part, base), tile, state)
-            if not np.isfinite(tile).all():
+            if not all(np.isfinite(numbers).all() for numbers in (tile, *state)):
                 raise FedportalError("not_finite")
-            work.memory.write(part, state)
-            for numbers, position in layout.places(part):
-                piece = tile[numbers.start - part.start : numbers.stop - part.start]
-                write_all(out, piece.data.cast("B"), position)
+            put(part, tile, state)
         on_block()
 
     return block
 
 
-def _folder(work: _Work, length: int) -> Callable[[Range, Sequence[Float32]], None]:
+def put_weights(out: int, layout: Layout, part: Range, tile: Float32) -> None:
+    """Write these numbers to their places in a model file. Raises OSError."""
+    for numbers, position in layout.places(part):
+        piece = tile[numbers.start - part.start : numbers.stop - part.start]
+        write_all(out, piece.data.cast("B"), position)
+
+
+def _folder(work: Work, length: int) -> Callable[[Range, Sequence[Float32]], None]:
     """Folds the updates into the state of a part; does nothing for a strategy without variates."""
     if work.fold is None:
         return lambda part, state: None
@@ -205,7 +275,7 @@ def _folder(work: _Work, length: int) -> Callable[[Range, Sequence[Float32]], No
     return fold
 
 
-def _copy_rest(base: Path, layout: Layout, out: int) -> None:
+def copy_rest(base: Path, layout: Layout, out: int) -> None:
     """The header, the tensors that stay on the devices, and those that are not averaged."""
     for start, stop in layout.rest():
         _copy(base, out, start, stop)

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from fedwire.tensors import Float32
-from training.aggregation.kernels import Rows, Vector, weighted_sum
+from training.aggregation.gram import Float64
+from training.aggregation.kernels import Rows, weighted_sum
 from training.aggregation.layout import Range
 
 # Combines the numbers of a range into an array of its length.
 Tile = Callable[[Rows, Range, Float32], None]
+# Gives the Gram matrix of the updates, which takes a pass over their files.
+Products = Callable[[], Float64]
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,21 @@ class Plan:
 class Combine(Protocol):
     """A rule. It changes none of its arguments, and gives the same for the same."""
 
-    def plan(self, vectors: Sequence[Vector], weights: Sequence[float], threads: int) -> Plan:
-        """What to do with these updates and the weights that the transforms gave; `threads` leaves no trace."""
+    @property
+    def looks(self) -> bool:
+        """Whether its plan depends on the Gram matrix."""
+
+    def plan(self, weights: Sequence[float], products: Products) -> Plan:
+        """What to do with the updates to which the transforms gave these weights."""
 
 
 @dataclass(frozen=True)
 class Mean:
     """out = Σ wᵢ·Δᵢ, folded in the order given."""
 
-    def plan(self, vectors: Sequence[Vector], weights: Sequence[float], threads: int) -> Plan:
+    looks: ClassVar[bool] = False
+
+    def plan(self, weights: Sequence[float], products: Products) -> Plan:
         """The weights as they are."""
         return Plan(weights, mean)
 

@@ -40,15 +40,24 @@ def gram(vectors: Sequence[Vector], threads: int = 1) -> Float64:
 
     Raises kernels.Truncated, OSError.
     """
-    length = vectors[0].length
-    sums = _InOrder(len(vectors), block_length(length))
-
-    def start() -> Callable[[Range], None]:
-        rows = Rows(vectors, [1.0] * len(vectors), 0)
-        return lambda whole: sums.add(whole, block_products(rows, whole))
-
-    in_blocks(length, threads, start)
+    sums = _InOrder(len(vectors), block_length(vectors[0].length))
+    of_blocks(vectors, Range(0, vectors[0].length), sums.add, threads)
     return sums.total
+
+
+def of_blocks(
+    vectors: Sequence[Vector], within: Range, found: Callable[[Range, Float64], object], threads: int = 1
+) -> None:
+    """Give `found`, in any order and in several threads, each block in `within` and the products of its numbers.
+
+    Added in the order of the blocks they are `gram`, bit for bit.
+    """
+
+    def start() -> Callable[[Range], object]:
+        rows = Rows(vectors, [1.0] * len(vectors), 0)
+        return lambda whole: found(whole, block_products(rows, whole))
+
+    in_blocks(vectors[0].length, threads, start, within)
 
 
 def block_products(rows: Rows, whole: Range) -> Float64:

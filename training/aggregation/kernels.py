@@ -179,13 +179,15 @@ def weighted_sum(rows: Iterator[Float32], weights: Sequence[np.float32], out: Fl
         out[:] = 0
 
 
-def in_blocks(length: int, threads: int, start: Callable[[], Callable[[Range], None]]) -> None:
+def in_blocks(
+    length: int, threads: int, start: Callable[[], Callable[[Range], object]], within: Range | None = None
+) -> None:
     """Have every block of [0, length) worked on, by up to `threads` threads; the first error ends it and is raised.
 
-    Where the blocks lie depends on `length` only. `start()` is called in each thread and gives the function that works
-    on a block, with the thread's own tiles.
+    With `within`, a range of whole blocks, only those that lie in it. Where the blocks lie depends on `length` only.
+    `start()` is called in each thread and gives the function that works on a block, with the thread's own tiles.
     """
-    blocks = list(cut(Range(0, length), block_length(length)))
+    blocks = list(cut(within or Range(0, length), block_length(length)))
     threads = max(1, min(threads, len(blocks)))
     if threads == 1:
         work = start()

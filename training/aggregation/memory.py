@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fedwire.errors import FedportalError
 from fedwire.tensors import Float32
 from fedwire.vectors import vectors_bytes, vectors_header
 from training.aggregation.kernels import Vector, opened, write_all
@@ -53,11 +52,15 @@ class Memory:
             yield
             return
         count = len(self._initial)
-        with open(self._files.out, "xb", buffering=0) as file, opened(self._vectors):
+        with open(self._files.out, "xb", buffering=0) as file, self.reading():
             self._out = file.fileno()
             os.ftruncate(self._out, vectors_bytes(self._length, count))
             write_all(self._out, memoryview(vectors_header(self._length, count)), 0)
             yield
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Keep the old file open meanwhile, and make no new one."""
+        return opened(self._vectors)
 
     def tiles(self, length: int) -> list[Float32]:
         """Room for a part of up to `length` numbers of each vector."""
@@ -73,8 +76,6 @@ class Memory:
         return found
 
     def write(self, part: Range, tiles: Sequence[Float32]) -> None:
-        """Write down what the numbers of `part` are next. Raises `not_finite`, OSError."""
+        """Write down what the numbers of `part` are next. Raises OSError."""
         for place, tile in enumerate(tiles):
-            if not np.isfinite(tile).all():
-                raise FedportalError("not_finite")
             write_all(self._out, tile.data.cast("B"), self._start + ITEM * (self._length * place + part.start))

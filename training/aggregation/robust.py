@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 
 from fedwire.tensors import Float32
-from training.aggregation.combine import Plan, mean
+from training.aggregation.combine import Plan, Products, mean
 from training.aggregation.coordinate import mean_near_median
-from training.aggregation.gram import Float64, gram, mixed
-from training.aggregation.kernels import Rows, Vector
+from training.aggregation.gram import Float64, mixed
+from training.aggregation.kernels import Rows
 from training.aggregation.layout import PIECE, Range, cut
 from training.aggregation.selecting import after_mixing, bulyan_selection, nearest_neighbour_mixing
 
@@ -30,11 +31,16 @@ class ByCoordinate:
     rule: Rule
     mix: int | None = None
 
-    def plan(self, vectors: Sequence[Vector], weights: Sequence[float], threads: int) -> Plan:
+    @property
+    def looks(self) -> bool:
+        """Only to mix."""
+        return self.mix is not None
+
+    def plan(self, weights: Sequence[float], products: Products) -> Plan:
         """All updates, mixed or not."""
         if self.mix is None:
-            return Plan([1.0] * len(vectors), partial(by_pieces, self.rule, None))
-        return _of_mixed(self.rule, nearest_neighbour_mixing(gram(vectors, threads), self.mix))
+            return Plan([1.0] * len(weights), partial(by_pieces, self.rule, None))
+        return _of_mixed(self.rule, nearest_neighbour_mixing(products(), self.mix))
 
 
 @dataclass(frozen=True)
@@ -43,14 +49,15 @@ class Selecting:
 
     select: Callable[[Float64], Float64]
     mix: int | None = None
+    looks: ClassVar[bool] = True
 
-    def plan(self, vectors: Sequence[Vector], weights: Sequence[float], threads: int) -> Plan:
+    def plan(self, weights: Sequence[float], products: Products) -> Plan:
         """The mean with the weights selected."""
-        products = gram(vectors, threads)
+        found = products()
         if self.mix is None:
-            return Plan(self.select(products).tolist(), mean)
-        mixing = nearest_neighbour_mixing(products, self.mix)
-        return Plan(after_mixing(self.select(mixed(products, mixing)), mixing).tolist(), mean)
+            return Plan(self.select(found).tolist(), mean)
+        mixing = nearest_neighbour_mixing(found, self.mix)
+        return Plan(after_mixing(self.select(mixed(found, mixing)), mixing).tolist(), mean)
 
 
 @dataclass(frozen=True)
@@ -59,18 +66,19 @@ class Bulyan:
 
     faulty: int
     mix: int | None = None
+    looks: ClassVar[bool] = True
 
-    def plan(self, vectors: Sequence[Vector], weights: Sequence[float], threads: int) -> Plan:
+    def plan(self, weights: Sequence[float], products: Products) -> Plan:
         """The updates selected, mixed or not."""
-        products = gram(vectors, threads)
-        keep = len(vectors) - 4 * self.faulty
+        found = products()
+        keep = len(weights) - 4 * self.faulty
         rule = partial(_near_median, keep)
         if self.mix is None:
-            selected = np.zeros(len(vectors))
-            selected[bulyan_selection(products, self.faulty)] = 1
+            selected = np.zeros(len(weights))
+            selected[bulyan_selection(found, self.faulty)] = 1
             return Plan(selected.tolist(), partial(by_pieces, rule, None))
-        mixing = nearest_neighbour_mixing(products, self.mix)
-        return _of_mixed(rule, mixing[bulyan_selection(mixed(products, mixing), self.faulty)])
+        mixing = nearest_neighbour_mixing(found, self.mix)
+        return _of_mixed(rule, mixing[bulyan_selection(mixed(found, mixing), self.faulty)])
 
 
 def by_pieces(rule: Rule, mixing: Float32 | None, rows: Rows, part: Range, out: Float32) -> None:
