@@ -14,6 +14,8 @@ const ALONE = ["drift", "seconds", "bytes"]; // of the run and not of any organi
 const WHOLE = ["gap:accuracy", "gap:loss", ...ALONE]; // with one line
 const ASKED = ["sensitivity", "specificity"];
 const GREATER = ["sensitivity", "specificity", "balanced_accuracy"];
+const MEASURES = ["accuracy", "auc", "loss"];
+const OWN = "Devices’ own models"; // of all organizations together
 const NS = "http://www.w3.org/2000/svg";
 const drawn = new Map(); // chart → what its slider and its table read
 
@@ -45,6 +47,13 @@ function amount(name, row) {
 function values(name, curves, organization) {
   return curves
     .map((point) => [point.number, amount(name, organization ? point.organizations[organization] : point)])
+    .filter(([, value]) => value !== null && Number.isFinite(value));
+}
+
+/* What devices' own models do. */
+function own(name, curves) {
+  if (!MEASURES.includes(name)) return [];
+  return curves.map((point) => [point.number, point.personal?.[name] ?? null])
     .filter(([, value]) => value !== null && Number.isFinite(value));
 }
 
@@ -104,7 +113,8 @@ function chosen(name, curves, names) {
   const worst = less !== null && there.length > 1
     ? `${less ? "highest" : "lowest"}: ${there[0][1]} ${shown(name, newest(there[0]))}` : "";
   const few = new Set(ranked.slice(0, MOST_LINES).map(([, label]) => label));
-  return [[whole, ...each.filter(([, label]) => few.has(label))].filter(([, , points]) => points.length), worst];
+  const beside = ["personal", OWN, own(name, curves)];
+  return [[whole, beside, ...each.filter(([, label]) => few.has(label))].filter(([, , points]) => points.length), worst];
 }
 
 function svg(tag, attributes, text) {
@@ -127,6 +137,12 @@ function byFewer(name, curves, number) {
 function smaller(curves, number) {
   const ratio = curves.find((point) => point.number === number)?.ratio;
   return ratio >= WORTH_SAYING ? `, updates ${ratio.toFixed(1)} times smaller than float32` : "";
+}
+
+/* Where devices' own models were measured at the same round. */
+function besides(name, there, number) {
+  const found = there.find(([kind]) => kind === "personal")?.[2].find(([round]) => round === number);
+  return found ? `; own models ${shown(name, found[1])}` : "";
 }
 
 function drawOne(figure, curves, names) {
@@ -158,7 +174,7 @@ function drawOne(figure, curves, names) {
   }
   const [number, newest] = there[0][2].at(-1);
   const remark = name === "bytes" ? smaller(curves, number) : byFewer(name, curves, number);
-  const summary = `${shown(name, newest)} at round ${number}${remark}${scale.logarithmic ? "; the axis is logarithmic" : ""}`;
+  const summary = `${shown(name, newest)} at round ${number}${remark}${besides(name, there, number)}${scale.logarithmic ? "; the axis is logarithmic" : ""}`;
   const title = figure.querySelector("strong").textContent;
   figure.querySelector("[data-summary]").textContent = summary;
   show(figure.querySelector("[data-worst]"), worst);
@@ -303,7 +319,8 @@ export function listenToChoices(root, latest) {
 /* Which line stands for whom: those that measured something, by name. */
 function drawLegend(list, curves, names) {
   const there = new Set(curves.flatMap((point) => Object.keys(point.organizations)));
-  const rows = [["", "All organizations", "all"], ...coloured(names).filter(([key]) => there.has(key))];
+  const personal = curves.some((point) => point.personal) ? [["", OWN, "personal"]] : [];
+  const rows = [["", "All organizations", "all"], ...personal, ...coloured(names).filter(([key]) => there.has(key))];
   list.replaceChildren(...rows.map(([, label, kind]) => {
     const picture = svg("svg", { viewBox: "0 0 16 6", "aria-hidden": "true" });
     picture.append(svg("line", { class: kind, x1: 0, x2: 16, y1: 3, y2: 3 }));

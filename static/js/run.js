@@ -5,6 +5,7 @@ import { drawCharts, listenToChoices } from "./charts.js";
 import { drawFairness } from "./fairness.js";
 import { drawFlagged, withFlagged } from "./flagged.js";
 import { follow } from "./following.js";
+import { drawOwn } from "./own.js";
 import { showTimes } from "./page.js";
 
 const MOST_NEWS = 100;
@@ -354,6 +355,7 @@ function drawCurves() {
   chartsAt = performance.now();
   drawCharts(document, state.curves, state.names);
   drawFairness(state.curves, state.names);
+  drawOwn(state.curves, state.names);
 }
 
 function secondsLeft(moment) {

@@ -106,9 +106,10 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     yield metro, ["pull", MODEL, "--output", str(folder / "pulled.safetensors")]
     yield metro, ["device", "register", "--identifier", "hospital-001"]
     yield metro, ["device", "rotate", "--identifier", "hospital-001"]
-    yield acme, ["train", "start", MODEL, "--rounds", "3", "--set", "learning_rate=0.001"]
+    yield acme, ["train", "start", MODEL, "--rounds", "3", "--strategy", "finetune", "--set", "learning_rate=0.001"]
     mine = ["--identifier", "hospital-001", "--data", str(data), "--target", "y"]
     yield metro, ["device", "run", MODEL, *mine, "--rounds", "2"]
+    yield metro, ["device", "personal", MODEL, *mine, "--output", str(folder / "mine.safetensors"), "--forget"]
     for verb in ("status", "pause", "resume", "stop", "watch", "keep", "publish-best", "list"):
         yield acme, ["train", verb, MODEL]
     yield acme, ["simulate", "--devices", "3", "--rounds", "1"]
@@ -173,6 +174,7 @@ REFUSALS = [
     ("metro", f"train start {MODEL} --dry-run", "forbidden", "owner"),
     ("acme", f"train start {MODEL} --set magic=1", "strategy_parameter", "start again"),
     ("metro", "device revoke nobody --yes", "not_found", "id or name"),
+    ("metro", f"device personal {MODEL}", "no_personal_model", "fedper"),
     ("metro", "key revoke key_nobody", "not_found", "id or name"),
     ("metro", "device run --data nowhere.csv", "data_missing", "Check the path"),
 ]

@@ -123,3 +123,17 @@ def test_table_of_slices_says_for_whom_the_model_does_worse() -> None:
     assert found["gap"] == "Loss is higher by 0.250 for F than for all together."
     assert found["rows"] == [{"value": "F", "samples": 12, "accuracy": "0.750", "auc": "–", "loss": "0.500"}]
     assert slices([point(0)]) == []
+
+
+def test_devices_own_models_have_a_line_beside_the_whole_where_there_are_any() -> None:
+    first, second = point(0, "org_a", "org_m"), point(1, "org_a", "org_m")
+    second["personal"] = {"accuracy": 0.97, "auc": None, "loss": 0.125, "organizations": {}}
+    told = chart_of("accuracy", first, second)
+    assert told.summary == "0.900 at round 1; own models 0.970"
+    assert [line["kind"] for line in told.lines] == ["series-2", "series-1", "personal", "all"]
+    assert told.columns == ["Round", "All organizations", "Devices’ own models", "acme", "metro"]
+    assert [row[2] for row in told.rows] == ["0.970", "–"]
+    assert "personal" not in [line["kind"] for line in chart_of("auc", first, second).lines]
+    assert "personal" not in [line["kind"] for line in chart_of("seconds", first, second).lines]
+    assert [row["kind"] for row in legend([first, second], NAMES)][:2] == ["all", "personal"]
+    assert "own models" not in chart_of("accuracy", first).summary

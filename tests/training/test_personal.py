@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from html import unescape
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
 
 from federations.services import device_tasks
 from fedportal.common import blobs
+from fedportal_sdk.cli.training import described
 from fedwire import codecs, metrics
 from fedwire.errors import FedportalError
 from fedwire.personal import travelling
@@ -18,6 +22,7 @@ from registry.models import Model
 from tests.training.conftest import Site, Stage, current
 from training.models import Run
 from training.services import previews
+from training.web import startform
 
 MLP = {"kind": "mlp", "inputs": 3, "hidden": [4], "classes": 2}
 HEAD = ["layers.2.bias", "layers.2.weight"]
@@ -91,6 +96,43 @@ def test_own_models_are_merged_beside_the_common_one_and_choose_the_best_round(s
     version = run.result_version
     assert version is not None
     assert version.metrics["personal"]["overall"]["accuracy"] == 59 / 60
+
+
+def test_page_status_and_command_line_show_both_and_say_why(stage: Stage) -> None:
+    sites, run = stage.three(), begin(stage)
+    browser, address = stage.cast.browser("olga"), f"/runs/{run.public_id}"
+    assert "Nothing measured yet: a device has a model of its own once it has trained." in words(browser, address)
+    for numbers in ((19, None), (12, 16), (4, 20)):
+        for site in sites:
+            answer(site, *numbers)
+    page = words(browser, address)
+    assert "A part of the model stays on each device." in page
+    assert "layers.2.bias, layers.2.weight" in page
+    assert "Accuracy Common 0.200 0.200 acme 0.200 0.200 acme-1" in page
+    assert "Accuracy Own 1.000 1.000 acme 1.000 1.000 acme-1" in page
+    assert "0.200 at round 2; own models 1.000" in page
+    said = described(stage.snapshot(run)).plain
+    assert "own models: accuracy 1.0000; worst device 1.0000 (acme-1), with the common model 0.2000 (acme-1)" in said
+    status = browser.get(f"/api/v1/training/{run.model.public_id}/status").json()
+    assert (status["accuracy"], status["personal"]["accuracy"]) == (0.2, 1.0)
+    assert status["devices"]["common"]["accuracy"]["worst"] == "acme-1"
+    again = browser.get(f"/runs/new?{urlencode(startform.again(run))}").content.decode()
+    assert 'id="p.local"' in again
+
+
+def test_a_run_without_own_models_shows_none(stage: Stage) -> None:
+    sites, run = stage.three(), begin(stage, "fedavg")
+    for site in sites:
+        answer(site, 10, 20)  # what nobody asked for is not taken up
+    page = words(stage.cast.browser("olga"), f"/runs/{run.public_id}")
+    assert "Own models beside the common one" not in page
+    assert "personal" not in stage.snapshot(run)["curves"][0]
+    assert "own models" not in described(stage.snapshot(run)).plain
+
+
+def words(browser: Any, address: str) -> str:
+    page = browser.get(address).content.decode().partition("<main")[2].partition("<script")[0]
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
 
 
 def test_a_codec_writes_what_travels(stage: Stage) -> None:

@@ -71,6 +71,25 @@ def test_every_strategy_has_its_fields_and_they_may_be_sent_as_they_stand(cast: 
         assert strategy.checked(shown) == strategy.checked({})
 
 
+def test_what_stays_on_devices_is_a_pattern_and_is_refused_at_its_field(cast: Cast, model: Model) -> None:
+    small = models.create(
+        cast.actor("olga"), name="small", architecture={"kind": "mlp", "inputs": 2, "hidden": [3], "classes": 2}
+    )
+    versions.initial(cast.actor("olga"), small)
+    models.share(cast.actor("olga"), small, cast.federation)
+    browser, address = cast.browser("olga"), f"/runs/new?model={small.public_id}&strategy="
+    page = page_of(browser, f"{address}fedper")
+    assert 'id="p.local" name="p.local" type="text"' in page
+    assert "Left empty: the last layer." in words(page)
+    assert "It cannot start" not in words(page)
+    wrong = page_of(browser, f"{address}fedper&p.local=fc.*")
+    assert "no tensor of the model is called like 'fc.*'" in words(wrong)
+    assert value_of(wrong, "p.local") == "fc.*"
+    assert "has no batch normalisation" in words(page_of(browser, f"{address}fedbn"))
+    # What was typed for another strategy is not meant for this one.
+    assert "It cannot start" not in words(page_of(browser, f"{address}fedavg&p.local=fc.*"))
+
+
 def test_a_strategy_brings_its_own_fields(cast: Cast, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     pace = Parameter("pace", "How fast.", 0.5, 0, 1, open_low=True)
     other = Strategy(**{**vars(FEDAVG), "name": "other", "title": "Other", "parameters": (pace,), "device": ("pace",)})

@@ -214,6 +214,10 @@ class StatusShape(serializers.Serializer[Any]):
     loss = serializers.FloatField(allow_null=True)
     accuracy = serializers.FloatField(allow_null=True)
     auc = serializers.FloatField(allow_null=True)
+    personal = serializers.DictField(allow_null=True, help_text="The same of devices' own models; null without any.")
+    devices = serializers.DictField(
+        allow_null=True, help_text="Of the common model and of own models: mean over devices, worst device."
+    )
     trend = serializers.ListField(child=serializers.DictField())
     contributions = serializers.ListField(child=serializers.DictField())
     waiting = serializers.DictField(allow_null=True)
@@ -250,6 +254,8 @@ class StrategyShape(serializers.Serializer[Any]):
     parameters = serializers.ListField(child=serializers.DictField())
     needs_individual_updates = serializers.BooleanField()
     needs_device_state = serializers.BooleanField()
+    personal = serializers.BooleanField(help_text="Whether each device has a model of its own.")
+    local = serializers.DictField(allow_null=True, help_text="The pattern that says what stays on the devices.")
 
 
 class StrategyList(serializers.Serializer[Any]):

@@ -251,6 +251,7 @@ def status_of(actor: Actor, run: Run) -> dict[str, Any]:
         **{name: shown["run"][name] for name in ("current_round", "total_rounds", "reason", "result_version")},
         "active_devices": selectors.active_devices(run),
         **{name: last.get(name) for name in ("loss", "accuracy", "auc")},
+        **{name: last.get(name) for name in ("personal", "devices")},
         "trend": [{name: point[name] for name in ("number", "loss", "accuracy", "auc")} for point in curve[-TREND:]],
         "contributions": shown["contributions"],
         "waiting": going_on["waiting"] if going_on else None,

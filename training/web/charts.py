@@ -59,6 +59,7 @@ WHOLE = frozenset({"gap:accuracy", "gap:loss", *ALONE})  # with one line
 # Metrics that follow from counts: known without asking, so they are drawn when somebody asks.
 ASKED = frozenset({"sensitivity", "specificity"})
 GREATER = frozenset({"sensitivity", "specificity", "balanced_accuracy"})
+OWN = "Devices’ own models"  # of all organizations together
 Points = list[tuple[int, float]]
 Series = tuple[str, str, Points]
 
@@ -91,6 +92,8 @@ def legend(curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> lis
     """Which line stands for whom: the organizations that measured something, by name."""
     there = {key for point in curves for key in point["organizations"]}
     lines = [{"kind": "all", "label": "All organizations"}]
+    if any(point.get("personal") for point in curves):
+        lines.append({"kind": "personal", "label": OWN})
     return lines + [{"kind": kind, "label": label} for key, label, kind in _coloured(names) if key in there]
 
 
@@ -110,6 +113,14 @@ def values(name: str, curves: Sequence[Mapping[str, Any]], organization: str = "
         if value is not None and math.isfinite(value):
             found.append((point["number"], float(value)))
     return found
+
+
+def own(name: str, curves: Sequence[Mapping[str, Any]]) -> Points:
+    """The points of what devices' own models do, of accuracy, AUC and loss."""
+    if name not in dict(MEASURES):
+        return []
+    rows = [(point["number"], point.get("personal", {}).get(name)) for point in curves]
+    return [(number, float(value)) for number, value in rows if value is not None and math.isfinite(value)]
 
 
 def _reader(name: str) -> Callable[[Mapping[str, Any]], float | None]:
@@ -152,7 +163,8 @@ def _drawn(name: str, curves: Sequence[Mapping[str, Any]], names: Mapping[str, s
     if less is not None and len(there) > 1:
         worst = f"{'highest' if less else 'lowest'}: {there[0][1]} {shown(name, there[0][2][-1][1])}"
     few = {row[1] for row in ranked[:MOST_LINES]}
-    return [row for row in (whole, *(row for row in each if row[1] in few)) if row[2]], worst
+    beside: Series = ("personal", OWN, own(name, curves))
+    return [row for row in (whole, beside, *(row for row in each if row[1] in few)) if row[2]], worst
 
 
 def _chart(name: str, title: str, curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Chart:
@@ -174,7 +186,7 @@ def _chart(name: str, title: str, curves: Sequence[Mapping[str, Any]], names: Ma
     marks = [{"x": left, "label": str(first)}, {"x": WIDTH - RIGHT, "label": str(last)}]
     newest = series[0][2][-1]
     remark = _smaller(curves, newest[0]) if name == "bytes" else _by_fewer(name, curves, newest[0])
-    summary = f"{shown(name, newest[1])} at round {newest[0]}{remark}"
+    summary = f"{shown(name, newest[1])} at round {newest[0]}{remark}{_beside(name, series, newest[0])}"
     if scale.logarithmic:
         summary += "; the axis is logarithmic"
     columns, rows = table(name, series)
@@ -187,6 +199,12 @@ def _by_fewer(name: str, curves: Sequence[Mapping[str, Any]], number: int) -> st
     of = {point["number"]: len(point["organizations"]) for point in curves}
     most = max(of.values())
     return f", by {of[number]} of {most} organizations" if name not in ALONE and of[number] < most else ""
+
+
+def _beside(name: str, series: Sequence[Series], number: int) -> str:
+    """What is added to a value where devices' own models were measured at the same round."""
+    found = next((dict(points).get(number) for kind, _, points in series if kind == "personal"), None)
+    return "" if found is None else f"; own models {shown(name, found)}"
 
 
 def _smaller(curves: Sequence[Mapping[str, Any]], number: int) -> str:

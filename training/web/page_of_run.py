@@ -28,6 +28,7 @@ from training.web.charts import Chart, charts, further, legend
 from training.web.fairness import fairness, slices
 from training.web.lists import WORDS
 from training.web.log import page_of_log
+from training.web.own_models import own_models
 from training.web.starting import again
 
 VERBS = {
@@ -62,6 +63,7 @@ def one(request: Any, run: str) -> HttpResponse:
         "panel": devices,
         "charts": _charts(shown, chosen),
         "further": further(shown["curves"], chosen),
+        "own": own_models(found, shown["curves"], shown["names"]),
         "fairness": fairness(shown["curves"], shown["names"]),
         "slices": slices(shown["curves"]),
         "legend": legend(shown["curves"], shown["names"]),

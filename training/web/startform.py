@@ -20,10 +20,11 @@ from fedwire.errors import FedportalError
 from registry.models import Model, Share
 from registry.selectors import find_model, find_version, models_for, versions_of
 from training import selectors
+from training.aggregation.staying import Staying
 from training.aggregation.strategies import STRATEGIES
 from training.aggregation.strategy import Parameter
 from training.models import Run
-from training.services import compression, configs, terms
+from training.services import compression, configs, local, terms
 from training.services.preflight import Problem
 from training.services.terms import FIELDS, Terms
 
@@ -45,6 +46,7 @@ LABELS = {
     "codec_rows": "Rows of the table",
     "codec_columns": "Columns of the table",
     "most_update_bytes": "Most bytes a round",
+    "local": "Stays on the devices",
 }
 DEFAULTS = {
     "strategy": "fedavg",
@@ -75,6 +77,7 @@ class Field:
     high: str = ""
     step: str = "1"
     wrong: str = ""
+    text: bool = False  # words are meant and no number
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ def wish(actor: Actor, said: Mapping[str, str]) -> dict[str, Any]:
     }
     known = STRATEGIES.get(said["strategy"])
     if known is not None:  # what was typed for another strategy is not meant for this one
-        names = {parameter.name for parameter in known.parameters}
+        names = {parameter.name for parameter in known.parameters} | ({local.FIELD} if known.staying else set())
         config = {name: value for name, value in config.items() if name in names}
     if said.get("seed", "").strip():
         config["seed"] = number(said["seed"])
@@ -251,9 +254,18 @@ def sampling_fields(said: Mapping[str, str], wrong: Mapping[str, str]) -> list[F
 
 
 def strategy_fields(strategy: str, said: Mapping[str, str], wrong: Mapping[str, str]) -> list[Field]:
-    """A field for each parameter that the strategy declares."""
+    """A field for each parameter that the strategy declares, and for what stays on the devices."""
     found = STRATEGIES.get(strategy)
-    return [_field(parameter, said, wrong) for parameter in found.parameters] if found else []
+    if found is None:
+        return []
+    fields = [_field(parameter, said, wrong) for parameter in found.parameters]
+    return [_staying(found.staying, said, wrong), *fields] if found.staying is not None else fields
+
+
+def _staying(staying: Staying, said: Mapping[str, str], wrong: Mapping[str, str]) -> Field:
+    name, refused = PREFIX + local.FIELD, wrong.get(f"config.{local.FIELD}", "")
+    told = f"{staying.about} Left empty: {staying.default}."
+    return Field(name, LABELS[local.FIELD], told, said.get(name, ""), wrong=refused, text=True)
 
 
 def _field(parameter: Parameter, said: Mapping[str, str], wrong: Mapping[str, str]) -> Field:
@@ -310,6 +322,7 @@ def again(run: Run) -> dict[str, Any]:
         "codec_columns": codec.get("columns"),
         "error_feedback": words.get(codec.get("feedback")),
         "most_update_bytes": config.get("most_update_bytes"),
+        PREFIX + local.FIELD: (config.get(local.FIELD) or {}).get("pattern"),
         **{PREFIX + name: value for name, value in config.get("parameters", {}).items()},
     }
     return {name: value for name, value in fields.items() if value not in (None, "")}

@@ -142,6 +142,59 @@ def _enter(client: FederatedClient, groups: list[str]) -> None:
     client.register(groups=groups or None)
 
 
+@device.command()
+@click.argument("model", required=False)
+@click.option("--output", "target_file", default=None, type=click.Path(path_type=Path), help="Save it as safetensors.")
+@click.option("--data", default=None, type=click.Path(path_type=Path), help="A CSV file to measure it on.")
+@click.option("--target", default="target", show_default=True, help="The column to predict.")
+@click.option("--label", "labels", multiple=True, help="A class of the target, in the model's order; repeatable.")
+@click.option("--identifier", default=None, help="This device's name; by default the host's.")
+@click.option("--forget", is_flag=True, help="Remove it from this machine.")
+@output.command
+@output.speaking
+def personal(
+    model: str | None,
+    target_file: Path | None,
+    data: Path | None,
+    target: str,
+    labels: tuple[str, ...],
+    identifier: str | None,
+    forget: bool,
+    as_json: bool,
+) -> None:
+    """This machine's own model of MODEL, from a run that gave each device one: save it, measure it, forget it.
+
+    It lies on this machine only; neither saving nor measuring asks the portal.
+
+    \b
+    Examples:
+      fedportal device personal radiology-v1 --output mine.safetensors
+      fedportal device personal radiology-v1 --data patients.csv --target diagnosis
+      fedportal device personal radiology-v1 --forget
+    """
+    with FederatedClient(device_identifier=identifier) as client:
+        found = client.personal_model(model)
+        said: dict[str, Any] = {"model": found.model, "model_name": found.model_name, "run": found.run}
+        said |= {"round": found.round, "tensors": len(found.arrays)}
+        lines = [f"This device's own model of {found.model_name or found.model}, from round {found.round}."]
+        if data is not None:
+            ratios = client.evaluate_personal(found.model, data, target, labels=list(labels) or None)
+            said["metrics"] = dict(ratios)
+            lines.append(_measured(dict(ratios)))
+        if target_file is not None:
+            said["file"] = str(client.save_personal(found.model, target_file))
+            lines.append(f"Saved to {target_file}.")
+        if forget:
+            client.forget_personal(found.model)
+            lines.append("It is forgotten.")
+    output.say(" ".join(lines), said, as_json)
+
+
+def _measured(ratios: dict[str, Any]) -> str:
+    named = [f"{name} {ratios[name]:.4f}" for name in ("accuracy", "auc", "loss") if ratios[name] is not None]
+    return f"On {ratios['samples']} held-out rows: {', '.join(named)}."
+
+
 @device.command("list")
 @output.command
 @output.speaking

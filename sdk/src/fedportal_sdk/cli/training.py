@@ -62,6 +62,12 @@ def train() -> None:
     "--error-feedback/--no-error-feedback", default=None, help="Whether what is left out travels with later updates."
 )
 @click.option("--most-update-bytes", default=None, type=click.IntRange(1), help="Refuse a codec that needs more.")
+@click.option(
+    "--local",
+    default=None,
+    metavar="PATTERN",
+    help="With fedbn, fedper, fedrep: the tensors that stay on devices, e.g. 'layers.4.*'.",
+)
 @click.option("--best", "metric", default=None, help="Choose the best round by this metric; the loss by default.")
 @click.option(
     "--greater-is-better/--less-is-better", "greater", default=None, help="For --best, where its name is new."
@@ -95,6 +101,8 @@ def start(
       fedportal train start radiology-v1 --min-devices 3 --set momentum=0.9 --dry-run
       fedportal train start radiology-v1 --min-devices 15 --sample 20 --quota 2 --stragglers grace --grace 30
       fedportal train start radiology-v1 --codec topk --codec-fraction 0.01 --most-update-bytes 100000
+      fedportal train start radiology-v1 --strategy fedper --local 'layers.4.*'
+      fedportal train start radiology-v1 --strategy ditto --set lambda=0.5
     """
     plan = {**{name: config.pop(name) for name in PLAN}, "sample": _sample(sample)}
     if metric is not None:
@@ -302,6 +310,7 @@ def described(snapshot: Snapshot) -> Text:
         updates = f"updates {row['updates']}/{row['expected']}"
         lines.append(f"  {row['organization']['name']}: {devices}, {updates}, {row['samples']:,} rows over all rounds")
     lines += [_trend(snapshot["curves"], name) for name in ("accuracy", "auc", "loss")]
+    lines.append(_own(snapshot["curves"]))
     if run["result_version"]:
         lines.append(f"Version {run['result_version']} is published. Next: fedportal pull {run['model']['name']}")
     return Text("\n".join(filter(None, lines)))
@@ -320,3 +329,18 @@ def _trend(curves: list[dict[str, Any]], name: str) -> str:
         return f"  {name} {values[-1]:.4f}"
     change = values[-1] - values[-2]
     return f"  {name} {values[-1]:.4f} ({change:+.4f} in the last round)"
+
+
+def _own(curves: list[dict[str, Any]]) -> str:
+    """How devices' own models do beside the common one, at the newest round that measured both; "" without any."""
+    point = next((point for point in reversed(curves) if point.get("personal")), None)
+    if point is None:
+        return ""
+    name = "accuracy" if point["personal"]["accuracy"] is not None else "loss"
+    line = f"  own models: {name} {point['personal'][name]:.4f}"
+    worst = "most" if name == "loss" else "least"
+    apart = {which: found[name] for which, found in point.get("devices", {}).items() if name in found}
+    if len(apart) == 2:
+        told = [f"{found[worst]:.4f} ({found['worst']})" for found in (apart["personal"], apart["common"])]
+        line += f"; worst device {told[0]}, with the common model {told[1]}"
+    return line
