@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="personalization", description=__doc__)
     parser.add_argument("--only", choices=STRATEGIES)
     parser.add_argument("--devices", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     for line in lines(
