@@ -104,8 +104,8 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     for words in (["model", "list"], ["model", "versions", MODEL], ["model", "show", MODEL]):
         yield metro, words
     yield metro, ["pull", MODEL, "--output", str(folder / "pulled.safetensors")]
-    yield metro, ["device", "register", "--identifier", "hospital-001"]
-    yield metro, ["device", "rotate", "--identifier", "hospital-001"]
+    for verb in ("register", "rotate"):
+        yield metro, ["device", verb, "--identifier", "hospital-001"]
     yield acme, ["train", "start", MODEL, "--rounds", "3", "--strategy", "finetune", "--set", "learning_rate=0.001"]
     mine = ["--identifier", "hospital-001", "--data", str(data), "--target", "y"]
     yield metro, ["device", "run", MODEL, *mine, "--rounds", "2"]
