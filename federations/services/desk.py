@@ -31,8 +31,8 @@ CHUNK = 5000
 
 def identify(token: str) -> Caller:
     """The device whose key this is. Raises key_invalid, key_revoked, key_expired, device_inactive."""
-    device, key = keys.find_device(token)
-    return Caller(device.pk, device.public_id, device.organization_id, key.pk)
+    found = keys.find_holder(token)
+    return Caller(found.device_pk, found.device_id, found.organization_pk, found.key_pk)
 
 
 def gone(callers: Sequence[Caller]) -> list[Caller]:

@@ -7,8 +7,9 @@ writes commits with it or not at all.
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,8 +20,8 @@ from django.db.models import F
 
 from federations.models import Device, DeviceTask
 from federations.services import answers, task_rows
-from federations.services.task_rows import UNFINISHED
-from fedportal.common import blobs, clock, faults, live
+from federations.services.task_rows import UNFINISHED, Offered
+from fedportal.common import blobs, clock, faults, ids, live
 from fedportal.common.transactions import after_commit, unit
 from fedwire.errors import FedportalError
 from fedwire.states import TaskState
@@ -36,7 +37,8 @@ class NewTask:
     """A task to be offered. `subject` is the upper floor's own id for it.
 
     `content` holds the fields of `fedwire.messages.Task` that the upper floor decides: run, model, round, attempt,
-    manifest, architecture, training, and in `answer` max_samples, metrics, reports and least_records. With
+    manifest, architecture, training, and in `answer` max_samples, metrics, reports and least_records. Those that are
+    the same for many tasks may stand in one object `common`, which is written as JSON once. With
     `update_bytes` the answer needs an upload of exactly that length that begins with `update_header`.
     """
 
@@ -48,6 +50,7 @@ class NewTask:
     base_blob: str = ""
     update_header: bytes = b""
     update_bytes: int = 0
+    common: Mapping[str, Any] = field(default_factory=dict)
 
 
 OnTaken = Callable[[Sequence[DeviceTask]], None]
@@ -113,29 +116,34 @@ def offer(rows: Sequence[NewTask]) -> list[DeviceTask]:
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("tasks are offered inside a unit")
     faults.point("waiting")
-    now = clock.now()
-    tasks = DeviceTask.objects.bulk_create(
-        DeviceTask(
-            organization_id=row.device.organization_id,
-            device=row.device,
-            kind=row.kind,
-            subject=row.subject,
-            content=_travelling(row),
-            base_blob=row.base_blob,
-            update_header=row.update_header,
-            update_bytes=row.update_bytes,
-            deadline=row.deadline,
-            created_at=now,
-        )
-        for row in rows
-    )
+    written: dict[int, str] = {}  # what many tasks have in common, as JSON without its last bracket
+    tasks = task_rows.insert([_offered(row, written) for row in rows], clock.now())
     device_pks = [row.device.pk for row in rows]
     after_commit(lambda: live.ring_devices(device_pks))
     return tasks
 
 
+def _offered(row: NewTask, written: dict[int, str]) -> Offered:
+    if id(row.common) not in written:
+        common = {name: value for name, value in row.common.items() if name not in OWN_FIELDS}
+        written[id(row.common)] = json.dumps(common)[:-1] + (", " if common else "")
+    device = row.device
+    return Offered(
+        ids.tsk_id(),
+        device.organization_id,
+        device.pk,
+        row.kind,
+        row.subject,
+        written[id(row.common)] + json.dumps(_travelling(row))[1:],
+        row.base_blob,
+        row.update_header,
+        row.update_bytes,
+        row.deadline,
+    )
+
+
 def _travelling(row: NewTask) -> dict[str, Any]:
-    """The part of the task's JSON that is the same whenever it is handed out."""
+    """The part of the task's JSON that is its own, and the same whenever it is handed out."""
     content = {name: value for name, value in row.content.items() if name not in OWN_FIELDS}
     shape = {"max_samples": settings.FEDPORTAL_MAX_SAMPLES, "metrics": False, **content.get("answer", {})}
     return {**content, "answer": {**shape, "update_bytes": row.update_bytes}}

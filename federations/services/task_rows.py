@@ -1,7 +1,7 @@
 """The rows of device tasks as the hot path reads and writes them: in SQL, without the query builder.
 
-Every device of every round passes here four times; `fedportal.common.sql` says what that costs. Offering, cancelling
-and pages use the models.
+Every device of every round passes here five times; `fedportal.common.sql` says what that costs. Cancelling and pages
+use the models.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from federations.models import DeviceTask
 from fedportal.common import clock, sql
 from fedwire.states import TaskState
 
+# So many rows are written by one statement: databases limit its parameters.
+MOST_ROWS = 500
 UNFINISHED = (TaskState.OPEN, TaskState.TAKEN)
 
 _TABLE = DeviceTask._meta.db_table
@@ -27,6 +29,13 @@ _COLUMNS = (
     *("update_bytes", "upload_sha256", "upload_norm", "answer_digest", "receipt"),
 )
 _JSON = tuple(_COLUMNS.index(name) for name in ("content", "receipt"))
+# What is written when a task is offered. The rest has the values that a fresh row of the model has.
+_OFFERED = (
+    *("public_id", "organization_id", "device_id", "kind", "subject", "content", "base_blob", "update_header"),
+    *("update_bytes", "deadline", "created_at", "state", "upload_sha256", "answer_digest"),
+)
+_LOADED = ("public_id", "organization_id", "device_id", "kind", "subject", "state")
+_INSERT = f"INSERT INTO {_TABLE} ({', '.join(_OFFERED)}) VALUES "  # noqa: S608
 _FIND = f"SELECT {', '.join(_COLUMNS)} FROM {_TABLE} WHERE public_id = %s AND device_id = %s"  # noqa: S608
 _FILES = (
     "SELECT id, public_id, state, base_blob, update_header, update_bytes, upload_sha256"  # noqa: S608
@@ -56,6 +65,21 @@ class Files(NamedTuple):
     upload_sha256: str
 
 
+class Offered(NamedTuple):
+    """A task as it is offered. `content` is JSON text."""
+
+    public_id: str
+    organization_pk: int
+    device_pk: int
+    kind: str
+    subject: str
+    content: str
+    base_blob: str
+    update_header: bytes
+    update_bytes: int
+    deadline: datetime
+
+
 class Waiting(NamedTuple):
     """An unfinished task as it is handed out. `content` is JSON text."""
 
@@ -66,6 +90,25 @@ class Waiting(NamedTuple):
     deadline: datetime
     base_blob: str
     content: str
+
+
+def insert(offered: Sequence[Offered], at: datetime) -> list[DeviceTask]:
+    """Write the tasks down, open; as models of which only `_LOADED` is loaded, in order.
+
+    Call it inside a unit.
+    """
+    moment, loaded = sql.stored(at), ("id", *_LOADED)
+    tasks: list[DeviceTask] = []
+    for start in range(0, len(offered), MOST_ROWS):
+        some = offered[start : start + MOST_ROWS]
+        values = [[*task[:-1], sql.stored(task.deadline), moment, str(TaskState.OPEN), "", ""] for task in some]
+        query = _INSERT + ", ".join([f"({sql.marks(len(_OFFERED))})"] * len(some)) + " RETURNING public_id, id"
+        pks = dict(sql.rows(query, [value for row in values for value in row]))
+        tasks += [
+            DeviceTask.from_db(DEFAULT_DB_ALIAS, loaded, (pks[task.public_id], *task[:5], str(TaskState.OPEN)))
+            for task in some
+        ]
+    return tasks
 
 
 def find(device_pk: int, public_id: str) -> DeviceTask | None:

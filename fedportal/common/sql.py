@@ -41,6 +41,12 @@ def write(query: str, values: Sequence[Any]) -> int:
         return int(cursor.rowcount)
 
 
+def write_each(query: str, rows: Sequence[Sequence[Any]]) -> None:
+    """The same statement once for each of the rows' values. Call it inside a unit."""
+    with connection.cursor() as cursor:
+        cursor.executemany(query, rows)
+
+
 def marks(count: int) -> str:
     """`count` placeholders for a list of values."""
     return ", ".join(["%s"] * count)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from federations.models import ApiKey, DeviceKey, Role
+from federations.models import ApiKey, Device, DeviceKey, Organization, Role
 from federations.permissions import Actor
 from federations.services import devices, keys
 from fedportal.common import clock
@@ -65,6 +66,8 @@ def test_an_unknown_key_and_a_wrong_secret_are_alike(cast: Cast) -> None:
             keys.find_api_key(token)
         with refused("key_invalid"):
             keys.find_device(token)
+        with refused("key_invalid"):
+            keys.find_holder(token)
 
 
 def test_the_pepper_is_part_of_every_stored_key(cast: Cast, settings: Any) -> None:
@@ -155,18 +158,25 @@ def test_a_device_is_found_with_one_query(cast: Cast, django_assert_num_queries:
     with django_assert_num_queries(1):
         device, key = keys.find_device(cast.device_key)
     assert (device, key.device) == (cast.device, cast.device)
+    with django_assert_num_queries(1):
+        holder = keys.find_holder(cast.device_key)
+    assert holder == (key.pk, device.pk, device.public_id, device.organization_id)
 
 
-def test_the_first_use_of_a_fresh_device_key_ends_the_ones_before(cast: Cast) -> None:
-    keys.find_device(cast.device_key)
+EITHER_WAY = pytest.mark.parametrize("find", [keys.find_device, keys.find_holder])
+
+
+@EITHER_WAY
+def test_the_first_use_of_a_fresh_device_key_ends_the_ones_before(cast: Cast, find: Callable[[str], Any]) -> None:
+    find(cast.device_key)
     second, third = devices.rotate(cast.device).text, devices.rotate(cast.device).text
-    keys.find_device(cast.device_key)  # still good: nobody used the others
-    keys.find_device(second)
+    find(cast.device_key)  # still good: nobody used the others
+    find(second)
     with refused("key_revoked"):
-        keys.find_device(cast.device_key)
-    keys.find_device(third)
+        find(cast.device_key)
+    find(third)
     with refused("key_revoked"):
-        keys.find_device(second)
+        find(second)
     assert DeviceKey.objects.filter(device=cast.device, revoked_at=None).count() == 1
 
 
@@ -184,3 +194,27 @@ def test_staff_end_keys_through_the_organizations_own_log(cast: Cast) -> None:
         keys.revoke_by_staff(cast.rex, key)
     with refused("key_revoked"):
         keys.find_api_key(cast.keys["olga"])
+
+
+@EITHER_WAY
+def test_a_device_key_ends_with_its_time_its_device_and_its_organization(
+    cast: Cast, find: Callable[[str], Any]
+) -> None:
+    def told(**ended: Any) -> None:
+        for name, value in ended.items():
+            model, field = name.split("__")
+            {"key": DeviceKey, "device": Device, "owner": Organization}[model].objects.update(**{field: value})
+
+    find(cast.device_key)
+    before = clock.now() - timedelta(minutes=1)
+    for change, undo, code in (
+        ({"key__expires_at": before}, {"key__expires_at": None}, "key_expired"),
+        ({"owner__suspended_at": before}, {"owner__suspended_at": None}, "organization_suspended"),
+        ({"device__state": "retired"}, {"device__state": "quarantined"}, "device_inactive"),
+        ({"key__revoked_at": before}, {"key__revoked_at": None}, "key_revoked"),
+    ):
+        told(**change)
+        with refused(code):
+            find(cast.device_key)
+        told(**undo)
+        find(cast.device_key)

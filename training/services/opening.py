@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef, QuerySet
 
-from federations.models import Device, DeviceTask, Member
+from federations.models import Device, Member
 from federations.services import device_tasks, policies
 from federations.services.device_tasks import NewTask
 from fedportal.common import clock
@@ -25,8 +25,8 @@ from fedwire.states import MemberState, RoundKind, RoundState, RunState, TaskKin
 from registry.models import ModelVersion
 from training import progress, wording
 from training.aggregation import strategies
-from training.models import Assignment, Round, Run
-from training.services import cohorts, compression, finishing, local, needs, plan, remembered, starters
+from training.models import Round, Run
+from training.services import cohorts, compression, finishing, local, needs, part_rows, plan, remembered, starters
 from training.services.needs import Look
 from training.services.plan import Step
 from training.services.terms import Terms
@@ -168,6 +168,7 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
     written = run.config.get("codec")
     codec = codecs.of(written, local.travels(run))
     common = _common(run, opened)
+    shape = common.pop("answer")  # to which each task adds its own
     limits = policies.of_all({device.organization_id for device in devices})
     floors = {organization: policy.least_records for organization, policy in limits.items()}
     strategy = strategies.find(run.strategy)
@@ -180,18 +181,18 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
     kept = remembered.counted_rounds(run, devices) if keeps else None
     if trains and strategy.sends_state:
         common["state_digest"] = remembered.state_before(run, opened.number)
-    tasks: list[DeviceTask] = device_tasks.offer(
+    tasks = device_tasks.offer(
         [
             NewTask(
                 device=device,
                 kind=TaskKind(opened.kind),
                 subject=str(opened.pk),
                 deadline=opened.deadline,
+                common=common,
                 content={
-                    **common,
                     **({"counted_round": kept.get(device.pk, 0)} if kept is not None else {}),
                     "answer": {
-                        **common["answer"],
+                        **shape,
                         **reports,
                         "least_records": floors.get(device.organization_id, 0),
                     },
@@ -207,17 +208,7 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
             for device in devices
         ]
     )
-    Assignment.objects.bulk_create(
-        Assignment(
-            organization_id=device.organization_id,
-            round=opened,
-            device=device,
-            task=task,
-            offered_at=opened.opened_at,
-            changed_at=opened.opened_at,
-        )
-        for device, task in zip(devices, tasks, strict=True)
-    )
+    part_rows.offer(opened, tasks)
 
 
 def _common(run: Run, opened: Round) -> dict[str, Any]:

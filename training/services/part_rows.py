@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from federations.models import Device, Member, Organization
+from federations.models import Device, DeviceTask, Member, Organization
 from fedportal.common import sql
-from fedwire.states import DeviceState, MemberState, RoundState
+from fedwire.states import AssignmentState, DeviceState, MemberState, RoundState
 from training.models import Assignment, Round, Run, Update
 from training.services.terms import Terms
 from training.wording import Party
@@ -40,6 +40,12 @@ _INSERT = (
     f"INSERT INTO {_UPDATE} (organization_id, round_id, device_id, assignment_id, blob, size, samples, norm, answer,"  # noqa: S608
     " received_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
+_JUDGE = f"UPDATE {_UPDATE} SET anomaly = %s, flagged = %s WHERE id = %s"  # noqa: S608
+# A part as it is offered; the rest has the values that a fresh row of the model has.
+_OFFERED = ("organization_id", "round_id", "device_id", "task_id", "state", "reason", "offered_at", "changed_at")
+_OFFER = f"INSERT INTO {_PART} ({', '.join(_OFFERED)}) VALUES "  # noqa: S608
+# So many rows are written by one statement: databases limit its parameters.
+MOST_ROWS = 1000
 
 
 class RunRow(NamedTuple):
@@ -66,6 +72,16 @@ class Part(NamedTuple):
     terms: Terms
     may_answer: bool  # the device is active, and its organization an active member of the run's federation
     party: Party
+
+
+def offer(opened: Round, tasks: Sequence[DeviceTask]) -> None:
+    """Give the devices of these tasks a part in the round. Call it inside a unit."""
+    at, state = sql.stored(opened.opened_at), str(AssignmentState.OFFERED)
+    rows = [[task.organization_id, opened.pk, task.device_id, task.pk, state, "", at, at] for task in tasks]
+    for start in range(0, len(rows), MOST_ROWS):
+        some = rows[start : start + MOST_ROWS]
+        marks = ", ".join([f"({sql.marks(len(_OFFERED))})"] * len(some))
+        sql.write(_OFFER + marks, [value for row in some for value in row])
 
 
 def of_tasks(task_pks: Sequence[int]) -> list[Part]:
@@ -100,3 +116,8 @@ def keep(
     """Write down what the device sent. Call it inside a unit. A second one for the part raises IntegrityError."""
     owner = [part.organization_pk, part.round_pk, part.device_pk, part.pk]
     sql.write(_INSERT, [*owner, blob, size, samples, norm, json.dumps(answer), sql.stored(at)])
+
+
+def judge(found: Mapping[int, Mapping[str, Any]]) -> None:
+    """Write down what is unusual about these updates: primary key → {"flagged", …}. Call it inside a unit."""
+    sql.write_each(_JUDGE, [[json.dumps(one), one["flagged"], pk] for pk, one in found.items()])

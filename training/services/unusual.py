@@ -16,7 +16,7 @@ from training.aggregation import anomaly
 from training.aggregation.layout import Layout
 from training.aggregation.transforms import Update as FoldedUpdate
 from training.models import Round, Run, Update
-from training.services import notices
+from training.services import notices, part_rows
 
 # Comparing all pairs takes n²·P multiplications. Beyond this a round would wait for it, so nobody is compared.
 MOST_PRODUCTS = 20_000_000_000
@@ -48,10 +48,9 @@ def keep(closed: Round, found: Found) -> list[dict[str, Any]]:
 
     Call it inside a unit.
     """
-    rows = [Update(pk=pk, anomaly=one, flagged=one["flagged"]) for pk, one in found.items()]
-    if not rows:
+    if not found:
         return []
-    Update.objects.bulk_update(rows, ["anomaly", "flagged"], batch_size=100)
+    part_rows.judge(found)
     flagged = Update.objects.filter(round=closed, flagged=True).select_related("organization", "device").order_by("pk")
     earlier = Update.objects.filter(round__run_id=closed.run_id, flagged=True).exclude(round=closed)
     before = set(

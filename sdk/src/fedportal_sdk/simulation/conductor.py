@@ -183,12 +183,14 @@ class Simulation:
 
 def _job(session: dict[str, Any]) -> Job:
     plan = session["plan"]
+    asynchronous = plan.get("schedule") == "asynchronous"
+    waits = plan["stragglers"] == "wait"
     return Job(
         session["id"],
         sampled=plan["mode"] == "cross_device",
         round_seconds=float(session["round_seconds"]),
-        enough=session["min_participants"] if plan["stragglers"] != "wait" else 0,
-        asynchronous=plan["mode"] == "asynchronous",
+        enough=plan["buffer"] if asynchronous else 0 if waits else session["min_participants"],
+        asynchronous=asynchronous,
     )
 
 

@@ -45,7 +45,7 @@ class Job:
     """The run that devices are to take part in.
 
     `sampled`: whether a round asks a part of them. `round_seconds`: its deadline. `enough`: the answers with which it
-    closes though others are missing; 0: it waits for all. `asynchronous`: there are no rounds to wait for.
+    closes though others are missing; 0: it waits for all. `asynchronous`: those who are missing answer a later round.
     """
 
     run: str

@@ -8,6 +8,7 @@ order of events.
 from __future__ import annotations
 
 import heapq
+import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Generic, TypeVar
@@ -20,6 +21,8 @@ from fedwire.states import TaskKind
 T = TypeVar("T")
 # How long a device holds the long poll before somebody asks whether the run is over.
 PATIENCE = 1.0
+# Who was not heard of for long is not asked, so everybody asks now and then, by the real clock.
+PRESENT_SECONDS = 20.0
 
 
 class EventQueue(Generic[T]):
@@ -51,63 +54,67 @@ class Timeline:
         self.now = 0.0
         self._round = (-1, 0)  # number and attempt of the round that tasks were last offered for
         self._opened = 0.0  # when that was
+        self._trains = False  # whether that round trains
         self._answers = 0  # since then
         self._missing = False  # whether somebody dropped out since then
+        self._asked = 0.0  # when everybody asked last, by the real clock
 
     def work(self, pool: ThreadPoolExecutor) -> None:
         """Until the run is over. Raises `Stopped`."""
         self._take_offers(pool)
         while True:
             if not self._queue:
-                if self._wait_for_work():
+                if self._wait_for_work(pool):
                     return
-                self._take_offers(pool)
                 continue
             self.now, (device, task, taken) = self._queue.pop()
             self._answers += self._fleet.do(device, task, taken)
             device.busy = False
             self._missing |= device.away
-            self._settle(device, pool)
+            self._settle(pool)
 
-    def _settle(self, device: Device, pool: ThreadPoolExecutor) -> None:
-        """Wait until everything has happened at the portal that follows from the device's answer."""
-        if self._job.asynchronous:
-            self._follow(device)
-        elif self._job.enough and self._answers >= self._job.enough and self._queue and not self._wait_for_work():
+    def _settle(self, pool: ThreadPoolExecutor) -> None:
+        """Wait until everything has happened at the portal that follows from the last answer.
+
+        While it needs further answers that is nothing. With enough of them a new model is made, and whoever has nothing
+        to do is asked.
+        """
+        enough = self._job.enough if self._trains else 0
+        if enough and self._answers >= enough and self._queue:
+            self._wait_for_work(pool)
+        elif time.monotonic() - self._asked > PRESENT_SECONDS:
             self._take_offers(pool)
 
-    def _follow(self, device: Device) -> None:
-        """In an asynchronous run whoever has answered gets its next task at once."""
-        while not device.away:
-            task = self._fleet.ask(device, PATIENCE)
-            if task is not None:
-                self._expect(device, task)
-                return
+    def _wait_for_work(self, pool: ThreadPoolExecutor) -> bool:
+        """Until somebody gets a task (False) or the run is over (True). Whoever has nothing to do is asked for."""
+        for turn in count():
             if self._fleet.over(self._job):
-                return
-
-    def _wait_for_work(self) -> bool:
-        """Until somebody gets a task (False) or the run is over (True). Whoever gets it has it."""
-        while not self._fleet.over(self._job):
-            device = next((one for one in self._free() if one.end != "absent"), None)
-            if device is None:
+                return True
+            free = [device for device in self._free() if device.end != "absent"]
+            if not free:
                 self._fleet.rest(PATIENCE)
-            elif (task := self._fleet.ask(device, PATIENCE)) is not None:
+            elif (task := self._fleet.ask(device := free[turn % len(free)], PATIENCE)) is not None:
                 self._expect(device, task)
+                self._take_offers(pool)
+                return False
+            if self._take_offers(pool):
                 return False
         return True
 
-    def _take_offers(self, pool: ThreadPoolExecutor) -> None:
-        """Ask for everybody who has nothing to do."""
+    def _take_offers(self, pool: ThreadPoolExecutor) -> bool:
+        """Ask for everybody who has nothing to do; whether anybody got a task."""
         free = self._free()
         asked = [device for device in free if device.end != "absent"]
         for device in free:
             if device.end == "absent":
                 self._fleet.drop(device, self._job)
                 self._missing = True
-        for device, task in zip(asked, pool.map(lambda one: self._fleet.ask(one, 0), asked), strict=True):
+        tasks = list(pool.map(lambda one: self._fleet.ask(one, 0), asked))
+        self._asked = time.monotonic()
+        for device, task in zip(asked, tasks, strict=True):
             if task is not None:
                 self._expect(device, task)
+        return any(task is not None for task in tasks)
 
     def _free(self) -> list[Device]:
         return [device for device in self._fleet.devices if not device.busy and not device.away]
@@ -125,4 +132,4 @@ class Timeline:
         if self._missing and not self._job.asynchronous:
             self.now = max(self.now, self._opened + self._job.round_seconds)
         self._round, self._opened = (task["round"], task["attempt"]), self.now
-        self._answers, self._missing = 0, False
+        self._answers, self._missing, self._trains = 0, False, task["kind"] == TaskKind.TRAIN
