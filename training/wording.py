@@ -79,6 +79,7 @@ def participant(
     reason: str = "",
     samples: int | None = None,
     seconds: float | None = None,
+    devices: int | None = None,
     last_seen_at: datetime | None = None,
     refusal: Mapping[str, Any] | None = None,
     unusual: str = "",
@@ -86,8 +87,8 @@ def participant(
 ) -> dict[str, Any]:
     """A device's card. `word` is what it shows: "refused" while the last thing the device sent was refused.
 
-    `unusual`: why its update is flagged. `called_off`: the round was, so that who had not answered by then is not to
-    blame.
+    `devices`: for how many an edge answered. `unusual`: why its update is flagged. `called_off`: the round was, so that
+    who had not answered by then is not to blame.
     """
     if state == AssignmentState.EXPIRED and (called_off or reason == NOT_NEEDED):
         refusal = None
@@ -101,6 +102,7 @@ def participant(
         "unusual": unusual,
         "samples": samples,
         "seconds": seconds,
+        "devices": devices,
         "last_seen_at": instant(last_seen_at),
     }
 

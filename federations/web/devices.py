@@ -35,6 +35,7 @@ DEFAULTS = {"data": "patients.csv", "target": "diagnosis", "days": "7", "device_
 CAPABILITIES = {
     "architecture": "Architecture",
     "cpus": "Processors",
+    "devices_behind": "Devices behind this edge",
     "gpus": "Graphics processors",
     "memory_mb": "Memory",
     "python": "Python",

@@ -90,7 +90,8 @@ function drawCounts(counts) {
 
 function drawCard(card, word) {
   const item = element("li", `card part part-${word.replace(" ", "-")} part-${card.state}`);
-  const rows = card.samples == null ? "" : `${card.samples} rows`;
+  const behind = card.devices > 1 ? ` of ${card.devices} devices` : "";
+  const rows = card.samples == null ? "" : `${card.samples} rows${behind}`;
   const took = card.seconds == null ? "" : `${rows ? ", " : ""}${card.seconds.toFixed(2)} s`;
   const last = element("span", "small soft wide");
   if (card.before) last.textContent = `${card.before.word} in round ${card.before.number}`;

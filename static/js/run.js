@@ -83,7 +83,7 @@ const CHANGES = {
       return;
     }
     Object.assign(card, { state: data.state, word: data.word, reason: data.reason,
-      samples: data.samples, seconds: data.seconds });
+      samples: data.samples, seconds: data.seconds, devices: data.devices });
   },
   "assignment.refused": (data) => {
     const card = sameRound(data) && cardOf(data);

@@ -116,8 +116,7 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     yield metro, ["device", "list"]
     for act in (["groups", "pilot"], ["quarantine"], ["restore"], ["renew"], ["reset"], ["revoke", "--yes"]):
         yield metro, ["device", act[0], "hospital-001", *act[1:]]
-    metro.run("device", "register", "--identifier", "hospital-002")
-    yield metro, ["device", "retire", "hospital-002", "--yes"]
+    yield from edges(world, mine[2:])
     yield from people(world)
     yield from webhooks(world)
     yield acme, ["federation", "unshare", MODEL, "--federation", FEDERATION]
@@ -125,6 +124,29 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     acme.run("federation", "invite", FEDERATION, "--org", ids["metro"])
     yield acme, ["federation", "remove", FEDERATION, ids["metro"], "--yes"]
     yield acme, ["key", "revoke", acme.json("key", "create", "short")["id"]]
+
+
+def edges(world: World, data: list[str]) -> Iterator[tuple[Terminal, list[str]]]:
+    """A device retires, and an edge with one device behind it takes part in a round."""
+    world.metro.run("device", "register", "--identifier", "hospital-002")
+    yield world.metro, ["device", "retire", "hospital-002", "--yes"]
+    named = ["--identifier", "edge-metro"]
+    yield world.metro, ["edge", "key", *named]
+    port = free_port()
+    key = world.metro.json("edge", "key", *named)["key"]
+    url = f"http://127.0.0.1:{port}"
+    ward = Terminal(world.folder / "ward", FEDPORTAL_URL=url, FEDPORTAL_API_KEY=key)
+    world.acme.run("train", "start", MODEL, "--rounds", "3")
+    behind = ward.start("device", "run", "--identifier", "ward-7", *data)
+    try:
+        yield world.metro, ["edge", "run", MODEL, *named, "--port", str(port), "--rounds", "1"]
+    finally:
+        behind.kill()
+        behind.communicate()
+    world.acme.run("train", "stop", MODEL)
+    yield world.metro, ["edge", "status", *named]
+    yield world.metro, ["edge", "reset", "ward-7", *named]
+    yield world.metro, ["edge", "revoke", "ward-7", "--yes", *named]
 
 
 def people(world: World) -> Iterator[tuple[Terminal, list[str]]]:
@@ -177,6 +199,9 @@ REFUSALS = [
     ("metro", f"device personal {MODEL}", "no_personal_model", "fedper"),
     ("metro", "key revoke key_nobody", "not_found", "id or name"),
     ("metro", "device run --data nowhere.csv", "data_missing", "Check the path"),
+    ("metro", "edge status --identifier edge-nowhere", "edge_unknown", "fedportal edge key"),
+    ("metro", "edge run --port 0 --certificate README.md", "field_invalid", "Correct this field"),
+    ("metro", "edge run --port 0 --least-devices 3 --quorum 2", "field_invalid", "Correct this field"),
 ]
 
 

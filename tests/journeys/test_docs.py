@@ -58,6 +58,7 @@ def test_python_of_the_documentation_calls_what_exists(page: str, text: str) -> 
 RUN_BY = {
     "CONTRIBUTING.md": ".ci/run",
     "README.md": "tests/journeys/test_readme.py",
+    "docs/edge.md": "tests/journeys/test_edge.py",
     "docs/operating.md": "tests/journeys/test_operating.py",
     "docs/protocol.md": "tests/journeys/test_devices_in_other_languages.py",
     "docs/simulation.md": "tests/journeys/test_simulation.py",

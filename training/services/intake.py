@@ -83,7 +83,8 @@ def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm
         answer={name: answer[name] for name in KEPT if name in answer},
         at=now,
     )
-    news = _changed(part, AssignmentState.SUBMITTED, samples=answer["samples"], seconds=answer.get("seconds"))
+    said = {"samples": answer["samples"], "seconds": answer.get("seconds"), "devices": answer.get("devices")}
+    news = _changed(part, AssignmentState.SUBMITTED, **said)
     progress.tell(part.run, *news)
     quorum.after_answer(part)
 

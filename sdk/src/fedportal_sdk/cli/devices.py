@@ -105,7 +105,7 @@ def run(
     try:
         if status is not None:
             status.start()
-        _enter(client, list(groups))
+        enter(client, list(groups))
         result = client.train(
             model, table, target, rounds=rounds, forever=forever, labels=list(labels) or None, slices=slices
         )
@@ -125,7 +125,7 @@ def run(
     output.say(f"Took part in {counted}; {end}{published}.", said, as_json)
 
 
-def _enter(client: FederatedClient, groups: list[str]) -> None:
+def enter(client: FederatedClient, groups: list[str]) -> None:
     """Register this machine, or say that it is there again: a device that has its own key needs no enrolment key."""
     if client.device_id is not None:
         if groups:

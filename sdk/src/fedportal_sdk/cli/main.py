@@ -8,6 +8,7 @@ from fedportal_sdk._config import Home
 from fedportal_sdk.cli import output
 from fedportal_sdk.cli.agreements import agreement
 from fedportal_sdk.cli.devices import device
+from fedportal_sdk.cli.edge import edge
 from fedportal_sdk.cli.federations import federation
 from fedportal_sdk.cli.models import model_group, pull, push
 from fedportal_sdk.cli.simulate import simulate
@@ -40,6 +41,7 @@ def main() -> None:
     Whoever takes part:
       fedportal federation join healthcare-consortium
       fedportal device run radiology-v1 --data patients.csv --target diagnosis
+      fedportal edge run --host 0.0.0.0 --least-devices 3
 
     \b
     Whoever wants to know how it will go:
@@ -98,5 +100,5 @@ def whoami(as_json: bool) -> None:
 
 federation.add_command(agreement)
 team.add_command(webhook)
-for part in (federation, model_group, push, pull, train, device, simulate, team, key):
+for part in (federation, model_group, push, pull, train, device, edge, simulate, team, key):
     main.add_command(part)

@@ -63,15 +63,16 @@ class Edge:
         self._host, self._port, self._context = host, port, _tls(certificate)
         self._states: dict[str, tuple[float, dict[str, Any]]] = {}
 
-    def run(self, model: str | None = None) -> Participation:
-        """Serve the devices and take part (in training `model` only, if one is named) until `stop`.
+    def run(self, model: str | None = None, *, rounds: int | None = None) -> Participation:
+        """Serve the devices and take part (in training `model` only, if one is named) for so many training rounds, or
+        until `stop`.
 
         Raises `conflict` when another process is this edge already, `field_invalid` for an address that cannot be
         listened at, and what a person has to mend at the portal.
         """
         with self._alone(), self.serving():
             work: Any = EdgeWork(self.rounds, self.terms, self._tell_devices)
-            return self.client._take_part(work, model, None, True, EdgeLoop)
+            return self.client._take_part(work, model, rounds, True, EdgeLoop)
 
     @contextmanager
     def serving(self) -> Iterator[str]:
