@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from tests.edge.conftest import Starter, Taking
 from tests.sdk.server import Reply, Seen, refusal, serving
 from tests.sdk.test_client import KEY, MANIFEST, Portal
 from tests.sdk.test_client import task as device_task
+from tests.sdk.test_http import certificate
+
+__all__ = ["certificate"]  # a fixture
 
 
 def task(kind: str = "train", number: int = 1, **changes: Any) -> dict[str, Any]:
@@ -233,3 +237,45 @@ def test_the_portal_is_told_how_many_devices_are_behind(start: Starter, tmp_path
     edge.wait_for("answered")
     assert beats[0]["capabilities"]["devices_behind"] == 2
     assert "cpus" in beats[0]["capabilities"]
+
+
+def test_devices_speak_tls_with_an_edge_that_has_a_certificate(
+    start: Starter, tmp_path: Path, certificate: Path
+) -> None:
+    portal = Portal(task())
+    edge = start(portal, certificate=certificate)
+    assert edge.url.startswith("https://")
+    with pytest.raises(FedportalError) as caught:
+        edge.client("hospital-2", patience=0.0).register()
+    assert caught.value.code == "tls_failed"
+    edge.device("hospital-1", rows(tmp_path / "1.csv", 1), ca_file=certificate)
+    edge.wait_for("answered")
+    assert len(portal.answers) == 1
+
+
+def test_a_round_waits_for_the_next_start_when_a_person_has_to_mend_something(start: Starter, tmp_path: Path) -> None:
+    """The portal locked the edge's own device out; what its devices sent is still there afterwards."""
+    portal = Portal(task())
+    portal.instead["answer"] = [refusal("device_inactive", state="quarantined")]
+    edge = start(portal)
+    edge.device("hospital-1", rows(tmp_path / "1.csv", 1))
+    give_up = time.monotonic() + 30
+    while edge.error is None:
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    assert isinstance(edge.error, FedportalError)
+    assert edge.error.code == "device_inactive"
+    second = start(portal, port=int(edge.url.rpartition(":")[2]))
+    second.wait_for("answered")
+    assert [answer["devices"] for answer in portal.answers] == [1]
+
+
+def test_nobody_else_on_the_machine_reads_what_an_edge_keeps(start: Starter, tmp_path: Path) -> None:
+    edge = start(Portal(task()), Terms(least_devices=2))
+    edge.client("hospital-2").heartbeat()
+    edge.device("hospital-1", rows(tmp_path / "1.csv", 1))
+    edge.wait_for("collecting", 2)
+    kept = tmp_path / "edge"
+    assert all(folder.stat().st_mode & 0o077 == 0 for folder in (kept, *kept.rglob("*")) if folder.is_dir())
+    assert all(path.stat().st_mode & 0o077 == 0 for path in kept.rglob("edge.sqlite3*"))
+    assert list(kept.rglob("*.update"))

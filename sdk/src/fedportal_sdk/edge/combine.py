@@ -19,7 +19,7 @@ from fedwire.errors import FedportalError
 from fedwire.tensors import Float32
 
 ITEM = 4  # bytes of a float32
-TILE = 1 << 16
+TILE = 1 << 15
 # Beyond so many files each tile opens its file anew, far below what a process may hold open.
 MOST_OPEN = 200
 

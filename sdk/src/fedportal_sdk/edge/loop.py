@@ -77,20 +77,19 @@ class EdgeLoop(Loop):
         return super()._next()
 
     def _take(self, task: Task) -> None:
-        reason = "it was not answered"
+        """Work on the task. Whoever ends the edge for another reason finds the round as it was at the next start."""
         try:
             super()._take(task)
-            reason = ""
         except FedportalError as error:
             if error.status != 400:
                 raise
             log.warning("Round %s came to nothing: %s", task["round"], error.message)
             self._tell("failed", reason=error.message, round=task["round"])
-        finally:
-            if not self._stop.is_set():
-                self._edge.rounds.end(task["id"], reason)
+        if not self._stop.is_set():
+            self._edge.rounds.end(task["id"])
 
     def _decline(self, task: Task, reason: str) -> None:
+        self._edge.rounds.end(task["id"], reason)
         if reason not in PASSED:  # there is nothing to decline any more
             super()._decline(task, reason)
 

@@ -21,7 +21,7 @@ from fedportal_sdk.edge.combine import Piece
 from fedportal_sdk.edge.enrolment import Enrolment, Member, new_id
 from fedportal_sdk.edge.merging import check_statistics
 from fedportal_sdk.edge.parts import Open, Part, check_upload, device_task, iso, lay
-from fedportal_sdk.edge.store import KEPT_ROUNDS, Store
+from fedportal_sdk.edge.store import KEPT_ROUNDS, Store, make_private
 from fedportal_sdk.edge.terms import Standing, Terms
 from fedwire import answers
 from fedwire.errors import FedportalError
@@ -43,7 +43,9 @@ class Rounds:
 
     def __init__(self, store: Store, enrolment: Enrolment, terms: Terms, now: Callable[[], float] = time.time) -> None:
         self._store, self._enrolment, self._terms, self._now = store, enrolment, terms, now
-        self._changed = threading.Condition(threading.RLock())
+        # Two bells on one lock: devices wait for tasks, the edge waits for answers, and each is woken for its own.
+        lock = threading.RLock()
+        self._changed, self._came = threading.Condition(lock), threading.Condition(lock)
         self._waiting: dict[str, object] = {}
         self._closed = False
         self._open = self._restored()
@@ -94,8 +96,8 @@ class Rounds:
 
     def wait(self, seconds: float) -> None:
         """Until something happened, at most so long."""
-        with self._changed:
-            self._changed.wait(seconds)
+        with self._came:
+            self._came.wait(seconds)
 
     def close(self) -> list[dict[str, Any]]:
         """Take no more answers; those that were acknowledged, checked as they came."""
@@ -158,8 +160,10 @@ class Rounds:
         """
         me, until = object(), time.monotonic() + min(wait, LONGEST_WAIT)
         with self._changed:
+            if member.id in self._waiting:
+                self._changed.notify_all()
             self._waiting[member.id] = me
-            self._changed.notify_all()
+            self._came.notify_all()
             try:
                 while True:
                     if self._closed:
@@ -223,7 +227,7 @@ class Rounds:
                 " WHERE id = ? AND state = 'offered'",
                 [digest, json.dumps(checked), json.dumps(receipt), self._now(), part],
             )
-            self._changed.notify_all()
+            self._came.notify_all()
             return receipt, True
 
     def decline(self, member: Member, part: str, body: bytes) -> dict[str, Any]:
@@ -241,7 +245,7 @@ class Rounds:
                     " WHERE id = ? AND state = 'offered'",
                     [told, self._now(), part],
                 )
-                self._changed.notify_all()
+                self._came.notify_all()
         return {"task": part, "state": "declined"}
 
     def took_part(self, member: Member, run: str) -> bool:
@@ -280,7 +284,7 @@ class Rounds:
     def _made(self, task: Task, deadline: float) -> Open:
         # The portal's word is no path.
         folder = self._store.folder / "rounds" / hashlib.sha256(task["id"].encode()).hexdigest()[:24]
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(folder)
         return Open(task, Manifest.from_json(task["manifest"]), folder, deadline)
 
     def _finish(self, task: str, state: str, reason: str) -> None:

@@ -49,7 +49,7 @@ class Store:
     """The file in `folder`. Threads share one; every unit is short."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(folder)
         self.folder = folder
         path = folder / FILE
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -106,6 +106,13 @@ class Store:
         except sqlite3.OperationalError as error:
             self._connection.execute("ROLLBACK")
             raise FedportalError("storage_full") from error
+
+
+def make_private(folder: Path) -> None:
+    """Make the folder and those above it that are missing, for their owner only."""
+    if not folder.exists():
+        make_private(folder.parent)
+        folder.mkdir(exist_ok=True, mode=0o700)
 
 
 def exists(folder: Path) -> bool:

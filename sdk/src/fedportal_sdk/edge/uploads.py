@@ -126,16 +126,19 @@ def stored_bytes(path: Path) -> int:
 def receive(path: Path, manifest: Manifest, offset: int, pieces: Iterator[bytes], announced: str | None) -> str | None:
     """Write the pieces from `offset` on; the file's SHA-256 once it is whole and synced, None before.
 
-    What an iterator that raises gave before stays. Raises `offset_mismatch`, `digest_mismatch` and what is wrong with
-    the content; then, but for the first, nothing stays.
+    What an iterator that raises gave before stays. Raises `offset_mismatch`, `task_closed` where the round is over,
+    `digest_mismatch` and what is wrong with the content; after the last two nothing stays.
     """
     stored = stored_bytes(path)
     if offset not in (0, stored):
         raise FedportalError("offset_mismatch", stored=stored, offset=offset)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     incoming = Incoming(manifest)
     flags = os.O_RDWR | os.O_CREAT | (0 if offset else os.O_TRUNC)
-    with open(os.open(path, flags, 0o600), "r+b", buffering=0) as file:
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except FileNotFoundError:  # the round ended a moment ago, and its folder with it
+        raise FedportalError("task_closed", state="expired") from None
+    with open(descriptor, "r+b", buffering=0) as file:
         try:
             while incoming.seen < offset:
                 incoming.feed(memoryview(file.read(min(BLOCK, offset - incoming.seen))))
