@@ -15,15 +15,15 @@ from fedportal.common import clock
 from fedwire.errors import FedportalError
 from fedwire.states import MOVES, RoundKind, RoundState, RunState, word
 from registry.models import Model
-from training import standing, tally, wording
+from training import checks, standing, tally, wording
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, TAKING_PART
 from training.models import Assignment, Round, Run
-from training.services import best, cohorts, compression, giving, keeping, opening, unusual
+from training.services import best, cohorts, compression, giving, keeping, opening, plan, unusual
 from training.services.terms import Terms
 
 # More points than a picture has pixels are of no use to anybody.
 MOST_POINTS = 300
-CONFIG = ("seed", "standardise", "evaluate", "best", "codec", "most_update_bytes", "local", "parameters")
+CONFIG = ("seed", "standardise", "evaluate", "best", "preflight", "codec", "most_update_bytes", "local", "parameters")
 ROUND = (
     *("pk", "number", "attempt", "kind", "state", "reason", "opened_at", "deadline", "closed_at"),
     *("metrics", "digest", "result_blob", "bytes_up", "bytes_down", "bytes_plain", "drift"),
@@ -91,6 +91,7 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
         "participants": standing.cards(parts, _before(rounds, latest), called_off=called_off),
         "tally": counted.as_json(),
         "barred": _barred(fresh),
+        "preflight": checks.of_run(fresh) if plan.checks_first(fresh) else [],
         "flagged": unusual.of_run(fresh),
         "manages": unusual.managed_by(actor),
         "contributions": wording.contributions(giving.shares(fresh, also=going_on)),

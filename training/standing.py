@@ -10,8 +10,8 @@ from django.db.models import F
 
 from fedportal.common import clock
 from fedwire.errors import CATALOGUE
-from fedwire.states import AssignmentState, RoundState, RunState, word
-from training import wording
+from fedwire.states import AssignmentState, RoundKind, RoundState, RunState, word
+from training import checks, wording
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
 from training.models import Assignment, Run
 from training.services import cohorts, needs, opening
@@ -54,7 +54,7 @@ def cards(
     `called_off`: the round whose parts these are was.
     """
     trouble: dict[str, dict[str, Any]] = {}
-    if before is not None:
+    if before is not None and before["kind"] != RoundKind.CHECK:
         failed = (AssignmentState.LATE, AssignmentState.EXPIRED, AssignmentState.DECLINED)
         devices = [part["device_id"] for part in parts]
         rows = Assignment.objects.filter(round_id=before["pk"], state__in=failed, device__in=devices)
@@ -70,9 +70,9 @@ def _card(part: dict[str, Any], called_off: bool) -> dict[str, Any]:
     return wording.participant(
         _party(part),
         part["state"],
-        reason=part["reason"],
+        reason=checks.sentence(part["reason"]) if part["state"] == AssignmentState.SUBMITTED else part["reason"],
         refusal=part["refusal"],
-        samples=part["update__samples"],
+        samples=part["update__samples"] or None,
         seconds=part["update__answer__seconds"],
         devices=part["update__answer__devices"],
         last_seen_at=part["device__last_seen_at"],

@@ -33,7 +33,11 @@ CALLED_OFF = "called off"
 # Why a part was closed of which the round had no more need, and what it is called: nobody is to blame.
 NOT_NEEDED, UNNEEDED = "the round had enough answers", "not needed"
 # Rounds that train nothing, as the log calls them.
-ROUND_NAMES = {RoundKind.STATISTICS: "Gathering statistics", RoundKind.EVALUATE: "Measuring the last model"}
+ROUND_NAMES = {
+    RoundKind.CHECK: "Checking the devices",
+    RoundKind.STATISTICS: "Gathering statistics",
+    RoundKind.EVALUATE: "Measuring the last model",
+}
 
 
 class Party(NamedTuple):

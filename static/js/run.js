@@ -7,6 +7,7 @@ import { drawFlagged, withFlagged } from "./flagged.js";
 import { follow } from "./following.js";
 import { drawOwn } from "./own.js";
 import { showTimes } from "./page.js";
+import { drawPreflight } from "./preflight.js";
 
 const MOST_NEWS = 100;
 const MOST_POINTS = 600; // twice what a fresh snapshot holds; then every second one goes
@@ -53,7 +54,7 @@ function remembered(cards) {
   const number = state.round?.number;
   return cards.map((card) => {
     const word = before.get(card.device.id);
-    return { ...card, before: TROUBLE.has(word) ? { number, word } : null };
+    return { ...card, before: TROUBLE.has(word) && number >= 0 ? { number, word } : null };
   });
 }
 
@@ -116,6 +117,7 @@ const CHANGES = {
     }
     state.run.progress = Math.min(state.run.current_round / state.run.total_rounds, 1);
     if (data.contributions) state.contributions = data.contributions;
+    if (data.preflight) state.preflight = data.preflight;
     if (data.point) addPoint(data.point);
     if (data.flagged) state.flagged = withFlagged(state.flagged, data.flagged);
     // How its model does only the next round says; what it took is known now.
@@ -270,6 +272,7 @@ function title() {
   const { run, round } = state;
   if (ENDED.has(run.state)) return ended(run, round);
   if (!round) return `Round ${run.current_round} of ${run.total_rounds}`;
+  if (round.kind === "check") return "Before round 1: the devices check themselves";
   if (round.kind === "statistics") return "Before round 1: statistics for standardisation";
   if (round.kind === "evaluate") return "After the last round: evaluation";
   return `Round ${round.number} of ${run.total_rounds}${round.attempt > 1 ? `, attempt ${round.attempt}` : ""}`;
@@ -279,7 +282,7 @@ function ended(run, round) {
   const rounds = run.total_rounds;
   if (run.state === "completed") return rounds > 1 ? `All ${rounds} rounds are done` : "The round is done";
   const word = run.state[0].toUpperCase() + run.state.slice(1);
-  if (!round || round.kind === "statistics") return `${word} before round 1 of ${rounds}`;
+  if (!round || round.kind === "check" || round.kind === "statistics") return `${word} before round 1 of ${rounds}`;
   if (round.kind === "evaluate") return `${word} after round ${rounds} of ${rounds}`;
   return `${word} ${round.state === "done" ? "after" : "in"} round ${round.number} of ${rounds}`;
 }
@@ -327,6 +330,7 @@ function draw() {
   drawBarred();
   drawDevices(state.participants, state.tally, ENDED.has(state.run.state));
   drawFlagged(state.flagged, state.manages);
+  drawPreflight(state.preflight ?? []);
   drawContributions();
   drawCurves();
   drawOlder();

@@ -104,6 +104,7 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     for words in (["model", "list"], ["model", "versions", MODEL], ["model", "show", MODEL]):
         yield metro, words
     yield metro, ["pull", MODEL, "--output", str(folder / "pulled.safetensors")]
+    yield metro, ["device", "check", MODEL, "--data", str(data), "--target", "y"]
     for verb in ("register", "rotate"):
         yield metro, ["device", verb, "--identifier", "hospital-001"]
     yield acme, ["train", "start", MODEL, "--rounds", "3", "--strategy", "finetune", "--set", "learning_rate=0.001"]

@@ -14,7 +14,7 @@ import pytest
 from fedportal_sdk import FederatedClient, FedportalError, Participation
 from fedwire import routes
 from tests.journeys.network import Wire
-from tests.journeys.story import MODEL, Story, devices, patients
+from tests.journeys.story import MODEL, Device, Story, devices, patients
 from tests.running import Portal
 
 WIDE: dict[str, Any] = {"kind": "mlp", "inputs": 6, "hidden": [1000, 400], "classes": 2, "standardise": True}
@@ -202,3 +202,30 @@ def test_data_for_another_model_leave_the_round_to_the_others(story: Story, tmp_
     with devices(story, tmp_path) as taking_part:
         story.completed(run)
         assert {device.join().state for device in taking_part} == {"completed"}
+
+
+def test_devices_look_at_themselves_first_and_who_fails_is_left_out(story: Story, tmp_path: Path) -> None:
+    narrow = tmp_path / "narrow.csv"
+    narrow.write_text("a,diagnosis\n" + "1,M\n2,B\n" * 10)
+    odd = FederatedClient(story.keys["acme"], "hospital-009", story.portal.url, tmp_path / "odd")
+    odd.register()
+    alone = Device(odd, lambda client: client.train(MODEL, narrow, "diagnosis", forever=True))
+    with devices(story, tmp_path) as taking_part:
+        wish = {"model_id": MODEL, "rounds": 1}
+        while (
+            sum(row["present"] for row in story.call("acme", "POST", routes.SESSION_PREVIEW, wish)["organizations"]) < 4
+        ):
+            time.sleep(0.05)
+        ended = story.completed(story.start(rounds=2, devices=3, preflight="leave_out"))
+        assert alone.error is None
+        assert {device.join().state for device in taking_part} == {"completed"}
+    odd.close()
+    by_name = {row["device"]["identifier"]: row for row in ended["preflight"]}
+    assert {name: row["verdict"] for name, row in by_name.items()} == {
+        **dict.fromkeys(("hospital-001", "hospital-002", "hospital-003"), "passed"),
+        "hospital-009": "failed",
+    }
+    assert [one["code"] for one in by_name["hospital-009"]["findings"]] == ["data_shape"]
+    assert abs(by_name["hospital-001"]["clock_seconds"]) < 60
+    assert by_name["hospital-001"]["memory_mb"] > 0
+    assert [one["devices"] for one in ended["contributions"]] == [1, 1, 1]

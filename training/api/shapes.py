@@ -147,6 +147,7 @@ class SnapshotShape(serializers.Serializer[Any]):
     participants = serializers.ListField(child=serializers.DictField())
     tally = serializers.DictField()
     barred = serializers.ListField(child=serializers.DictField())
+    preflight = serializers.ListField(child=serializers.DictField())
     contributions = serializers.ListField(child=serializers.DictField())
     curves = serializers.ListField(child=serializers.DictField())
     names = serializers.DictField(child=serializers.CharField())

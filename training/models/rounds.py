@@ -11,11 +11,12 @@ from training.models.runs import Run
 
 
 class Round(models.Model):
-    """One exchange with a cohort. Number 0 pools statistics, 1 … n train, n+1 evaluates the last model."""
+    """One exchange with a cohort. Number -1 checks the devices, 0 pools statistics, 1 … n train, n+1 evaluates the last
+    model."""
 
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")  # the run's
     run = models.ForeignKey(Run, models.CASCADE, related_name="rounds")
-    number = models.PositiveIntegerField()
+    number = models.IntegerField()
     attempt = models.PositiveIntegerField(default=1)
     kind = models.CharField(max_length=12, choices=[(k, k) for k in RoundKind], default=RoundKind.TRAIN)
     state = models.CharField(max_length=12, choices=[(s, s) for s in RoundState], default=RoundState.OPEN)

@@ -18,6 +18,7 @@ from federations.models import Device, DeviceKey, Member, Organization
 from federations.services import enrolment
 from fedportal.common import clock
 from fedwire.states import AssignmentState, DeviceState, MemberState, RunState
+from training import checks
 from training.models import Assignment, Pulse, Round, Run
 from training.services import sampling
 from training.services.sampling import Candidate, Limits
@@ -120,7 +121,9 @@ def missing(run: Run, present: Iterable[int]) -> dict[str, str]:
     members = Organization.objects.filter(
         federation_members__federation_id=run.federation_id, federation_members__state=MemberState.ACTIVE
     )
-    others = members.exclude(pk__in=set(present)).order_by("name").values_list("pk", "name")
+    rows = list(members.exclude(pk__in=set(present)).order_by("name").only("pk", "name"))
+    reasons = {**checks.absent(run, rows), **reasons}
+    others = [(one.pk, one.name) for one in rows]
     outside = f"has no device in the group {run.group}"
     return {
         name: reasons.get(pk) or (f"{name} {outside}" if run.group and pk not in grouped else "") for pk, name in others
@@ -175,7 +178,10 @@ def _present(run: Run) -> QuerySet[Device]:
         state=AssignmentState.DECLINED,
         changed_at__gt=OuterRef("last_seen_at"),
     )
-    return here(of_members(run)).filter(~Exists(declined))
+    found = here(of_members(run)).filter(~Exists(declined))
+    if run.pk is None or run.config.get("preflight") != checks.LEAVE_OUT:
+        return found
+    return found.exclude(pk__in=checks.failing(run).values("device_id"))
 
 
 def _ordered(devices: QuerySet[Device]) -> list[Device]:

@@ -14,6 +14,7 @@ from fedwire.architectures import MEAN, STD, Architecture
 from fedwire.errors import FedportalError
 from fedwire.tensors import Manifest, decode_model
 from registry.models import ModelVersion
+from training import checks
 from training.aggregation import strategies
 from training.aggregation.strategy import Strategy, Values
 from training.services import best, compression, local, terms
@@ -26,7 +27,7 @@ DEFAULT_ROUND_SECONDS = 600
 GROUP_LENGTH = 60
 # Names that clients of the common vocabulary use for the same thing.
 ALIASES: Mapping[str, str] = {"local_epochs": "epochs", "lr": "learning_rate"}
-_RUN_FIELDS = ("seed", "standardise", "evaluate", "best", *compression.FIELDS)
+_RUN_FIELDS = ("seed", "standardise", "evaluate", "best", "preflight", *compression.FIELDS)
 
 
 def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> dict[str, Any]:
@@ -51,6 +52,7 @@ def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> d
         "standardise": _standardise(values.get("standardise"), version),
         "evaluate": truth("config.evaluate", values.get("evaluate", True)),
         "best": best.criterion(values.get("best")),
+        "preflight": _preflight(values.get("preflight")),
         "parameters": found.checked(parameters),
     }
 
@@ -78,6 +80,7 @@ def complaints(
         lambda: _seed(values.get("seed")),
         lambda: truth("config.evaluate", values.get("evaluate", True)),
         lambda: best.criterion(values.get("best")),
+        lambda: _preflight(values.get("preflight")),
     ]
     if version is not None:
         checks.append(lambda: compression.plan(values, _travels(strategy, values, version), 0))
@@ -158,6 +161,18 @@ def _seed(value: Any) -> int:
     if value is None:
         return secrets.randbelow(1 << 31)
     return whole("config.seed", value, 0, (1 << SEED_BITS) - 1)
+
+
+def _preflight(value: Any) -> str:
+    """Whether devices check themselves before round 1, and what follows; with a hyphen for its underscore if one likes.
+
+    Raises `field_invalid`.
+    """
+    mode = value.replace("-", "_") if isinstance(value, str) else value or checks.OFF
+    if mode not in checks.MODES:
+        reason = f"it must be one of {', '.join(checks.MODES)}."
+        raise FedportalError("field_invalid", field="config.preflight", reason=reason)
+    return str(mode)
 
 
 def _standardise(value: Any, version: ModelVersion) -> bool:

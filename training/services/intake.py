@@ -15,15 +15,18 @@ from fedportal.common import clock
 from fedwire import answers
 from fedwire.errors import FedportalError
 from fedwire.states import AssignmentState, RoundKind, RoundState, TaskKind, TaskState
-from training import lifecycle, progress, wording
+from training import checks, lifecycle, progress, wording
 from training.lifecycle import UNFINISHED, Lost
 from training.models import Assignment, Round, Run
 from training.services import opening, part_rows, quorum
 from training.services.part_rows import Part, RunRow
 
-KINDS = (TaskKind.STATISTICS, TaskKind.TRAIN, TaskKind.EVALUATE)
+KINDS = (TaskKind.CHECK, TaskKind.STATISTICS, TaskKind.TRAIN, TaskKind.EVALUATE)
 # What of an answer is kept with the update.
-KEPT = ("evaluation", "personal", "statistics", "metrics", "seconds", "steps", "normaliser", "base_loss", "devices")
+KEPT = (
+    *("check", "evaluation", "personal", "statistics", "metrics", "seconds"),
+    *("steps", "normaliser", "base_loss", "devices"),
+)
 
 
 def connect() -> None:
@@ -68,8 +71,10 @@ def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm
         _check_width(part, answer)
     answers.check_local_work(task.content.get("training", {}), answer)
     now = clock.now()
+    failed = answer["check"]["failed"] if part.kind == RoundKind.CHECK else ()
+    why = {"reason": failed[0]} if failed else {}
     try:
-        lifecycle.move_row(Assignment, part.pk, AssignmentState.SUBMITTED, changed_at=now)
+        lifecycle.move_row(Assignment, part.pk, AssignmentState.SUBMITTED, changed_at=now, **why)
     except Lost:
         raise _closed(task) from None
     if not part_rows.count_bytes(part, task.update_bytes):
@@ -83,8 +88,10 @@ def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm
         answer={name: answer[name] for name in KEPT if name in answer},
         at=now,
     )
-    said = {"samples": answer["samples"], "seconds": answer.get("seconds"), "devices": answer.get("devices")}
-    news = _changed(part, AssignmentState.SUBMITTED, **said)
+    checking = part.kind == RoundKind.CHECK
+    said = {"seconds": answer.get("seconds"), "devices": answer.get("devices")}
+    said["samples"] = None if checking else answer["samples"]  # a check stands for no rows
+    news = _changed(part, AssignmentState.SUBMITTED, reason=checks.sentence(failed[0]) if failed else "", **said)
     progress.tell(part.run, *news)
     quorum.after_answer(part)
 

@@ -36,6 +36,8 @@ class Look:
     @property
     def has_room(self) -> bool:
         """Whether devices may be let in: it is short, or fewer take part than it asks, and it has no quorum yet."""
+        if self.need.kind == RoundKind.CHECK:  # whoever comes while the others look at themselves, does so too
+            return True
         if self.standing.enough(self.need) or self.found.enough_at is not None:
             return False
         return bool(self.missing) or self.standing.counting(self.need.kind) < (self.found.target or 0)
@@ -61,6 +63,8 @@ def of(run: Run, kind: str) -> Need:
     terms = Terms.of(run.plan)
     if kind == RoundKind.EVALUATE:  # whoever is there measures the last model, and all of them are waited for
         return Need(kind)
+    if kind == RoundKind.CHECK:  # all that are there, whatever the plan says of rounds
+        return Need(kind, run.min_participants)
     demanded = cohorts.demanded(run) if terms.quota else frozenset()
     return Need(kind, run.min_participants, terms.quota, demanded, terms.stragglers)
 

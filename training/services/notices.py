@@ -33,9 +33,10 @@ def finished(run: Run, state: RunState, *, reason: str = "", version: str = "") 
 def waiting(run: Run, stalled: Round, missing: list[str]) -> None:
     """The round has waited for devices for a while."""
     named = f" for {listed(missing)}" if missing else ""
+    number = f"round {stalled.number} of {run.total_rounds}" if stalled.number > 0 else "what comes before round 1"
     sentence = (
-        f"The training of {run.model.name} in {run.federation.name} waits{named}: round {stalled.number} of"
-        f" {run.total_rounds} has too few devices at work and waits until {moment(stalled.deadline)}."
+        f"The training of {run.model.name} in {run.federation.name} waits{named}: {number}"
+        f" has too few devices at work and waits until {moment(stalled.deadline)}."
     )
     data = {"round": stalled.number, "attempt": stalled.attempt, "deadline": stalled.deadline.isoformat()}
     _tell(run, "run.waiting", sentence, data)

@@ -22,8 +22,9 @@ from fedwire import codecs
 from fedwire.architectures import Architecture
 from fedwire.histograms import LOGIT
 from fedwire.states import MemberState, RoundKind, RoundState, RunState, TaskKind
+from fedwire.version import VERSION
 from registry.models import ModelVersion
-from training import progress, wording
+from training import checks, progress, wording
 from training.aggregation import strategies
 from training.models import Round, Run
 from training.services import cohorts, compression, finishing, local, needs, part_rows, plan, remembered, starters
@@ -47,13 +48,20 @@ def advance(run_pk: int) -> int | None:
             return None
         last = run.rounds.order_by("-number", "-attempt").values(*LAST).first()
         if not plan.finished(run, last):
-            if last is not None and last["state"] == RoundState.FAILED and (reason := starters.why_over(run)):
+            if last is not None and (reason := _why_over(run, last)):
                 finishing.fail(run, reason)
                 return None
             step = plan.next_step(run, last)
             return _open(run, step, last) if step is not None else None
     finishing.complete(run_pk)
     return None
+
+
+def _why_over(run: Run, last: Mapping[str, Any]) -> str:
+    """Why the run does not go on after its latest round; "" when it does."""
+    if last["state"] == RoundState.FAILED:
+        return starters.why_over(run)
+    return checks.why_not(run) if last["kind"] == RoundKind.CHECK and last["state"] == RoundState.DONE else ""
 
 
 def may_go_on(runs: QuerySet[Run]) -> QuerySet[Run]:
@@ -106,7 +114,9 @@ def fill(round_pk: int, among: Iterable[int] | None = None) -> None:
         have = needs.counted(((of, state) for _, of, state in rows), found.kind)
         counting = plan.counting(found.kind)
         parts = {device: of if state in counting else None for device, of, state in rows}
-        devices = cohorts.drawn(run, found, _wanted(look, cohorts.available(run, among, parts=parts)), have)
+        devices = cohorts.available(run, among, parts=parts)
+        if found.kind != RoundKind.CHECK:
+            devices = cohorts.drawn(run, found, _wanted(look, devices), have)
         if not devices:
             return
         _ask(run, found, devices)
@@ -133,7 +143,7 @@ def _cards(devices: Iterable[Device]) -> list[dict[str, Any]]:
 def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
     now = clock.now()
     took = (last["closed_at"] - last["opened_at"]).total_seconds() if last and last["closed_at"] else 0.0
-    available = cohorts.available(run)
+    available, checking = cohorts.available(run), step.kind == RoundKind.CHECK
     opened = Round.objects.create(
         organization_id=run.organization_id,
         run=run,
@@ -143,9 +153,9 @@ def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
         base_blob=step.base_blob,
         opened_at=now,
         deadline=now + timedelta(seconds=plan.seconds_for(run, step.kind, took)),
-        target=Terms.of(run.plan).target(run.min_participants, len(available)),
+        target=None if checking else Terms.of(run.plan).target(run.min_participants, len(available)),
     )
-    devices = cohorts.drawn(run, opened, available)
+    devices = available if checking else cohorts.drawn(run, opened, available)
     _ask(run, opened, devices)
     have = Counter(device.organization_id for device in devices)
     news = {
@@ -191,11 +201,7 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
                 common=common,
                 content={
                     **({"counted_round": kept.get(device.pk, 0)} if kept is not None else {}),
-                    "answer": {
-                        **shape,
-                        **reports,
-                        "least_records": floors.get(device.organization_id, 0),
-                    },
+                    **_floor(opened, {**shape, **reports}, floors.get(device.organization_id, 0)),
                     "training": {
                         **half,
                         "seed": cohorts.seed_for(run.config["seed"], opened.number, cohorts.party_of(device)),
@@ -209,6 +215,13 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
         ]
     )
     part_rows.offer(opened, tasks)
+
+
+def _floor(opened: Round, answer: Mapping[str, Any], least: int) -> dict[str, Any]:
+    """What the answer must be. A check stands for no rows, so its device says itself whether it has enough."""
+    if opened.kind == RoundKind.CHECK:
+        return {"answer": dict(answer), "check": {"least_records": least, "sdk_version": VERSION}}
+    return {"answer": {**answer, "least_records": least}}
 
 
 def _common(run: Run, opened: Round) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from training.services.terms import CUT, WAIT
 # Evaluating takes no longer than training took; whoever left after the last update is not waited for.
 EVALUATION_LEAST_SECONDS = 5.0
 EVALUATION_FACTOR = 3.0
+# Before everything else, where the run asks for it; checking oneself takes seconds.
+CHECK_NUMBER = -1
+CHECK_MOST_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,9 @@ def lacking(need: Need, have: Mapping[int, int]) -> dict[int, int]:
 def answering(kind: str) -> tuple[str, ...]:
     """The states of parts that are answers to a round of this kind.
 
-    A device may decline to give statistics and train all the same, so it counts there.
+    A device may decline to give statistics, or be too old to check itself, and train all the same, so it counts there.
     """
-    if kind == RoundKind.STATISTICS:
+    if kind in (RoundKind.STATISTICS, RoundKind.CHECK):
         return AssignmentState.SUBMITTED, AssignmentState.DECLINED
     return (AssignmentState.SUBMITTED,)
 
@@ -106,14 +109,24 @@ def next_step(run: Run, last: Mapping[str, Any] | None) -> Step | None:
     """The round that follows `last` (number, attempt, kind, state, base_blob, result_blob of the latest round, None
     before the first). None when the latest is still going on, or when nothing is left to do: see `finished`."""
     if last is None:
-        number = 0 if run.config.get("standardise") else 1
+        number = CHECK_NUMBER if checks_first(run) else _first(run)
         return Step(number, 1, kind_of(run, number), run.base_version.blob)
     if last["state"] in ALIVE_ROUNDS or finished(run, last):
         return None
     if last["state"] != RoundState.DONE:
         return Step(last["number"], last["attempt"] + 1, RoundKind(last["kind"]), last["base_blob"])
-    number = last["number"] + 1
+    number = last["number"] + 1 if last["number"] != CHECK_NUMBER else _first(run)
     return Step(number, 1, kind_of(run, number), last["result_blob"])
+
+
+def checks_first(run: Run) -> bool:
+    """Whether the run begins with a check of its devices."""
+    return run.config.get("preflight", "off") != "off"
+
+
+def _first(run: Run) -> int:
+    """The number of the run's first round but for the check."""
+    return 0 if run.config.get("standardise") else 1
 
 
 def finished(run: Run, last: Mapping[str, Any] | None) -> bool:
@@ -128,6 +141,8 @@ def last_number(run: Run) -> int:
 
 def kind_of(run: Run, number: int) -> RoundKind:
     """What round `number` asks of its devices."""
+    if number == CHECK_NUMBER:
+        return RoundKind.CHECK
     if number == 0:
         return RoundKind.STATISTICS
     return RoundKind.TRAIN if number <= run.total_rounds else RoundKind.EVALUATE
@@ -135,6 +150,8 @@ def kind_of(run: Run, number: int) -> RoundKind:
 
 def seconds_for(run: Run, kind: str, last_seconds: float) -> float:
     """How long a round may take, `last_seconds` being what the one before it took."""
+    if kind == RoundKind.CHECK:
+        return min(float(run.round_seconds), CHECK_MOST_SECONDS)
     if kind != RoundKind.EVALUATE:
         return float(run.round_seconds)
     return min(float(run.round_seconds), max(EVALUATION_LEAST_SECONDS, EVALUATION_FACTOR * last_seconds))

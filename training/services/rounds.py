@@ -15,7 +15,7 @@ from fedportal.common import clock, faults
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 from fedwire.states import AssignmentState, RoundKind, RoundState
-from training import lifecycle, progress, wording
+from training import checks, lifecycle, progress, wording
 from training.aggregation.kernels import Truncated
 from training.lifecycle import Lost
 from training.models import Assignment, Round, Run
@@ -236,6 +236,7 @@ def _close(claimed: Round, outcome: Outcome) -> None:
             "drift": outcome.drift,
             "flagged": flagged,
             "point": known,
+            **({"preflight": checks.of_run(run)} if claimed.kind == RoundKind.CHECK else {}),
             "contributions": wording.contributions(giving.shares(run)),
             "current_round": run.current_round,
             "best_round": run.best_round,

@@ -38,8 +38,9 @@ def why_over(run: Run) -> str:
 
 def _starters(run: Run) -> dict[int, str]:
     """Device → its name, for those with whom the run began."""
-    parts = Assignment.objects.filter(round__run=run)
-    closed = run.rounds.filter(state=RoundState.DONE).order_by("number").values_list("pk", flat=True).first()
+    parts = Assignment.objects.filter(round__run=run).exclude(round__kind=RoundKind.CHECK)
+    done = run.rounds.filter(state=RoundState.DONE).exclude(kind=RoundKind.CHECK)
+    closed = done.order_by("number").values_list("pk", flat=True).first()
     if closed is not None:
         began = parts.filter(round_id=closed, state__in=(AssignmentState.SUBMITTED, AssignmentState.DECLINED))
     else:
@@ -107,5 +108,5 @@ def _latest_states(run: Run, device_pks: list[int]) -> dict[int, list[str]]:
 def _ended(run: Run) -> list[int]:
     """The last rounds that waited until their deadline, newest first."""
     rounds = Round.objects.filter(run=run, state__in=(RoundState.DONE, RoundState.FAILED), closed_at__gte=F("deadline"))
-    asked = rounds.exclude(kind=RoundKind.STATISTICS).order_by("-number", "-attempt")
+    asked = rounds.exclude(kind__in=(RoundKind.STATISTICS, RoundKind.CHECK)).order_by("-number", "-attempt")
     return list(asked.values_list("pk", flat=True)[:SILENT_ROUNDS])

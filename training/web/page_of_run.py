@@ -18,7 +18,7 @@ from fedwire.errors import FedportalError
 from fedwire.states import RoundKind, RoundState, RunState
 from registry.models import Share
 from registry.selectors import may_train
-from training import selectors, wording
+from training import checks, selectors, wording
 from training.models import Run
 from training.selectors import cards
 from training.services import best, compression, keeping, local, runs
@@ -94,6 +94,8 @@ def _title(shown: dict[str, Any]) -> str:
         return _ended(run, of)
     if of is None:
         return f"Round {run['current_round']} of {run['total_rounds']}"
+    if of["kind"] == RoundKind.CHECK:
+        return "Before round 1: the devices check themselves"
     if of["kind"] == RoundKind.STATISTICS:
         return "Before round 1: statistics for standardisation"
     if of["kind"] == RoundKind.EVALUATE:
@@ -108,7 +110,7 @@ def _ended(run: dict[str, Any], of: dict[str, Any] | None) -> str:
     if run["state"] == RunState.COMPLETED:
         return f"All {rounds} rounds are done" if rounds > 1 else "The round is done"
     word = run["state"].capitalize()
-    if of is None or of["kind"] == RoundKind.STATISTICS:
+    if of is None or of["kind"] in (RoundKind.CHECK, RoundKind.STATISTICS):
         return f"{word} before round 1 of {rounds}"
     if of["kind"] == RoundKind.EVALUATE:
         return f"{word} after round {rounds} of {rounds}"
@@ -187,7 +189,7 @@ def _not_again(run: Run) -> str:
 
 def _settled(run: Run) -> dict[str, Any]:
     """How the run was started."""
-    parameters = run.config.get("parameters", {})
+    parameters, mode = run.config.get("parameters", {}), run.config.get("preflight", checks.OFF)
     return {
         **({"Name": run.name} if run.name else {}),
         "Strategy": run.strategy,
@@ -197,6 +199,7 @@ def _settled(run: Run) -> dict[str, Any]:
         "Deadline": f"{wording.span(run.round_seconds)} a round",
         "Group": run.group or "all devices",
         "From version": run.base_version.version,
+        **({"Check before round 1": checks.MODES[mode]} if mode != checks.OFF else {}),
         "Seed": run.config.get("seed", "–"),
         "Updates": compression.shown(run.config.get("codec")),
         **({"Most bytes of an update": f"{most:,}"} if (most := run.config.get("most_update_bytes")) else {}),

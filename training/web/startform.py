@@ -19,7 +19,7 @@ from fedwire import codecs
 from fedwire.errors import FedportalError
 from registry.models import Model, Share
 from registry.selectors import find_model, find_version, models_for, versions_of
-from training import selectors
+from training import checks, selectors
 from training.aggregation.staying import Staying
 from training.aggregation.strategies import STRATEGIES
 from training.aggregation.strategy import Parameter
@@ -61,6 +61,7 @@ RULES = (
     (terms.CUT, "close at once"),
     (terms.GRACE, "give the others a while"),
 )
+CHECKS = tuple(checks.MODES.items())
 CHOICES = {"": None, "yes": True, "no": False}
 MOST_VERSIONS = 50
 
@@ -164,6 +165,8 @@ def wish(actor: Actor, said: Mapping[str, str]) -> dict[str, Any]:
     for name in ("standardise", "evaluate"):
         if (value := CHOICES.get(said.get(name, ""))) is not None:
             config[name] = value
+    if said.get("preflight", "") not in ("", checks.OFF):
+        config["preflight"] = said["preflight"]
     return {
         "plan": {name: number(text) for name in FIELDS if (text := said.get(name, "").strip())},
         "model": model,
@@ -316,6 +319,7 @@ def again(run: Run) -> dict[str, Any]:
         **{name: value for name, value in run.plan.items() if value != getattr(Terms, name)},
         "seed": config.get("seed"),
         **{name: words.get(config.get(name)) for name in ("standardise", "evaluate")},
+        "preflight": mode if (mode := config.get("preflight")) != checks.OFF else None,
         "codec": codec.get("name"),
         "codec_fraction": codec.get("fraction"),
         "codec_rows": codec.get("rows"),

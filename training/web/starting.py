@@ -79,7 +79,7 @@ def _shown(request: Any, form: QueryDict) -> dict[str, Any]:
     context["plan"] = startform.plan_fields(said, wrong)
     context["settings"] = startform.strategy_fields(said["strategy"], said, wrong)
     context["sampled"] = startform.sampling_fields(said, wrong)
-    context["modes"], context["rules"] = startform.MODES, startform.RULES
+    context["modes"], context["rules"], context["checks"] = startform.MODES, startform.RULES, startform.CHECKS
     context["asks_a_part"] = any(said.get(name) for name in FIELDS)
     # A template cannot ask for a name with a dot in it.
     context["wrong"] = {name.removeprefix("config."): sentence for name, sentence in wrong.items()}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fedportal_sdk import personal
+from fedportal_sdk import personal, preflight
 from fedportal_sdk._door import DeviceDoor, update_of
 from fedportal_sdk._encoding import Encoder
 from fedportal_sdk._retry import Stop, Stopped
@@ -171,6 +171,9 @@ class Loop:
     def _do(self, task: Task) -> None:
         arrays: Any = {}
         try:
+            if task["kind"] == TaskKind.CHECK:
+                self._send(task, self._checked(task), None)
+                return
             self._check_floor(task, self._work.records)
             if task["base_digest"]:
                 arrays = self._remote(lambda: self._door.model(task, self._progress("downloading", task))).arrays
@@ -195,6 +198,21 @@ class Loop:
             self._decline(task, f"the local training failed ({type(error).__name__})")
             raise
         self._send(task, answer, content)
+
+    def _checked(self, task: Task) -> Answer:
+        """What this device finds out about itself; what of it quotes the data is only logged here."""
+        ahead = preflight.ahead_of(task)
+        found = preflight.examined(
+            task,
+            self._work,
+            lambda: self._remote(lambda: self._door.model(task, self._progress("downloading", task))).arrays,
+            least_records=self._least_records,
+            ahead=ahead,
+        )
+        for error in (*found.failed, *found.warned):
+            log.warning("Preflight: %s %s", error.message, error.next_step)
+        self._tell("checked", failed=[error.code for error in found.failed], **_named(task))
+        return {"samples": 0, "check": found.report()}
 
     def _work_on(self, task: Task, arrays: Any) -> tuple[Answer, memoryview | None]:
         """The answer, and the update that belongs to it."""

@@ -32,6 +32,8 @@ Arrays = Mapping[str, NDArray[Any]]
 LocalTrainFn = Callable[[dict[str, Any]], tuple[Mapping[str, Any], int, Mapping[str, float] | None]]
 EvaluateFn = Callable[[dict[str, Any]], Any]
 MOST_METRICS = 50
+# With so many rows it is tried whether a model can be computed here at all.
+ROWS_TRIED = 8
 NOTHING_HELD_OUT: Evaluation = {"samples": 0, "loss_sum": 0.0, "correct": 0}
 
 
@@ -73,6 +75,12 @@ class Work(Protocol):
 
     def own_model(self, task: Task, arrays: Arrays, own: Arrays | None, tick: Tick) -> Arrays | None:
         """This device's own model when it received `arrays`; None when it has none yet."""
+
+    def unusable(self, task: Task) -> list[FedportalError]:
+        """What is wrong with this device's rows for the task's model; each is told, not only the first."""
+
+    def unable(self, task: Task, arrays: Arrays) -> list[FedportalError]:
+        """Why the model cannot be built here with these weights and give finite numbers."""
 
     def evaluate(self, task: Task, arrays: Arrays) -> tuple[int, Evaluation]:
         """The number of rows that stand for this device, and the report of `arrays` on held-out rows."""
@@ -147,6 +155,37 @@ class TableWork:
         """The number of rows trained on, and the report of `arrays` on the held-out rows."""
         prepared = self.prepared(task, arrays)
         return len(prepared.rows), self._report(task, arrays, prepared)
+
+    def unusable(self, task: Task) -> list[FedportalError]:
+        """What is wrong with the columns, and with the target."""
+        if not task["architecture"]:
+            return [FedportalError("architecture_missing")]
+        found: list[FedportalError] = []
+        architecture = Architecture.parse(task["architecture"])
+        for look in (
+            lambda: features_for(self._table, architecture),
+            lambda: labels_for(self._table, architecture, self._labels),
+        ):
+            try:
+                look()
+            except FedportalError as error:
+                found.append(error)
+        return found
+
+    def unable(self, task: Task, arrays: Arrays) -> list[FedportalError]:
+        """Whether a few rows go through the model. Nothing, where `unusable` has found something."""
+        if self.unusable(task):
+            return []
+        try:
+            prepared = self.prepared(task, arrays)
+            few = slice(ROWS_TRIED)
+            with np.errstate(all="ignore"):
+                losses = prepared.trainer.losses(arrays, prepared.rows[few], prepared.labels[few])
+        except FedportalError as error:
+            return [error]
+        except (KeyError, ValueError):
+            return [FedportalError("tensor_names", reason="they do not fit the architecture")]
+        return [] if np.isfinite(losses).all() else [FedportalError("not_finite")]
 
     def prepared(self, task: Task, arrays: Arrays) -> Prepared:
         """The rows as the task's model wants them; kept while architecture and standardisation stay the same."""
@@ -246,6 +285,18 @@ class FunctionWork:
     def own_model(self, task: Task, arrays: Arrays, own: Arrays | None, tick: Tick) -> Arrays | None:
         """The model with this device's own part in it; None when it has none yet."""
         return personal.joined(arrays, own) if own else None
+
+    def unusable(self, task: Task) -> list[FedportalError]:
+        """Nothing is known: the rows are the function's."""
+        return []
+
+    def unable(self, task: Task, arrays: Arrays) -> list[FedportalError]:
+        """Whether the weights can be given to the functions at all."""
+        try:
+            self._state(arrays)
+        except FedportalError as error:
+            return [error]
+        return []
 
     def evaluate(self, task: Task, arrays: Arrays) -> tuple[int, Evaluation]:
         """What `evaluate_fn` reports; without one, that nothing was held out."""

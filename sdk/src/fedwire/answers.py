@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedwire import reports, statistics
+from fedwire import checks, reports, statistics
 from fedwire.errors import FedportalError
 from fedwire.messages import Statistics
 from fedwire.slices import floor_of
@@ -79,6 +79,8 @@ def check(
     for name in ("evaluation", "personal"):
         if name in known:
             known[name] = reports.parse(known[name], max_samples=limit, least_slice=slice_floor)
+    if kind == TaskKind.CHECK:
+        known["check"] = checks.parse(answer.get("check"))
     if kind == TaskKind.STATISTICS and "statistics" not in known:
         raise _wrong("the statistics are missing")
     if "statistics" in known:

@@ -271,6 +271,18 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "Column {target!r} holds {unknown}; the model knows the classes {labels}.",
         "Write the classes as the model does, or name yours in the model's order (`--label`, `labels=`).",
     ),
+    "architecture_missing": K(
+        400, "The model has no described architecture.", "Train it with a function of your own: `train_from_remote`."
+    ),
+    "memory_short": K(
+        400,
+        "This machine has {free} MB of free memory, and the model with these rows needs about {needed} MB.",
+        "Close other programs, or use a machine with more memory.",
+    ),
+    "clock_off": K(400, "This machine's clock is {seconds} s off the portal's.", "Let it set its clock by NTP."),
+    "sdk_old": K(
+        400, "This SDK is {own}; the portal brings {other}.", "Upgrade it from the portal's own list, `/sdk/`."
+    ),
     "torch_missing": K(400, "This needs torch, which is not installed.", "Run `pip install torch`."),
     "package_missing": K(
         400, "{what} needs the package {package}, which is not installed.", "Run `pip install {package}`."

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
+from fedwire.checks import Asked, Report
+
 
 class Registration(TypedDict):
     """POST /devices/register. `signature`: of `registration_message(...)` by the device's Ed25519 key, hexadecimal."""
@@ -67,7 +69,7 @@ class Task(TypedDict):
     """A DeviceTask as the device gets it from GET /device/tasks/next."""
 
     id: str
-    kind: str  # statistics | train | evaluate | …
+    kind: str  # check | statistics | train | evaluate | …
     run: str
     model: str  # the model's public id
     model_name: NotRequired[str]
@@ -86,6 +88,7 @@ class Task(TypedDict):
     # device, which its update does not hold (`fedwire.personal`)
     training: dict[str, Any]
     answer: AnswerShape
+    check: NotRequired[Asked]  # of a check task
 
 
 class Histograms(TypedDict):
@@ -143,6 +146,7 @@ class Answer(TypedDict):
     seconds: NotRequired[float]  # time spent training
     steps: NotRequired[int]  # τ: local steps taken
     normaliser: NotRequired[float]  # a: how often the gradients of these steps count in the update; τ without momentum
+    check: NotRequired[Report]  # of a check task, which stands for no rows: `samples` is 0
     base_loss: NotRequired[float]  # mean loss of the downloaded model over the rows trained on
 
 

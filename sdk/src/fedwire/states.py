@@ -29,8 +29,9 @@ class RoundState(StrEnum):
 
 
 class RoundKind(StrEnum):
-    """What a round asks of its devices: pooled statistics, training, or evaluation only."""
+    """What a round asks of its devices: whether they could train, pooled statistics, training, or evaluation only."""
 
+    CHECK = "check"
     STATISTICS = "statistics"
     TRAIN = "train"
     EVALUATE = "evaluate"
@@ -81,6 +82,7 @@ class TaskState(StrEnum):
 
 
 class TaskKind(StrEnum):
+    CHECK = "check"
     STATISTICS = "statistics"
     TRAIN = "train"
     EVALUATE = "evaluate"

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.text import Text
 
+from fedportal_sdk._config import Home
 from fedportal_sdk.cli import output
 from fedportal_sdk.client import FederatedClient
 from fedportal_sdk.data import load
+from fedportal_sdk.local import TableWork
+from fedportal_sdk.preflight import blank, examined
 from fedwire.errors import FedportalError
+from fedwire.tensors import Manifest
 
 # The device's own key has ended; registering again gives another one.
 KEY_ENDED = frozenset({"key_expired", "key_invalid", "key_revoked"})
@@ -123,6 +129,51 @@ def run(
     end = "left" if result.state == "left" else f"the run is {result.state}"
     published = f"; version {result.result_version} is published" if result.result_version else ""
     output.say(f"Took part in {counted}; {end}{published}.", said, as_json)
+
+
+@device.command()
+@click.argument("model")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="The CSV file with this device's rows.")
+@click.option("--target", default="target", show_default=True, help="The column to predict.")
+@click.option("--label", "labels", multiple=True, help="A class of the target, in the model's order; repeatable.")
+@click.option("--version", default="latest", show_default=True, help="The version to be trained from.")
+@click.option("--least-records", default=None, type=click.IntRange(0), help="This device's own floor.")
+@output.command
+@output.speaking
+def check(
+    model: str,
+    data: Path,
+    target: str,
+    labels: tuple[str, ...],
+    version: str,
+    least_records: int | None,
+    as_json: bool,
+) -> None:
+    """Say whether this machine could train MODEL with these rows; exit code 1 when it could not.
+
+    The same that a run asks of devices before its round 1. Nothing is sent and nothing is registered; it needs a key
+    that sees the model.
+
+    \b
+    Example:
+      fedportal device check radiology-v1 --data patients.csv --target diagnosis
+    """
+    table = load(data, target)
+    found = output.portal().version(model, version)
+    task: Any = {"architecture": found["architecture"], "manifest": found["manifest"], "training": {}}
+    seen = examined(
+        task,
+        TableWork(table, list(labels) or None),
+        lambda: blank(Manifest.from_json(found["manifest"])),
+        least_records=Home(None).least_records(least_records),
+    )
+    for error in (*seen.failed, *seen.warned):
+        if not as_json:
+            output.err.print(Text(f"{error.message} {error.next_step}"))
+    said = {"model": model, "version": found["version"], "rows": len(table), **seen.report()}
+    verdict = "could not train" if seen.failed else "could train"
+    output.say(f"This machine {verdict} {model} {found['version']} with these {len(table)} rows.", said, as_json)
+    sys.exit(1 if seen.failed else 0)
 
 
 def enter(client: FederatedClient, groups: list[str]) -> None:
@@ -280,6 +331,7 @@ def words(event: dict[str, Any]) -> str:
         "training": f"round {number}: training, epoch {event.get('epoch')} / {event.get('epochs')}",
         "uploading": f"round {number}: sending the update",
         "answered": f"round {number}: sent and acknowledged",
+        "checked": f"looked whether it could train: {', '.join(event.get('failed') or ['yes'])}",
         "declined": f"round {number}: declined ({event.get('reason', '')})",
         "rotated": "got a fresh device key",
         "unreachable": "the portal cannot be reached; trying again …",

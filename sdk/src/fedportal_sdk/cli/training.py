@@ -72,6 +72,12 @@ def train() -> None:
 @click.option(
     "--greater-is-better/--less-is-better", "greater", default=None, help="For --best, where its name is new."
 )
+@click.option(
+    "--preflight",
+    default=None,
+    type=click.Choice(["off", "report", "leave-out", "stop"]),
+    help="Let the devices check themselves before round 1; then leave out, or stop for, those that fail.",
+)
 @click.option("--set", "more", multiple=True, metavar="NAME=NUMBER", help="A further parameter of the strategy.")
 @click.option("--dry-run", is_flag=True, help="Only say whom the first round would ask, and what stands in the way.")
 @output.command
@@ -305,6 +311,7 @@ def described(snapshot: Snapshot) -> Text:
         lines.append(run["reason"])
     if round_ and round_.get("waiting"):
         lines.append(round_["waiting"]["sentence"])
+    lines += [_checked(row) for row in snapshot.get("preflight", []) if row["findings"]]
     for row in snapshot["contributions"]:
         devices = "1 device" if row["devices"] == 1 else f"{row['devices']} devices"
         updates = f"updates {row['updates']}/{row['expected']}"
@@ -314,6 +321,12 @@ def described(snapshot: Snapshot) -> Text:
     if run["result_version"]:
         lines.append(f"Version {run['result_version']} is published. Next: fedportal pull {run['model']['name']}")
     return Text("\n".join(filter(None, lines)))
+
+
+def _checked(row: dict[str, Any]) -> str:
+    """A line on a device that has something to see to."""
+    found = "; ".join(f"{one['sentence']}. {one['next_step']}".strip() for one in row["findings"])
+    return f"  preflight: {row['device']['identifier']} of {row['organization']['name']} {row['verdict']}: {found}"
 
 
 def _bar(progress: float, width: int = 30) -> str:

@@ -93,6 +93,10 @@ class EdgeLoop(Loop):
         if reason not in PASSED:  # there is nothing to decline any more
             super()._decline(task, reason)
 
+    def _checked(self, task: Task) -> Answer:
+        """Refused: an edge trains nothing by itself, and devices behind it decline for themselves what they cannot."""
+        raise Refusal("an edge does not check the devices behind it")
+
     def _work_on(self, task: Task, arrays: Any) -> tuple[Answer, memoryview | None]:
         """What the devices make of the task, as one answer. Raises `Refusal` for what a mean cannot be used for."""
         self._check_usable(task)
