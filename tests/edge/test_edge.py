@@ -93,6 +93,7 @@ def by_itself(number: int, path: Path, folder: Path, *tasks: dict[str, Any]) -> 
         ({"training": {"requires": ["base_loss", "proximal"]}}, "requires base_loss of each device"),
         ({"training": {"requires": ["local"], "local": []}}, "requires local of each device"),
         ({"kind": "infer"}, "does not know tasks of kind infer"),
+        ({"kind": "check"}, "does not check the devices behind it"),
     ],
 )
 def test_what_a_mean_cannot_do_is_declined_before_a_device_hears_of_it(

@@ -6,11 +6,12 @@ and the values its sentence needs; `body()` is what travels, `from_body()` is wh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
+
+from fedwire.sentences import NAMES_HOLD, Unknown, fill
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,6 @@ class ErrorKind:
     sentence: str
     next_step: str
 
-
-# What names may hold, unless whoever refuses one says otherwise (`usable`).
-NAMES_HOLD = "letters, digits, spaces, dots, dashes or underscores"
-# From so many seconds on a time to wait is told in this unit of so many seconds.
-_UNITS = ((90 * 60, 3600, "hour"), (90, 60, "minute"), (0, 1, "second"))
 
 K = ErrorKind
 CATALOGUE: Mapping[str, ErrorKind] = {
@@ -330,13 +326,13 @@ class FedportalError(Exception):
     @property
     def message(self) -> str:
         """The sentence with its values, ended as sentences are: reasons from elsewhere come without their full stop."""
-        text = _fill(self.kind.sentence, self.context)
+        text = fill(self.kind.sentence, self.context)
         return text if text.endswith((".", "?", "!")) else f"{text}."
 
     @property
     def next_step(self) -> str:
         """What the reader should do now."""
-        return _fill(self.kind.next_step, self.context)
+        return fill(self.kind.next_step, self.context)
 
     def body(self) -> dict[str, Any]:
         """The JSON that travels: error, message, detail, next_step, status_code, context."""
@@ -365,43 +361,10 @@ class FedportalError(Exception):
 
 def outline(code: str) -> str:
     """What an error of the catalogue says where its values are not known: an ellipsis for each, and what to do."""
-    kind, values = CATALOGUE[code], _Unknown({"usable": NAMES_HOLD, "wait": "a moment"})
+    kind, values = CATALOGUE[code], Unknown({"usable": NAMES_HOLD, "wait": "a moment"})
     sentence, next_step = (Formatter().vformat(text, (), values) for text in (kind.sentence, kind.next_step))
     return f"{sentence if sentence.endswith(('.', '?', '!', '…')) else f'{sentence}.'} {next_step}"
 
 
 def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else str(value)
-
-
-class _Ellipsis:
-    """A value that is not known."""
-
-    def __str__(self) -> str:
-        return "…"
-
-    __repr__ = __str__
-
-
-class _Unknown(dict[str, Any]):
-    def __missing__(self, key: str) -> _Ellipsis:
-        return _Ellipsis()
-
-
-class _Missing(dict[str, Any]):
-    def __missing__(self, key: str) -> str:
-        return "?"
-
-
-def _fill(text: str, context: Mapping[str, Any]) -> str:
-    return Formatter().vformat(text, (), _Missing({"usable": NAMES_HOLD, "wait": _wait(context), **context}))
-
-
-def _wait(context: Mapping[str, Any]) -> str:
-    """The time to wait as people say it, rounded up: "40 seconds", "15 minutes", "2 hours"."""
-    seconds = context.get("seconds")
-    if not isinstance(seconds, (int, float)):
-        return "a moment"
-    size, unit = next((row[1:] for row in _UNITS if seconds > row[0]), (1, "second"))
-    count = max(1, math.ceil(seconds / size))
-    return f"{count} {unit}{'' if count == 1 else 's'}"
