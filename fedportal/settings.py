@@ -65,6 +65,8 @@ FEDPORTAL_MAX_SAMPLES = int(env("MAX_SAMPLES", "10000000"))
 FEDPORTAL_WORKER_THREADS = int(env("WORKER_THREADS", "4"))
 # Threads that combine updates in one worker.
 FEDPORTAL_AGGREGATION_THREADS = int(env("AGGREGATION_THREADS", str(min(4, os.cpu_count() or 1))))
+# From so many numbers (parameters x updates of a round) on a model is made in parts, by all workers; 0: never.
+FEDPORTAL_SHARD_FROM = int(env("SHARD_FROM", "1000000000"))
 # 1 when a proxy stands in front, whose X-Forwarded-Proto is then believed.
 FEDPORTAL_BEHIND_PROXY = env("BEHIND_PROXY") == "1"
 # Servers of this machine, host:port separated by commas, to which webhooks may go; for tests, never in production.

@@ -14,7 +14,7 @@ from fedwire.states import AssignmentState, RoundKind, RoundState, RunState, wor
 from training import checks, wording
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
 from training.models import Assignment, Run
-from training.services import cohorts, needs, opening
+from training.services import cohorts, needs, opening, shards
 from training.services.plan import Standing
 from training.wording import Party
 
@@ -88,7 +88,7 @@ def round_shown(run: Run, row: dict[str, Any], standing: Standing) -> dict[str, 
         "attempt": row["attempt"],
         "kind": row["kind"],
         "state": row["state"],
-        "word": word("round", row["state"]),
+        "word": _word(row),
         "reason": row["reason"],
         "opened_at": row["opened_at"].isoformat(),
         "deadline": row["deadline"].isoformat(),
@@ -187,3 +187,8 @@ def _advice_for_late(late: Sequence[Mapping[str, Any]], enough: bool) -> list[st
     if len(for_good) < len(late):
         advice.append("Look whether the device runs and reaches the portal. It may answer until the deadline.")
     return advice
+
+
+def _word(row: dict[str, Any]) -> str:
+    made = shards.word_of(row["pk"]) if row["state"] == RoundState.AGGREGATING else ""
+    return made or word("round", row["state"])

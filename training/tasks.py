@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedportal.common.jobs import job
-from training.services import opening, rounds
+from training.services import opening, outcomes, rounds, shards
 
 
 @job
@@ -18,3 +18,9 @@ def advance_run(run_pk: int) -> None:
     complete = opening.advance(run_pk)
     if complete is not None:
         rounds.settle(complete)
+
+
+@job
+def make_part(round_pk: int) -> None:
+    """Make one part of a large round's model, if one is free."""
+    shards.make_one(round_pk, outcomes.recipe)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from federations import above, permissions
 from federations.web import labels
 from fedportal.common import health, sweeping
-from training import outlook
-from training.services import healing, intake, pulse, runs
+from fedportal.common.jobs import ring
+from training import outlook, tasks
+from training.services import healing, intake, pulse, runs, shards
 from training.web import startform
 
 
@@ -18,6 +19,7 @@ def connect() -> None:
     above.register(foresight=outlook.left_out, parts=outlook.parts_of, strategies=outlook.strategy_titles)
     above.register_names(outlook.run_names)
     labels.add(startform.LABELS)
+    shards.listen(ring_for_part)
     sweeping.register(healing.sweep)
     health.register(
         "sweeper",
@@ -25,3 +27,8 @@ def connect() -> None:
         "Looks after what a lost message or a killed process left undone.",
         pulse.health_of_sweeper,
     )
+
+
+def ring_for_part(round_pk: int) -> None:
+    """Have a worker make a part of this round."""
+    ring(tasks.make_part, round_pk)

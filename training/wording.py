@@ -322,6 +322,11 @@ def then_of(kind: str) -> str:
     return "the run ends without them" if kind == RoundKind.EVALUATE else "the round goes on without them"
 
 
+def parts(done: int, count: int) -> str:
+    """How far a round has come whose model is made in parts."""
+    return f"aggregating: {done} of {count} parts"
+
+
 def sentence(kind: str, data: Mapping[str, Any]) -> str:
     """An event as one line of the log."""
     name = ROUND_NAMES.get(data.get("kind", ""), f"Round {data.get('number')}")
@@ -340,8 +345,9 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         return f"{data['count']} devices: {data['word']}{reason}."
     if kind == "round.enough":
         return f"{name} has enough answers; the others may answer until {data['deadline'][11:19]} UTC."
-    if kind == "round.aggregating":
-        return f"{name}: the answers are put together."
+    if kind in ("round.aggregating", "round.part"):
+        made = f", {data['done']} of {data['parts']} parts" if "parts" in data else ""
+        return f"{name}: the answers are put together{made}."
     if kind == "round.done":
         return f"{name} took {data.get('seconds') or 0:.2f} s."
     if kind == "round.failed":

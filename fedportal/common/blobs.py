@@ -21,6 +21,7 @@ from django.conf import settings
 from fedwire.errors import FedportalError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_SCRATCH_NAME = re.compile(r"[0-9a-f]{32}")
 _STAGING_NAME = re.compile(r"[A-Za-z0-9_.-]{1,120}")
 # New files are refused when less than this would stay free: the smaller of a tenth of the disk and 2 GiB, so that the
 # database, the audit and the logs can still be written.
@@ -83,9 +84,14 @@ def staging(name: str) -> Path:
     return _folder("uploads") / name
 
 
-def scratch() -> Path:
-    """A fresh path, not yet a file, on the disk of the blobs."""
-    return _folder("scratch") / secrets.token_hex(16)
+def scratch(name: str = "") -> Path:
+    """A fresh path, not yet a file, on the disk of the blobs; or the path of an earlier one with this name.
+
+    Raises ValueError for a name that was never given.
+    """
+    if name and not _SCRATCH_NAME.fullmatch(name):
+        raise ValueError("not the name of a scratch file")
+    return _folder("scratch") / (name or secrets.token_hex(16))
 
 
 def verify(sha: str) -> bool:

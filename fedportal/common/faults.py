@@ -21,6 +21,8 @@ POINTS = (
     "before_bell",  # the round is complete, nobody was told
     "round_claimed",  # the worker won the round, nothing is computed
     "mid_aggregation",  # a part of the new model is written
+    "mid_shard",  # a block of a part is written, where a model is made in parts
+    "before_shard",  # inside the transaction that says that a part is done
     "after_aggregation",  # the new model is a blob, no row speaks of it
     "before_publish",  # inside the transaction that closes the round
     "after_publish",  # the round is closed, the next is not open

@@ -104,6 +104,9 @@ const CHANGES = {
   "round.aggregating": (data) => {
     if (sameRound(data)) Object.assign(state.round, { state: "aggregating", word: "aggregating", waiting: null });
   },
+  "round.part": (data) => {
+    if (sameRound(data)) Object.assign(state.round, { state: "aggregating", word: data.word });
+  },
   "round.done": (data) => {
     if (sameRound(data)) Object.assign(state.round, { state: "done", word: "done", waiting: null });
     state.run.current_round = data.current_round ?? state.run.current_round;

@@ -42,6 +42,8 @@ QUICK: dict[str, Any] = {"SWEEP_SECONDS": 0.3, "LEASE_SECONDS": 1.5}
 # blocks, whose update arrives in five pieces. Of an aggregation the passages are those at which a part is done and not
 # the whole; an upload passes its point at no other time.
 IN_PARTS = {"mid_upload": (2, 3, 2, 4, 2), "mid_aggregation": (1, 3, 1, 3, 1)}
+# These are passed where a model is made in parts, which must give the digest of one that was made in one piece.
+SHARDED = ("mid_shard", "before_shard")
 LARGE: dict[str, Any] = {"kind": "mlp", "inputs": 6, "hidden": [1050, 1050], "classes": 2, "standardise": True}
 # When to give up waiting for a death or an ending, far beyond what a slow machine needs.
 PATIENCE_SECONDS = 120.0
@@ -173,17 +175,18 @@ def begin(story: Story, model: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("point", [point for point in faults.POINTS if point != END])
 def test_a_run_survives_five_kills_at(point: str, hospitals: Hospitals) -> None:
-    architecture = LARGE if point in IN_PARTS else ARCHITECTURE
+    architecture = LARGE if point in (*IN_PARTS, *SHARDED) else ARCHITECTURE
+    parts = {"SHARD_FROM": 1} if point in SHARDED else {}
     undisturbed, story, model = hospitals.undisturbed(architecture), hospitals.story, f"killed-{point}"
     portal, heard = story.portal, Heard(LINGER_SECONDS.get(point, 0.0))
     story.shared_model(model, architecture)
     with devices(story, hospitals.folder, model=model, on_event=heard) as taking_part:
         portal.kill()
         for passage in FIRST if point in AT_FIRST else IN_PARTS.get(point, PASSAGES):
-            die_at(portal, f"{point}:{passage}", partial(begin, story, model))
+            die_at(portal, f"{point}:{passage}", partial(begin, story, model), **parts)
             if point in IN_PARTS:
                 assert half_done(portal, point, architecture)
-        portal.start()
+        portal.start(**parts)
         story.completed(begin(story, model), PATIENCE_SECONDS)
         survived(taking_part)
     check(undisturbed, ending_of(story, model), heard)
@@ -203,9 +206,9 @@ def test_five_runs_survive_a_kill_at_their_end(hospitals: Hospitals) -> None:
         check(undisturbed, ending_of(story, model), heard)
 
 
-def die_at(portal: Portal, fault: str, act: Callable[[], object]) -> None:
+def die_at(portal: Portal, fault: str, act: Callable[[], object], **env: object) -> None:
     """Start the portal, `act`, and wait until it has killed itself at the point."""
-    portal.launch(FAULT=fault)
+    portal.launch(FAULT=fault, **env)
     act()
     assert portal.wait_for_death(PATIENCE_SECONDS) == -signal.SIGKILL
 

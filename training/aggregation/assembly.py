@@ -134,8 +134,13 @@ def write_model(
     needs more, `not_finite` when the new weights or the state are not all finite, ValueError without updates,
     kernels.Truncated for a file that is too short, OSError.
     """
-    write_weights(strategy, values, manifest, base, updates, out, threads, on_block, state, codec, local)
-    return digests_of(manifest, out, state, threads)
+    return write(Recipe(strategy, values, manifest, base, updates, state, codec, local), out, threads, on_block)
+
+
+def write(recipe: Recipe, out: Path, threads: int = 1, on_block: OnBlock = lambda: None) -> Digests:
+    """`write_model` for a recipe."""
+    _write_weights(recipe, out, threads, on_block)
+    return digests_of(recipe.manifest, out, recipe.state, threads)
 
 
 def digests_of(manifest: Manifest, out: Path, state: StateFiles | None, threads: int) -> Digests:
@@ -158,7 +163,10 @@ def write_weights(
     local: Collection[str] = (),
 ) -> None:
     """`write_model` without its digests."""
-    recipe = Recipe(strategy, values, manifest, base, updates, state, codec, local)
+    _write_weights(Recipe(strategy, values, manifest, base, updates, state, codec, local), out, threads, on_block)
+
+
+def _write_weights(recipe: Recipe, out: Path, threads: int, on_block: OnBlock) -> None:
     recipe.check()
     layout, memory = recipe.layout, recipe.memory()
     with open(out, "xb", buffering=0) as file, opened([recipe.base_vector, *recipe.vectors]), memory.opened():
@@ -170,7 +178,7 @@ def write_weights(
             put_weights(file.fileno(), layout, part, tile)
 
         in_blocks(layout.parameters, threads, lambda: worker(work, layout.parameters, put, on_block))
-        copy_rest(base, layout, file.fileno())
+        copy_rest(recipe.base, layout, file.fileno())
 
 
 def prepared(recipe: Recipe, memory: Memory, products: Products) -> Work:

@@ -26,7 +26,7 @@ from fedwire.states import AssignmentState, DeviceState, MemberState, RoundState
 from training import lifecycle, progress, tasks
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, UNFINISHED
 from training.models import Assignment, Round, Run
-from training.services import cohorts, finishing, needs, opening, pulse, quorum, rounds, stalls
+from training.services import cohorts, finishing, needs, opening, pulse, quorum, rounds, shards, stalls
 from training.services.terms import CUT, GRACE
 
 log = logging.getLogger(__name__)
@@ -56,11 +56,15 @@ def sweep() -> None:
         ring(tasks.settle_round, round_pk)
     for run_pk in without_a_round():
         ring(tasks.advance_run, run_pk)
+    for round_pk in shards.free():
+        ring(tasks.make_part, round_pk)
+    shards.tidy()
 
 
 def void_claims() -> None:
     """Where one process is the whole portal, claims from before its start are nobody's."""
     Round.objects.filter(state=RoundState.AGGREGATING).update(lease_until=_just_past())
+    shards.void_claims()
 
 
 def requeue_by_staff(by: Person, found: Round) -> None:

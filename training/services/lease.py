@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, connection
@@ -23,12 +24,12 @@ from training.models import Round
 RENEWALS = 4  # in the time the claim holds
 
 
-class Lease:
-    """A claim that is being held. `check` tells whether it is still ours."""
+class Claim:
+    """A claim that is being held: `rows` is the row it is on, as long as it is ours. `check` tells whether it is."""
 
-    def __init__(self, round_pk: int, fence: int) -> None:
-        self.round_pk = round_pk
-        self.fence = fence
+    def __init__(self, rows: QuerySet[Any], name: str) -> None:
+        self._rows = rows
+        self._name = name
         self._lost = threading.Event()
         self._done = threading.Event()
 
@@ -40,7 +41,7 @@ class Lease:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Renew the claim in a thread meanwhile."""
-        thread = threading.Thread(target=self._renew, name=f"lease-{self.round_pk}", daemon=True)
+        thread = threading.Thread(target=self._renew, name=self._name, daemon=True)
         thread.start()
         try:
             yield
@@ -55,7 +56,7 @@ class Lease:
                 renewed = True
                 try:
                     with unit():
-                        ours = mine(self.round_pk, self.fence).update(lease_until=until())
+                        ours = self._rows.all().update(lease_until=until())
                 except DatabaseError:
                     # The database may be back before the claim runs out; if not, the next renewal finds it lost.
                     connection.close()
@@ -66,6 +67,13 @@ class Lease:
         finally:
             if renewed:
                 connection.close()
+
+
+class Lease(Claim):
+    """A claim on a round."""
+
+    def __init__(self, round_pk: int, fence: int) -> None:
+        super().__init__(mine(round_pk, fence), f"lease-{round_pk}")
 
 
 def mine(round_pk: int, fence: int) -> QuerySet[Round]:

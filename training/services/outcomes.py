@@ -16,13 +16,13 @@ from fedwire.architectures import MEAN, STD
 from fedwire.errors import FedportalError
 from fedwire.states import RoundKind
 from training.aggregation import assembly, drift, metrics, own_models, strategies
-from training.aggregation.assembly import Digests
+from training.aggregation.assembly import Digests, Recipe
 from training.aggregation.memory import StateFiles
 from training.aggregation.own_models import Reported
 from training.aggregation.transforms import Update as FoldedUpdate
 from training.aggregation.variates import NOBODY
 from training.models import Round, Run, Update
-from training.services import local, remembered, unusual
+from training.services import local, remembered, shards, unusual
 from training.services.local import manifest_of
 
 ANSWER = (
@@ -107,34 +107,43 @@ def _unusual(run: Run, answers: list[dict[str, Any]], updates: list[FoldedUpdate
     return unusual.compared(pks, updates, travels, codec, settings.FEDPORTAL_AGGREGATION_THREADS)
 
 
-def _trained(closing: Round, updates: list[FoldedUpdate], alive: Callable[[], None]) -> Digests:
-    run = closing.run
-    strategy, values = strategies.find(run.strategy), run.config["parameters"]
+def recipe(closing: Round) -> Recipe:
+    """What the model after a claimed training round is made from, wherever its state is written."""
+    answers = list(Update.objects.filter(round=closing).order_by("pk").values(*ANSWER))
+    return _recipe(closing, _updates(closing.run, answers), blobs.scratch())
 
+
+def _recipe(closing: Round, updates: list[FoldedUpdate], state: Path) -> Recipe:
+    run = closing.run
+    strategy = strategies.find(run.strategy)
+    before = remembered.state_before(run, closing.number)
+    cohort = remembered.cohort(closing) if strategy.needs_device_state else NOBODY
+    return Recipe(
+        strategy,
+        run.config["parameters"],
+        manifest_of(run.base_version),
+        blobs.path(closing.base_blob),
+        updates,
+        StateFiles(blobs.path(before) if before else None, state, cohort),
+        codecs.of(run.config.get("codec"), local.travels(run)),
+        local.names_of(run),
+    )
+
+
+def _trained(closing: Round, updates: list[FoldedUpdate], alive: Callable[[], None]) -> Digests:
     def on_block() -> None:
         alive()
         faults.point("mid_aggregation")
 
-    before = remembered.state_before(run, closing.number)
-    cohort = remembered.cohort(closing) if strategy.needs_device_state else NOBODY
-    manifest, travels = manifest_of(run.base_version), local.travels(run)
-
     def write(out: Path, state: Path) -> Digests:
-        return assembly.write_model(
-            strategy,
-            values,
-            manifest=manifest,
-            codec=codecs.of(run.config.get("codec"), travels),
-            local=local.names_of(run),
-            base=blobs.path(closing.base_blob),
-            updates=updates,
-            out=out,
-            state=StateFiles(blobs.path(before) if before else None, state, cohort),
-            threads=settings.FEDPORTAL_AGGREGATION_THREADS,
-            on_block=on_block,
-        )
+        found = _recipe(closing, updates, state)
+        if shards.suits(found):
+            return shards.combined(closing, found, out, alive)
+        return assembly.write(found, out, settings.FEDPORTAL_AGGREGATION_THREADS, on_block)
 
-    return _stored(manifest.model_bytes + strategy.state_bytes(values, travels.parameters), write)
+    strategy, travels = strategies.find(closing.run.strategy), local.travels(closing.run)
+    state_bytes = strategy.state_bytes(closing.run.config["parameters"], travels.parameters)
+    return _stored(manifest_of(closing.run.base_version).model_bytes + state_bytes, write)
 
 
 def _moved(closing: Round, result: str) -> float | None:
