@@ -7,6 +7,7 @@ from typing import Any
 
 from fedwire.architectures import Architecture
 
+MOST_NAMES = 8
 KINDS = {
     "linear": "Linear regression",
     "logistic": "Logistic regression",
@@ -37,6 +38,19 @@ def architecture(spec: Mapping[str, Any] | None) -> str:
     if found.standardise:
         sentence += " Its columns are standardised by the statistics of all organizations, pooled before round 1."
     return sentence
+
+
+def left_on_devices(lineage: Mapping[str, Any]) -> str:
+    """What of a trained version stayed on the devices, which whoever uses it has to know; "" when all travelled."""
+    stored = lineage.get("config", {}).get("local")
+    if not stored:
+        return ""
+    names, more = stored["tensors"][:MOST_NAMES], len(stored["tensors"]) - MOST_NAMES
+    listed = _listed([*names, f"{more:,} more"] if more > 0 else names)
+    return (
+        f"{listed} stayed on the devices: here they are as before the run. Put a device's own in, or train them, "
+        "before you rely on the answers."
+    )
 
 
 def givers(lineage: Mapping[str, Any]) -> tuple[str, ...]:

@@ -91,6 +91,7 @@ def version(request: Any, model: str, version: str) -> HttpResponse:
             name.replace("_", " ").capitalize(): value
             for name, value in told.get("config", {}).get("parameters", {}).items()
         },
+        "left": wording.left_on_devices(told),
         "architecture": wording.architecture(shown.architecture),
         "described": _described(shown.architecture),
         "parameters": selectors.parameters(shown),

@@ -16,8 +16,8 @@ from fedwire.personal import travelling
 from fedwire.tensors import Float32, Manifest, TensorSpec, decode_model, encode_model, encode_update, flatten, unflatten
 from fedwire.vectors import vectors_bytes
 from tests.aggregation.conftest import Folder
-from training.aggregation import own_models
-from training.aggregation.assembly import Digests, write_model
+from training.aggregation import own_models, sharding
+from training.aggregation.assembly import Digests, Recipe, write_model
 from training.aggregation.drift import relative_change
 from training.aggregation.layout import BLOCK, TILE, Layout, Range
 from training.aggregation.memory import StateFiles
@@ -106,6 +106,16 @@ def test_what_stays_is_the_bases_bit_for_bit_and_the_rest_is_averaged(folder: Fo
     for name in local:
         assert new[name].tobytes() == before[name].tobytes()
     assert made.write(updates[::-1], threads=3)[1] == digests
+
+
+def test_parts_of_several_workers_leave_the_same_in_place(folder: Folder) -> None:
+    made = Made(folder, LARGE, ("b", "d"), normal(LARGE.parameters, 0))
+    updates = [made.update(normal(made.travels.parameters, seed), seed) for seed in (1, 2)]
+    recipe = Recipe(FEDAVG, FEDAVG.checked({}), LARGE, made.base, updates, local=made.local)
+    found = [(within, folder.fresh()) for within in sharding.parts(made.travels.parameters, 3)]
+    for within, path in reversed(found):
+        sharding.write_part(recipe, [], within, path, 1, lambda: None)
+    assert sharding.join(recipe, found, folder.fresh(), 1, lambda: None) == made.write(updates)[1]
 
 
 def test_what_a_server_remembers_is_as_long_as_what_travels(folder: Folder) -> None:

@@ -116,6 +116,10 @@ def test_page_status_and_command_line_show_both_and_say_why(stage: Stage) -> Non
     status = browser.get(f"/api/v1/training/{run.model.public_id}/status").json()
     assert (status["accuracy"], status["personal"]["accuracy"]) == (0.2, 1.0)
     assert status["devices"]["common"]["accuracy"]["worst"] == "acme-1"
+    run.refresh_from_db()
+    assert run.result_version is not None
+    version = words(browser, f"/models/{run.model.public_id}/versions/{run.result_version.version}")
+    assert "layers.2.bias and layers.2.weight stayed on the devices: here they are as before the run." in version
     again = browser.get(f"/runs/new?{urlencode(startform.again(run))}").content.decode()
     assert 'id="p.local"' in again
 
