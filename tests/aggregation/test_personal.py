@@ -171,7 +171,11 @@ def test_the_head_is_the_last_layer_unless_a_pattern_says_otherwise() -> None:
     architecture = Architecture.parse({"kind": "mlp", "inputs": 3, "hidden": [4, 5], "standardise": True})
     assert HEAD.names("", architecture.manifest(), architecture) == ("layers.4.bias", "layers.4.weight")
     assert HEAD.names("layers.2.*", architecture.manifest(), architecture) == ("layers.2.bias", "layers.2.weight")
-    assert HEAD.names("a, c", SMALL, None) == ("a", "c")
+    assert HEAD.names("layers.4.*, standardise.*", architecture.manifest(), architecture) == (
+        "layers.4.bias",
+        "layers.4.weight",
+    )
+    assert HEAD.names("a, c, mean", SMALL, None) == ("a", "c", "mean")  # a function of one's own may train buffers
 
 
 def test_what_cannot_stay_is_refused_with_what_to_do() -> None:

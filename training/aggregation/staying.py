@@ -30,6 +30,9 @@ class Staying:
         if not isinstance(text, str) or len(text) > MOST_LETTERS or not text.isprintable():
             raise _invalid("it must be a pattern of tensor names such as layers.4.*, several separated by commas")
         names = matching(manifest, text) if text.strip() else self.found(manifest, architecture)
+        if architecture is not None:  # its buffers are the portal's to set
+            weights = {spec.name for spec in manifest.weights}
+            names = tuple(name for name in names if name in weights)
         if not names:
             raise _invalid(f"no tensor of the model is called like {text.strip()!r}" if text.strip() else self.missing)
         if not travelling(manifest, names).weights:

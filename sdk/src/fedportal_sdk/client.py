@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import shutil
 import socket
 import threading
 import time
@@ -173,9 +174,9 @@ class FederatedClient:
 
     def save_personal(self, model: str | None, path: str | Path) -> Path:
         """Write this device's own model to a safetensors file. Raises as `personal_model`, and file_unwritable."""
-        target = Path(path)
+        found, target = self.personal_model(model), Path(path)
         try:
-            target.write_bytes(self.personal_model(model).path.read_bytes())
+            shutil.copyfile(found.path, target)
         except OSError as error:
             raise FedportalError("file_unwritable", path=str(target), reason=error.strerror or str(error)) from error
         return target

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fedportal_sdk._shelf import SUFFIX, Shelf, hashed, write
 from fedwire.errors import FedportalError
-from fedwire.headers import parse_header, parse_metadata, write_header
+from fedwire.headers import MAX_HEADER, parse_header, parse_metadata, write_header
 from fedwire.messages import Task
 from fedwire.tensors import Manifest, decode_model, spec_of
 
@@ -140,9 +140,10 @@ def _decoded(content: bytes, about: dict[str, str], manifest: Manifest) -> Array
 
 def _about(path: Path) -> OwnModel | None:
     try:
-        content = path.read_bytes()
-        _, start = parse_header(content, total=len(content))
-        said = parse_metadata(content[:start])
+        with open(path, "rb") as file:
+            head = file.read(MAX_HEADER + 8)
+        _, start = parse_header(head, total=path.stat().st_size)
+        said = parse_metadata(head[:start])
         architecture = json.loads(said["architecture"])
         return OwnModel(path, said["run"], said["model"], said["model_name"], int(said["round"]), architecture)
     except (OSError, KeyError, ValueError, FedportalError):

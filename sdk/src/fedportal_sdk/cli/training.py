@@ -297,6 +297,8 @@ def _line(snapshot: Snapshot) -> str:
     run, curves = snapshot["run"], snapshot["curves"]
     accuracy = next((point["accuracy"] for point in reversed(curves) if point["accuracy"] is not None), None)
     known = f", accuracy {accuracy:.4f}" if accuracy is not None else ""
+    own = next((point["personal"]["accuracy"] for point in reversed(curves) if point.get("personal")), None)
+    known += f", own models {own:.4f}" if own is not None else ""
     return f"round {run['current_round']} / {run['total_rounds']}: {run['word']}{known}"
 
 
