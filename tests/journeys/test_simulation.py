@@ -134,6 +134,13 @@ def test_what_cannot_be_simulated_is_refused_with_a_next_step_and_leaves_no_devi
     assert in_service(acme) == []
 
 
+@pytest.mark.skipif(not crews.available("ray"), reason="Ray is not installed here")
+def test_actors_of_ray_share_the_devices(acme: Terminal) -> None:
+    told = simulated(acme, "--devices", "4", "--rounds", "1", "--ray", "--processes", "2")
+    assert (told["state"], told["answered"]) == ("completed", 4)
+    assert in_service(acme) == []
+
+
 @pytest.mark.skipif(crews.available("ray"), reason="Ray is installed here")
 def test_ray_is_asked_for_by_name_where_it_is_not_installed(acme: Terminal) -> None:
     said = acme.refused("simulate", "--ray")

@@ -106,7 +106,9 @@ def simulate(file: Path | None, keep_devices: bool, processes: int, ray: bool, a
         elif not as_json:
             output.err.print(Text(words))
 
-    simulation = Simulation(owner, place, settings, wish, processes=processes, ray=ray, keep=keep_devices, tell=tell)
+    simulation = Simulation(
+        owner, place, settings, wish, processes=processes, ray=ray, keep=keep_devices, tell=tell, warn=_warn
+    )
     try:
         if status is not None:
             status.start()
@@ -119,6 +121,10 @@ def simulate(file: Path | None, keep_devices: bool, processes: int, ray: bool, a
     output.print_json({**outcome.as_json(), "report": str(file) if file else None}) if as_json else _show(outcome, file)
     if outcome.state == RunState.FAILED:
         sys.exit(1)
+
+
+def _warn(words: str) -> None:
+    output.err.print(Text(words))
 
 
 def _settings(said: dict[str, Any]) -> Settings:

@@ -28,8 +28,12 @@ LATE_SECONDS = 4.0
 END_SECONDS = 30.0
 
 
+def _nobody(words: str) -> None:
+    """Tells nobody."""
+
+
 class Simulation:
-    """One simulation at a portal. `tell` hears, in a few words, what goes on."""
+    """One simulation at a portal. `tell` hears, in a few words, what goes on, `warn` what was left behind and why."""
 
     def __init__(
         self,
@@ -41,10 +45,12 @@ class Simulation:
         processes: int = 1,
         ray: bool = False,
         keep: bool = False,
-        tell: Tell = lambda _: None,
+        tell: Tell = _nobody,
+        warn: Tell = _nobody,
     ) -> None:
         self._owner, self._place, self._settings, self._wish = owner, place, settings, wish
         self._processes, self._ray, self._keep, self._tell = processes, ray, keep, tell
+        self._warn = warn
         self.name = f"sim-{secrets.token_hex(3)}"
         self.group = self.name
         self._enrolled = False
@@ -132,7 +138,7 @@ class Simulation:
             self._owner.stop(run)
         except FedportalError as error:
             if error.code != "wrong_state":
-                self._tell(f"the run {run} could not be stopped: {error.message}")
+                self._warn(f"The run {run} could not be stopped: {error.message}")
 
     def _retire(self) -> None:
         """Take the devices out of service; those of a joined run by their names."""
@@ -140,8 +146,9 @@ class Simulation:
         try:
             self._owner.retire_group(self.group, prefix, lambda count: self._tell(f"retiring {count} devices …"))
         except (FedportalError, KeyboardInterrupt) as error:
-            left = f"Simulated devices called {self.name}-… may be left"
-            self._tell(f"{left}: {error or 'interrupted'} Retire them with `fedportal device retire`.")
+            why = error.message if isinstance(error, FedportalError) else "Interrupted."
+            left = f"Simulated devices called {self.name}-… may be left: {why}"
+            self._warn(f"{left} Find them with `fedportal device list`, end them with `fedportal device retire`.")
             if isinstance(error, KeyboardInterrupt):
                 raise
 

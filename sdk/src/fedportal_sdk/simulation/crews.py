@@ -139,7 +139,7 @@ class Actors:
             raise FedportalError("package_missing", what="Simulating on Ray", package="ray") from error
         self._ours = not self._ray.is_initialized()
         if self._ours:
-            self._ray.init(log_to_driver=False)
+            self._ray.init(log_to_driver=False, logging_level="ERROR")
         # Two calls at once: `stop` is heard while the devices take part.
         remote = self._ray.remote(max_concurrency=2)(Actor)
         self._actors = [

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedportal_sdk._paths import path_of
@@ -39,11 +38,13 @@ class Wish:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is trained: the model's name, its architecture, and the version that runs start from (None: the latest)."""
+    """What is trained: the model's name, its architecture, the version that runs start from (None: the latest), and the
+    federation (None: the only one)."""
 
     model: str
     architecture: dict[str, Any]
     version: str | None = None
+    federation: str | None = None
 
 
 class Owner(Portal):
@@ -58,15 +59,14 @@ class Owner(Portal):
             session = self.session(wish.run)
             return self._described(session["model_id"], session["base_version"])
         if wish.model:
-            return self._described(wish.model, None)
+            return replace(self._described(wish.model, None), federation=wish.federation)
         name = f"simulated-{settings.data}"
-        self._own_federation()
+        federation = self._own_federation()
         if not any(row["name"] == name and row["owned"] for row in self.models()):
             self.create_model(name, "Made for simulations.", architecture_of(settings))
             self.push_initial(name, version=FIRST_VERSION)
-        with contextlib.suppress(FedportalError):
-            self.share(name, FEDERATION)
-        return self._described(name, FIRST_VERSION)
+        self.share(name, federation)
+        return replace(self._described(name, FIRST_VERSION), federation=federation)
 
     def begin(self, subject: Subject, wish: Wish, settings: Settings, group: str) -> Json:
         """Start the run for the devices in `group`."""
@@ -74,7 +74,7 @@ class Owner(Portal):
         said: Json = {
             "model_id": subject.model,
             "version": subject.version,
-            "federation_id": wish.federation if wish.model else FEDERATION,
+            "federation_id": subject.federation,
             "strategy": wish.strategy,
             "rounds": wish.rounds,
             "group": group,
@@ -132,7 +132,9 @@ class Owner(Portal):
             raise FedportalError("architecture_invalid", reason=reason)
         return Subject(model, found["architecture"], version)
 
-    def _own_federation(self) -> None:
+    def _own_federation(self) -> str:
+        """The id of one's own federation for simulations."""
         own = self.own_organization()
-        if not any(row["name"] == FEDERATION and row["org_id"] == own for row in self.federations()):
-            self.found_federation(FEDERATION, "Made for simulations.")
+        mine = (row for row in self.federations() if row["name"] == FEDERATION and row["org_id"] == own)
+        found = next(mine, None) or self.found_federation(FEDERATION, "Made for simulations.")
+        return str(found["id"])
