@@ -30,6 +30,7 @@ from fedportal.common import clock
 from fedwire.errors import FedportalError
 from training import progress, selectors
 from training.models import Run
+from training.services import unusual
 
 # Rights older than this are looked at again before a message leaves; idle sockets are looked at this often.
 TRUST_SECONDS = 0.5
@@ -139,7 +140,8 @@ class RunConsumer(AsyncWebsocketConsumer):
         await self._send({"kind": "snapshot", "sequence": data["sequence"], "instead": instead, "data": data})
 
     async def _send(self, message: dict[str, Any]) -> None:
-        await self.send(text_data=json.dumps(message, separators=(",", ":")))
+        seen = unusual.told(message, unusual.sight(self.actor, self.run))
+        await self.send(text_data=json.dumps(seen, separators=(",", ":")))
 
     async def _still_allowed(self) -> bool:
         """Whether the actor may still see the run; otherwise the connection ends."""

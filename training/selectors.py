@@ -80,6 +80,8 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
     parts = standing.parts_of(latest["pk"], opening.MOST_CARDS) if latest else []
     going_on = latest["pk"] if latest is not None and latest["state"] in ALIVE_ROUNDS else None
     called_off = latest is not None and latest["state"] == RoundState.CANCELLED
+    whose = unusual.sight(actor, fresh)
+    shown_cards = standing.cards(parts, _before(rounds, latest), called_off=called_off)
     counted = tally.of(latest["pk"] if latest else None, called_off=called_off)
     shown = standing.round_shown(fresh, latest, counted.standing) if latest else None
     waits = ((shown or {}).get("waiting") or {}).get("word") if fresh.state == RunState.RUNNING else None
@@ -88,11 +90,11 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
         "sequence": fresh.sequence,
         "now": clock.now().isoformat(),
         "round": shown,
-        "participants": standing.cards(parts, _before(rounds, latest), called_off=called_off),
+        "participants": unusual.on_cards(shown_cards, whose),
         "tally": counted.as_json(),
         "barred": _barred(fresh),
         "preflight": checks.of_run(fresh) if plan.checks_first(fresh) else [],
-        "flagged": unusual.of_run(fresh),
+        "flagged": unusual.of_run(fresh, whose),
         "manages": unusual.managed_by(actor),
         "contributions": wording.contributions(giving.shares(fresh, also=going_on)),
         "curves": newest_in_full(thinned(curves(rounds), keep=fresh.best_round)),
@@ -103,14 +105,15 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
     }
 
 
-def cards(run: Run, show: str, start: int, stop: int) -> list[dict[str, Any]]:
+def cards(run: Run, actor: Actor | None, show: str, start: int, stop: int) -> list[dict[str, Any]]:
     """The devices with these places in the latest round, trouble first; of those called `show` if it is not ""."""
     latest = list(rounds_of(run).order_by("-number", "-attempt")[:2])
     if not latest:
         return []
     called_off = latest[0]["state"] == RoundState.CANCELLED
     parts = tally.page(latest[0]["pk"], show, start, stop, called_off=called_off).values(*standing.PART)
-    return standing.cards(list(parts), latest[1] if len(latest) > 1 else None, called_off=called_off)
+    found = standing.cards(list(parts), latest[1] if len(latest) > 1 else None, called_off=called_off)
+    return unusual.on_cards(found, unusual.sight(actor, run))
 
 
 def overview(run: Run) -> dict[str, Any]:

@@ -123,6 +123,10 @@ const CHANGES = {
     if (data.preflight) state.preflight = data.preflight;
     if (data.point) addPoint(data.point);
     if (data.flagged) state.flagged = withFlagged(state.flagged, data.flagged);
+    for (const one of data.flagged ?? []) {
+      const card = sameRound(data) && cardOf(one);
+      if (card) card.unusual = one.reason;
+    }
     // How its model does only the next round says; what it took is known now.
     if (data.kind === "train") addPoint({ number: data.number, organizations: {}, seconds: data.seconds, bytes_up: data.bytes_up, bytes_down: data.bytes_down, drift: data.drift });
   },

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 from federations.models import DeviceTask, News
 from federations.services import devices
 from tests.training.conftest import Site, Stage
 from tests.training.test_rounds import finish
+from training import selectors
 from training.models import Run, Update
 from training.services import unusual
 
@@ -30,6 +33,13 @@ def sites(stage: Stage, times: float) -> list[Site]:
     odd = Alike(stage.site(stage.cast.metro, "metro-1").device, 10, 1.0)
     odd.times = times
     return [*found, odd]
+
+
+def of_acme(stage: Stage) -> Run:
+    """A run in which a device of acme, whose run it is, is the one that stands out."""
+    there = sites(stage, 1.0)
+    there[0].times = 50.0  # type: ignore[attr-defined]
+    return finish(stage.start(rounds=1), there)
 
 
 def play(stage: Stage, times: float = 50.0, rounds: int = 1) -> Run:
@@ -68,6 +78,28 @@ def test_its_organization_and_who_started_the_run_hear_of_it_once(stage: Stage) 
     news = News.objects.filter(kind="update.flagged").order_by("organization__name")
     assert [row.organization.name for row in news] == ["acme", "metro"]
     assert news[0].sentence.startswith("An update of metro-1 of metro stands out in round 1 of the training of")
+
+
+@pytest.mark.parametrize(("whose", "seers"), [(play, {"olga", "otto", "mia"}), (of_acme, {"olga", "otto"})])
+def test_flag_is_for_its_organization_and_for_who_answers_for_the_run(
+    whose: Callable[[Stage], Run], seers: set[str], stage: Stage
+) -> None:
+    run = whose(stage)
+    run.rounds.filter(kind="evaluate").delete()  # the round it happened in is the latest again
+    for name in ("olga", "otto", "mia"):
+        shown = selectors.snapshot(run, stage.cast.actor(name))
+        on_cards = [card["unusual"] for card in shown["participants"] if card["unusual"]]
+        page = stage.cast.browser(name).get(f"/runs/{run.public_id}").content.decode()
+        assert (len(shown["flagged"]), len(on_cards)) == ((1, 1) if name in seers else (0, 0)), name
+        assert ("times the median of the round" in page) == (name in seers)
+    assert unusual.sight(None, run) == ""
+
+
+def test_events_tell_flags_to_those_only_who_see_them(stage: Stage) -> None:
+    run = of_acme(stage)
+    for name, count in (("olga", 1), ("mia", 0)):
+        answer = stage.cast.browser(name).get(f"/api/v1/training/sessions/{run.public_id}/events").json()
+        assert sum(len(event["data"].get("flagged", ())) for event in answer["events"]) == count
 
 
 def test_flagged_update_counts_all_the_same(stage: Stage) -> None:

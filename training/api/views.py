@@ -18,7 +18,7 @@ from training import progress, selectors
 from training.aggregation.strategies import STRATEGIES
 from training.api import shapes
 from training.models import Run
-from training.services import best, keeping, preflight, previews, runs
+from training.services import best, keeping, preflight, previews, runs, unusual
 from training.services.terms import FIELDS
 
 PAGE = [
@@ -106,7 +106,8 @@ class Events(Door):
             raise FedportalError("field_invalid", field="after", reason="it must be a whole number from 0.")
         found = selectors.find_run(self.actor, run)
         rows = list(found.events.filter(sequence__gt=int(after)).order_by("sequence")[: MOST_EVENTS + 1])
-        shown = [progress.message(event) for event in rows[:MOST_EVENTS]]
+        whose = unusual.sight(self.actor, found)
+        shown = [unusual.told(progress.message(event), whose) for event in rows[:MOST_EVENTS]]
         return Response({"events": shown, "more": len(rows) > MOST_EVENTS})
 
 

@@ -21,6 +21,7 @@ from training.services import notices, part_rows
 # Comparing all pairs takes n²·P multiplications. Beyond this a round would wait for it, so nobody is compared.
 MOST_PRODUCTS = 20_000_000_000
 MOST_SHOWN = 50
+EVERYBODYS = "*"
 PARTY = ("device__public_id", "device__identifier", "organization__public_id", "organization__name")
 # Update's primary key → {"score", "flagged", "reason"}
 Found = Mapping[int, dict[str, Any]]
@@ -62,9 +63,44 @@ def keep(closed: Round, found: Found) -> list[dict[str, Any]]:
     return _shown(flagged)
 
 
-def of_run(run: Run) -> list[dict[str, Any]]:
-    """The run's flagged updates, newest first. One query."""
-    return _shown(Update.objects.filter(round__run=run, flagged=True).order_by("-pk"))
+def sight(actor: Actor | None, run: Run) -> str:
+    """Whose flags the actor sees: EVERYBODYS, those of the organization with this id, or "" for nobody's.
+
+    A flag says something of one organization's data. It is for that organization and for those who answer for the run:
+    who started it, and who owns the federation.
+    """
+    own = actor.organization if actor is not None else None
+    if own is None:
+        return ""
+    return EVERYBODYS if own.pk in (run.organization_id, run.federation.organization_id) else own.public_id
+
+
+def seen(rows: Sequence[dict[str, Any]], whose: str) -> list[dict[str, Any]]:
+    """Those of the flagged updates that `sight` lets one see."""
+    return [one for one in rows if whose in (EVERYBODYS, one["organization"]["id"])]
+
+
+def told(message: dict[str, Any], whose: str) -> dict[str, Any]:
+    """A message of the run as it goes to who has this `sight`."""
+    if whose == EVERYBODYS or not message["data"].get("flagged"):
+        return message
+    return {**message, "data": {**message["data"], "flagged": seen(message["data"]["flagged"], whose)}}
+
+
+def on_cards(cards: list[dict[str, Any]], whose: str) -> list[dict[str, Any]]:
+    """The cards of devices, without the flags that `sight` does not let one see."""
+    return [
+        card if whose in (EVERYBODYS, card["organization"]["id"]) or not card["unusual"] else {**card, "unusual": ""}
+        for card in cards
+    ]
+
+
+def of_run(run: Run, whose: str) -> list[dict[str, Any]]:
+    """The run's flagged updates that `sight` lets one see, newest first. One query."""
+    rows = Update.objects.filter(round__run=run, flagged=True)
+    if whose != EVERYBODYS:
+        rows = rows.filter(organization__public_id=whose)
+    return _shown(rows.order_by("-pk"))
 
 
 def managed_by(actor: Actor | None) -> str:

@@ -50,7 +50,11 @@ def one(request: Any, run: str) -> HttpResponse:
         given["percent"] = round(100 * given["share"])
     asked = request.GET
     devices = panel(
-        shown["participants"], shown["tally"], asked.get("show", ""), asked.get("devices", ""), partial(cards, found)
+        shown["participants"],
+        shown["tally"],
+        asked.get("show", ""),
+        asked.get("devices", ""),
+        partial(cards, found, request.actor),
     )
     if devices["large"]:  # the page keeps alive what it shows
         shown["participants"] = devices["cards"]
