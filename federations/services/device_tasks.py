@@ -294,6 +294,13 @@ def expire(task_pks: Iterable[int]) -> int:
     return _close(task_pks, TaskState.EXPIRED)
 
 
+def bring_forward(task_pks: Iterable[int], until: datetime) -> int:
+    """These unfinished tasks are wanted by `until`, which devices that ask for them again are told; how many."""
+    return DeviceTask.objects.filter(pk__in=list(task_pks), state__in=UNFINISHED, deadline__gt=until).update(
+        deadline=until
+    )
+
+
 def extend_deadlines(by: timedelta) -> int:
     """Give every unfinished task `by` more time (the portal was down so long); how many."""
     return DeviceTask.objects.filter(state__in=UNFINISHED).update(deadline=F("deadline") + by)

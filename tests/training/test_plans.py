@@ -223,6 +223,7 @@ def test_grace_gives_the_others_a_while(stage: Stage) -> None:
     assert first.enough_at is not None
     assert timedelta(seconds=25) < first.deadline - clock.now() <= timedelta(seconds=30)
     assert run.events.get(kind="round.enough").data["answers"] == 2
+    assert sites[2].task.deadline == first.deadline  # so a device that asks again learns when the grace ends
     sites[2].answer()
     first.refresh_from_db()
     assert first.state == "open"

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from federations.services import device_tasks
 from fedportal.common import clock, faults
 from fedportal.common.jobs import ring
 from fedportal.common.transactions import after_commit
 from fedwire.states import RoundState
 from training import progress, tasks
-from training.models import Round, Run
+from training.models import Assignment, Round, Run
 from training.services import needs
 from training.services.part_rows import Part
 from training.services.plan import Need
@@ -56,6 +57,7 @@ def _begin_grace(found: Round, seconds: int, answers: int) -> None:
         return
     until = min(deadline, now + timedelta(seconds=seconds))
     Round.objects.filter(pk=found.pk).update(enough_at=now, deadline=until)
+    device_tasks.bring_forward(Assignment.objects.filter(round=found).values_list("task_id", flat=True), until)
     news = {"number": found.number, "attempt": found.attempt, "kind": str(found.kind), "answers": answers}
     run: Run = found.run
     progress.tell(run, "round.enough", {**news, "deadline": until.isoformat()})
