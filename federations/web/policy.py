@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from django.contrib import messages
@@ -17,7 +18,17 @@ from federations.web.page import may, one_page, own_organization, page
 from fedwire.errors import FedportalError
 
 HISTORY = 10
-NO_EFFECT = "Kept, no effect yet"
+
+
+class Effect(StrEnum):
+    """What is done about a limit today."""
+
+    HOLDS = "holds"
+    SHOWN = "shown"
+    KEPT = "kept"
+
+
+BADGES = {Effect.HOLDS: "Holds", Effect.SHOWN: "Shown", Effect.KEPT: "Kept, no effect yet"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,7 @@ class Limit:
     about: str
     today: str
     reads: Callable[[Any, str], Any]
-    badge: str = "Holds"  # whether anything is done about it today, in a word
+    effect: Effect = Effect.HOLDS
 
 
 def _text(form: Any, name: str) -> str:
@@ -93,7 +104,7 @@ LIMITS: Mapping[str, Limit] = {
             "Where your data lie, such as EU.",
             "Beside your name, to the members of your federations. It is a label: nothing checks where data lie.",
             _text,
-            badge="Shown",
+            effect=Effect.SHOWN,
         ),
         Limit(
             "device_key_days",
@@ -109,28 +120,28 @@ LIMITS: Mapping[str, Limit] = {
             "Kept and shown, nothing more. No run adds the noise that such a guarantee needs, so none is given and "
             "nothing is spent.",
             _float,
-            badge=NO_EFFECT,
+            effect=Effect.KEPT,
         ),
         Limit(
             "privacy_delta",
             "How likely that measure may fail, such as 0.00001. It goes with ε.",
             "Kept and shown, as ε.",
             _float,
-            badge=NO_EFFECT,
+            effect=Effect.KEPT,
         ),
         Limit(
             "auto_rollback",
             "Go back by itself to the version before, when a version that is rolled out fails too often.",
             "Kept for rollouts, which this portal does not have yet.",
             _ticked,
-            badge=NO_EFFECT,
+            effect=Effect.KEPT,
         ),
         Limit(
             "rollback_error_rate",
             "The share of failed predictions that is too often, such as 0.05.",
             "Kept, as above.",
             _float,
-            badge=NO_EFFECT,
+            effect=Effect.KEPT,
         ),
     )
 }
@@ -159,7 +170,10 @@ def policy(request: Any) -> HttpResponse:
             context["error"] = error
     context |= {
         "may_set": may(request, "organization.set_policy", organization),
-        "limits": {name: {"title": policies.TITLES[name].capitalize(), **vars(one)} for name, one in LIMITS.items()},
+        "limits": {
+            name: {"title": policies.TITLES[name].capitalize(), "badge": BADGES[one.effect], **vars(one)}
+            for name, one in LIMITS.items()
+        },
         "strategies": above.strategies().items(),
         "left_out": above.left_out(organization, context.get("draft", stored)),
         "shown": {name: _shown(getattr(stored, name)) for name in LIMITS},
