@@ -87,6 +87,7 @@ def version(request: Any, model: str, version: str) -> HttpResponse:
         "run": told.get("run") if _run_is_seen(request, told) else None,
         "picture": lineage(request.actor, selectors.told(request.actor, selectors.around(shown)), shown),
         "measures": {name: shown.metrics.get(name) for name in ("accuracy", "auc", "loss", "samples")},
+        "by_name": sorted((shown.metrics.get("others") or {}).items()),
         "settings": {
             name.replace("_", " ").capitalize(): value
             for name, value in told.get("config", {}).get("parameters", {}).items()

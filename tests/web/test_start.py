@@ -21,6 +21,7 @@ from training.aggregation.strategies import FEDAVG, STRATEGIES
 from training.aggregation.strategy import Parameter, Strategy
 from training.models import Run
 from training.services import runs
+from training.web import startform
 
 LOGISTIC = {"kind": "logistic", "inputs": 2, "classes": 2}
 
@@ -150,6 +151,7 @@ def test_again_means_the_same_again(cast: Cast, model: Model) -> None:
     browser = cast.browser("olga")
     said = {"model": model.public_id, **PLAN, "p.epochs": "2", "p.momentum": "0.9", "seed": "11", "group": "gpu"}
     said |= {"mode": "cross_device", "sample": "0.5", "cap": "3", "grace_seconds": "9", "stragglers": "grace"}
+    said |= {"best": "brier", "best_greater": "no"}
     browser.post("/runs/new", {**said, "standardise": "no", "version": "1.0.0"})
     first = Run.objects.get()
     page = browser.get(f"/runs/{first.public_id}").content.decode()
@@ -164,6 +166,46 @@ def test_again_means_the_same_again(cast: Cast, model: Model) -> None:
     for column in ("model", "federation", "base_version", "strategy", "config", "plan", "group", "total_rounds"):
         assert getattr(second, column) == getattr(first, column)
     assert (second.min_participants, second.round_seconds) == (first.min_participants, first.round_seconds)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept", "again"),
+    [
+        ({}, {"metric": "loss", "greater": False}, {}),
+        ({"best": "auc"}, {"metric": "auc", "greater": True}, {"best": "auc"}),
+        (
+            {"best": "auc", "best_greater": "no"},
+            {"metric": "auc", "greater": False},
+            {"best": "auc", "best_greater": "no"},
+        ),
+    ],
+)
+def test_the_best_round_is_chosen_by_what_the_form_says(
+    said: dict[str, str], kept: dict[str, Any], again: dict[str, str], cast: Cast, model: Model
+) -> None:
+    cast.browser("olga").post("/runs/new", {"model": model.public_id, **PLAN, **said})
+    run = Run.objects.select_related("model", "federation", "base_version").get()
+    assert run.config["best"] == kept
+    fields = startform.again(run)
+    assert {name: fields[name] for name in ("best", "best_greater") if name in fields} == again
+
+
+def test_a_metric_that_is_no_name_is_refused_where_it_stands(cast: Cast, model: Model) -> None:
+    answer = cast.browser("olga").post("/runs/new", {"model": model.public_id, **PLAN, "best": "m" * 65})
+    assert answer.status_code == 400
+    assert 'id="best" name="best"' in answer.content.decode()
+    assert re.search(r'id="best"[^>]* aria-invalid="true"', answer.content.decode())
+
+
+def test_what_a_version_measured_by_name_is_offered_for_the_best_round(cast: Cast, model: Model) -> None:
+    model.versions.update(metrics={"loss": 0.5, "others": {"brier": 0.1}})
+    page = page_of(cast.browser("olga"), f"/runs/new?model={model.public_id}")
+    offered = re.findall(
+        r'<option value="(\w+)">', page.partition('<datalist id="measured">')[2].partition("</datalist>")[0]
+    )
+    assert (set(offered) >= {"loss", "accuracy", "auc"}, offered[-1]) == (True, "brier")
+    shown = words(page_of(cast.browser("olga"), f"/models/{model.public_id}/versions/1.0.0"))
+    assert "brier 0.1" in shown
 
 
 def test_the_fragment_is_what_the_page_shows(cast: Cast, model: Model) -> None:

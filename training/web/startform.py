@@ -19,12 +19,12 @@ from fedwire import codecs
 from fedwire.errors import FedportalError
 from registry.models import Model, Share
 from registry.selectors import find_model, find_version, models_for, versions_of
-from training import checks, selectors
+from training import checks, selectors, wording
 from training.aggregation.staying import Staying
 from training.aggregation.strategies import STRATEGIES
 from training.aggregation.strategy import Parameter
 from training.models import Run
-from training.services import compression, configs, local, terms
+from training.services import best, compression, configs, local, terms
 from training.services.preflight import Problem
 from training.services.terms import FIELDS, Terms
 
@@ -161,6 +161,8 @@ def wish(actor: Actor, said: Mapping[str, str]) -> dict[str, Any]:
         config = {name: value for name, value in config.items() if name in names}
     if said.get("seed", "").strip():
         config["seed"] = number(said["seed"])
+    if metric := said.get("best", "").strip():
+        config["best"] = {"metric": metric, "greater": CHOICES.get(said.get("best_greater", ""))}
     config |= compressed(said)
     for name in ("standardise", "evaluate"):
         if (value := CHOICES.get(said.get(name, ""))) is not None:
@@ -295,11 +297,28 @@ def numbers_of(model: Model | None) -> list[str]:
     return list(versions_of(model).values_list("version", flat=True)[:MOST_VERSIONS]) if model else []
 
 
+def measured(model: Model | None) -> list[str]:
+    """What devices are known to measure of the model, for whoever chooses by what the best round is found."""
+    if model is None:
+        return list(wording.RATIOS)
+    kept = versions_of(model).values_list("metrics", flat=True)[:MOST_VERSIONS]
+    return [*wording.RATIOS, *sorted({name for metrics in kept for name in metrics.get("others") or {}})]
+
+
 def groups(actor: Actor) -> list[str]:
     """Labels one may know: one's own organization's, and those of runs one sees."""
     own = permissions.visible(actor, DeviceGroup.objects.all()).values_list("name", flat=True)
     used = selectors.runs_for(actor).exclude(group="").order_by().values_list("group", flat=True)
     return sorted({*own.distinct()[:100], *used.distinct()[:100]})
+
+
+def _best_of(chosen: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The fields of a criterion; nothing for what the form says by itself."""
+    if not chosen or chosen == best.DEFAULT:
+        return {}
+    by_name = best.criterion(chosen["metric"])["greater"]
+    words = {True: "yes", False: "no"}
+    return {"best": chosen["metric"], "best_greater": "" if chosen["greater"] == by_name else words[chosen["greater"]]}
 
 
 def again(run: Run) -> dict[str, Any]:
@@ -318,6 +337,7 @@ def again(run: Run) -> dict[str, Any]:
         "group": run.group,
         **{name: value for name, value in run.plan.items() if value != getattr(Terms, name)},
         "seed": config.get("seed"),
+        **_best_of(config.get("best")),
         **{name: words.get(config.get(name)) for name in ("standardise", "evaluate")},
         "preflight": mode if (mode := config.get("preflight")) != checks.OFF else None,
         "codec": codec.get("name"),

@@ -60,6 +60,7 @@ def _shown(request: Any, form: QueryDict) -> dict[str, Any]:
         "chosen": chosen,
         "said": said,
         "numbers": startform.numbers_of(chosen.model if chosen else None),
+        "measured": startform.measured(chosen.model if chosen else None),
         "groups": startform.groups(request.actor) if offered else [],
         "strategies": STRATEGIES.values(),
         "strategy": STRATEGIES.get(said["strategy"]),

@@ -181,7 +181,8 @@ def show(model: str, number: str, as_json: bool) -> None:
     sizes = {name: value for name, value in described.items() if name not in ("columns", "labels")}
     parts = lineage.get("organizations", [])
     given = [f"{row['name']} ({row['updates']} updates, {row['samples']:,} rows over all rounds)" for row in parts]
-    metrics = [f"{name} {value:.4f}" for name, value in found["metrics"].items() if isinstance(value, float)]
+    measured = {**found["metrics"], **(found["metrics"].get("others") or {})}
+    metrics = [f"{name} {value:.4f}" for name, value in measured.items() if isinstance(value, float)]
     output.facts(
         (
             ("version", f"{found['version']}, {found['sentence']}"),

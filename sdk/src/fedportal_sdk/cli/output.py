@@ -157,8 +157,8 @@ def ago(moment: str | None) -> str:
 
 
 def day(moment: str | None) -> str:
-    """The moment's day and minute."""
-    return datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if moment else ""
+    """The moment's day and minute where the reader is, with the offset from UTC."""
+    return datetime.fromisoformat(moment).astimezone().isoformat(" ", "minutes") if moment else ""
 
 
 def _away(error: FedportalError | None) -> None:

@@ -319,7 +319,7 @@ def described(snapshot: Snapshot) -> Text:
         updates = f"updates {row['updates']}/{row['expected']}"
         lines.append(f"  {row['organization']['name']}: {devices}, {updates}, {row['samples']:,} rows over all rounds")
     lines += [_trend(snapshot["curves"], name) for name in ("accuracy", "auc", "loss")]
-    lines.append(_own(snapshot["curves"]))
+    lines += [_others(snapshot["curves"]), _own(snapshot["curves"])]
     if run["result_version"]:
         lines.append(f"Version {run['result_version']} is published. Next: fedportal pull {run['model']['name']}")
     return Text("\n".join(filter(None, lines)))
@@ -329,6 +329,12 @@ def _checked(row: dict[str, Any]) -> str:
     """A line on a device that has something to see to."""
     found = "; ".join(f"{one['sentence']}. {one['next_step']}".strip() for one in row["findings"])
     return f"  preflight: {row['device']['identifier']} of {row['organization']['name']} {row['verdict']}: {found}"
+
+
+def _others(curves: list[dict[str, Any]]) -> str:
+    """The newest values of what devices measure by name."""
+    newest: dict[str, float] = next((found for point in reversed(curves) if (found := point.get("others"))), {})
+    return "  " + ", ".join(f"{name} {value:.4f}" for name, value in sorted(newest.items())) if newest else ""
 
 
 def _bar(progress: float, width: int = 30) -> str:
