@@ -84,7 +84,7 @@ class Child:
         if self.returncode is None:
             if not select.select([self._line], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
-            self.returncode = int(self._line.recv(32))
+            self.returncode = int(self._line.recv(32) or -signal.SIGKILL)  # the nursery takes its children with it
             self._line.close()
         return self.returncode
 
@@ -124,8 +124,8 @@ def _nursery() -> str:
 
 
 def _close(process: subprocess.Popen[bytes], folder: Path) -> None:
-    process.kill()
-    process.wait()
+    with process:
+        pass  # nobody holds its stdin now
     for file in folder.iterdir():
         file.unlink()
     folder.rmdir()
@@ -146,7 +146,10 @@ def load() -> None:
 
 
 def serve(path: str) -> list[str]:
-    """Fork a child for every wish; returns in the child only: its program. Ends when nobody holds stdin any more."""
+    """Fork a child for every wish; returns in the child only: its program.
+
+    Ends when nobody holds stdin any more, and all children with it.
+    """
     hear, tell = os.pipe()
     for end in (hear, tell):
         os.set_blocking(end, False)
@@ -160,6 +163,9 @@ def serve(path: str) -> list[str]:
         while True:
             ready = select.select([listener, hear, sys.stdin], [], [])[0]
             if sys.stdin in ready:
+                for pid in lines:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(pid, signal.SIGKILL)
                 os._exit(0)
             if hear in ready:
                 os.read(hear, 4096)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,9 +19,10 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 # What a browser says by itself when the portal is away, which some tests bring about.
 AWAY = ("ERR_CONNECTION", "WebSocket connection to", "Failed to load resource")
 Visit = Callable[..., Page]
+Cookies = dict[str, list[Any]]  # by email
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """The browser that is installed on this machine. It must end before other tests run: it holds an event loop."""
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -47,11 +49,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fleet")
 
 
-@pytest.fixture
-def visit(browser: Browser, story: Story) -> Iterator[Visit]:
-    """`visit(email, width=…, dark=…)` is a page on which that person is signed in.
+@pytest.fixture(scope="module")
+def keys_of_doors() -> Cookies:
+    """What a browser got when somebody signed in; others are let in with it."""
+    return {}
 
-    Whatever the browser complains about (scripts, security policy, missing files) fails the test.
+
+@pytest.fixture
+def visit(browser: Browser, story: Story, keys_of_doors: Cookies) -> Iterator[Visit]:
+    """`visit(email, width=…, dark=…)` is a page on which that person is signed in, by the form only the first time.
+
+    With `anew=True` they sign in by the form again, as tests need that end sessions. Whatever the browser complains
+    about (scripts, security policy, missing files) fails the test.
     """
     complaints: list[str] = []
     contexts: list[Any] = []
@@ -60,7 +69,9 @@ def visit(browser: Browser, story: Story) -> Iterator[Visit]:
         if message.type == "error" and not any(word in message.text for word in AWAY):
             complaints.append(message.text)
 
-    def arrive(email: str = "olga@acme.example", width: int = 1280, *, dark: bool = False, **more: Any) -> Page:
+    def arrive(
+        email: str = "olga@acme.example", width: int = 1280, *, dark: bool = False, anew: bool = False, **more: Any
+    ) -> Page:
         context = browser.new_context(
             viewport={"width": width, "height": 900},
             color_scheme="dark" if dark else "light",
@@ -72,8 +83,10 @@ def visit(browser: Browser, story: Story) -> Iterator[Visit]:
         page.set_default_timeout(20_000)
         page.on("console", hear)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        if email:
+        if email and anew:
             sign_in(page, email)
+        elif email:
+            let_in(page, email, keys_of_doors)
         return page
 
     yield arrive
@@ -91,6 +104,15 @@ def sign_in(page: Page, email: str, password: str = PASSWORD) -> None:
     account(page).wait_for()
 
 
+def let_in(page: Page, email: str, known: Cookies) -> None:
+    """Signed in as somebody is who signed in before; nothing is opened yet then."""
+    if email not in known:
+        sign_in(page, email)
+        known[email] = page.context.cookies()
+    else:
+        page.context.add_cookies(known[email])
+
+
 def account(page: Page) -> Locator:
     """What opens the account menu; a click on it shows "Your account", "Light / dark" and "Sign out"."""
     return page.get_by_role("banner").locator("summary", has_text="Account:")
@@ -102,5 +124,6 @@ def overflow(page: Page) -> int:
 
 
 def keep(page: Page, name: str, tmp_path: Path) -> None:
-    """A picture of the page, for whoever looks into the test's folder."""
-    page.screenshot(path=tmp_path / f"{name}.png", full_page=True)
+    """A picture of the page in the test's folder, for whoever asks for pictures by PICTURES=1 in the environment."""
+    if os.environ.get("PICTURES"):
+        page.screenshot(path=tmp_path / f"{name}.png", full_page=True)

@@ -145,20 +145,26 @@ def frame(page: Page) -> list[str]:
     )
 
 
+AXE = Axe().axe_script
+JUDGED = """
+async (options) => (await axe.run(options)).violations
+  .filter((one) => one.impact === "serious" || one.impact === "critical")
+  .flatMap((one) => one.nodes.slice(0, 3).map((node) =>
+    `${one.id}: ${node.html.slice(0, 160)} ${node.failureSummary.split("\\n").at(-1).trim()}`))
+"""
+
+
 def violations(page: Page, *, only: str = "") -> list[str]:
     """What axe-core finds serious or critical; with `only` by that one rule."""
     options: dict[str, Any] = {"resultTypes": ["violations"]}
     if only:
         options["runOnly"] = {"type": "rule", "values": [only]}
-    found = Axe().run(page, options=options).response["violations"]
-    return [
-        f"{one['id']}: {node['html'][:160]} {node['failureSummary'].splitlines()[-1].strip()}"
-        for one in found
-        if one["impact"] in ("serious", "critical")
-        for node in one["nodes"][:3]
-    ]
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE)
+    return list(page.evaluate(JUDGED, options))
 
 
+MORE_STOPS = 40
 LISTED = """
 () => {
   window.wanted = [...document.querySelectorAll("a[href], button, input, select, textarea, summary")].filter((one) =>
@@ -167,26 +173,20 @@ LISTED = """
          && document.querySelector(`input[type=radio][name="${CSS.escape(one.name)}"]:checked`)));
   window.reached = new Set();
   window.unseen = [];
+  document.addEventListener("focusin", ({ target: one }) => {
+    if (one === start || window.reached.has(one)) return;  // a date has several stops of its own
+    window.reached.add(one);
+    const style = getComputedStyle(one);
+    const drawn = one instanceof SVGElement && parseFloat(getComputedStyle(one.querySelector("rect")).strokeWidth) >= 3;
+    const ringed = drawn || (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2);
+    const box = one.getBoundingClientRect();
+    if (!ringed || box.width < 1 || box.height < 1) window.unseen.push(one.outerHTML.slice(0, 160));
+  });
   const start = document.createElement("span");  // Tab goes on from here, wherever the page put the focus
   start.tabIndex = -1;
   document.body.prepend(start);
   start.focus();
   return window.wanted.length;
-}
-"""
-NOTED = """
-() => {
-  const one = document.activeElement;
-  if (!one || one === document.body || one === document.documentElement) return "out";
-  if (window.reached.has(one)) return one === window.last ? "on" : "again";  // a date has several stops of its own
-  window.reached.add(one);
-  window.last = one;
-  const style = getComputedStyle(one);
-  const drawn = one instanceof SVGElement && parseFloat(getComputedStyle(one.querySelector("rect")).strokeWidth) >= 3;
-  const ringed = drawn || (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2);
-  const box = one.getBoundingClientRect();
-  if (!ringed || box.width < 1 || box.height < 1) window.unseen.push(one.outerHTML.slice(0, 160));
-  return "on";
 }
 """
 LEFT = """
@@ -198,9 +198,10 @@ LEFT = """
 
 def keyboard(page: Page) -> list[str]:
     """By Tab alone: whatever one can press is reached, and the focus is seen on it."""
-    many = int(page.evaluate(LISTED))
-    for _ in range(many + 40):
+    for _ in range(int(page.evaluate(LISTED))):
         page.keyboard.press("Tab")
-        if page.evaluate(NOTED) != "on":
+    for _ in range(MORE_STOPS):  # some have several
+        if page.evaluate("window.wanted.every((one) => window.reached.has(one))"):
             break
+        page.keyboard.press("Tab")
     return list(page.evaluate(LEFT))

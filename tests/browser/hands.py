@@ -6,6 +6,7 @@ from playwright.sync_api import Locator, Page, expect
 
 # More stops than any page has.
 MOST_STOPS = 250
+LOOK_AGAIN = 25
 
 
 class Hands:
@@ -20,8 +21,10 @@ class Hands:
     def reach(self, target: Locator) -> Locator:
         """Press Tab until the focus is on `target`. Fails when Tab does not come there."""
         target.wait_for()
-        for _ in range(MOST_STOPS):
-            if target.evaluate("(one) => one === document.activeElement"):
+        for stop in range(MOST_STOPS):
+            if stop % LOOK_AGAIN == 0:  # to find it by its name takes long; a live page may have made it anew
+                one = target.element_handle()
+            if one.evaluate("(one) => one === document.activeElement"):
                 return target
             self.page.keyboard.press("Tab")
         raise AssertionError(f"Tab never comes to {target} on {self.page.url}")

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.browser import every_page
-from tests.browser.conftest import account, sign_in
+from tests.browser.conftest import Cookies, account, keep, let_in
 from tests.browser.every_page import Sight
 from tests.running import Portal
 
@@ -19,10 +19,10 @@ WIDTHS = (1280, 360)
 
 
 class Readers:
-    """People at their browsers: everybody signs in once for each width."""
+    """People at their browsers, one for each width."""
 
-    def __init__(self, browser: Browser, portal: Portal) -> None:
-        self._browser, self._portal = browser, portal
+    def __init__(self, browser: Browser, portal: Portal, keys_of_doors: Cookies) -> None:
+        self._browser, self._portal, self._keys = browser, portal, keys_of_doors
         self._pages: dict[tuple[str, int], Page] = {}
 
     def page(self, who: str, width: int) -> Page:
@@ -34,8 +34,12 @@ class Readers:
             page = self._pages[who, width] = context.new_page()
             page.set_default_timeout(20_000)
             if who:
-                sign_in(page, every_page.email_of(who))
+                let_in(page, every_page.email_of(who), self._keys)
         return self._pages[who, width]
+
+    def leave(self) -> None:
+        for page in self._pages.values():
+            page.context.close()
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +54,10 @@ def world(portal: Portal) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def readers(browser: Browser, portal: Portal, world: dict[str, str]) -> Readers:
-    return Readers(browser, portal)
+def readers(browser: Browser, portal: Portal, world: dict[str, str], keys_of_doors: Cookies) -> Iterator[Readers]:
+    readers = Readers(browser, portal, keys_of_doors)
+    yield readers
+    readers.leave()
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +81,7 @@ def test_a_page_is_for_everybody(
     if sight.who and sight.name != "sign-in":
         assert "/sign-in" not in page.url
     name = re.sub(r"\W+", "-", sight.name).strip("-")
-    page.screenshot(path=album / f"{name}-{width}.png", full_page=True)
+    keep(page, f"{name}-{width}", album)
     wrong = [*every_page.frame(page), *every_page.violations(page), *every_page.keyboard(page)]
     page.emulate_media(color_scheme="dark")
     wrong += [f"dark: {one}" for one in every_page.violations(page, only="color-contrast")]

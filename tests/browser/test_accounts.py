@@ -61,7 +61,7 @@ def test_a_newcomer_signs_up_by_the_letter_with_the_keyboard_alone(visit: Visit,
 def test_a_second_factor_is_turned_on_asked_for_recovered_from_and_turned_off(
     visit: Visit, post: Postbox, tmp_path: Path
 ) -> None:
-    page = visit(OLGA, 360, dark=True)
+    page = visit(OLGA, 360, dark=True, anew=True)
     hands = Hands(page)
     page.goto("/account/second-factor")
     hands.follow("Turn it on")
@@ -113,7 +113,7 @@ def test_a_second_factor_is_turned_on_asked_for_recovered_from_and_turned_off(
 def test_a_forgotten_password_is_chosen_anew_by_the_letter_and_ends_what_the_old_one_opened(
     visit: Visit, post: Postbox
 ) -> None:
-    old, page = visit(OLGA), visit("")
+    old, page = visit(OLGA, anew=True), visit("")
     hands = Hands(page)
     page.goto("/sign-in")
     hands.follow("Forgot the password?")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visit, keep, overflow
@@ -79,22 +79,21 @@ def test_a_run_is_seen_as_it_happens_and_after_the_portal_was_killed(
     keep(page, "last", tmp_path)
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (360, False), (360, True)])
-def test_the_page_fits_while_devices_train(
-    width: int, dark: bool, visit: Visit, story: Story, home: Path, tmp_path: Path
-) -> None:
+def test_the_page_fits_while_devices_train(visit: Visit, story: Story, home: Path, tmp_path: Path) -> None:
     run = story.start(rounds=2)
     with held_back(story, home) as (gate, taking_part):
-        page = visit(width=width, dark=dark)
-        page.goto(f"/runs/{run}")
+        pages = {look: visit(width=look[0], dark=look[1]) for look in itertools.product((1280, 360), (False, True))}
+        for page in pages.values():
+            page.goto(f"/runs/{run}")
         gate.open_to(1)
-        expect(page.locator("[data-round-title]")).to_have_text("Round 2 of 2")
-        expect(page.locator("[data-contributions] tr")).to_have_count(3)
-        expect(page.get_by_role("list").filter(has_text="All organizations")).to_contain_text("valley")
-        assert overflow(page) <= 0
-        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert (sum(int(part) for part in re.findall(r"\d+", paper)[:3]) < 300) == dark
-        keep(page, "running", tmp_path)
+        for (width, dark), page in pages.items():
+            expect(page.locator("[data-round-title]")).to_have_text("Round 2 of 2")
+            expect(page.locator("[data-contributions] tr")).to_have_count(3)
+            expect(page.get_by_role("list").filter(has_text="All organizations")).to_contain_text("valley")
+            assert overflow(page) <= 0, (width, dark)
+            paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert (sum(int(part) for part in re.findall(r"\d+", paper)[:3]) < 300) == dark, width
+            keep(page, f"running-{width}-{dark}", tmp_path)
         gate.open_to(2)
         for device in taking_part:
             device.join()
