@@ -42,6 +42,8 @@ ON_SERVICES = (
 # long and mostly wait begin, so that none of them is left over at the end.
 PROCESSES = 4
 FIRST = ("tests/faults", "tests/browser", "tests/journeys", "tests/protocol")
+# They start some hundred Pythons, of which each would compile the portal or the SDK again where this is set.
+COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
 UNAVAILABLE = 69  # what tests.services exits with when a server cannot be had
 NOTHING_COLLECTED = 5  # pytest's status when a selection matches no test
 
@@ -78,8 +80,8 @@ def test(rest: list[str]) -> int:
     if rest:
         return report([("pytest", python("-m", "pytest", *rest))], notes)
     together = ("-n", str(PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder")
-    results = [("tests on SQLite", python("-m", "pytest", *together, *folders_of_tests()))]
-    services = python("-m", "tests.services", str(PYTHON), "-m", "pytest", *together, *ON_SERVICES)
+    results = [("tests on SQLite", python("-m", "pytest", *together, *folders_of_tests(), env=COMPILED))]
+    services = python("-m", "tests.services", str(PYTHON), "-m", "pytest", *together, *ON_SERVICES, env=COMPILED)
     if services == UNAVAILABLE:
         notes.append("TESTS ON POSTGRESQL AND VALKEY SKIPPED: they can neither be installed nor found here.")
     else:
