@@ -24,6 +24,7 @@ import psycopg
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = Path(sys.prefix) / "migrated"  # in the virtual environment: it goes when that goes
+MOST_KEPT = 12
 TEMPLATE = "FEDPORTAL_TEST_TEMPLATE"  # in the environment: a migrated database of the PostgreSQL server
 
 
@@ -69,7 +70,8 @@ def _template() -> Path:
     with open(KEPT / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            for old in KEPT.glob("*.sqlite3"):
+            # Several working trees may share the virtual environment: only what is long out of use goes.
+            for old in sorted(KEPT.glob("*.sqlite3"), key=lambda file: file.stat().st_mtime)[:-MOST_KEPT]:
                 old.unlink()
             _make(path)
     return path
