@@ -171,6 +171,7 @@ class Device:
         self.identifier = self.id = self.key = ""
         self.away_until = 0.0  # by the real clock
         self.busy = False
+        self.heard = 0.0  # when it last spoke, by the real clock
         self._work, self._dropout, self._seed = work, settings.dropout, settings.seed
         self._shift: Shift | None = None
         self._turn = 0

@@ -125,10 +125,12 @@ class Fleet:
     def do(self, device: Device, task: Task, taken: float) -> bool:
         """Let the device do the task that it took at this time; whether it was answered. Raises `Stopped`."""
         self._witness = device
+        device.heard = time.monotonic()
         return device.do(task, self._post(), self.tally, self._over, self.folder, taken)
 
     def ask(self, device: Device, seconds: float) -> Task | None:
         """The device's next task, None when none came within `seconds`. Raises `Stopped`."""
+        device.heard = time.monotonic()
         return self._post().next_task(device, seconds)
 
     def drop(self, device: Device, job: Job) -> None:

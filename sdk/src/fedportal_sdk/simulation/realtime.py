@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from fedportal_sdk.simulation.device import Device
@@ -24,6 +25,11 @@ SAMPLED_SECONDS, PRESENT_SECONDS = 1.0, 15.0
 SHARE_OF_ASKING = 4.0
 # Whether the run is over is asked soon after something happened and ever more rarely when nothing does.
 FIRST_LOOK, LONGEST_LOOK = 0.1, 1.0
+# So many devices work before somebody looks whether others were not heard of for so long: those the portal would soon
+# take to be gone.
+AT_ONCE, SILENT_SECONDS = 200, 25.0
+
+Taken = tuple[Device, Task, float]  # and when, by the run's clock
 
 
 class RealTime:
@@ -53,10 +59,19 @@ class RealTime:
                 return
 
     def _ask_everybody(self, pool: ThreadPoolExecutor) -> None:
+        """Take what there is for everybody, then do it: a task that nobody takes is soon given up."""
         began = time.monotonic()
-        list(pool.map(self._ask, self._free()))
+        taken = self._take(pool, self._free())
         self._asked = time.monotonic()
         self._asking = self._asked - began
+        while taken:
+            some, taken = taken[:AT_ONCE], taken[AT_ONCE:]
+            list(pool.map(lambda one: self._begin(*one), some))
+            silent = [device for device in self._free() if time.monotonic() - device.heard > SILENT_SECONDS]
+            taken += self._take(pool, silent)
+
+    def _take(self, pool: ThreadPoolExecutor, devices: Sequence[Device]) -> list[Taken]:
+        return [taken for taken in pool.map(self._ask, devices) if taken is not None]
 
     def _rest(self, pool: ThreadPoolExecutor) -> bool:
         """Wait until everybody should ask (False) or the run is over (True)."""
@@ -82,22 +97,25 @@ class RealTime:
     def _free(self) -> list[Device]:
         return [device for device in self._fleet.devices if not device.busy and not device.away]
 
-    def _ask(self, device: Device) -> None:
+    def _ask(self, device: Device) -> Taken | None:
         if device.end == "absent":
             self._fleet.drop(device, self._job)
-        elif task := self._fleet.ask(device, 0):
-            self._begin(device, task)
+            return None
+        task = self._fleet.ask(device, 0)
+        device.busy = task is not None
+        return (device, task, self.now) if task is not None else None
 
-    def _begin(self, device: Device, task: Task) -> None:
+    def _begin(self, device: Device, task: Task, taken: float) -> None:
         """Do the task, at once or when the device will have trained."""
         seconds = device.character.seconds if task["kind"] == TaskKind.TRAIN else 0.0
         if not seconds:
-            self._finish(device, task, self.now)
+            self._finish(device, task, taken)
             return
         device.busy = True
         with self._lock:
             self._order += 1
-            heapq.heappush(self._due, (time.monotonic() + seconds, self._order, device, task, self.now))
+            due = self._began + taken + seconds
+            heapq.heappush(self._due, (due, self._order, device, task, taken))
 
     def _finish(self, device: Device, task: Task, taken: float) -> None:
         device.busy = True
@@ -126,7 +144,7 @@ class RealTime:
             device.busy = False
         if task is not None:
             self._bell.set()
-            self._begin(device, task)
+            self._begin(device, task, self.now)
 
     def _look_after(self) -> None:
         """Raises what went wrong in a thread."""
