@@ -105,10 +105,6 @@ class FederatedClient:
         """What this device keeps at this portal."""
         return self._folder.folder
 
-    def run_state(self, run: str) -> dict[str, Any]:
-        """How a run stands that this device took part in: state, result_version, …; empty for another."""
-        return self._door(self._patience).run_state(run)
-
     def register(self, groups: Sequence[str] | None = None) -> DeviceRecord:
         """Register this device, or say again that it is the same one; either way it gets a fresh device key.
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fedportal_sdk._loop import Participation
+from fedportal_sdk._retry import Patience, Stopped
 from fedportal_sdk.client import FederatedClient
 from fedportal_sdk.edge.connection import Server
 from fedportal_sdk.edge.enrolment import Enrolment
@@ -107,9 +108,11 @@ class Edge:
         at, known = self._states.get(run, (0.0, {}))
         if time.monotonic() - at < REMEMBER_SECONDS:
             return known
+        # Asked once: a device that waits for the answer comes back by itself.
+        door = self.client._door(Patience(self.client._stop, limit=0.0))
         try:
-            found = self.client.run_state(run)
-        except FedportalError as error:
+            found = door.run_state(run)
+        except (FedportalError, Stopped) as error:
             log.debug("The portal does not say how %s stands: %s", run, error)
             raise FedportalError("unavailable") from error
         self._states = {**dict(list(self._states.items())[-20:]), run: (time.monotonic(), found)}
