@@ -264,8 +264,8 @@ def test_a_header_that_names_no_columns_registers_no_model(
 GOOD = "a,b,c,d,e,f,diagnosis\n1,2,3,4,5,6,M\n2,3,4,5,6,7,B\n"
 DATA = [
     (GOOD.replace("diagnosis", "result"), "data_no_target", "it has a, b, c, d, e, f, result"),
-    (GOOD.replace("2,3,4,5,6,7", "2,three,4,5,6,7"), "data_not_numeric", "Column 'b' holds text in row 2: 'three'"),
-    (GOOD.replace("2,3,4,5,6,7", "2,,4,5,6,7"), "data_gap", "Column 'b' has no usable number in row 2"),
+    ("b,diagnosis\n1,M\nthree,B\n", "data_not_numeric", "Column 'b' holds text in row 2: 'three'"),
+    ("b,diagnosis\n1,M\n ,B\n", "data_gap", "Column 'b' has no usable number in row 2"),
     ("", "data_empty", "has no rows"),
     ("a,b,c,d,e,f,diagnosis\n", "data_empty", "has no rows"),
     (GOOD.replace("B", "M"), "data_one_class", "one class only"),

@@ -24,10 +24,17 @@ def csv_file(tmp_path: Path, text: str | bytes) -> Path:
 
 
 def refused(tmp_path: Path, text: str | bytes, target: str = "diagnosis") -> FedportalError:
+    """The error of a file for a model that takes its columns as they stand."""
+    path = csv_file(tmp_path, text)
     with pytest.raises(FedportalError) as caught:
-        data.load(csv_file(tmp_path, text), target)
+        features_as_they_stand(path, target)
     assert caught.value.next_step
     return caught.value
+
+
+def features_as_they_stand(path: Path, target: str) -> None:
+    table = data.load(path, target)
+    data.features_for(table, Architecture.parse({"kind": "logistic", "inputs": len(table.columns)}))
 
 
 def test_a_csv_gives_numbers_and_a_target_of_strings(tmp_path: Path) -> None:
@@ -103,6 +110,28 @@ def test_a_gap_is_refused_with_its_place(tmp_path: Path, gap: str) -> None:
     assert (error.code, error.context["column"], error.context["row"]) == ("data_gap", "texture", 2)
 
 
+@pytest.mark.parametrize("cell", ["high", "", "nan", "1_000"])
+def test_a_column_that_the_model_does_not_take_may_hold_anything(
+    tmp_path: Path, cell: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = "".join(f"{i},{i + 1},{'M' if i % 2 else 'B'}\n" for i in range(data.ROWS_AT_ONCE))
+    text = f"radius,note,diagnosis\n{rows}7,{cell},M\n8,{cell},B\n"
+    table = data.load(csv_file(tmp_path, text), "diagnosis")
+    (warned,) = caplog.messages
+    assert f"row {data.ROWS_AT_ONCE + 1}" in warned
+    narrow = Architecture.parse({"kind": "logistic", "inputs": 1, "columns": ["radius"]})
+    assert data.features_for(table, narrow)[-3:].tolist() == [[data.ROWS_AT_ONCE - 1], [7], [8]]
+    with pytest.raises(FedportalError) as caught:
+        data.features_for(table, Architecture.parse({"kind": "logistic", "inputs": 1, "columns": ["note"]}))
+    assert (caught.value.context["column"], caught.value.context["row"]) == ("note", data.ROWS_AT_ONCE + 1)
+
+
+def test_a_file_without_a_column_of_numbers_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(FedportalError) as caught:
+        data.load(csv_file(tmp_path, "note,diagnosis\nhigh,M\nlow,B\n"), "diagnosis")
+    assert caught.value.code == "data_not_numeric"
+
+
 @pytest.mark.parametrize("gap", ["", "nan"])
 def test_a_gap_in_the_target_is_refused(tmp_path: Path, gap: str) -> None:
     error = refused(tmp_path, f"a,y\n1,0\n2,1\n3,{gap}\n", "y")
@@ -160,6 +189,13 @@ def test_text_in_a_data_frame_is_refused_with_its_place() -> None:
     with pytest.raises(FedportalError) as caught:
         data.load(Frame(a=[1, "two"], y=["B", "M"]), "y")
     assert (caught.value.code, caught.value.context["row"]) == ("data_not_numeric", 2)
+
+
+def test_column_of_a_data_frame_that_the_model_does_not_take_may_hold_anything() -> None:
+    table = data.load(Frame(a=[1, 2], y=["B", "M"], note=["x", None], b=[float("nan"), 1.5]), "y")
+    narrow = Architecture.parse({"kind": "logistic", "inputs": 1, "columns": ["a"]})
+    assert data.features_for(table, narrow).tolist() == [[1], [2]]
+    assert {name: error.code for name, error in table.flaws.items()} == {"note": "data_not_numeric", "b": "data_gap"}
 
 
 # -- classes

@@ -35,7 +35,9 @@ log = logging.getLogger("fedportal")
 class Table:
     """Rows of numbers with a target. `target` holds numbers (float64) or strings; `source` names the rows in errors.
 
-    `texts`: columns that are no features, by name. `named`: whether the data themselves name their columns.
+    `texts`: columns that are no features, by name. `named`: whether the data themselves name their columns. `flaws`:
+    columns with a cell that is no number, by name, each with the error of the first such cell; these cells are NaN.
+    Whether they matter only the model says.
     """
 
     features: Float64  # [n, d]
@@ -45,6 +47,7 @@ class Table:
     source: str
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)  # [n] each
     named: bool = True
+    flaws: Mapping[str, FedportalError] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.target)
@@ -59,7 +62,9 @@ def load(data: Any, target_col: str, aside: Sequence[str] = ()) -> Table:
     """The rows of `data`: the path of a CSV file, a pair (features, target) of arrays, a data frame, or loaded rows.
 
     The columns called `aside` may hold text: one whose first value is no number is kept as text and is no feature.
-    Raises data_missing, data_empty, data_no_target, data_not_numeric, data_gap, data_ragged and data_one_class.
+    Other columns of a file or frame with text or gaps are told of and refused once a model asks for them, or at once
+    when no column is left. Raises data_missing, data_empty, data_no_target, data_not_numeric, data_gap, data_ragged and
+    data_one_class.
     """
     if isinstance(data, Table):
         return data
@@ -129,9 +134,13 @@ def held_out(table: Table, seed: int = 0) -> NDArray[np.bool_]:
 def features_for(table: Table, architecture: Architecture) -> Float64:
     """The columns [n, d] as the architecture takes them: by name where both have names, otherwise as they stand.
 
-    Columns that the model does not name are left out, with a warning. Raises data_shape, and where there are names
-    data_columns for those that are missing and data_column_twice.
+    Columns that the model does not name are left out, with a warning. Raises data_shape, data_not_numeric and data_gap
+    for a column that is taken, and where there are names data_columns for those that are missing and data_column_twice.
     """
+    taken = architecture.columns if architecture.columns and table.named else table.columns
+    for name in taken:
+        if name in table.flaws:
+            raise table.flaws[name]
     if not (architecture.columns and table.named):
         if table.features.shape[1] != architecture.inputs:
             raise FedportalError("data_shape", expected=architecture.inputs, got=table.features.shape[1])
@@ -205,6 +214,7 @@ def _read_rows(lines: _Lines, path: Path, target_col: str, aside: Sequence[str])
     target: list[str] = []
     texts: dict[int, list[str]] = {}
     names: list[str] = []
+    flaws: dict[str, FedportalError] = {}
     while block := list(islice(rows, ROWS_AT_ONCE)):
         done = len(target)
         if not done:
@@ -219,12 +229,13 @@ def _read_rows(lines: _Lines, path: Path, target_col: str, aside: Sequence[str])
         for at in sorted([place, *texts], reverse=True):
             for row in block:
                 del row[at]
-        blocks.append(_numbers(block, names, done, strict=lines.underscore))
+        blocks.append(_numbers(block, names, done, flaws, strict=lines.underscore))
         lines.underscore = False
     if not target:
         raise FedportalError("data_empty", path=str(path))
     kept = {header[at]: column for at, column in texts.items()}
-    return Table(np.concatenate(blocks), _target(target, target_col), tuple(names), target_col, str(path), kept)
+    features, values = np.concatenate(blocks), _target(target, target_col)
+    return Table(features, values, tuple(names), target_col, str(path), kept, flaws=flaws)
 
 
 def _header(source: Iterator[str], path: Path, target_col: str) -> tuple[list[str], str]:
@@ -245,31 +256,39 @@ def _text_places(header: Sequence[str], first: Sequence[Any], aside: Sequence[st
     return [at for at, (name, value) in enumerate(pairs) if name in aside and _number(str(value)) is None]
 
 
-def _numbers(rows: list[list[str]], names: Sequence[str], done: int, *, strict: bool) -> Float64:
-    """The rows as numbers; `done` rows came before. Raises at the first that is none."""
+def _numbers(
+    rows: list[list[str]], names: Sequence[str], done: int, flaws: dict[str, FedportalError], *, strict: bool
+) -> Float64:
+    """The rows as numbers; `done` rows came before. The first cell of a column that is none is noted in `flaws`."""
     shape = (len(rows), len(names))
+    flawed = [place for place, name in enumerate(names) if name in flaws]
+    for row in rows if flawed else ():  # so that the others are read as fast as without them
+        for place in flawed:
+            row[place] = "nan"
     try:
         if strict:
             raise ValueError
         numbers = np.fromiter(map(float, chain.from_iterable(rows)), np.float64, shape[0] * shape[1])
     except ValueError:
-        numbers = np.fromiter(_read_slowly(rows, names, done), np.float64, shape[0] * shape[1])
+        numbers = np.fromiter(_read_slowly(rows, names, done, flaws), np.float64, shape[0] * shape[1])
     numbers = numbers.reshape(shape)
-    if not np.isfinite(numbers).all():
-        row, column = (int(i) for i in np.argwhere(~np.isfinite(numbers))[0])
-        raise FedportalError("data_gap", column=names[column], row=done + row + 1, value=rows[row][column])
+    for column in map(int, np.flatnonzero(~np.isfinite(numbers).all(axis=0))):
+        at = int(np.flatnonzero(~np.isfinite(numbers[:, column]))[0])
+        gap = FedportalError("data_gap", column=names[column], row=done + at + 1, value=rows[at][column])
+        flaws.setdefault(names[column], gap)
     return numbers
 
 
-def _read_slowly(rows: list[list[str]], names: Sequence[str], done: int) -> Iterator[float]:
+def _read_slowly(
+    rows: list[list[str]], names: Sequence[str], done: int, flaws: dict[str, FedportalError]
+) -> Iterator[float]:
     for row_number, row in enumerate(rows, done + 1):
         for name, text in zip(names, row, strict=True):
-            if not text.strip():
-                raise FedportalError("data_gap", column=name, row=row_number, value=text)
             number = _number(text)
             if number is None:
-                raise FedportalError("data_not_numeric", column=name, row=row_number, value=text[:60])
-            yield number
+                code = "data_not_numeric" if text.strip() else "data_gap"
+                flaws.setdefault(name, FedportalError(code, column=name, row=row_number, value=text[:60]))
+            yield math.nan if number is None else number
 
 
 def _number(text: str) -> float | None:
@@ -300,28 +319,39 @@ def _from_frame(frame: Any, target_col: str, aside: Sequence[str] = ()) -> Table
     places = [at for at in range(len(columns)) if at != place and at not in texts]
     names = [columns[at] for at in places]
     features = np.empty((len(cells), len(names)))
+    flaws: dict[str, FedportalError] = {}
     for index, name in enumerate(names):
         column = cells[:, places[index]]
         try:
             features[:, index] = column.astype(np.float64)
         except (TypeError, ValueError):
             row = next(i for i, value in enumerate(column) if _number(str(value)) is None)
-            raise FedportalError("data_not_numeric", column=name, row=row + 1, value=str(column[row])[:60]) from None
-    table = _from_arrays(features, cells[:, place], target_col, names)
+            flaws[name] = FedportalError("data_not_numeric", column=name, row=row + 1, value=str(column[row])[:60])
+            features[:, index] = math.nan
+    table = _from_arrays(features, cells[:, place], target_col, names, flaws)
     named = any(isinstance(name, str) for at, name in enumerate(frame.columns) if at != place)
     kept = {columns[at]: [str(value) for value in cells[:, at]] for at in texts if at != place}
     return replace(table, named=named, texts=kept)
 
 
-def _from_arrays(features: Float64, target: NDArray[Any], target_col: str, names: Sequence[str] = ()) -> Table:
+def _from_arrays(
+    features: Float64,
+    target: NDArray[Any],
+    target_col: str,
+    names: Sequence[str] = (),
+    flaws: dict[str, FedportalError] | None = None,
+) -> Table:
     if features.ndim < 2 or target.ndim != 1 or len(features) != len(target):
         raise FedportalError("data_missing", path="the arrays", reason="they need [n, d] features and [n] targets")
     features = features.reshape(len(features), -1)
     named = bool(names)
     names = names or [f"column {i}" for i in range(features.shape[1])]
     if not np.isfinite(features).all():
-        row, column = (int(i) for i in np.argwhere(~np.isfinite(features))[0])
-        raise FedportalError("data_gap", column=names[column], row=row + 1, value=str(features[row, column]))
+        for row, column in np.argwhere(~np.isfinite(features)).tolist():
+            gap = FedportalError("data_gap", column=names[column], row=row + 1, value=str(features[row, column]))
+            if flaws is None:
+                raise gap
+            flaws.setdefault(names[column], gap)
     if target.dtype.kind in "biuf":
         target = target.astype(np.float64)
         if not np.isfinite(target).all():
@@ -329,7 +359,7 @@ def _from_arrays(features: Float64, target: NDArray[Any], target_col: str, names
             raise FedportalError("data_gap", column=target_col, row=row + 1, value=str(target[row]))
     else:
         target = _target([str(value).strip() for value in target.tolist()], target_col)
-    return Table(features, target, tuple(names), target_col, "the data", named=named)
+    return Table(features, target, tuple(names), target_col, "the data", named=named, flaws=flaws or {})
 
 
 def _check(table: Table) -> None:
@@ -337,6 +367,10 @@ def _check(table: Table) -> None:
         raise FedportalError("data_empty", path=table.source)
     if len(table.classes) < 2:
         raise FedportalError("data_one_class", target=table.target_name)
+    if table.flaws and set(table.flaws) >= set(table.columns):
+        raise next(iter(table.flaws.values()))
+    for flaw in list(table.flaws.values())[:MOST_SAID]:
+        log.warning("%s It can be left like that if the model does not take this column.", flaw.message)
 
 
 def _places(count: int, seed: int) -> Float64:
