@@ -23,7 +23,18 @@ from training.services.terms import Terms
 
 # More points than a picture has pixels are of no use to anybody.
 MOST_POINTS = 300
-CONFIG = ("seed", "standardise", "evaluate", "best", "preflight", "codec", "most_update_bytes", "local", "parameters")
+CONFIG = (
+    "seed",
+    "standardise",
+    "evaluate",
+    "best",
+    "preflight",
+    "work_shares",
+    "codec",
+    "most_update_bytes",
+    "local",
+    "parameters",
+)
 ROUND = (
     *("pk", "number", "attempt", "kind", "state", "reason", "opened_at", "deadline", "closed_at"),
     *("metrics", "digest", "result_blob", "bytes_up", "bytes_down", "bytes_plain", "drift"),

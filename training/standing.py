@@ -27,7 +27,8 @@ MOST_MISSING = 20
 PART = (
     *("state", "reason", "refusal", "device__public_id", "device__identifier", "device__last_seen_at", "device_id"),
     *("organization__public_id", "organization__name", "organization_id"),
-    *("update__samples", "update__answer__seconds", "update__answer__devices", "update__anomaly"),
+    *("update__samples", "update__answer__seconds", "update__answer__devices", "update__answer__work_share"),
+    "update__anomaly",
 )
 
 
@@ -75,6 +76,7 @@ def _card(part: dict[str, Any], called_off: bool) -> dict[str, Any]:
         samples=part["update__samples"] or None,
         seconds=part["update__answer__seconds"],
         devices=part["update__answer__devices"],
+        share=part["update__answer__work_share"],
         last_seen_at=part["device__last_seen_at"],
         unusual=(part["update__anomaly"] or {}).get("reason", ""),
         called_off=called_off,

@@ -84,6 +84,7 @@ def participant(
     samples: int | None = None,
     seconds: float | None = None,
     devices: int | None = None,
+    share: float | None = None,
     last_seen_at: datetime | None = None,
     refusal: Mapping[str, Any] | None = None,
     unusual: str = "",
@@ -91,8 +92,8 @@ def participant(
 ) -> dict[str, Any]:
     """A device's card. `word` is what it shows: "refused" while the last thing the device sent was refused.
 
-    `devices`: for how many an edge answered. `unusual`: why its update is flagged. `called_off`: the round was, so that
-    who had not answered by then is not to blame.
+    `devices`: for how many an edge answered. `share`: of the work that it did. `unusual`: why its update is flagged.
+    `called_off`: the round was, so that who had not answered by then is not to blame.
     """
     if state == AssignmentState.EXPIRED and (called_off or reason == NOT_NEEDED):
         refusal = None
@@ -107,6 +108,7 @@ def participant(
         "samples": samples,
         "seconds": seconds,
         "devices": devices,
+        "effort": f"{share:.0%} of the steps" if share else "",
         "last_seen_at": instant(last_seen_at),
     }
 

@@ -84,7 +84,7 @@ const CHANGES = {
       return;
     }
     Object.assign(card, { state: data.state, word: data.word, reason: data.reason,
-      samples: data.samples, seconds: data.seconds, devices: data.devices });
+      samples: data.samples, seconds: data.seconds, devices: data.devices, effort: data.effort });
   },
   "assignment.refused": (data) => {
     const card = sameRound(data) && cardOf(data);

@@ -246,3 +246,23 @@ def test_importing_the_sdk_loads_neither_torch_nor_django_nor_the_portal() -> No
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert "fedwire" in loaded
     assert not {"torch", "django", "fedportal", "federations", "registry", "training", "rich", "pandas"} & set(loaded)
+
+
+def test_a_device_does_its_share_and_says_so_with_all_its_rows() -> None:
+    table = patients()
+    asked = {**task(epochs=4, batch_size=16), "answer": {"max_samples": 1000, "metrics": False, "reports": ["steps"]}}
+    rows = TableWork(table).records
+    full, half = TableWork(table), TableWork(table, share=0.5)
+    whole, part = (work.train(asked, base_for(table), quiet) for work in (full, half))
+    assert (whole.samples, part.samples) == (rows, rows)
+    assert whole.reports == {"steps": 4 * -(-rows // 16)}
+    assert part.reports == {"steps": 2 * -(-rows // 16), "work_share": 0.5}
+
+
+def test_the_smaller_share_counts() -> None:
+    work = TableWork(patients(), share=0.5)
+    assert work.plan(task(share=0.25)).share == 0.25
+    assert work.plan(task(share=0.75)).share == 0.5
+    with pytest.raises(FedportalError) as refused:
+        TableWork(patients(), share=0.05)
+    assert refused.value.context["field"] == "work_share"

@@ -335,3 +335,36 @@ def test_training_may_be_pulled_towards_other_weights_than_it_begins_with(name: 
         flatten(manifest, trainer.train(arrays, x, y, replace(plan, mu=mu), quiet, anchor=anchor)) for mu in (0.0, 2.0)
     )
     np.testing.assert_allclose(pulled - free, np.full(manifest.parameters, -0.1 * 2.0 * 0.5), atol=1e-6)
+
+
+# --- less work -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("share", "rows", "epochs", "batch", "steps"),
+    [(1.0, 10, 3, 4, 9), (0.5, 10, 3, 4, 5), (0.1, 10, 3, 4, 1), (0.1, 100, 1, 10, 1), (0.3, 100, 1, 10, 3)],
+)
+def test_a_share_takes_the_first_steps_and_no_others(
+    share: float, rows: int, epochs: int, batch: int, steps: int
+) -> None:
+    plan = Plan(epochs=epochs, batch_size=batch, seed=5, round=2, share=share)
+    whole = [one.tolist() for one in replace(plan, share=1.0).batches(rows, quiet)]
+    assert [one.tolist() for one in plan.batches(rows, quiet)] == whole[:steps]
+    assert plan.steps(rows) == steps
+    assert plan.normaliser(rows) == pytest.approx(steps)
+
+
+@pytest.mark.parametrize("name", ["logistic", "mlp", "cnn"])
+def test_half_of_two_passes_is_one_pass_bit_for_bit(name: str) -> None:
+    architecture, weights, rows, labels = example(SPECS[name])
+    trainer = trainer_for(architecture)
+    one, half = Plan(epochs=1, batch_size=7, seed=3), Plan(epochs=2, batch_size=7, seed=3, share=0.5)
+    found = [trainer.train(weights, rows, labels, plan, quiet) for plan in (one, half)]
+    assert all(found[0][tensor].tobytes() == found[1][tensor].tobytes() for tensor in found[0])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 1.5, "half"])
+def test_a_share_that_is_none_is_refused(share: Any) -> None:
+    with pytest.raises(FedportalError) as refused:
+        Plan.of({"share": share})
+    assert refused.value.context["field"] == "share"

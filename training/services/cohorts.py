@@ -141,6 +141,19 @@ def came_to_wait(device_pks: Iterable[int]) -> None:
     Device.objects.filter(Exists(declined), pk__in=list(device_pks)).update(last_seen_at=clock.now())
 
 
+def work_shares(run: Run, devices: Sequence[Device]) -> Mapping[int, float]:
+    """Device → the share of the local steps that it is asked for, of those whose group is asked for less than all. One
+    query where the run says anything of that; of several groups the least counts."""
+    shares: Mapping[str, float] = run.config.get("work_shares") or {}
+    if not shares:
+        return {}
+    rows = Device.objects.filter(pk__in=[one.pk for one in devices], groups__name__in=list(shares))
+    found: dict[int, float] = {}
+    for pk, name in rows.order_by().values_list("pk", "groups__name"):
+        found[pk] = min(found.get(pk, 1.0), shares.get(name, 1.0))
+    return found
+
+
 def party_of(device: Device) -> Party:
     """The device as it is shown."""
     organization = device.organization

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedportal.common import blobs
+from fedwire import effort
 from fedwire.architectures import MEAN, STD, Architecture
 from fedwire.errors import FedportalError
 from fedwire.tensors import Manifest, decode_model
@@ -25,9 +26,10 @@ MOST_PARTICIPANTS = 100_000
 LEAST_ROUND_SECONDS, MOST_ROUND_SECONDS = 1, 7 * 24 * 3600
 DEFAULT_ROUND_SECONDS = 600
 GROUP_LENGTH = 60
+MOST_SHARES = 50
 # Names that clients of the common vocabulary use for the same thing.
 ALIASES: Mapping[str, str] = {"local_epochs": "epochs", "lr": "learning_rate"}
-_RUN_FIELDS = ("seed", "standardise", "evaluate", "best", "preflight", *compression.FIELDS)
+_RUN_FIELDS = ("seed", "standardise", "evaluate", "best", "preflight", "work_shares", *compression.FIELDS)
 
 
 def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> dict[str, Any]:
@@ -53,6 +55,7 @@ def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> d
         "evaluate": truth("config.evaluate", values.get("evaluate", True)),
         "best": best.criterion(values.get("best")),
         "preflight": _preflight(values.get("preflight")),
+        "work_shares": _work_shares(values.get("work_shares")),
         "parameters": found.checked(parameters),
     }
 
@@ -81,6 +84,7 @@ def complaints(
         lambda: truth("config.evaluate", values.get("evaluate", True)),
         lambda: best.criterion(values.get("best")),
         lambda: _preflight(values.get("preflight")),
+        lambda: _work_shares(values.get("work_shares")),
     ]
     if version is not None:
         checks.append(lambda: compression.plan(values, _travels(strategy, values, version), 0))
@@ -173,6 +177,15 @@ def _preflight(value: Any) -> str:
         reason = f"it must be one of {', '.join(checks.MODES)}."
         raise FedportalError("field_invalid", field="config.preflight", reason=reason)
     return str(mode)
+
+
+def _work_shares(value: Any) -> dict[str, float]:
+    """Group of devices → the share of the local steps that its devices are asked for. Raises `field_invalid`."""
+    field = "config.work_shares"
+    if not isinstance(value or {}, Mapping) or len(value or {}) > MOST_SHARES:
+        reason = f"it must be an object of at most {MOST_SHARES} groups, each with its share."
+        raise FedportalError("field_invalid", field=field, reason=reason)
+    return {group(name): effort.checked(share, field) for name, share in (value or {}).items()}
 
 
 def _standardise(value: Any, version: ModelVersion) -> bool:

@@ -25,7 +25,7 @@ KINDS = (TaskKind.CHECK, TaskKind.STATISTICS, TaskKind.TRAIN, TaskKind.EVALUATE)
 # What of an answer is kept with the update.
 KEPT = (
     *("check", "evaluation", "personal", "statistics", "metrics", "seconds"),
-    *("steps", "normaliser", "base_loss", "devices"),
+    *("steps", "normaliser", "base_loss", "devices", "work_share"),
 )
 
 
@@ -90,6 +90,7 @@ def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm
     )
     checking = part.kind == RoundKind.CHECK
     said = {"seconds": answer.get("seconds"), "devices": answer.get("devices")}
+    said["share"] = answer.get("work_share")
     said["samples"] = None if checking else answer["samples"]  # a check stands for no rows
     news = _changed(part, AssignmentState.SUBMITTED, reason=checks.sentence(failed[0]) if failed else "", **said)
     progress.tell(part.run, *news)

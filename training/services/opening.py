@@ -191,6 +191,7 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
     kept = remembered.counted_rounds(run, devices) if keeps else None
     if trains and strategy.sends_state:
         common["state_digest"] = remembered.state_before(run, opened.number)
+    shares = cohorts.work_shares(run, devices) if trains else {}
     tasks = device_tasks.offer(
         [
             NewTask(
@@ -204,6 +205,7 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
                     **_floor(opened, {**shape, **reports}, floors.get(device.organization_id, 0)),
                     "training": {
                         **half,
+                        **({"share": shares[device.pk]} if device.pk in shares else {}),
                         "seed": cohorts.seed_for(run.config["seed"], opened.number, cohorts.party_of(device)),
                     },
                 },

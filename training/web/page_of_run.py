@@ -193,6 +193,7 @@ def _not_again(run: Run) -> str:
 
 def _settled(run: Run) -> dict[str, Any]:
     """How the run was started."""
+    shares = run.config.get("work_shares") or {}
     parameters, mode = run.config.get("parameters", {}), run.config.get("preflight", checks.OFF)
     return {
         **({"Name": run.name} if run.name else {}),
@@ -204,6 +205,7 @@ def _settled(run: Run) -> dict[str, Any]:
         "Group": run.group or "all devices",
         "From version": run.base_version.version,
         **({"Check before round 1": checks.MODES[mode]} if mode != checks.OFF else {}),
+        **{f"Work of {name}": f"{share:.0%} of the steps" for name, share in shares.items()},
         "Seed": run.config.get("seed", "–"),
         "Updates": compression.shown(run.config.get("codec")),
         **({"Most bytes of an update": f"{most:,}"} if (most := run.config.get("most_update_bytes")) else {}),

@@ -18,7 +18,6 @@ from fedportal_sdk._encoding import Encoder
 from fedportal_sdk._retry import Stop, Stopped
 from fedportal_sdk.local import Refusal, Trained, Work
 from fedportal_sdk.parts import Parts
-from fedportal_sdk.trainers import Plan
 from fedportal_sdk.variates import Drift, Variates, ability_of
 from fedwire import codecs
 from fedwire.errors import FedportalError
@@ -292,7 +291,7 @@ class Loop:
             return None
         own = self._variates.own(task["run"], task.get("counted_round", 0), self._door.manifest(task).parameters)
         common = self._remote(lambda: self._door.state(task, self._progress("downloading", task)))
-        return Drift(ability, own, common, Plan.of(task["training"], task["round"]))
+        return Drift(ability, own, common, self._work.plan(task))
 
     def _update(self, task: Task, arrays: Any, trained: Any) -> tuple[memoryview, Float32]:
         """The update file of `trained`, as the task's codec writes it, and the update itself: without what stays."""

@@ -125,17 +125,19 @@ class FederatedClient:
         labels: Sequence[Any] | None = None,
         holdout_seed: int = 0,
         slices: Slices = None,
+        work_share: float = 1.0,
     ) -> Participation:
         """Take part in training `model` (id or name; None: whatever comes) with this device's rows.
 
         `data`: the path of a CSV file, a pair (features, target), or a data frame. `labels`: the classes in the model's
         order, where sorting them is not it. `slices`: parts of the held-out rows on which it reports too, by the values
         of a column ("sex", or several), or as functions of the loaded rows by name; parts that are too small are not
-        sent, and a slice column of text is no feature. Returns when a run ends, after `rounds` training rounds, or on
-        `stop()`; with `forever` only on `stop()`. Restarts and cuts are waited out. Data that cannot be used raise
-        their `FedportalError` before the portal is asked for work.
+        sent, and a slice column of text is no feature. `work_share`: from 0.1 to 1, of the steps that a task asks for,
+        where this machine cannot do all of them in time; its update counts by its rows all the same. Returns when a run
+        ends, after `rounds` training rounds, or on `stop()`; with `forever` only on `stop()`. Restarts and cuts are
+        waited out. Data that cannot be used raise their `FedportalError` before the portal is asked for work.
         """
-        work = TableWork(rows.load(data, target_col, columns_of(slices)), labels, holdout_seed, slices)
+        work = TableWork(rows.load(data, target_col, columns_of(slices)), labels, holdout_seed, slices, work_share)
         return self._take_part(work, model, rounds, forever)
 
     def train_from_remote(

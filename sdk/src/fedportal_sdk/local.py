@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from fedportal_sdk.parts import OwnModel
 from fedportal_sdk.slicing import Names, Slices, named, slices_of, with_slices
 from fedportal_sdk.trainers import Plan, Tick, Trainer, trainer_for
 from fedportal_sdk.trainers.torch import arrays_of, state_dict_of
-from fedwire import metrics, reports, statistics
+from fedwire import effort, metrics, reports, statistics
 from fedwire.architectures import MEAN, STD, Architecture
 from fedwire.errors import FedportalError
 from fedwire.histograms import Scale, scale_of
@@ -76,6 +76,9 @@ class Work(Protocol):
     def own_model(self, task: Task, arrays: Arrays, own: Arrays | None, tick: Tick) -> Arrays | None:
         """This device's own model when it received `arrays`; None when it has none yet."""
 
+    def plan(self, task: Task) -> Plan:
+        """How much is trained, and how, as far as the task says it."""
+
     def unusable(self, task: Task) -> list[FedportalError]:
         """What is wrong with this device's rows for the task's model; each is told, not only the first."""
 
@@ -105,12 +108,16 @@ class Prepared:
 class TableWork:
     """Trains described architectures on a table. `labels`: the classes' order; `seed` chooses the held-out rows.
 
-    `slices`: parts of the held-out rows on which it reports beside the whole. Raises data_slices.
+    `slices`: parts of the held-out rows on which it reports beside the whole. `share`: of the steps that a task
+    asks for, on a machine that cannot do all of them. Raises data_slices, field_invalid.
     """
 
     abilities: ClassVar[frozenset[str]] = ABILITIES | {"proximal", "steps", "base_loss", "scaffold", "feddyn"}
 
-    def __init__(self, table: Table, labels: Sequence[Any] | None = None, seed: int = 0, slices: Slices = None) -> None:
+    def __init__(
+        self, table: Table, labels: Sequence[Any] | None = None, seed: int = 0, slices: Slices = None, share: float = 1
+    ) -> None:
+        self._share = effort.checked(share)
         self._table = table
         self._labels = labels
         self._aside = held_out(table, seed)
@@ -136,13 +143,20 @@ class TableWork:
         report = None
         if task["answer"]["metrics"]:
             report = self._report(task, arrays, prepared)
-        plan = Plan.of(task["training"], task["round"])
+        plan = self.plan(task)
         reports = _reports(task["answer"].get("reports", ()), prepared, arrays, plan)
+        if plan.share < 1:
+            reports["work_share"] = plan.share
         if personal.asked(task):
             weights, own = personal.trained(prepared.local(tick), task, plan, arrays, own)
             return Trained(weights, len(prepared.rows), report, reports=reports, own=own)
         weights = prepared.trainer.train(arrays, prepared.rows, prepared.labels, plan, tick, shift)
         return Trained(weights, len(prepared.rows), report, reports=reports)
+
+    def plan(self, task: Task) -> Plan:
+        """What the task asks for, or this device's own share of it if that is less."""
+        plan = Plan.of(task["training"], task["round"])
+        return replace(plan, share=min(plan.share, self._share))
 
     def own_model(self, task: Task, arrays: Arrays, own: Arrays | None, tick: Tick) -> Arrays | None:
         """This device's own model when it received `arrays`; None when it has none yet."""
@@ -285,6 +299,10 @@ class FunctionWork:
     def own_model(self, task: Task, arrays: Arrays, own: Arrays | None, tick: Tick) -> Arrays | None:
         """The model with this device's own part in it; None when it has none yet."""
         return personal.joined(arrays, own) if own else None
+
+    def plan(self, task: Task) -> Plan:
+        """What the task asks for; how much is done of it is the function's."""
+        return Plan.of(task["training"], task["round"])
 
     def unusable(self, task: Task) -> list[FedportalError]:
         """Nothing is known: the rows are the function's."""

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedwire import checks, reports, statistics
+from fedwire import checks, effort, reports, statistics
 from fedwire.errors import FedportalError
 from fedwire.messages import Statistics
 from fedwire.slices import floor_of
@@ -29,7 +29,18 @@ MAX_DEVICES = 100_000
 # A normaliser is compared with its bounds after both ends computed in float64.
 SLACK = 1e-6
 REPORTS = ("steps", "normaliser", "base_loss")
-FIELDS = ("sha256", "samples", "devices", "evaluation", "personal", "statistics", "metrics", "seconds", *REPORTS)
+FIELDS = (
+    "sha256",
+    "samples",
+    "devices",
+    "work_share",
+    "evaluation",
+    "personal",
+    "statistics",
+    "metrics",
+    "seconds",
+    *REPORTS,
+)
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -89,6 +100,8 @@ def check(
         known["metrics"] = _named(known["metrics"], "metrics")
     if "seconds" in known and not (_finite(known["seconds"]) and 0 <= known["seconds"] <= 1e8):
         raise FedportalError("field_invalid", field="seconds", reason="it is not a duration.")
+    if "work_share" in known:
+        known["work_share"] = effort.checked(known["work_share"])
     _check_reports(known, needed)
     return known
 
@@ -96,7 +109,8 @@ def check(
 def check_local_work(training: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
     """Raises `field_invalid` for steps or a normaliser that this training over so many rows cannot have had.
 
-    A device that claims few steps makes its update count for more, so it is held to what it was asked to do. An answer
+    A device that claims few steps makes its update count for more, so it is held to what it was asked to do, or to the
+    share of it that it says it does (`fedwire.effort`). An answer
     that stands for k devices tells of their mean, weighted by rows: Σ nᵢτᵢ/n. As τᵢ > E·(nᵢ/b - 1) and Σ nᵢ² ≥ n²/k,
     that is more than E·(n/(k·b) - 1), and at most what one device with all the rows would have done.
     """
@@ -107,6 +121,9 @@ def check_local_work(training: Mapping[str, Any], answer: Mapping[str, Any]) -> 
     least, most = max(1, epochs * (rows // batch)), epochs * -(-rows // batch)
     if parts > 1:
         least = max(1, epochs * (rows // (parts * batch) - 1))
+    share = answer.get("work_share", 1.0)
+    # Behind an edge it is that of the device that did least.
+    least, most = max(1, effort.steps_of(least, share)), effort.steps_of(most, share if parts == 1 else 1.0)
     if not least <= steps <= most:
         reason = f"{epochs} passes over {rows} rows in batches of {batch} are {least} to {most} steps."
         raise FedportalError("field_invalid", field="steps", reason=reason)

@@ -146,6 +146,7 @@ class Answer(TypedDict):
     seconds: NotRequired[float]  # time spent training
     steps: NotRequired[int]  # τ: local steps taken
     normaliser: NotRequired[float]  # a: how often the gradients of these steps count in the update; τ without momentum
+    work_share: NotRequired[float]  # of the steps that were asked for, where the device did not take all; absent: all
     check: NotRequired[Report]  # of a check task, which stands for no rows: `samples` is 0
     base_loss: NotRequired[float]  # mean loss of the downloaded model over the rows trained on
 

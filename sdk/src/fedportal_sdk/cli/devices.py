@@ -17,6 +17,7 @@ from fedportal_sdk.client import FederatedClient
 from fedportal_sdk.data import load
 from fedportal_sdk.local import TableWork
 from fedportal_sdk.preflight import blank, examined
+from fedwire.effort import LEAST_SHARE
 from fedwire.errors import FedportalError
 from fedwire.tensors import Manifest
 
@@ -71,6 +72,12 @@ def register(identifier: str | None, groups: tuple[str, ...], as_json: bool) -> 
 @click.option(
     "--least-records", default=None, type=click.IntRange(0), help="Decline what stands for fewer rows than this."
 )
+@click.option(
+    "--work-share",
+    default=1.0,
+    type=click.FloatRange(LEAST_SHARE, 1),
+    help="Do only this share of the local steps, on a machine that is too slow for all: 0.5 for half.",
+)
 @output.command
 @output.speaking
 def run(
@@ -84,6 +91,7 @@ def run(
     rounds: int | None,
     forever: bool,
     least_records: int | None,
+    work_share: float,
     as_json: bool,
 ) -> None:
     """Register this machine and take part in training MODEL (without it: in whatever comes).
@@ -113,7 +121,14 @@ def run(
             status.start()
         enter(client, list(groups))
         result = client.train(
-            model, table, target, rounds=rounds, forever=forever, labels=list(labels) or None, slices=slices
+            model,
+            table,
+            target,
+            rounds=rounds,
+            forever=forever,
+            labels=list(labels) or None,
+            slices=slices,
+            work_share=work_share,
         )
     finally:
         if status is not None:

@@ -78,6 +78,9 @@ def train() -> None:
     type=click.Choice(["off", "report", "leave-out", "stop"]),
     help="Let the devices check themselves before round 1; then leave out, or stop for, those that fail.",
 )
+@click.option(
+    "--work-share", "shares", multiple=True, metavar="GROUP=0.5", help="Ask devices with this label for less work."
+)
 @click.option("--set", "more", multiple=True, metavar="NAME=NUMBER", help="A further parameter of the strategy.")
 @click.option("--dry-run", is_flag=True, help="Only say whom the first round would ask, and what stands in the way.")
 @output.command
@@ -92,6 +95,7 @@ def start(
     round_seconds: int | None,
     sample: str | None,
     metric: str | None,
+    shares: tuple[str, ...],
     greater: bool | None,
     more: tuple[str, ...],
     dry_run: bool,
@@ -113,6 +117,8 @@ def start(
     plan = {**{name: config.pop(name) for name in PLAN}, "sample": _sample(sample)}
     if metric is not None:
         config["best"] = {"metric": metric, **({} if greater is None else {"greater": greater})}
+    if shares:
+        config["work_shares"] = _numbers(shares, "--work-share", "GROUP=SHARE")
     started = output.portal().start(
         model,
         federation=federation,
@@ -141,7 +147,7 @@ def _sample(text: str | None) -> float | None:
         raise click.UsageError(f"--sample takes a number of devices or a fraction like 0.1, not {text!r}.") from None
 
 
-def _numbers(pairs: tuple[str, ...]) -> dict[str, float]:
+def _numbers(pairs: tuple[str, ...], option: str = "--set", shape: str = "NAME=NUMBER") -> dict[str, float]:
     """NAME=NUMBER as numbers. Raises a usage error for anything else."""
     found: dict[str, float] = {}
     for pair in pairs:
@@ -149,7 +155,7 @@ def _numbers(pairs: tuple[str, ...]) -> dict[str, float]:
         try:
             found[name] = int(text) if text.removeprefix("-").isdigit() else float(text)
         except ValueError:
-            raise click.UsageError(f"--set takes NAME=NUMBER, not {pair!r}.") from None
+            raise click.UsageError(f"{option} takes {shape}, not {pair!r}.") from None
     return found
 
 

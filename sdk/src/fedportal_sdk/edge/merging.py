@@ -37,6 +37,8 @@ def merged(task: Task, found: Sequence[Said]) -> Answer:
         answer["statistics"] = statistics.merge(counted)
     if measured := _means(ordered):
         answer["metrics"] = measured
+    if shares := [said["work_share"] for said in ordered if "work_share" in said]:
+        answer["work_share"] = min(shares)
     if seconds := [said["seconds"] for said in ordered if "seconds" in said]:
         answer["seconds"] = max(seconds)  # they work at the same time
     return answer

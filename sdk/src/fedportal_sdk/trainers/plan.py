@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fedwire import effort
 from fedwire.errors import FedportalError
 from fedwire.histograms import LOGIT, Scale
 from fedwire.messages import Evaluation
@@ -37,6 +38,7 @@ class Plan:
     mu: float = 0.0
     alpha: float = 0.0  # what FedDyn calls mu
     round: int = 0
+    share: float = 1.0  # of the steps; the first ones are taken
 
     @classmethod
     def of(cls, training: Mapping[str, Any], round_number: int = 0) -> Plan:
@@ -60,7 +62,7 @@ class Plan:
 
     def steps(self, rows: int) -> int:
         """τ: the number of steps over so many rows."""
-        return self.epochs * math.ceil(rows / self.batch_size)
+        return effort.steps_of(self.epochs * math.ceil(rows / self.batch_size), self.share)
 
     def normaliser(self, rows: int) -> float:
         """a: how often the gradients of these steps count in the update, (w₀ - w)/learning_rate = Σ cₖ·gₖ, a = Σ cₖ.
@@ -72,13 +74,17 @@ class Plan:
         return (steps - rho * (1 - rho**steps) / (1 - rho)) / (1 - rho)
 
     def batches(self, rows: int, tick: Tick) -> Iterator[NDArray[np.int64]]:
-        """The row numbers of one batch after the other, all epochs."""
+        """The row numbers of one batch after the other, all epochs, or as many as the share asks for."""
+        left = self.steps(rows)
         for epoch in range(self.epochs):
             generator = np.random.Generator(np.random.PCG64([self.seed & 0xFFFFFFFFFFFFFFFF, self.round, epoch]))
             order = generator.permutation(rows)
-            for start in range(0, rows, self.batch_size):
+            for start in range(0, min(rows, left * self.batch_size), self.batch_size):
                 yield order[start : start + self.batch_size]
+            left -= math.ceil(rows / self.batch_size)
             tick(epoch + 1, self.epochs)
+            if left <= 0:
+                break
 
     def _check(self) -> None:
         for name, least in (
@@ -91,6 +97,7 @@ class Plan:
         ):
             if getattr(self, name) < least:
                 raise _invalid(name, f"it must be at least {least}")
+        effort.checked(self.share, "share")
         if not 0 <= self.momentum < 1:
             raise _invalid("momentum", "it must be from 0 to below 1")
 
