@@ -12,6 +12,7 @@ import click
 from rich.text import Text
 
 from fedportal_sdk._config import Home
+from fedportal_sdk._loop import Participation
 from fedportal_sdk.cli import output
 from fedportal_sdk.client import FederatedClient
 from fedportal_sdk.data import load
@@ -134,6 +135,11 @@ def run(
         if status is not None:
             status.stop()
         client.close()
+    _say_what_came(result, as_json)
+
+
+def _say_what_came(result: Participation, as_json: bool) -> None:
+    """How taking part ended."""
     said = {
         "rounds": result.rounds,
         "runs": result.runs,
