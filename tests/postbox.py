@@ -75,7 +75,7 @@ class Postbox:
         with self._arrived:
             return [letter for letter in self._letters if letter.to == address]
 
-    def next_to(self, address: str, about: str = "", seconds: float = 30) -> Posted:
+    def next_to(self, address: str, about: str = "", seconds: float = 90) -> Posted:
         """The first letter to this address whose subject or text holds `about`; it is taken out of the box.
 
         Waits for it. Raises TimeoutError.

@@ -118,7 +118,7 @@ class Portal:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def wait_for_death(self, seconds: float = 30.0) -> int:
+    def wait_for_death(self, seconds: float = 120.0) -> int:
         """The exit code of a portal that ends by itself (at a fault point). Raises TimeoutExpired."""
         assert self._process is not None
         return self._process.wait(seconds)

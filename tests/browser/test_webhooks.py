@@ -50,7 +50,7 @@ def documented_receiver(secret: str, heard: Path) -> Iterator[None]:
 
 
 def _wait_until_it_listens() -> None:
-    give_up = time.monotonic() + 30
+    give_up = time.monotonic() + 90
     while True:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", PORT)) == 0:
@@ -59,7 +59,7 @@ def _wait_until_it_listens() -> None:
         time.sleep(0.1)
 
 
-def wait_for(words: str, heard: Path, seconds: float = 30.0) -> None:
+def wait_for(words: str, heard: Path, seconds: float = 90.0) -> None:
     """Until the receiver has printed these words."""
     give_up = time.monotonic() + seconds
     while words not in heard.read_text():
@@ -67,7 +67,7 @@ def wait_for(words: str, heard: Path, seconds: float = 30.0) -> None:
         time.sleep(0.1)
 
 
-def reload_until(page: Page, words: str, seconds: float = 30.0) -> None:
+def reload_until(page: Page, words: str, seconds: float = 90.0) -> None:
     """As the message says: reload this page to see how it went."""
     give_up = time.monotonic() + seconds
     while not page.get_by_role("table").get_by_text(words).first.is_visible():

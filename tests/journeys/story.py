@@ -75,7 +75,7 @@ class Story:
         found: dict[str, Any] = self.call("acme", "GET", routes.SESSION.format(run=run) + "/snapshot")
         return found
 
-    def wait_for(self, run: str, what: Callable[[dict[str, Any]], bool], seconds: float = 60.0) -> dict[str, Any]:
+    def wait_for(self, run: str, what: Callable[[dict[str, Any]], bool], seconds: float = 180.0) -> dict[str, Any]:
         """The first snapshot for which `what` holds."""
         give_up = time.monotonic() + seconds
         while True:
@@ -85,7 +85,7 @@ class Story:
             assert time.monotonic() < give_up, f"{snapshot['run']}\n{snapshot['round']}\n{self.portal.tail()}"
             time.sleep(0.05)
 
-    def completed(self, run: str, seconds: float = 60.0) -> dict[str, Any]:
+    def completed(self, run: str, seconds: float = 180.0) -> dict[str, Any]:
         """The snapshot after the run completed. Fails when it ends otherwise."""
         ended = self.wait_for(run, lambda s: s["run"]["state"] in ("completed", "failed", "stopped"), seconds)
         assert ended["run"]["state"] == "completed", f"{ended['run']}\n{self.portal.tail()}"
@@ -109,7 +109,7 @@ class Device:
         self._thread = threading.Thread(target=self._run, name=client.device_identifier, daemon=True)
         self._thread.start()
 
-    def join(self, seconds: float = 60.0) -> Participation:
+    def join(self, seconds: float = 180.0) -> Participation:
         """What came of it. Raises what the device raised."""
         self._thread.join(seconds)
         assert not self._thread.is_alive(), f"{self.client.device_identifier} is still at work"

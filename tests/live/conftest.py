@@ -35,7 +35,7 @@ class Watcher:
         await self._socket.send_input({"type": "websocket.connect"})
         return await self.hear()
 
-    async def hear(self, seconds: float = 5.0) -> dict[str, Any]:
+    async def hear(self, seconds: float = 30.0) -> dict[str, Any]:
         """The next message, or {"closed": code}."""
         output = await self._socket.receive_output(seconds)
         if output["type"] == "websocket.accept":

@@ -12,7 +12,7 @@ import pytest
 
 from fedwire import routes
 from fedwire.tensors import Manifest, TensorSpec
-from tests.protocol.wire import Device, Wire, eventually, exchange, manifest, sha256, update
+from tests.protocol.wire import Device, Wire, at_rest, eventually, exchange, manifest, sha256, update
 from tests.running import Portal
 
 SMALL = manifest()
@@ -55,6 +55,12 @@ def test_an_upload_may_be_replaced_until_it_is_answered(portal: Portal, device: 
     assert portal.do("task", task_id=task)["upload_sha256"] == sha256(second)
 
 
+def on_disk(portal: Portal, task: str) -> int:
+    """How many bytes of an update have arrived, without asking: who asks by another connection interrupts the first."""
+    part = portal.data_dir / "var" / "uploads" / task
+    return part.stat().st_size if part.exists() else 0
+
+
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5001, 0.999])
 def test_a_cut_upload_continues_where_it_was_cut(portal: Portal, device: Device, share: float) -> None:
     task, body = device.offered(LARGE), update(LARGE)
@@ -62,8 +68,8 @@ def test_a_cut_upload_continues_where_it_was_cut(portal: Portal, device: Device,
     with device.wire() as wire:
         wire.head("PUT", upload_of(task), {"Content-Length": len(body)})
         wire.send(body[:cut])
-        time.sleep(0.1)
-    stored = eventually(lambda: device.stored(task))
+        at_rest(lambda: on_disk(portal, task))
+    stored = at_rest(lambda: device.stored(task))
     assert cut - IN_FLIGHT < stored <= cut
     assert stored > 0
     reply = device.put(task, body[stored:], Upload_Offset=stored, Upload_Digest=sha256(body))
@@ -200,9 +206,9 @@ def test_a_body_shorter_than_it_said_counts_as_cut(portal: Portal, device: Devic
         wire.head("PUT", upload_of(task), {"Content-Length": len(body)})
         wire.send(body[:-1])
         wire.socket.shutdown(1)
-        time.sleep(0.2)
+        at_rest(lambda: on_disk(portal, task))
+    stored = at_rest(lambda: device.stored(task))
     assert portal.do("task", task_id=task)["upload_sha256"] == ""
-    stored = eventually(lambda: device.stored(task))
     assert device.put(task, body[stored:], Upload_Offset=stored).json()["complete"]
 
 
@@ -338,7 +344,7 @@ def test_a_foreign_header_is_refused_before_the_body_is_sent(portal: Portal, dev
         wire.send(pickle.dumps(list(range(3000)))[:4000])
         began = time.monotonic()
         reply = wire.reply()
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 10  # and not when the patience with a silent sender is over
     refused(portal, device, task, reply, 400, "not_safetensors")
 
 
@@ -429,7 +435,7 @@ def test_a_newer_connection_takes_over_from_one_that_hangs(portal: Portal, devic
     with device.wire() as hanging:
         hanging.head("PUT", upload_of(task), {"Content-Length": len(body)})
         hanging.send(body[:1_500_000])
-        time.sleep(0.2)
+        eventually(lambda: on_disk(portal, task))
         assert device.put(task, body, Upload_Digest=sha256(body)).json()["complete"]
         assert hanging.reply().code == "conflict"
     assert portal.do("task", task_id=task)["upload_sha256"] == sha256(body)

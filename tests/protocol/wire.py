@@ -154,7 +154,7 @@ class Device:
             return wire.post(routes.TASK_ANSWER.format(task=task), value)
 
 
-def eventually(question: Any, seconds: float = 5.0) -> Any:
+def eventually(question: Any, seconds: float = 30.0) -> Any:
     """The first true answer to `question()`. Fails when there is none in time."""
     give_up = time.monotonic() + seconds
     while True:
@@ -163,3 +163,10 @@ def eventually(question: Any, seconds: float = 5.0) -> Any:
             return answer
         assert time.monotonic() < give_up, f"still {answer!r} after {seconds} s"
         time.sleep(0.02)
+
+
+def at_rest(question: Any) -> Any:
+    """The first true answer to `question()` that is the same a moment later: what was on its way has arrived."""
+    while (answer := eventually(question)) != (time.sleep(0.2), question())[1]:
+        pass
+    return answer
