@@ -345,8 +345,9 @@ def test_a_run_without_a_single_round_still_has_a_report():
 @given(some.lists(some.floats(-1e6, 1e6), min_size=1, max_size=30))
 def test_an_axis_holds_all_values_with_few_round_marks(values):
     axis = plots.Axis.over(values)
-    assert axis.low <= min(values) + 1e-6 * max(1e-6, abs(min(values)))
-    assert axis.high >= max(values) - 1e-6 * max(1e-6, abs(max(values)))
+    rounding = 1e-8 * (axis.high - axis.low)
+    assert axis.low <= min(values) + rounding
+    assert axis.high >= max(values) - rounding
     assert 2 <= len(axis.marks) <= 13
 
 
