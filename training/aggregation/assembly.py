@@ -24,6 +24,7 @@ from training.aggregation.kernels import Encoded, Rows, Vector, Weights, in_bloc
 from training.aggregation.layout import TILE, Layout, Range, cut
 from training.aggregation.memory import Memory, StateFiles
 from training.aggregation.server_opt import ServerStep
+from training.aggregation.staleness import from_here
 from training.aggregation.strategy import Strategy, Values
 from training.aggregation.transforms import Update, in_order
 from training.aggregation.variates import Fold
@@ -77,8 +78,9 @@ class Recipe:
 
     @cached_property
     def vectors(self) -> list[Vector]:
-        """The numbers of the updates, in their order."""
-        return vectors_of(self.ordered, self.layout, self.codec)
+        """The numbers of the updates as they count for the base, in their order."""
+        sent = vectors_of(self.ordered, self.layout, self.codec)
+        return from_here(sent, self.ordered, self.base_vector, self.layout, rebases=self.strategy.rebases)
 
     @cached_property
     def looks(self) -> bool:

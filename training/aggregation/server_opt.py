@@ -57,6 +57,20 @@ class Scaled:
 
 
 @dataclass(frozen=True)
+class Times:
+    """new = base + η·Δ, and nothing is remembered. With η = 1 it is `Add`, bit for bit."""
+
+    rate: float
+
+    state: ClassVar[tuple[float, ...]] = ()
+
+    def tile(self, base: Float32, update: Float32, state: State) -> None:
+        """Add the share of the update."""
+        np.multiply(update, np.float32(self.rate), out=update)
+        np.add(base, update, out=update)
+
+
+@dataclass(frozen=True)
 class Corrected:
     """new = base + Δ - h/α (Acar et al. 2021). Its state h is folded before it and stays as it is."""
 

@@ -20,6 +20,8 @@ from training.aggregation.transforms import Transform, Update
 from training.aggregation.variates import Folding
 
 Values = Mapping[str, int | float]
+# How the rounds of a run follow one another: all wait for all, or a model is made whenever enough answers are in.
+SYNCHRONOUS, ASYNCHRONOUS = "synchronous", "asynchronous"
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,11 @@ class Strategy:
     personal: bool = False  # each device has a model of its own, and reports on it beside the common one
     moves_statistics: bool = True  # its server step suits running statistics of batch norms, which follow no gradient
     staying: Staying | None = None  # which tensors stay on the devices; None: all travel
+    # Which schedules it is for: `asynchronous` says that its formula holds for updates that began from older models.
+    synchronous: bool = True
+    asynchronous: bool = False
+    one_answer: bool = False  # each model is made of one answer
+    rebases: bool = False  # an update counts as the difference of the trained model from the present one
 
     def checked(self, given: Mapping[str, Any]) -> dict[str, int | float]:
         """All parameters: those given, checked, and the defaults of the others. Raises `strategy_parameter`."""
@@ -109,6 +116,11 @@ class Strategy:
         least = self.least_updates(values)
         if have < least:
             raise FedportalError("updates_too_few", strategy=self.title, least=least, have=have)
+
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        """The schedules of rounds that it is for."""
+        return (SYNCHRONOUS,) * self.synchronous + (ASYNCHRONOUS,) * self.asynchronous
 
     def device_half(self, values: Values) -> dict[str, Any]:
         """What a device is told about its part."""
@@ -140,6 +152,7 @@ class Strategy:
             "needs_device_state": self.needs_device_state,
             "personal": self.personal,
             "local": self.staying.schema() if self.staying is not None else None,
+            "schedules": list(self.schedules),
         }
 
 

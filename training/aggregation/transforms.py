@@ -14,13 +14,16 @@ from pathlib import Path
 @dataclass(frozen=True)
 class Update:
     """An update as the portal knows it without reading it. `norm`: L2, measured when it arrived. `reports`: what the
-    device said of its local training, by the names of `fedwire.messages.Answer`."""
+    device said of its local training, by the names of `fedwire.messages.Answer`. `base`: the model it began from, where
+    that is not the one it is added to; `discount`: how much it counts for that."""
 
     path: Path
     sha256: str
     samples: int
     norm: float | None = None
     reports: Mapping[str, float] = field(default_factory=dict)
+    base: Path | None = None
+    discount: float = 1.0
 
 
 # The smallest loss that `by_loss` tells from none.
@@ -86,4 +89,8 @@ def in_order(updates: Sequence[Update]) -> list[Update]:
     Equal updates are told apart by what gives them their weight only, so their order among one another does not matter
     either.
     """
-    return sorted(updates, key=lambda update: (update.sha256, update.samples, sorted(update.reports.items())))
+
+    def place(update: Update) -> tuple[str, int, list[tuple[str, float]], float]:
+        return update.sha256, update.samples, sorted(update.reports.items()), update.discount
+
+    return sorted(updates, key=place)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from fedwire.errors import FedportalError
 from training.aggregation.strategies.adaptive import FEDADAGRAD, FEDADAM, FEDAVGM, FEDYOGI
+from training.aggregation.strategies.asynchronous import FEDASYNC, FEDBUFF
 from training.aggregation.strategies.averaging import FEDAVG
 from training.aggregation.strategies.drift import FEDDYN, SCAFFOLD
 from training.aggregation.strategies.heterogeneous import FEDNOVA, FEDPROX, QFEDAVG
@@ -18,6 +19,7 @@ ALL: tuple[Strategy, ...] = (
     *(FEDAVGM, FEDADAM, FEDADAGRAD, FEDYOGI),
     *(FEDPROX, FEDNOVA, QFEDAVG),
     *(SCAFFOLD, FEDDYN),
+    *(FEDBUFF, FEDASYNC),
     *PERSONAL,
     *ROBUST,
 )

@@ -43,6 +43,7 @@ FEDAVGM = Strategy(
     transforms=BY_ROWS,
     combine=lambda values: Mean(),
     server=lambda values: server_opt.Momentum(values["server_learning_rate"], values["server_momentum"]),
+    asynchronous=True,
 )
 
 FEDADAM = Strategy(
@@ -55,6 +56,7 @@ FEDADAM = Strategy(
     transforms=BY_ROWS,
     combine=lambda values: Mean(),
     server=lambda values: _adaptive(values, server_opt.adam(values["beta2"])),
+    asynchronous=True,
 )
 
 FEDADAGRAD = Strategy(
@@ -67,6 +69,7 @@ FEDADAGRAD = Strategy(
     transforms=BY_ROWS,
     combine=lambda values: Mean(),
     server=lambda values: _adaptive(values, server_opt.adagrad),
+    asynchronous=True,
 )
 
 FEDYOGI = Strategy(
@@ -80,4 +83,5 @@ FEDYOGI = Strategy(
     transforms=BY_ROWS,
     combine=lambda values: Mean(),
     server=lambda values: _adaptive(values, server_opt.yogi(values["beta2"])),
+    asynchronous=True,
 )

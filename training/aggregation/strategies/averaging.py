@@ -18,4 +18,5 @@ FEDAVG = Strategy(
     transforms=(transforms.by_samples, transforms.normalised),
     combine=lambda values: Mean(),
     server=lambda values: Add(),
+    asynchronous=True,
 )

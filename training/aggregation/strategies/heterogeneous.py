@@ -24,6 +24,7 @@ FEDPROX = Strategy(
     combine=lambda values: Mean(),
     server=lambda values: Add(),
     requires=("proximal",),
+    asynchronous=True,
 )
 
 FEDNOVA = Strategy(
@@ -42,6 +43,7 @@ FEDNOVA = Strategy(
     server=lambda values: Add(),
     requires=("steps",),
     reports=("steps", "normaliser"),
+    asynchronous=True,
 )
 
 QFEDAVG = Strategy(

@@ -72,6 +72,7 @@ def _strategy(
         server=lambda values: Add(),
         least_updates=least_updates,
         needs_individual_updates=True,
+        asynchronous=True,
     )
 
 
