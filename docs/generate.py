@@ -95,7 +95,8 @@ def strategies_page() -> str:
     return (
         f"# Strategies\n\n{NOTE}\nHow the updates of a round become the next model: Δᵢ is the update of device i, nᵢ "
         "its rows, n the number of updates, f\nhow many of them may be wrong. [Algorithms](algorithms.md) says how it "
-        "is computed.\n\n## Local training\n\nStrategies whose devices train by mini-batch gradient descent have these "
+        "is computed. Where rounds are asynchronous,\nupdates are first of all discounted by their staleness."
+        "\n\n## Local training\n\nStrategies whose devices train by mini-batch gradient descent have these "
         f"parameters besides their own:\n\n{_parameters(LOCAL_SGD)}\n"
         + "\n".join(_strategy(strategy) for strategy in STRATEGIES.values())
     )
@@ -133,6 +134,8 @@ def _needs(strategy: Strategy) -> str:
         f"`local` says which tensors stay on the devices, a pattern such as `layers.4.*`; by default {staying.default}."
         if (staying := strategy.staying) is not None
         else "",
+        "" if strategy.asynchronous else "Its rounds cannot be asynchronous.",
+        "" if strategy.synchronous else "Its rounds are asynchronous.",
     ]
     return " ".join(filter(None, sentences))
 

@@ -166,7 +166,7 @@ WORDS: Mapping[str, str] = {
     "model.train": "train this model",
     "model.manage": "change this model",
     "run.view": "see this run",
-    "run.control": "pause, resume or stop this run, or keep what came of it",
+    "run.control": "pause, resume or stop this run, make its rounds wait or not, or keep what came of it",
 }
 
 # What a role is for, in one sentence.

@@ -15,11 +15,13 @@ from fedportal.common import clock
 from fedwire.errors import FedportalError
 from fedwire.states import MOVES, RoundKind, RoundState, RunState, word
 from registry.models import Model
-from training import checks, standing, tally, wording
+from training import checks, part_cards, plan_words, standing, tally, wording
+from training.aggregation import strategies
+from training.aggregation.strategy import ASYNCHRONOUS
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, TAKING_PART
-from training.models import Assignment, Round, Run
-from training.services import best, cohorts, compression, giving, keeping, opening, plan, unusual
-from training.services.terms import Terms
+from training.models import Round, Run
+from training.services import best, buffering, cohorts, compression, giving, keeping, opening, plan, unusual
+from training.services.terms import SCHEDULES, Terms
 
 # More points than a picture has pixels are of no use to anybody.
 MOST_POINTS = 300
@@ -38,6 +40,7 @@ CONFIG = (
 ROUND = (
     *("pk", "number", "attempt", "kind", "state", "reason", "opened_at", "deadline", "closed_at"),
     *("metrics", "digest", "result_blob", "bytes_up", "bytes_down", "bytes_plain", "drift"),
+    *("asynchronous", "staleness"),
 )
 
 
@@ -88,13 +91,15 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
     fresh = with_names(Run.objects.filter(pk=run.pk)).get()
     rounds = list(rounds_of(fresh))
     latest = max(rounds, key=lambda row: (row["number"], row["attempt"]), default=None)
-    parts = standing.parts_of(latest["pk"], opening.MOST_CARDS) if latest else []
+    parts = buffering.parts(fresh.pk, latest) if latest is not None else None
     going_on = latest["pk"] if latest is not None and latest["state"] in ALIVE_ROUNDS else None
     called_off = latest is not None and latest["state"] == RoundState.CANCELLED
     whose = unusual.sight(actor, fresh)
-    shown_cards = standing.cards(parts, _before(rounds, latest), called_off=called_off)
-    counted = tally.of(latest["pk"] if latest else None, called_off=called_off)
+    counted = tally.of(parts, called_off=called_off)
     shown = standing.round_shown(fresh, latest, counted.standing) if latest else None
+    first = part_cards.parts_of(parts, opening.MOST_CARDS) if parts is not None else []
+    number = latest["number"] if latest else 0
+    shown_cards = part_cards.cards(first, number, _before(rounds, latest), called_off=called_off)
     waits = ((shown or {}).get("waiting") or {}).get("word") if fresh.state == RunState.RUNNING else None
     return {
         "run": {**overview(fresh), **({"word": waits} if waits else {})},
@@ -122,8 +127,10 @@ def cards(run: Run, actor: Actor | None, show: str, start: int, stop: int) -> li
     if not latest:
         return []
     called_off = latest[0]["state"] == RoundState.CANCELLED
-    parts = tally.page(latest[0]["pk"], show, start, stop, called_off=called_off).values(*standing.PART)
-    found = standing.cards(list(parts), latest[1] if len(latest) > 1 else None, called_off=called_off)
+    shown = buffering.parts(run.pk, latest[0])
+    parts = tally.page(shown, show, start, stop, called_off=called_off).values(*part_cards.PART)
+    before = latest[1] if len(latest) > 1 else None
+    found = part_cards.cards(list(parts), latest[0]["number"], before, called_off=called_off)
     return unusual.on_cards(found, unusual.sight(actor, run))
 
 
@@ -145,7 +152,7 @@ def overview(run: Run) -> dict[str, Any]:
         "min_participants": run.min_participants,
         "round_seconds": run.round_seconds,
         "group": run.group,
-        "plan": {**terms.as_json(), "sentence": wording.plan(terms, run.min_participants)},
+        "plan": {**terms.as_json(), "sentence": plan_words.told(terms, run.min_participants)},
         "reason": run.reason,
         "created_at": run.created_at.isoformat(),
         "started_at": wording.instant(run.started_at),
@@ -172,7 +179,16 @@ def actions(run: Run, actor: Actor | None) -> dict[str, bool]:
     to = {"pause": RunState.PAUSED, "resume": RunState.RUNNING, "stop": RunState.STOPPED}
     allowed = {verb: may and state in MOVES["run"][run.state] for verb, state in to.items()}
     resumes = allowed["resume"] and run.state == RunState.PAUSED
-    return {**allowed, "resume": resumes, "keep": may and keeping.may_keep(run)}
+    terms, strategy = Terms.of(run.plan), strategies.find(run.strategy)
+    switches = {
+        schedule: may
+        and run.state in ALIVE_RUNS
+        and schedule != terms.schedule
+        and schedule in strategy.schedules
+        and not (schedule == ASYNCHRONOUS and terms.quota)
+        for schedule in SCHEDULES
+    }
+    return {**allowed, **switches, "resume": resumes, "keep": may and keeping.may_keep(run)}
 
 
 def curves(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -217,14 +233,15 @@ def took(row: dict[str, Any] | None) -> dict[str, Any] | None:
         "bytes_down": row["bytes_down"],
         **compression.measured(row),
         "drift": row["drift"],
+        **buffering.summary(row["staleness"]),
         "metrics": row["metrics"],
     }
 
 
 def active_devices(run: Run) -> int:
     """How many devices take part in the round that is going on."""
-    parts = Assignment.objects.filter(round__run=run, round__state__in=ALIVE_ROUNDS, state__in=TAKING_PART)
-    return parts.count()
+    alive = Round.objects.filter(run=run, state__in=ALIVE_ROUNDS).values("pk", "asynchronous").first()
+    return buffering.parts(run.pk, alive).filter(state__in=TAKING_PART).count() if alive else 0
 
 
 def _paused(run: Run, actor: Actor | None) -> dict[str, Any] | None:

@@ -57,7 +57,7 @@ def in_full(run: Run) -> dict[str, Any]:
     """
     parts = Assignment.objects.filter(round__run=run)
     newest = parts.filter(device=OuterRef("device")).order_by("-round__number", "-round__attempt")
-    counted = Q(round__kind=RoundKind.TRAIN, round__state=RoundState.DONE, update__isnull=False)
+    counted = Q(round__kind=RoundKind.TRAIN, update__counted_in__state=RoundState.DONE)
     rows = (
         parts.order_by()
         .values("device__public_id", "device__identifier", "organization__public_id")

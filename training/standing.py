@@ -10,13 +10,13 @@ from django.db.models import F
 
 from fedportal.common import clock
 from fedwire.errors import CATALOGUE
-from fedwire.states import AssignmentState, RoundKind, RoundState, RunState, word
-from training import checks, wording
+from fedwire.states import AssignmentState, RoundState, RunState, word
+from training import wording
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
 from training.models import Assignment, Run
+from training.part_cards import PART
 from training.services import cohorts, needs, opening, shards
 from training.services.plan import Standing
-from training.wording import Party
 
 # Refusals after which the same device would send the same again: it was told that the request itself is wrong.
 FOR_GOOD = frozenset(code for code, kind in CATALOGUE.items() if kind.status == 400)
@@ -24,63 +24,6 @@ FOR_GOOD = frozenset(code for code, kind in CATALOGUE.items() if kind.status == 
 PATIENCE = timedelta(seconds=10)
 # So many of those that are missing are named one by one.
 MOST_MISSING = 20
-PART = (
-    *("state", "reason", "refusal", "device__public_id", "device__identifier", "device__last_seen_at", "device_id"),
-    *("organization__public_id", "organization__name", "organization_id"),
-    *("update__samples", "update__answer__seconds", "update__answer__devices", "update__answer__work_share"),
-    "update__anomaly",
-)
-
-
-def parts_of(round_pk: int, most: int) -> list[dict[str, Any]]:
-    """The first parts of a round, `most` at most, with what is shown of them, by organization and device."""
-    rows = Assignment.objects.filter(round_id=round_pk).values(*PART)
-    return list(rows.order_by("organization__name", "device__identifier")[:most])
-
-
-def _party(part: dict[str, Any]) -> Party:
-    return Party(
-        part["device__public_id"],
-        part["device__identifier"],
-        part["organization__public_id"],
-        part["organization__name"],
-    )
-
-
-def cards(
-    parts: Sequence[dict[str, Any]], before: dict[str, Any] | None, *, called_off: bool = False
-) -> list[dict[str, Any]]:
-    """The devices' cards. `before` is the round before: whose part in it came to nothing, says so on the card.
-
-    `called_off`: the round whose parts these are was.
-    """
-    trouble: dict[str, dict[str, Any]] = {}
-    if before is not None and before["kind"] != RoundKind.CHECK:
-        failed = (AssignmentState.LATE, AssignmentState.EXPIRED, AssignmentState.DECLINED)
-        devices = [part["device_id"] for part in parts]
-        rows = Assignment.objects.filter(round_id=before["pk"], state__in=failed, device__in=devices)
-        for device, state, refusal in rows.exclude(reason=wording.NOT_NEEDED).values_list(
-            "device__public_id", "state", "refusal"
-        ):
-            told = wording.word_of(state, refused=bool(refusal))
-            trouble[device] = {"number": before["number"], "word": told}
-    return [{**_card(part, called_off), "before": trouble.get(part["device__public_id"])} for part in parts]
-
-
-def _card(part: dict[str, Any], called_off: bool) -> dict[str, Any]:
-    return wording.participant(
-        _party(part),
-        part["state"],
-        reason=checks.sentence(part["reason"]) if part["state"] == AssignmentState.SUBMITTED else part["reason"],
-        refusal=part["refusal"],
-        samples=part["update__samples"] or None,
-        seconds=part["update__answer__seconds"],
-        devices=part["update__answer__devices"],
-        share=part["update__answer__work_share"],
-        last_seen_at=part["device__last_seen_at"],
-        unusual=(part["update__anomaly"] or {}).get("reason", ""),
-        called_off=called_off,
-    )
 
 
 def round_shown(run: Run, row: dict[str, Any], standing: Standing) -> dict[str, Any]:
@@ -94,6 +37,8 @@ def round_shown(run: Run, row: dict[str, Any], standing: Standing) -> dict[str, 
         "reason": row["reason"],
         "opened_at": row["opened_at"].isoformat(),
         "deadline": row["deadline"].isoformat(),
+        "asynchronous": row["asynchronous"],
+        "buffer": needs.of(run, row["kind"], row["asynchronous"]).buffer if row["asynchronous"] else 0,
         "waiting": _waiting(run, row, standing),
     }
 
@@ -110,12 +55,14 @@ def _waiting(run: Run, row: dict[str, Any], standing: Standing) -> dict[str, Any
             return None
         free = opening.may_go_on(Run.objects.filter(pk=run.pk)).exists()
         return None if free else wording.held(run.organization.name)
-    shortage = needs.shortage(run, row["kind"], standing.having(row["kind"]))
+    shortage = needs.shortage(run, row["kind"], standing.having(row["kind"]), row["asynchronous"])
     told = shortage.told(row["deadline"]) if shortage is not None else None
     if shortage is not None and told is not None:
         absent = _absent(run, shortage.missing)
         return {**told, "missing": absent, "advice": _advice_for_few(run, any(one["known"] for one in absent))}
     if not standing.unfinished:
+        return None
+    if row["asynchronous"]:  # nobody is waited for in particular: the next answers will do, whosever they are
         return None
     unfinished = Assignment.objects.filter(round_id=row["pk"], state__in=UNFINISHED).values(*PART)
     if clock.now() - row["opened_at"] < PATIENCE:

@@ -73,11 +73,11 @@ class Tally:
         return {"total": self.total, "words": self.words(), "groups": self.groups()}
 
 
-def of(round_pk: int | None, *, called_off: bool = False) -> Tally:
-    """The tally of a round; `called_off`: the round was. One query."""
-    if round_pk is None:
+def of(shown: QuerySet[Assignment] | None, *, called_off: bool = False) -> Tally:
+    """The tally of these parts of a round (None: there is none); `called_off`: the round was. One query."""
+    if shown is None:
         return Tally(())
-    parts = worded(Assignment.objects.filter(round_id=round_pk), called_off=called_off).order_by()
+    parts = worded(shown, called_off=called_off).order_by()
     columns = ("organization_id", "organization__name", "state", "word")
     return Tally([Row(*row) for row in parts.values_list(*columns).annotate(count=Count("pk"))])
 
@@ -95,9 +95,11 @@ def worded(parts: QuerySet[Assignment], *, called_off: bool) -> QuerySet[Assignm
     return parts.annotate(word=name)
 
 
-def page(round_pk: int, show: str, start: int, stop: int, *, called_off: bool) -> QuerySet[Assignment, Any]:
+def page(
+    shown: QuerySet[Assignment], show: str, start: int, stop: int, *, called_off: bool
+) -> QuerySet[Assignment, Any]:
     """The parts with these places among those of a round that are called `show` ("": all), trouble first."""
-    parts = worded(Assignment.objects.filter(round_id=round_pk), called_off=called_off)
+    parts = worded(shown, called_off=called_off)
     if show:
         parts = parts.filter(word=show)
     place = Case(*[When(word=name, then=Value(at)) for at, name in enumerate(WORDS)], output_field=IntegerField())

@@ -13,6 +13,13 @@ def settle_round(round_pk: int) -> None:
 
 
 @job
+def fill_round(round_pk: int) -> None:
+    """Let further devices into the round, and close it if nothing is to be waited for."""
+    opening.fill(round_pk)
+    rounds.settle(round_pk)
+
+
+@job
 def advance_run(run_pk: int) -> None:
     """Do what the run does next."""
     complete = opening.advance(run_pk)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from fedportal.common import clock
 from fedwire.states import AssignmentState, RoundKind, word
@@ -12,6 +12,8 @@ from fedwire.states import AssignmentState, RoundKind, word
 MOST_NAMES = 5
 # What every report may say; further metrics have names of their own.
 RATIOS = ("loss", "accuracy", "auc")
+# What a point of the curves says of the round that made its model.
+TOOK = ("seconds", "bytes_up", "bytes_down", "ratio", "drift", "staleness", "staleness_most")
 # States in which the last refusal is what a card tells: nothing usable came.
 REFUSED = "refused"
 UNSETTLED = (AssignmentState.OFFERED, AssignmentState.TRAINING, AssignmentState.DECLINED, AssignmentState.EXPIRED)
@@ -49,22 +51,6 @@ class Party(NamedTuple):
     organization: str
 
 
-class PlanLike(Protocol):
-    """The terms of a run's rounds, see `training.services.terms`."""
-
-    @property
-    def sample(self) -> float | None: ...
-    @property
-    def quota(self) -> int: ...
-    @property
-    def cap(self) -> int: ...
-    @property
-    def stragglers(self) -> str: ...
-    @property
-    def grace_seconds(self) -> int: ...
-    def target(self, need: int, available: int) -> int | None: ...
-
-
 class Share(NamedTuple):
     """What one organization gave: its devices, the updates that came of those asked for, and the rows behind them."""
 
@@ -89,11 +75,13 @@ def participant(
     refusal: Mapping[str, Any] | None = None,
     unusual: str = "",
     called_off: bool = False,
+    staleness: int = 0,
 ) -> dict[str, Any]:
     """A device's card. `word` is what it shows: "refused" while the last thing the device sent was refused.
 
     `devices`: for how many an edge answered. `share`: of the work that it did. `unusual`: why its update is flagged.
-    `called_off`: the round was, so that who had not answered by then is not to blame.
+    `called_off`: the round was, so that who had not answered by then is not to blame. `staleness`: how many
+    models older than the round's is the one that the device began from.
     """
     if state == AssignmentState.EXPIRED and (called_off or reason == NOT_NEEDED):
         refusal = None
@@ -105,6 +93,7 @@ def participant(
         "reason": refusal["sentence"] if refusal and state in UNSETTLED else told(reason),
         "refusal": dict(refusal) if refusal else None,
         "unusual": unusual,
+        "staleness": staleness,
         "samples": samples,
         "seconds": seconds,
         "devices": devices,
@@ -138,10 +127,19 @@ def closed(number: int, attempt: int, count: int, reason: str) -> dict[str, Any]
     return {"number": number, "attempt": attempt, "count": count, "word": name, "reason": reason}
 
 
-def changed(number: int, attempt: int, card: Mapping[str, Any]) -> dict[str, Any]:
-    """The data of `assignment.changed`: a card without what did not change. A refusal stays until something is sent."""
-    same = {"last_seen_at", "unusual", *(() if card["refusal"] else ("refusal",))}
-    return {"number": number, "attempt": attempt, **{key: card[key] for key in card if key not in same}}
+def changed(number: int, attempt: int, card: Mapping[str, Any], asynchronous: bool = False) -> dict[str, Any]:
+    """The data of `assignment.changed`: a card without what did not change. A refusal stays until something is sent.
+
+    `asynchronous`: the part belongs to whichever round is open, and not only to that with its number.
+    """
+    same = {"last_seen_at", "unusual", "staleness", *(() if card["refusal"] else ("refusal",))}
+    told = {"number": number, "attempt": attempt, **{key: card[key] for key in card if key not in same}}
+    return {**told, "asynchronous": True} if asynchronous else told
+
+
+def too_old(most: int) -> str:
+    """Why a part of an asynchronous round was closed whose answer would be too stale."""
+    return f"the model that it began from is more than {most} model{'' if most == 1 else 's'} old"
 
 
 def waiting(
@@ -223,9 +221,10 @@ def point(number: int, metrics: Mapping[str, Any], trained: Mapping[str, Any] | 
     """A point of the curves: how the model of round `number` does, how far it moved, and what that round took.
 
     `metrics`: as `training.aggregation.metrics.merged` gives them; `trained`: seconds, bytes_up, bytes_down, ratio (how
-    many times smaller than float32 its updates were) and drift of the round, with the metrics of the model before it;
-    None for the base. `fairness` and `slices` stand in it where there are any, `personal` and `devices` where devices
-    have models of their own; of `fairness`, `slices` and `devices` only those of the newest point are shown.
+    many times smaller than float32 its updates were), drift and staleness (the mean and the most of its answers) of the
+    round, with the metrics of the model before it; None for the base. `fairness` and `slices` stand in it where there
+    are any, `personal` and `devices` where devices have models of their own; of `fairness`, `slices` and `devices` only
+    those of the newest point are shown.
     """
     trained = trained or {}
     before = trained.get("metrics") or {}
@@ -233,7 +232,7 @@ def point(number: int, metrics: Mapping[str, Any], trained: Mapping[str, Any] | 
     return {
         "number": number,
         **_measured(metrics.get("overall", {}), before.get("overall", {})),
-        **{name: trained.get(name) for name in ("seconds", "bytes_up", "bytes_down", "ratio", "drift")},
+        **{name: trained.get(name) for name in TOOK},
         "gaps": {name: spread["gap"] for name, spread in fairness.items()},
         "organizations": {
             key: _measured(ratios, earlier.get(key, {})) for key, ratios in metrics.get("organizations", {}).items()
@@ -300,25 +299,6 @@ def contributions(shares: Iterable[Share]) -> list[dict[str, Any]]:
     ]
 
 
-def plan(terms: PlanLike, need: int, available: int | None = None) -> str:
-    """Whom a round asks and when it closes, in words; `available`: how many devices are there now."""
-    asked = terms.target(need, available or 0)
-    if asked is None:
-        whom = "Asks everybody who is there"
-    elif isinstance(terms.sample, float) and available is None:
-        whom = f"Asks {terms.sample:.0%} of the devices that are there, at least {need}"
-    else:
-        whom = f"Asks {asked}{f' of {available}' if available is not None else ''} devices"
-    limits = [f"at least {terms.quota} of each organization"] if terms.quota else []
-    if terms.cap:
-        limits.append(f"at most {terms.cap} of each{'' if limits else ' organization'}")
-    closes = {
-        "cut": f"closes with {need} answer{'' if need == 1 else 's'}",
-        "grace": f"closes {span(terms.grace_seconds)} after {'the first' if need == 1 else f'{need} answers are in'}",
-    }.get(terms.stragglers, f"closes when all have answered and needs {need}")
-    return f"{', '.join([f'{whom} each round', *limits, closes])}."
-
-
 def then_of(kind: str) -> str:
     """What happens at the deadline of a round that has enough answers."""
     return "the run ends without them" if kind == RoundKind.EVALUATE else "the round goes on without them"
@@ -335,7 +315,7 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
     reason = f": {data['reason'].rstrip('.')}" if data.get("reason") else ""
     if kind == "round.opened":
         again = f", attempt {data['attempt']}" if data.get("attempt", 1) > 1 else ""
-        count = data.get("count", len(data.get("participants", [])))
+        count = data.get("asked", data.get("count", len(data.get("participants", []))))
         return f"{name} began with {count} device{'' if count == 1 else 's'}{again}."
     if kind == "assignment.refused":
         return f"{_who(data)} sent something that was refused{reason}."
@@ -359,9 +339,10 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
     version = f" as version {data['version']}" if data.get("version") else ""
     if kind == "version.published":
         return f"The model of round {data['round']}, the best so far, was published{version}."
-    was = "was " if kind in ("run.paused", "run.resumed", "run.stopped") else ""
+    was = "was " if kind in ("run.paused", "run.resumed", "run.stopped", "run.rescheduled") else ""
     by = f" by {data['by']['name']}" if data.get("by") else ""
-    return f"The run {was}{kind.split('.')[1]}{by}{version}{reason}."
+    did = f"made {data['schedule']}" if kind == "run.rescheduled" else kind.split(".")[1]
+    return f"The run {was}{did}{by}{version}{reason}."
 
 
 def _who(card: Mapping[str, Any]) -> str:

@@ -52,8 +52,12 @@ def barred(
     return rules(federation, strategy=strategy).barred(present or {})
 
 
-def rules(federation: Federation | int, *, strategy: str = "") -> Rules:
-    """What bars the active members of the federation (or of the one with this primary key). Two queries."""
+def rules(federation: Federation | int, *, strategy: str = "", together: bool = True) -> Rules:
+    """What bars the active members of the federation (or of the one with this primary key). Two queries.
+
+    `together`: whether devices that are asked together also count together. Where they do not, an organization whose
+    devices take part only with others of their own has no place.
+    """
     federation_pk = federation if isinstance(federation, int) else federation.pk
     versions = Agreement.objects.filter(federation_id=federation_pk).order_by("-version")
     agreement = versions.values("pk", "version", "expires_at").first()
@@ -69,15 +73,15 @@ def rules(federation: Federation | int, *, strategy: str = "") -> Rules:
         rows = rows.annotate(accepted=Exists(accepted))
         columns["accepted"] = "accepted"
     found = [dict(zip(columns, row, strict=True)) for row in rows.values_list(*columns.values())]
-    reasons = {row["pk"]: _reason(row, agreement, strategy) for row in found}
+    reasons = {row["pk"]: _reason(row, agreement, strategy, together) for row in found}
     return Rules(
         refused={pk: reason for pk, reason in reasons.items() if reason},
-        floors={row["pk"]: row["least"] for row in found if (row["least"] or 0) > 1},
+        floors={row["pk"]: row["least"] for row in found if together and (row["least"] or 0) > 1},
         names={row["pk"]: row["name"] for row in found},
     )
 
 
-def _reason(row: Mapping[str, Any], agreement: Mapping[str, Any] | None, strategy: str) -> str:
+def _reason(row: Mapping[str, Any], agreement: Mapping[str, Any] | None, strategy: str, together: bool) -> str:
     if agreement is not None:
         expires_at = agreement["expires_at"]
         if expires_at is not None and expires_at <= clock.now():
@@ -86,4 +90,7 @@ def _reason(row: Mapping[str, Any], agreement: Mapping[str, Any] | None, strateg
             return f"{row['name']} has not accepted version {agreement['version']} of the study agreement"
     if strategy and row["strategies"] and strategy not in row["strategies"]:
         return f"{row['name']} does not allow the strategy {strategy}"
+    if not together and (row["least"] or 0) > 1:
+        alone = f"{row['name']} takes part with at least {row['least']} devices together"
+        return f"{alone}, which asynchronous rounds do not promise"
     return ""

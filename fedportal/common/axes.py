@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 # From zero for amounts, around the data for qualities.
-AMOUNTS = frozenset({"seconds", "bytes", "loss", "drift", "gap:accuracy", "gap:loss"})
+AMOUNTS = frozenset({"seconds", "bytes", "loss", "drift", "staleness", "gap:accuracy", "gap:loss"})
 RATIOS = frozenset({"accuracy", "auc"})
 # A loss that spans more than this has an axis on which equal factors are equally far.
 MANY = 100

@@ -94,11 +94,12 @@ function drawCard(card, word) {
   const rows = card.samples == null ? "" : `${card.samples} rows${behind}`;
   const took = card.seconds == null ? "" : `${rows ? ", " : ""}${card.seconds.toFixed(2)} s`;
   const effort = card.effort ? `, ${card.effort}` : "";
+  const old = !card.staleness ? "" : `${rows + took ? ", " : ""}${card.staleness} model${card.staleness === 1 ? "" : "s"} old`;
   const last = element("span", "small soft wide");
   if (card.before) last.textContent = `${card.before.word} in round ${card.before.number}`;
   else if (card.last_seen_at && word !== "sent") last.append("last seen ", time(card.last_seen_at, "ago"));
   item.append(element("strong", "", card.device.identifier), element("span", "badge part-badge", word),
-    element("span", "soft", card.organization.name), element("span", "small soft", rows + took + effort),
+    element("span", "soft", card.organization.name), element("span", "small soft", rows + took + effort + old),
     element("span", "small wide", noteOf(card, word)),
     element("span", "small wide unusual", card.unusual ? `Flagged: ${card.unusual}` : ""), last);
   return item;

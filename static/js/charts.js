@@ -10,7 +10,7 @@ const MOST_LINES = 6;
 const MOST_ROWS = 40;
 const WORTH_SAYING = 1.05;
 const MOST_FURTHER = 60;
-const ALONE = ["drift", "seconds", "bytes"]; // of the run and not of any organization
+const ALONE = ["drift", "staleness", "seconds", "bytes"]; // of the run and not of any organization
 const WHOLE = ["gap:accuracy", "gap:loss", ...ALONE]; // with one line
 const ASKED = ["sensitivity", "specificity"];
 const GREATER = ["sensitivity", "specificity", "balanced_accuracy"];
@@ -60,7 +60,7 @@ function own(name, curves) {
 function bounds(name, every) {
   let low = Math.min(...every);
   let high = Math.max(...every);
-  if (["seconds", "bytes", "loss", "drift", "gap:accuracy", "gap:loss"].includes(name)) low = 0;
+  if (["seconds", "bytes", "loss", "drift", "staleness", "gap:accuracy", "gap:loss"].includes(name)) low = 0;
   if (high - low < 1e-9) {
     const spare = Math.max(Math.abs(high) * 0.1, 1e-3);
     high += spare;
@@ -101,6 +101,10 @@ function coloured(names) {
 /* The lines to draw, the whole first, and who does worst at the newest point. */
 function chosen(name, curves, names) {
   const whole = ["all", "All organizations", values(name, curves)];
+  if (name === "staleness") {
+    const lines = [["all", "Mean", whole[2]], ["series-1", "Most", values("staleness_most", curves)]];
+    return [lines.filter(([, , points]) => points.length), ""];
+  }
   if (WHOLE.includes(name)) return [[whole].filter(([, , points]) => points.length), ""];
   const each = coloured(names)
     .map(([key, label, kind]) => [kind, label, values(name, curves, key)])
@@ -226,7 +230,7 @@ function read(figure) {
   if (at === null) return show(reading, "");
   const said = there.map(([kind, label, points]) => {
     const found = points.find(([round]) => round === at);
-    return found && `${kind === "all" ? "all" : label} ${shown(name, found[1])}`;
+    return found && `${kind === "all" && name !== "staleness" ? "all" : label} ${shown(name, found[1])}`;
   }).filter(Boolean);
   const text = `Round ${at}: ${said.join(", ")}`;
   show(reading, text);

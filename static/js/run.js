@@ -65,7 +65,8 @@ const CHANGES = {
     state.participants = remembered(total > cards.length ? cards.slice(0, MOST_CARDS) : cards);
     state.tally = { total, words: { waiting: total }, groups: [] };
     state.round = { number: data.number, attempt: data.attempt, kind: data.kind, state: "open", word: "collecting updates",
-      opened_at: moment, deadline: data.deadline, waiting: data.waiting };
+      opened_at: moment, deadline: data.deadline, waiting: data.waiting, asynchronous: data.asynchronous ?? false, buffer: data.buffer ?? 0 };
+    if (data.asynchronous) recount(); // some of these have been at work for long
   },
   "round.joined": (data) => {
     if (isLarge()) recount();
@@ -79,7 +80,7 @@ const CHANGES = {
     const card = cardOf(data);
     recount();
     if (!card) return;
-    if (!sameRound(data)) {
+    if (!sameRound(data) && !data.asynchronous) {
       if (TROUBLE.has(data.word)) card.before = { number: data.number, word: data.word };
       return;
     }
@@ -87,11 +88,12 @@ const CHANGES = {
       samples: data.samples, seconds: data.seconds, devices: data.devices, effort: data.effort });
   },
   "assignment.refused": (data) => {
-    const card = sameRound(data) && cardOf(data);
+    const card = (sameRound(data) || data.asynchronous) && cardOf(data);
     if (card) card.refusal = data.refusal;
     if (card) askAgain(); // whether the round waits for it in vain
   },
   "assignments.closed": (data) => {
+    if (data.asynchronous) { askAgain(); return; } // only some of those that had not answered
     if (!sameRound(data)) return;
     recount();
     for (const card of state.participants) {
@@ -121,14 +123,15 @@ const CHANGES = {
     state.run.progress = Math.min(state.run.current_round / state.run.total_rounds, 1);
     if (data.contributions) state.contributions = data.contributions;
     if (data.preflight) state.preflight = data.preflight;
-    if (data.point) addPoint(data.point);
+    for (const point of [...(data.points ?? []), data.point]) if (point) addPoint(point);
     if (data.flagged) state.flagged = withFlagged(state.flagged, data.flagged);
     for (const one of data.flagged ?? []) {
       const card = sameRound(data) && cardOf(one);
       if (card) card.unusual = one.reason;
     }
     // How its model does only the next round says; what it took is known now.
-    if (data.kind === "train") addPoint({ number: data.number, organizations: {}, seconds: data.seconds, bytes_up: data.bytes_up, bytes_down: data.bytes_down, drift: data.drift });
+    if (data.kind === "train") addPoint({ number: data.number, organizations: {}, seconds: data.seconds, bytes_up: data.bytes_up, bytes_down: data.bytes_down, drift: data.drift,
+      staleness: data.staleness, staleness_most: data.staleness_most });
   },
   "version.published": (data) => {
     if (data.round === state.run.best_round) publishedBest(data.version);
@@ -189,7 +192,15 @@ function endOfRun(kind, data, moment) {
   if (ENDED.has(word)) state.barred = [];
   if (word === "stopped" || word === "failed") callOff();
   state.actions = { ...state.actions, pause: mine && word === "running", resume: mine && word === "paused", stop: mine && !ENDED.has(word),
+    asynchronous: state.actions.asynchronous && !ENDED.has(word), synchronous: state.actions.synchronous && !ENDED.has(word),
     keep: mine && (word === "failed" || word === "stopped") && state.run.current_round > 0 };
+}
+
+/* The page was made for the schedule as it was; a snapshot says what may be done now. */
+function rescheduled(data) {
+  Object.assign(state.run.plan, { schedule: data.schedule, buffer: data.buffer });
+  Object.assign(state.actions, { asynchronous: false, synchronous: false });
+  askAgain();
 }
 
 /* Who had not answered when the run ended is not to blame. */
@@ -213,7 +224,8 @@ function askAgain() {
 function apply(message) {
   state.sequence = message.sequence;
   const [noun, verb] = message.kind.split(".");
-  if (noun === "run") endOfRun(verb, message.data, message.at);
+  if (message.kind === "run.rescheduled") rescheduled(message.data);
+  else if (noun === "run") endOfRun(verb, message.data, message.at);
   else CHANGES[message.kind]?.(message.data, message.at);
   askWhoIsMissing(message.data.waiting);
   if (state.paused && noun === "run") askAgain(); // which colleague it was
@@ -282,7 +294,7 @@ function title() {
   if (round.kind === "check") return "Before round 1: the devices check themselves";
   if (round.kind === "statistics") return "Before round 1: statistics for standardisation";
   if (round.kind === "evaluate") return "After the last round: evaluation";
-  return `Round ${round.number} of ${run.total_rounds}${round.attempt > 1 ? `, attempt ${round.attempt}` : ""}`;
+  return `Round ${round.number} of ${run.total_rounds}${round.asynchronous ? ", asynchronous" : ""}${round.attempt > 1 ? `, attempt ${round.attempt}` : ""}`;
 }
 
 function ended(run, round) {
@@ -382,9 +394,10 @@ function drawRound() {
   if (round) {
     const { total, counts } = counted(state.participants, state.tally);
     const sent = counts.get("sent") ?? 0;
-    show(at("answers"), total ? `${sent} of ${total} answers` : "");
+    const wanted = round.buffer || total;
+    show(at("answers"), total ? `${sent} of ${wanted} answers` : "");
     at("left").textContent = round.state === "open" ? `${secondsLeft(round.deadline)} left` : round.word;
-    at("round-progress").value = total ? Math.round((100 * sent) / total) : 0;
+    at("round-progress").value = wanted ? Math.min(Math.round((100 * sent) / wanted), 100) : 0;
   }
   drawWaiting(round?.waiting);
 }

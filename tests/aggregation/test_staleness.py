@@ -1,4 +1,4 @@
-"""Answers to older models: FedBuff and FedAsync by hand and against their papers' formulas, and what must not change."""
+"""Answers to older models: FedBuff and FedAsync by hand and by their papers, and what must not change."""
 
 from __future__ import annotations
 

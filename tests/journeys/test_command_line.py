@@ -131,6 +131,13 @@ def test_pausing_resuming_and_stopping_a_run(world: World) -> None:
         assert f"fedportal train resume {MODEL}" in acme.run("train", "pause", MODEL)
         assert acme.json("train", "status", MODEL)["run"]["state"] == "paused"
         assert acme.json("train", "resume", MODEL)["status"] == "running"
+        changed = acme.json("train", "schedule", MODEL, "asynchronous", "--most-staleness", "9")["plan"]
+        assert (changed["schedule"], changed["buffer"], changed["most_staleness"]) == ("asynchronous", 1, 9)
+        made = acme.json("train", "status", MODEL)["run"]["current_round"]
+        while (now := acme.json("train", "status", MODEL))["run"]["current_round"] < made + 2:
+            assert time.monotonic() < give_up
+        assert now["round"]["asynchronous"]
+        assert ", asynchronous with a buffer of 1" in acme.run("train", "status", MODEL)
         assert acme.json("train", "stop", MODEL)["status"] == "stopped"
     shown = acme.run("train", "status", run["id"])
     assert "Stopped by acme;" in shown

@@ -111,8 +111,8 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     mine = ["--identifier", "hospital-001", "--data", str(data), "--target", "y"]
     yield metro, ["device", "run", MODEL, *mine, "--rounds", "2"]
     yield metro, ["device", "personal", MODEL, *mine, "--output", str(folder / "mine.safetensors"), "--forget"]
-    for verb in ("status", "pause", "resume", "stop", "watch", "keep", "publish-best", "list"):
-        yield acme, ["train", verb, MODEL]
+    for verb in ("status", "pause", "resume", "schedule", "stop", "watch", "keep", "publish-best", "list"):
+        yield acme, ["train", verb, MODEL, *(["synchronous"] if verb == "schedule" else [])]
     yield acme, ["simulate", "--devices", "3", "--rounds", "1"]
     yield metro, ["device", "list"]
     for act in (["groups", "pilot"], ["quarantine"], ["restore"], ["renew"], ["reset"], ["revoke", "--yes"]):

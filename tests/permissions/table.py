@@ -313,6 +313,7 @@ ROWS: list[Row] = [
     Row("GET", _RUN + "/events", 200, 200, 200, 404, staff=404),
     Row("POST", _RUN + "/pause", 200, 403, 403, 404, staff=404),
     Row("POST", _RUN + "/resume", 409, 403, 403, 404, staff=404),
+    Row("POST", _RUN + "/schedule", 200, 403, 403, 404, staff=404, body=lambda s, w: {"schedule": "asynchronous"}),
     Row("POST", _RUN + "/stop", 200, 403, 403, 404, staff=404),
     # Nobody has measured a round of this run yet.
     Row("POST", _RUN + "/publish-best", 409, 403, 403, 404, staff=404),

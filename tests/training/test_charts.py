@@ -77,6 +77,15 @@ def test_gap_and_drift_are_one_line_and_the_change_of_loss_has_one_for_each() ->
     assert not found["drift"].hidden
 
 
+def test_staleness_is_the_mean_and_the_most_of_each_asynchronous_round() -> None:
+    points = [point(0, "org_a"), {**point(1, "org_a"), "staleness": 0.5, "staleness_most": 2}]
+    chart = chart_of("staleness", *points)
+    assert [(line["kind"], line["label"]) for line in chart.lines] == [("series-1", "Most"), ("all", "Mean")]
+    assert (chart.summary, chart.columns) == ("0.500 at round 1", ["Round", "Mean", "Most"])
+    assert chart.rows == [["1", "0.500", "2.000"]]
+    assert chart_of("staleness", *points[:1]).hidden  # a synchronous run has no such picture
+
+
 def test_person_chooses_which_further_metrics_are_drawn() -> None:
     points = [point(0, "org_a", dice=0.5, sensitivity=0.25, auc_fever=0.75)]
     assert further(points) == [

@@ -125,8 +125,8 @@ def test_every_word_of_a_card_is_the_word_of_the_tally(stage: Stage) -> None:
     sites[0].answer()
     shown = stage.snapshot(run)
     assert [card["word"] for card in shown["participants"]] == ["sent", "not needed", "not needed"]
-    assert tally.of(current(run).pk).words() == {"not needed": 2, "sent": 1}
-    assert tally.of(current(run).pk, called_off=True).words() == {"called off": 2, "sent": 1}
+    assert tally.of(current(run).assignments.all()).words() == {"not needed": 2, "sent": 1}
+    assert tally.of(current(run).assignments.all(), called_off=True).words() == {"called off": 2, "sent": 1}
 
 
 def test_thousands_of_events_are_written_in_pieces(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fedwire.errors import FedportalError
-from training import wording
+from training import plan_words
 from training.services import terms
 from training.services.terms import Terms
 
@@ -128,4 +128,4 @@ def test_how_many_a_round_asks(said: dict[str, Any], need: int, available: int, 
     ],
 )
 def test_a_plan_in_words(said: dict[str, Any], need: int, available: int | None, sentence: str) -> None:
-    assert wording.plan(terms.checked(said, need), need, available) == sentence
+    assert plan_words.told(terms.checked(said, need), need, available) == sentence

@@ -249,6 +249,27 @@ def test_the_dangerous_asks_first_and_looking_at_the_question_changes_nothing(ca
     assert cast.federation.members.get(organization=cast.metro).state == "active"
 
 
+def test_rounds_are_made_asynchronous_and_back_by_a_button(cast: Cast, model: Model) -> None:
+    run = runs.start(cast.actor("olga"), model, rounds=3)
+    browser, address = cast.browser("olga"), f"/runs/{run.public_id}"
+    page = browser.get(address).content.decode()
+    assert 'data-action="asynchronous">' in page
+    assert 'data-action="synchronous" hidden' in page
+    assert 'data-chart="staleness" hidden' in page
+    assert "Make asynchronous the rounds of radiology-v1?" in text_of(browser, f"{address}/asynchronous")
+    assert browser.post(f"{address}/asynchronous").status_code == 302
+    page = text_of(browser, address)
+    assert "Round 1 of 3, asynchronous" in page
+    assert "No answer has been counted yet." in page
+    assert "makes a model of every answer" in page
+    assert "The run was made asynchronous by acme." in page
+    assert 'data-action="asynchronous" hidden' in cast.browser("mia").get(address).content.decode()
+    assert cast.browser("mia").post(f"{address}/synchronous").status_code == 403
+    browser.post(f"{address}/synchronous")
+    run.refresh_from_db()
+    assert run.plan["schedule"] == "synchronous"
+
+
 def test_an_error_of_a_form_names_the_next_step_on_the_page_it_came_from(cast: Cast) -> None:
     where = f"http://testserver/devices/{cast.device.public_id}"
     answer = cast.browser("mia").post(f"{where}/groups", {"groups": "a/b"}, headers={"Referer": where})

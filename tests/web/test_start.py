@@ -118,6 +118,20 @@ def test_the_page_says_whom_the_first_round_would_ask(cast: Cast, model: Model) 
     assert "would wait for 2 more devices: acme has none that would take part." in waits
 
 
+def test_asynchronous_rounds_are_chosen_and_refused_beside_their_fields(cast: Cast, model: Model) -> None:
+    browser = cast.browser("olga")
+    said = {"model": model.public_id, **PLAN, "strategy": "scaffold", "schedule": "asynchronous", "buffer": "3"}
+    answer = browser.post("/runs/new", said)
+    assert answer.status_code == 400
+    assert "SCAFFOLD does not work with asynchronous rounds." in words(answer.content.decode())
+    assert re.search(r'class="field bad"><label for="schedule"', answer.content.decode())
+    assert browser.post("/runs/new", {**said, "strategy": "fedbuff", "most_staleness": "7"}).status_code == 302
+    run = Run.objects.get()
+    assert (run.plan["schedule"], run.plan["buffer"], run.plan["most_staleness"]) == ("asynchronous", 3, 7)
+    again = page_of(browser, f"/runs/{run.public_id}")
+    assert "schedule=asynchronous&amp;buffer=3&amp;most_staleness=7" in again
+
+
 def test_all_that_is_wrong_is_told_beside_what_was_typed(cast: Cast, model: Model) -> None:
     browser = cast.browser("olga")
     said = {"model": model.public_id, **PLAN, "rounds": "0", "p.learning_rate": "900", "group": "gpu"}

@@ -35,9 +35,28 @@ class NewSession(serializers.Serializer[Any]):
     )
     stragglers = Text(required=False, allow_null=True, help_text="wait, cut or grace.")
     grace_seconds = Whole(required=False, allow_null=True, help_text="After the quorum, for the others.")
+    schedule = Text(required=False, allow_null=True, help_text="synchronous or asynchronous.")
+    buffer = Whole(required=False, allow_null=True, help_text="Asynchronous: answers a model is made of.")
+    most_staleness = Whole(
+        required=False, allow_null=True, help_text="Asynchronous: how many models old a start may be."
+    )
+    staleness_exponent = serializers.FloatField(
+        required=False, allow_null=True, help_text="Asynchronous: an answer counts (1 + staleness) to minus this."
+    )
     config = serializers.DictField(required=False, allow_null=True)
     privacy = Text(required=False, allow_null=True)
     epsilon = serializers.FloatField(required=False, allow_null=True)
+
+
+class NewSchedule(serializers.Serializer[Any]):
+    """POST /training/sessions/{run}/schedule. What is left out stays as it is."""
+
+    schedule = Text(help_text="synchronous or asynchronous.")
+    buffer = Whole(required=False, allow_null=True, help_text="Answers a model is made of.")
+    most_staleness = Whole(required=False, allow_null=True, help_text="How many models old a start may be.")
+    staleness_exponent = serializers.FloatField(
+        required=False, allow_null=True, help_text="An answer counts (1 + staleness) to minus this."
+    )
 
 
 # --- what goes out ---------------------------------------------------------------------------------------------------
@@ -58,6 +77,10 @@ class PlanShape(serializers.Serializer[Any]):
     over_selection = serializers.FloatField()
     stragglers = serializers.CharField()
     grace_seconds = serializers.IntegerField()
+    schedule = serializers.CharField()
+    buffer = serializers.IntegerField()
+    most_staleness = serializers.IntegerField()
+    staleness_exponent = serializers.FloatField()
     sentence = serializers.CharField()
 
 
@@ -177,6 +200,8 @@ class RoundShape(serializers.Serializer[Any]):
     ratio = serializers.SerializerMethodField(help_text="bytes_plain / bytes_up: how well updates were compressed.")
     metrics = serializers.DictField()
     drift = serializers.FloatField(allow_null=True)
+    asynchronous = serializers.BooleanField()
+    staleness = serializers.DictField(help_text="How many of its answers began from a model so many rounds older.")
 
     def get_ratio(self, row: dict[str, Any]) -> float | None:
         return compression.ratio(row["bytes_plain"], row["bytes_up"])
@@ -257,6 +282,7 @@ class StrategyShape(serializers.Serializer[Any]):
     needs_device_state = serializers.BooleanField()
     personal = serializers.BooleanField(help_text="Whether each device has a model of its own.")
     local = serializers.DictField(allow_null=True, help_text="The pattern that says what stays on the devices.")
+    schedules = serializers.ListField(child=serializers.CharField())
 
 
 class StrategyList(serializers.Serializer[Any]):

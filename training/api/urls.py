@@ -19,6 +19,7 @@ urlpatterns: list[URLPattern] = [
     path("training/sessions/<str:run>/events", views.Events.as_view(), name="api-session-events"),
     path("training/sessions/<str:run>/pause", views.Pause.as_view(), name="api-session-pause"),
     path("training/sessions/<str:run>/resume", views.Resume.as_view(), name="api-session-resume"),
+    path("training/sessions/<str:run>/schedule", views.Schedule.as_view(), name="api-session-schedule"),
     path("training/sessions/<str:run>/stop", views.Stop.as_view(), name="api-session-stop"),
     path("training/sessions/<str:run>/keep", views.Keep.as_view(), name="api-session-keep"),
     path("training/sessions/<str:run>/publish-best", views.PublishBest.as_view(), name="api-session-publish-best"),

@@ -18,7 +18,7 @@ from training import progress, selectors
 from training.aggregation.strategies import STRATEGIES
 from training.api import shapes
 from training.models import Run
-from training.services import best, keeping, preflight, previews, runs, unusual
+from training.services import best, keeping, preflight, previews, runs, schedules, unusual
 from training.services.terms import FIELDS
 
 PAGE = [
@@ -127,6 +127,17 @@ class Resume(Door):
     def post(self, request: Request, run: str) -> Response:
         """Go on with a paused run."""
         return Response(session(runs.resume(self.actor, selectors.find_run(self.actor, run))))
+
+
+class Schedule(Door):
+    """/training/sessions/{run}/schedule"""
+
+    @extend_schema(request=shapes.NewSchedule, responses=shapes.SessionShape)
+    def post(self, request: Request, run: str) -> Response:
+        """Go on with synchronous or with asynchronous rounds."""
+        said = self.body(shapes.NewSchedule)
+        schedules.switch(self.actor, selectors.find_run(self.actor, run), said)
+        return Response(session(selectors.find_run(self.actor, run)))
 
 
 class Stop(Door):

@@ -18,6 +18,8 @@ class Round(models.Model):
     run = models.ForeignKey(Run, models.CASCADE, related_name="rounds")
     number = models.IntegerField()
     attempt = models.PositiveIntegerField(default=1)
+    # Of a training round: its model is made of whatever answers are in, and who is slower answers a later round.
+    asynchronous = models.BooleanField(default=False)
     kind = models.CharField(max_length=12, choices=[(k, k) for k in RoundKind], default=RoundKind.TRAIN)
     state = models.CharField(max_length=12, choices=[(s, s) for s in RoundState], default=RoundState.OPEN)
     reason = models.TextField(blank=True)
@@ -37,6 +39,9 @@ class Round(models.Model):
     # Of the *base* model: {"overall": ratios, "organizations": {id: ratios}}, {} when nobody measured it.
     # With "fairness" and "slices" where there are any; see `training.aggregation.metrics`.
     metrics = models.JSONField(default=dict, blank=True)
+    # How old the models were that its answers began from, in rounds: {"0": how many, "1": …}; {} before it is claimed.
+    staleness = models.JSONField(default=dict, blank=True)
+    staleness_exponent = models.FloatField(default=0.0)  # by which they are discounted, fixed by the claim
     drift = models.FloatField(null=True, blank=True)  # how far the result is from the base: ‖w - w₀‖ / ‖w₀‖
     bytes_up = models.BigIntegerField(default=0)
     bytes_down = models.BigIntegerField(default=0)
@@ -70,14 +75,22 @@ class Assignment(models.Model):
         ordering = ["round_id", "id"]
         constraints = [models.UniqueConstraint(fields=["round", "device"], name="one_assignment_each")]
         # Whether a device has declined is asked whenever a round opens, among all the parts it ever had.
-        indexes = [models.Index(fields=["device", "state"], name="parts_of_a_device")]
+        # The unfinished parts of a run are few, and lie in as many rounds as its slowest device is behind.
+        indexes = [
+            models.Index(fields=["device", "state"], name="parts_of_a_device"),
+            models.Index(fields=["state", "round"], name="parts_in_a_state"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.device} in {self.round} ({self.state})"
 
 
 class Update(models.Model):
-    """What a device sent for a round: exactly one, acknowledged, never changed."""
+    """What a device sent for a round: exactly one, acknowledged, never changed.
+
+    `round` is the round whose model it began from, `counted_in` the one whose answer it is: the same in synchronous
+    rounds, in asynchronous ones whichever takes it out of the buffer, None until then.
+    """
 
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")  # the device's
     round = models.ForeignKey(Round, models.CASCADE, related_name="updates")
@@ -91,12 +104,17 @@ class Update(models.Model):
     # {"score", "flagged", "reason"} once its round was aggregated, where updates are compared
     anomaly = models.JSONField(null=True, blank=True)
     flagged = models.BooleanField(null=True)  # of `anomaly`, to be found by
+    counted_in = models.ForeignKey(Round, models.CASCADE, null=True, related_name="counted")
+    staleness = models.PositiveIntegerField(default=0)  # models made between the two rounds
     received_at = models.DateTimeField(default=clock.now)
 
     class Meta:
         ordering = ["round_id", "id"]
         constraints = [models.UniqueConstraint(fields=["round", "device"], name="one_update_each")]
-        indexes = [models.Index(fields=["round"], condition=models.Q(flagged=True), name="flagged_updates")]
+        indexes = [
+            models.Index(fields=["round"], condition=models.Q(flagged=True), name="flagged_updates"),
+            models.Index(fields=["round"], condition=models.Q(counted_in__isnull=True), name="buffered_updates"),
+        ]
 
     def __str__(self) -> str:
         return f"update of {self.device} for {self.round}"

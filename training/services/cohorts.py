@@ -16,6 +16,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from federations.models import Device, DeviceKey, Member, Organization
 from federations.services import enrolment
+from federations.services.enrolment import Rules
 from fedportal.common import clock
 from fedwire.states import AssignmentState, DeviceState, MemberState, RunState
 from training import checks
@@ -44,7 +45,7 @@ def available(
     found = _ordered(present if among is None else present.filter(pk__in=list(among)))
     if not found:
         return []
-    rules = enrolment.rules(run.federation_id, strategy=run.strategy)
+    rules = _rules(run)
     bound = {device.organization_id for device in found} & set(rules.floors) - set(rules.refused)
     if among is not None and bound:  # these come together or not at all, so the others of them are asked too
         free = [device for device in found if device.organization_id not in bound]
@@ -93,17 +94,25 @@ def demanded(run: Run) -> frozenset[int]:
     """The organizations of which a quota asks for devices: those that have any for this run and that nothing bars
     however many are there."""
     owners = set(of_members(run).order_by().values_list("organization_id", flat=True).distinct())
-    return frozenset(owners - set(enrolment.rules(run.federation_id, strategy=run.strategy).refused))
+    return frozenset(owners - set(_rules(run).refused))
 
 
-def drawn(run: Run, found: Round, devices: Sequence[Device], have: Mapping[int, int] | None = None) -> list[Device]:
+def drawn(
+    run: Run,
+    found: Round,
+    devices: Sequence[Device],
+    have: Mapping[int, int] | None = None,
+    at_work: int | None = None,
+) -> list[Device]:
     """Those of the available devices that the round asks, in their order; `have`: how many of each organization take
-    part already. Without a plan that limits them all are asked."""
+    part already. `at_work`: how many of those the round's target limits, where not all. Without a plan that limits them
+    all are asked."""
     terms, have = Terms.of(run.plan), have or {}
     if found.target is None and not terms.cap:
         return list(devices)
-    room = None if found.target is None else max(found.target - sum(have.values()), 0)
-    floors = enrolment.rules(run.federation_id, strategy=run.strategy).floors
+    taken = sum(have.values()) if at_work is None else at_work
+    room = None if found.target is None else max(found.target - taken, 0)
+    floors = _rules(run).floors
     place = (int(run.config["seed"]), found.number, found.attempt)
     candidates = [
         Candidate(one.pk, one.organization_id, sampling.rank(*place, one.organization.name, one.identifier))
@@ -174,9 +183,14 @@ def seen_since(now: datetime) -> datetime:
     return now - presence - timedelta(seconds=pulse or 0)
 
 
+def _rules(run: Run) -> Rules:
+    together = not Terms.of(run.plan).asynchronous
+    return enrolment.rules(run.federation_id, strategy=run.strategy, together=together)
+
+
 def _barred(run: Run) -> Mapping[int, str]:
     """Organization → why its devices are not asked. Devices are counted only where a policy asks for it."""
-    rules = enrolment.rules(run.federation_id, strategy=run.strategy)
+    rules = _rules(run)
     if not rules.floors:
         return rules.refused
     of_bound = _present(run).filter(organization__in=list(rules.floors)).order_by()

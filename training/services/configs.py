@@ -17,9 +17,10 @@ from fedwire.tensors import Manifest, decode_model
 from registry.models import ModelVersion
 from training import checks
 from training.aggregation import strategies
-from training.aggregation.strategy import Strategy, Values
-from training.services import best, compression, local, terms
+from training.aggregation.strategy import ASYNCHRONOUS, Strategy, Values
+from training.services import best, compression, local, schedules, terms
 from training.services.cohorts import SEED_BITS
+from training.services.terms import Terms
 
 MOST_ROUNDS = 10_000
 MOST_PARTICIPANTS = 100_000
@@ -98,6 +99,7 @@ def complaints(
             checks.append(lambda: local.check_norms(found, version))
         checks += [partial(found.checked, {name: value}) for name, value in parameters.items()]
         checks.append(lambda: _check_together(strategy, parameters, plan["min_participants"]))
+        checks.append(lambda: _check_schedule(strategy, parameters, plan))
     need = plan["min_participants"] if type(plan["min_participants"]) is int else 1
     refused = [error for check in checks if (error := _refusal(check)) is not None]
     return [*refused, *terms.complaints(plan.get("plan") or {}, need)]
@@ -144,6 +146,15 @@ def check_least(strategy: str, parameters: Values, min_participants: int) -> Non
         raise FedportalError("field_invalid", field="min_participants", reason=reason)
 
 
+def plan_of(strategy: str, parameters: Values, said: Mapping[str, Any], min_participants: int) -> Terms:
+    """The terms of the rounds in what was `said`; of a strategy that is for asynchronous rounds only, those. Raises
+    what `terms.checked` and `schedules.settled` do."""
+    found = strategies.find(strategy)
+    if not found.synchronous and not said.get("schedule"):
+        said = {**said, "schedule": ASYNCHRONOUS}
+    return schedules.settled(terms.checked(said, min_participants), found, parameters, min_participants)
+
+
 def _check_together(strategy: str, parameters: Mapping[str, Any], min_participants: Any) -> None:
     """`check_least`, for a wish whose single values are usable; those that are not are refused by themselves."""
     try:
@@ -152,6 +163,18 @@ def _check_together(strategy: str, parameters: Mapping[str, Any], min_participan
     except FedportalError:
         return
     check_least(strategy, values, least)
+
+
+def _check_schedule(strategy: str, parameters: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
+    """`plan_of`, for a wish whose single values are usable; those that are not are refused by themselves."""
+    said = plan.get("plan") or {}
+    try:
+        values = strategies.find(strategy).checked(parameters)
+        need = whole("min_participants", plan["min_participants"], 1, MOST_PARTICIPANTS)
+        terms.checked(said, need)
+    except FedportalError:
+        return
+    plan_of(strategy, values, said, need)
 
 
 def check_trainable(version: ModelVersion) -> None:

@@ -75,13 +75,14 @@ def call_off_rounds(run: Run, reason: str) -> None:
     before this unit got hold of it is seen only then. Raises Lost in that case: undo the unit and do it anew.
     """
     alive = list(Round.objects.filter(run=run, state__in=ALIVE_ROUNDS).values_list("pk", flat=True))
-    close_parts(Assignment.objects.filter(round_id__in=alive), reason, cancelled=True)
+    # Of asynchronous rounds devices may still be at work that are over themselves.
+    asked = Assignment.objects.filter(round__run=run, state__in=UNFINISHED)
+    close_parts(asked, reason, cancelled=True)
     called_off = Round.objects.filter(pk__in=alive)
     lifecycle.move(called_off, RoundState.CANCELLED, reason=reason, closed_at=clock.now())
     list(Run.objects.select_for_update(no_key=True).filter(pk=run.pk).values_list("pk"))
     opened = Round.objects.filter(run=run, state__in=ALIVE_ROUNDS)
-    joined = Assignment.objects.filter(round_id__in=alive, state__in=UNFINISHED)
-    if opened.exists() or joined.exists():
+    if opened.exists() or asked.exists():
         raise Lost
 
 

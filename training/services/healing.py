@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 GONE = "the device or its organization is not in the federation any more"
 SILENT = "the device did not come for its task"
+OVERDUE = "no answer until its deadline"
+# The parts whose answers would count: those of open rounds, and of asynchronous ones, which they outlive.
+WANTED = Q(round__state=RoundState.OPEN) | Q(round__asynchronous=True)
 _first = threading.Event()
 
 
@@ -47,6 +50,7 @@ def sweep() -> None:
     call_off_the_forgotten()
     drop_the_gone()
     drop_the_silent()
+    drop_the_overdue()
     for round_pk in opening.short_of_devices():
         _carefully(opening.fill, round_pk)
     begin_graces()
@@ -134,26 +138,33 @@ def drop_the_gone() -> None:
     )
     closed = Q(task__isnull=True) | Q(task__state__in=(TaskState.CANCELLED, TaskState.EXPIRED))
     out = ~Q(device__state=DeviceState.ACTIVE) | Q(organization__suspended_at__isnull=False)
-    asked = Assignment.objects.filter(round__state=RoundState.OPEN, state__in=UNFINISHED)
+    asked = Assignment.objects.filter(WANTED, state__in=UNFINISHED)
     _drop(asked.filter(out | ~Exists(member) | ~Exists(key) | closed), GONE)
 
 
 def drop_the_silent() -> None:
     """Wait no longer for devices that have not come for their task and that nobody has heard of for long."""
-    offered = Assignment.objects.filter(round__state=RoundState.OPEN, state=AssignmentState.OFFERED)
+    offered = Assignment.objects.filter(WANTED, state=AssignmentState.OFFERED)
     since = cohorts.seen_since(clock.now())
     _drop(offered.filter(device__last_seen_at__lt=since, offered_at__lt=since), SILENT)
 
 
-def _drop(parts: QuerySet[Assignment], reason: str) -> None:
+def drop_the_overdue() -> None:
+    """Wait no longer for tasks of asynchronous rounds whose own time is over; others end with their round."""
+    if pulse.is_steady():
+        asked = Assignment.objects.filter(round__asynchronous=True, state__in=UNFINISHED)
+        _drop(asked.filter(task__deadline__lte=clock.now()), OVERDUE, cancelled=False)
+
+
+def _drop(parts: QuerySet[Assignment], reason: str, *, cancelled: bool = True) -> None:
     for round_pk in list(parts.order_by("round_id").values_list("round_id", flat=True).distinct()):
-        _carefully(_drop_from, round_pk, parts.filter(round_id=round_pk), reason)
+        _carefully(_drop_from, round_pk, parts.filter(round_id=round_pk), reason, cancelled)
 
 
-def _drop_from(round_pk: int, parts: QuerySet[Assignment], reason: str) -> None:
+def _drop_from(round_pk: int, parts: QuerySet[Assignment], reason: str, cancelled: bool) -> None:
     with unit():
         found = Round.objects.select_related("run").get(pk=round_pk)
-        dropped = finishing.close_parts(parts, reason, cancelled=True)
+        dropped = finishing.close_parts(parts, reason, cancelled=cancelled)
         progress.tell_all(found.run, rounds.cards(found, dropped, reason))
 
 
@@ -163,7 +174,7 @@ def due() -> Iterable[int]:
     open_rounds = Round.objects.filter(state=RoundState.OPEN).order_by("pk")
     yield from open_rounds.filter(deadline__lte=now).values_list("pk", flat=True)
     for found in _closing(open_rounds.filter(deadline__gt=now)):
-        if needs.standing(found.pk).complete(needs.of(found.run, found.kind)):
+        if needs.standing(found).complete(needs.of_round(found)):
             yield found.pk
     yield from _unclaimed(now)
 
@@ -171,7 +182,7 @@ def due() -> Iterable[int]:
 def _closing(open_rounds: QuerySet[Round]) -> QuerySet[Round]:
     """Those of the rounds that may close before their deadline: nobody is asked any more, or nobody is waited for."""
     unfinished = Assignment.objects.filter(round=OuterRef("pk"), state__in=UNFINISHED)
-    impatient = Q(run__plan__stragglers__in=(CUT, GRACE))
+    impatient = Q(run__plan__stragglers__in=(CUT, GRACE)) | Q(asynchronous=True)
     return open_rounds.filter(~Exists(unfinished) | impatient).select_related("run").defer("run__given")
 
 

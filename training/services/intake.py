@@ -18,7 +18,7 @@ from fedwire.states import AssignmentState, RoundKind, RoundState, TaskKind, Tas
 from training import checks, lifecycle, progress, wording
 from training.lifecycle import UNFINISHED, Lost
 from training.models import Assignment, Round, Run
-from training.services import opening, part_rows, quorum
+from training.services import buffering, opening, part_rows, quorum
 from training.services.part_rows import Part, RunRow
 
 KINDS = (TaskKind.CHECK, TaskKind.STATISTICS, TaskKind.TRAIN, TaskKind.EVALUATE)
@@ -75,10 +75,9 @@ def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm
     why = {"reason": failed[0]} if failed else {}
     try:
         lifecycle.move_row(Assignment, part.pk, AssignmentState.SUBMITTED, changed_at=now, **why)
+        counted_in = part_rows.place(part, task.update_bytes)
     except Lost:
         raise _closed(task) from None
-    if not part_rows.count_bytes(part, task.update_bytes):
-        raise _closed(task)
     part_rows.keep(
         part,
         blob=stored_sha,
@@ -87,6 +86,7 @@ def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm
         norm=norm,
         answer={name: answer[name] for name in KEPT if name in answer},
         at=now,
+        counted_in=counted_in,
     )
     checking = part.kind == RoundKind.CHECK
     said = {"seconds": answer.get("seconds"), "devices": answer.get("devices")}
@@ -106,8 +106,9 @@ def on_decline(task: DeviceTask, reason: str) -> None:
     # Rows are locked in one order everywhere: task, part, round, run.
     list(Round.objects.select_for_update(no_key=True).filter(pk=part.round_pk).values_list("pk"))
     progress.tell(part.run, *_changed(part, AssignmentState.DECLINED, reason=reason))
-    if part.kind == RoundKind.TRAIN:
-        opening.fill(part.round_pk)
+    going_on = buffering.open_round(part.run.pk) if part.asynchronous else part.round_pk
+    if part.kind == RoundKind.TRAIN and going_on is not None:
+        opening.fill(going_on)
     quorum.after_answer(part)
 
 
@@ -123,6 +124,8 @@ def on_late(task: DeviceTask) -> None:
     part = parts[0]
     rows = Assignment.objects.filter(pk=part.pk).exclude(reason=wording.NOT_NEEDED)
     reason = "the answer came after the round had gone on"
+    if part.asynchronous:  # no round went on without it; why it was closed is why it is late
+        reason = rows.values_list("reason", flat=True).first() or reason
     if lifecycle.move(rows, AssignmentState.LATE, reason=reason, changed_at=clock.now()):
         progress.tell(part.run, *_changed(part, AssignmentState.LATE, reason=reason))
 
@@ -135,7 +138,9 @@ def on_refused(task: DeviceTask, code: str, sentence: str) -> None:
     part, refusal = parts[0], {"code": code, "sentence": sentence, "at": clock.now().isoformat()}
     if Assignment.objects.filter(pk=part.pk, state__in=UNFINISHED).update(refusal=refusal):
         card = wording.participant(part.party, part.state, refusal=refusal)
-        progress.tell(part.run, "assignment.refused", wording.changed(part.number, part.attempt, card))
+        progress.tell(
+            part.run, "assignment.refused", wording.changed(part.number, part.attempt, card, part.asynchronous)
+        )
 
 
 def _part(task: DeviceTask) -> Part:
@@ -146,9 +151,8 @@ def _part(task: DeviceTask) -> Part:
 
 
 def _changed(part: Part, state: str, **more: Any) -> progress.News:
-    return "assignment.changed", wording.changed(
-        part.number, part.attempt, wording.participant(part.party, state, **more)
-    )
+    card = wording.participant(part.party, state, **more)
+    return "assignment.changed", wording.changed(part.number, part.attempt, card, part.asynchronous)
 
 
 def _check_width(part: Part, answer: Mapping[str, Any]) -> None:

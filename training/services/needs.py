@@ -14,7 +14,7 @@ from federations.models import Organization
 from fedwire.states import RoundKind, RoundState, RunState
 from training import wording
 from training.models import Assignment, Round, Run
-from training.services import cohorts, part_rows, plan
+from training.services import buffering, cohorts, part_rows, plan
 from training.services.plan import Need, Standing
 from training.services.terms import Terms
 
@@ -34,13 +34,22 @@ class Look:
         return max(self.need.least - have, sum(lacking.values()), 0)
 
     @property
+    def at_work(self) -> int | None:
+        """How many devices have a task of an asynchronous round's run; its target limits those. None in another."""
+        return self.standing.unfinished if self.need.buffer else None
+
+    @property
     def has_room(self) -> bool:
         """Whether devices may be let in: it is short, or fewer take part than it asks, and it has no quorum yet."""
         if self.need.kind == RoundKind.CHECK:  # whoever comes while the others look at themselves, does so too
             return True
+        target = self.found.target
+        if self.need.buffer:  # whoever is free is asked, as many as may be at work at once
+            free = target is None or self.standing.unfinished < target
+            return free and self.standing.answered(self.need.kind) < self.need.buffer
         if self.standing.enough(self.need) or self.found.enough_at is not None:
             return False
-        return bool(self.missing) or self.standing.counting(self.need.kind) < (self.found.target or 0)
+        return bool(self.missing) or self.standing.counting(self.need.kind) < (target or 0)
 
 
 @dataclass(frozen=True)
@@ -58,9 +67,12 @@ class Shortage:
         return wording.waiting(self.have, self.need, self.missing, until, self.quotas)
 
 
-def of(run: Run, kind: str) -> Need:
+def of(run: Run, kind: str, asynchronous: bool = False) -> Need:
     """What a round of this kind needs in the run; asks for the organizations of a quota only where there is one."""
     terms = Terms.of(run.plan)
+    if asynchronous:
+        buffer = max(terms.buffer, 1)
+        return Need(kind, min(run.min_participants, buffer), buffer=buffer)
     if kind == RoundKind.EVALUATE:  # whoever is there measures the last model, and all of them are waited for
         return Need(kind)
     if kind == RoundKind.CHECK:  # all that are there, whatever the plan says of rounds
@@ -69,15 +81,22 @@ def of(run: Run, kind: str) -> Need:
     return Need(kind, run.min_participants, terms.quota, demanded, terms.stragglers)
 
 
-def standing(round_pk: int) -> Standing:
-    """How the parts of the round stand."""
-    return Standing(part_rows.counts(round_pk))
+def of_round(found: Round) -> Need:
+    """What this round needs."""
+    return of(found.run, found.kind, found.asynchronous)
+
+
+def standing(found: Round) -> Standing:
+    """How the parts of the round stand; of an asynchronous one, all that are out or would count in it."""
+    if found.asynchronous:
+        return buffering.standing(found.run_id, found.pk)
+    return Standing(part_rows.counts(found.pk))
 
 
 def looks(rounds: QuerySet[Round]) -> list[Look]:
     """Those of the rounds that need devices, in order: the last model is measured by whoever is there.
 
-    Two queries, and two more for each run with a quota.
+    Two queries, two more for each run with a quota, and three for each asynchronous round.
     """
     open_rounds = rounds.exclude(kind=RoundKind.EVALUATE).select_related("run")
     found = list(open_rounds.defer("run__given", "run__standardisation", "metrics").order_by("pk"))
@@ -87,7 +106,7 @@ def looks(rounds: QuerySet[Round]) -> list[Look]:
     rows = Assignment.objects.filter(round__in=list(counts)).order_by().values_list("round", "organization", "state")
     for round_pk, organization, state, count in rows.annotate(count=Count("pk")):
         counts[round_pk].setdefault(organization, {})[state] = count
-    return [Look(one, of(one.run, one.kind), Standing(counts[one.pk])) for one in found]
+    return [Look(one, of_round(one), standing(one) if one.asynchronous else Standing(counts[one.pk])) for one in found]
 
 
 def short_among(run_pks: Iterable[int]) -> dict[int, Look]:
@@ -97,9 +116,9 @@ def short_among(run_pks: Iterable[int]) -> dict[int, Look]:
     return {look.found.run_id: look for look in looks(open_rounds) if look.missing} if pks else {}
 
 
-def shortage(run: Run, kind: str, have: Mapping[int, int]) -> Shortage | None:
+def shortage(run: Run, kind: str, have: Mapping[int, int], asynchronous: bool = False) -> Shortage | None:
     """What a round of this kind lacks in which so many devices of each organization take part; None when nothing."""
-    need, count = of(run, kind), sum(have.values())
+    need, count = of(run, kind, asynchronous), sum(have.values())
     lacking = plan.lacking(need, have)
     if kind == RoundKind.EVALUATE or (count >= need.least and not lacking):
         return None

@@ -24,12 +24,23 @@ from fedwire.histograms import LOGIT
 from fedwire.states import MemberState, RoundKind, RoundState, RunState, TaskKind
 from fedwire.version import VERSION
 from registry.models import ModelVersion
-from training import checks, progress, wording
+from training import checks, part_cards, progress, wording
 from training.aggregation import strategies
 from training.models import Round, Run
-from training.services import cohorts, compression, finishing, local, needs, part_rows, plan, remembered, starters
+from training.services import (
+    buffering,
+    cohorts,
+    compression,
+    finishing,
+    local,
+    needs,
+    part_rows,
+    plan,
+    remembered,
+    starters,
+)
 from training.services.needs import Look
-from training.services.plan import Step
+from training.services.plan import Need, Step
 from training.services.terms import Terms
 
 # An event shows so many of the devices that are asked; pages ask for the others.
@@ -107,16 +118,15 @@ def fill(round_pk: int, among: Iterable[int] | None = None) -> None:
         if found is None or found.deadline <= clock.now():
             return
         run = locked(found.run_id)
-        look = Look(found, needs.of(run, found.kind), needs.standing(found.pk))
+        found.run = run
+        look = Look(found, needs.of_round(found), needs.standing(found))
         if run.state != RunState.RUNNING or found.kind == RoundKind.EVALUATE or not look.has_room:
             return
-        rows = list(found.assignments.values_list("device_id", "organization_id", "state"))
-        have = needs.counted(((of, state) for _, of, state in rows), found.kind)
-        counting = plan.counting(found.kind)
-        parts = {device: of if state in counting else None for device, of, state in rows}
+        parts = _parts(run, found)
+        have = Counter(filter(None, parts.values()))
         devices = cohorts.available(run, among, parts=parts)
         if found.kind != RoundKind.CHECK:
-            devices = cohorts.drawn(run, found, _wanted(look, devices), have)
+            devices = cohorts.drawn(run, found, _wanted(look, devices), have, look.at_work)
         if not devices:
             return
         _ask(run, found, devices)
@@ -127,8 +137,19 @@ def fill(round_pk: int, among: Iterable[int] | None = None) -> None:
         )
 
 
+def _parts(run: Run, found: Round) -> dict[int, int | None]:
+    """Device → its organization while it takes part, None when its part came to nothing; see `cohorts.available`."""
+    counting = plan.counting(found.kind)
+    rows = found.assignments.values_list("device_id", "organization_id", "state")
+    if not found.asynchronous:
+        return {device: of if state in counting else None for device, of, state in rows}
+    return {**dict.fromkeys(device for device, _, _ in rows), **buffering.busy(run)}
+
+
 def _wanted(look: Look, devices: Sequence[Device]) -> list[Device]:
     """Those of the devices that may help: where only quotas are short, those of the organizations that lack some."""
+    if look.need.buffer:
+        return list(devices)
     have = look.standing.counting(look.need.kind)
     if have < max(look.need.least, look.found.target or 0):
         return list(devices)
@@ -143,21 +164,28 @@ def _cards(devices: Iterable[Device]) -> list[dict[str, Any]]:
 def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
     now = clock.now()
     took = (last["closed_at"] - last["opened_at"]).total_seconds() if last and last["closed_at"] else 0.0
-    available, checking = cohorts.available(run), step.kind == RoundKind.CHECK
+    terms, checking = Terms.of(run.plan), step.kind == RoundKind.CHECK
+    asynchronous = step.kind == RoundKind.TRAIN and (terms.asynchronous or buffering.is_left_over(run))
+    busy = buffering.busy(run) if asynchronous else {}
+    available = cohorts.available(run, parts=busy)
+    need = needs.of(run, step.kind, asynchronous)
     opened = Round.objects.create(
         organization_id=run.organization_id,
         run=run,
         number=step.number,
         attempt=step.attempt,
         kind=step.kind,
+        asynchronous=asynchronous,
         base_blob=step.base_blob,
         opened_at=now,
         deadline=now + timedelta(seconds=plan.seconds_for(run, step.kind, took)),
-        target=None if checking else Terms.of(run.plan).target(run.min_participants, len(available)),
+        target=None if checking else terms.target(need.buffer or run.min_participants, len(available) + len(busy)),
     )
-    devices = available if checking else cohorts.drawn(run, opened, available)
+    have = Counter(busy.values())
+    at_work = needs.standing(opened).unfinished if asynchronous else None
+    devices = available if checking else cohorts.drawn(run, opened, available, have, at_work)
     _ask(run, opened, devices)
-    have = Counter(device.organization_id for device in devices)
+    have.update(device.organization_id for device in devices)
     news = {
         "number": opened.number,
         "attempt": opened.attempt,
@@ -167,9 +195,24 @@ def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
         "count": len(devices),
         "participants": _cards(devices[:MOST_CARDS]),
         "waiting": _waiting(run, opened, have),
+        **(_asynchronous(run, opened, need) if asynchronous else {}),
     }
     progress.tell(run, "round.opened", news)
+    if asynchronous:  # the buffer may be full already
+        return opened.pk if needs.standing(opened).complete(need) else None
     return opened.pk if step.kind == RoundKind.EVALUATE and not devices else None
+
+
+def _asynchronous(run: Run, opened: Round, need: Need) -> dict[str, Any]:
+    """What `round.opened` says of an asynchronous round: also who is still at work, and whose answers wait."""
+    parts = buffering.parts(run.pk, {"pk": opened.pk, "asynchronous": True})
+    return {
+        "asynchronous": True,
+        "buffer": need.buffer,
+        "asked": opened.assignments.count(),
+        "count": parts.count(),
+        "participants": part_cards.cards(part_cards.parts_of(parts, MOST_CARDS), opened.number),
+    }
 
 
 def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
@@ -178,6 +221,9 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
     written = run.config.get("codec")
     codec = codecs.of(written, local.travels(run))
     common = _common(run, opened)
+    # Such a round may close, or be about to, while the device works: its task has the time of a round to itself.
+    own = clock.now() + timedelta(seconds=run.round_seconds)
+    until = own if opened.asynchronous else opened.deadline
     shape = common.pop("answer")  # to which each task adds its own
     limits = policies.of_all({device.organization_id for device in devices})
     floors = {organization: policy.least_records for organization, policy in limits.items()}
@@ -198,7 +244,7 @@ def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
                 device=device,
                 kind=TaskKind(opened.kind),
                 subject=str(opened.pk),
-                deadline=opened.deadline,
+                deadline=until,
                 common=common,
                 content={
                     **({"counted_round": kept.get(device.pk, 0)} if kept is not None else {}),
@@ -243,7 +289,7 @@ def _common(run: Run, opened: Round) -> dict[str, Any]:
 
 def _waiting(run: Run, opened: Round, have: Mapping[int, int]) -> dict[str, Any] | None:
     """For whom the round waits in which so many devices of each organization take part."""
-    shortage = needs.shortage(run, opened.kind, have)
+    shortage = needs.shortage(run, opened.kind, have, opened.asynchronous)
     return shortage.told(opened.deadline) if shortage is not None else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from training.aggregation import assembly, drift, metrics, own_models, strategie
 from training.aggregation.assembly import Digests, Recipe
 from training.aggregation.memory import StateFiles
 from training.aggregation.own_models import Reported
+from training.aggregation.staleness import polynomial
 from training.aggregation.transforms import Update as FoldedUpdate
 from training.aggregation.variates import NOBODY
 from training.models import Round, Run, Update
@@ -27,7 +28,7 @@ from training.services.local import manifest_of
 
 ANSWER = (
     *("pk", "blob", "samples", "norm", "answer", "device__identifier"),
-    *("organization__public_id", "organization__name"),
+    *("organization__public_id", "organization__name", "staleness", "round__number", "round__base_blob"),
 )
 
 
@@ -38,6 +39,8 @@ class Outcome:
     blob: str
     digest: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
+    # Of an asynchronous round: number of an earlier round → what all devices so far measured of the model it began with
+    earlier: dict[int, dict[str, Any]] = field(default_factory=dict)
     standardisation: dict[str, Any] | None = None
     answers: int = 0
     state: str = ""
@@ -51,20 +54,17 @@ def of(closing: Round, alive: Callable[[], None]) -> Outcome:
     Raises `not_finite` when the new model is not, `updates_too_few` when the strategy needs more, `storage_full`, and
     OSError, EOFError or kernels.Truncated when a file is missing or damaged.
     """
-    answers = list(Update.objects.filter(round=closing).order_by("pk").values(*ANSWER))
-    measured = metrics.merged(
-        (answer["organization__public_id"], answer["answer"]["evaluation"])
-        for answer in answers
-        if answer["answer"].get("evaluation")
-    )
-    measured |= _own_models(closing.run, answers)
+    answers = list(Update.objects.filter(counted_in=closing).order_by("pk").values(*ANSWER))
+    earlier = _measured_before(closing, answers) if closing.asynchronous else {}
+    measured = earlier.pop(closing.number, {}) if closing.asynchronous else _measured(closing.run, answers)
     if closing.kind == RoundKind.TRAIN:
-        updates = _updates(closing.run, answers)
+        updates = _updates(closing, answers)
         digests = _trained(closing, updates, alive)
         return Outcome(
             digests.sha256,
             digests.digest,
             measured,
+            earlier,
             answers=len(answers),
             state=digests.state,
             drift=_moved(closing, digests.sha256),
@@ -72,11 +72,33 @@ def of(closing: Round, alive: Callable[[], None]) -> Outcome:
         )
     if closing.kind == RoundKind.STATISTICS and answers:
         digests, standardisation = _standardised(closing, answers)
-        return Outcome(digests.sha256, digests.digest, {}, standardisation, len(answers))
+        return Outcome(digests.sha256, digests.digest, standardisation=standardisation, answers=len(answers))
     return Outcome(closing.base_blob, "", measured, answers=len(answers))
 
 
-def _own_models(run: Run, answers: list[dict[str, Any]]) -> dict[str, Any]:
+def _measured(run: Run, answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What these answers measured, put together."""
+    measured = metrics.merged(
+        (answer["organization__public_id"], answer["answer"]["evaluation"])
+        for answer in answers
+        if answer["answer"].get("evaluation")
+    )
+    return measured | _own_models(run, answers)
+
+
+def _measured_before(closing: Round, answers: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
+    """Round → what is known of the model it began with, for the rounds in which these answers began.
+
+    A device measures the model it gets, whenever its answer is counted, so a model's metrics grow with late answers.
+    """
+    began = {answer["round__number"] for answer in answers if answer["answer"].get("evaluation")}
+    counted = Update.objects.filter(round__run=closing.run_id, round__kind=closing.kind, counted_in__isnull=False)
+    columns = ("organization__public_id", "device__identifier", "answer")
+    known = {number: counted.filter(round__number=number).order_by("pk").values(*columns) for number in began}
+    return {number: _measured(closing.run, list(rows)) for number, rows in known.items()}
+
+
+def _own_models(run: Run, answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What devices measured of models of their own, where the strategy gives them any."""
     if not strategies.find(run.strategy).personal:
         return {}
@@ -87,15 +109,17 @@ def _own_models(run: Run, answers: list[dict[str, Any]]) -> dict[str, Any]:
     )
 
 
-def _updates(run: Run, answers: list[dict[str, Any]]) -> list[FoldedUpdate]:
-    reports = strategies.find(run.strategy).reports
+def _updates(closing: Round, answers: list[dict[str, Any]]) -> list[FoldedUpdate]:
+    strategy, exponent = strategies.find(closing.run.strategy), closing.staleness_exponent
     return [
         FoldedUpdate(
             blobs.path(answer["blob"]),
             answer["blob"],
             answer["samples"],
             answer["norm"],
-            {name: answer["answer"][name] for name in reports},
+            {name: answer["answer"][name] for name in strategy.reports},
+            base=blobs.path(answer["round__base_blob"]) if strategy.rebases and answer["staleness"] else None,
+            discount=polynomial(answer["staleness"], exponent),
         )
         for answer in answers
     ]
@@ -109,8 +133,8 @@ def _unusual(run: Run, answers: list[dict[str, Any]], updates: list[FoldedUpdate
 
 def recipe(closing: Round) -> Recipe:
     """What the model after a claimed training round is made from, wherever its state is written."""
-    answers = list(Update.objects.filter(round=closing).order_by("pk").values(*ANSWER))
-    return _recipe(closing, _updates(closing.run, answers), blobs.scratch())
+    answers = list(Update.objects.filter(counted_in=closing).order_by("pk").values(*ANSWER))
+    return _recipe(closing, _updates(closing, answers), blobs.scratch())
 
 
 def _recipe(closing: Round, updates: list[FoldedUpdate], state: Path) -> Recipe:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from federations.models import Device, DeviceTask, Member, Organization
 from fedportal.common import sql
 from fedwire.states import AssignmentState, DeviceState, MemberState, RoundState
+from training.lifecycle import Lost
 from training.models import Assignment, Round, Run, Update
 from training.services.terms import Terms
 from training.wording import Party
@@ -24,7 +25,7 @@ _MAY_ANSWER = (
 _OF_TASKS = (
     "SELECT part.id, part.state, part.device_id, part.organization_id, part.round_id,"  # noqa: S608
     " round.number, round.attempt, round.kind, run.id, run.public_id, run.organization_id, run.min_participants,"
-    " run.plan,"
+    " run.plan, round.asynchronous,"
     f" {_MAY_ANSWER}, device.public_id, device.identifier, owner.public_id, owner.name"
     f" FROM {_PART} part JOIN {_ROUND} round ON round.id = part.round_id JOIN {_RUN} run ON run.id = round.run_id"
     f" JOIN {_DEVICE} device ON device.id = part.device_id"
@@ -35,10 +36,14 @@ _COUNT = (
     f"SELECT organization_id, state, COUNT(*) FROM {_PART}"  # noqa: S608
     " WHERE round_id = %s GROUP BY organization_id, state"
 )
-_BYTES = f"UPDATE {_ROUND} SET bytes_up = bytes_up + %s WHERE id = %s AND state = '{RoundState.OPEN}'"  # noqa: S608
+_BYTES = (
+    f"UPDATE {_ROUND} SET bytes_up = bytes_up + %s"  # noqa: S608
+    f" WHERE id = %s AND state = '{RoundState.OPEN}' AND NOT asynchronous"
+)
+_ASYNCHRONOUS = f"SELECT asynchronous FROM {_ROUND} WHERE id = %s"  # noqa: S608
 _INSERT = (
     f"INSERT INTO {_UPDATE} (organization_id, round_id, device_id, assignment_id, blob, size, samples, norm, answer,"  # noqa: S608
-    " received_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    " received_at, counted_in_id, staleness) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0)"
 )
 _JUDGE = f"UPDATE {_UPDATE} SET anomaly = %s, flagged = %s WHERE id = %s"  # noqa: S608
 # A part as it is offered; the rest has the values that a fresh row of the model has.
@@ -70,6 +75,7 @@ class Part(NamedTuple):
     run: RunRow
     min_participants: int
     terms: Terms
+    asynchronous: bool  # the round is, so the part outlives it
     may_answer: bool  # the device is active, and its organization an active member of the run's federation
     party: Party
 
@@ -94,7 +100,8 @@ def of_tasks(task_pks: Sequence[int]) -> list[Part]:
 
 def _part(row: Sequence[Any]) -> Part:
     terms = Terms.of(json.loads(row[12]))
-    return Part._make([*row[:8], RunRow(*row[8:11]), row[11], terms, bool(row[13]), Party(*row[14:])])
+    flags = bool(row[13]), bool(row[14])
+    return Part._make([*row[:8], RunRow(*row[8:11]), row[11], terms, *flags, Party(*row[15:])])
 
 
 def counts(round_pk: int) -> dict[int, dict[str, int]]:
@@ -105,17 +112,33 @@ def counts(round_pk: int) -> dict[int, dict[str, int]]:
     return found
 
 
-def count_bytes(part: Part, count: int) -> bool:
-    """Add to what the part's round received; False when the round is not open any more. Call it inside a unit."""
-    return bool(sql.write(_BYTES, [count, part.round_pk]))
+def place(part: Part, size: int) -> int | None:
+    """Where an answer of `size` bytes counts: in its round, whose bytes it adds to, or None, the run's buffer.
+
+    Call it inside a unit. Raises Lost when the round is not open any more and does not let its parts outlive it.
+    """
+    if sql.write(_BYTES, [size, part.round_pk]):
+        return part.round_pk
+    row = sql.one(_ASYNCHRONOUS, [part.round_pk])  # asked anew: it may have become so since the part was read
+    if row is None or not row[0]:
+        raise Lost
+    return None
 
 
 def keep(
-    part: Part, *, blob: str, size: int, samples: int, norm: float | None, answer: Mapping[str, Any], at: datetime
+    part: Part,
+    *,
+    blob: str,
+    size: int,
+    samples: int,
+    norm: float | None,
+    answer: Mapping[str, Any],
+    at: datetime,
+    counted_in: int | None,
 ) -> None:
     """Write down what the device sent. Call it inside a unit. A second one for the part raises IntegrityError."""
     owner = [part.organization_pk, part.round_pk, part.device_pk, part.pk]
-    sql.write(_INSERT, [*owner, blob, size, samples, norm, json.dumps(answer), sql.stored(at)])
+    sql.write(_INSERT, [*owner, blob, size, samples, norm, json.dumps(answer), sql.stored(at), counted_in])
 
 
 def judge(found: Mapping[int, Mapping[str, Any]]) -> None:

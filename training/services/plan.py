@@ -32,13 +32,15 @@ class Step:
 @dataclass(frozen=True)
 class Need:
     """What a round of this kind needs to be settled: so many answers, `quota` of them from each organization of
-    `demanded`; `stragglers` says whether it then waits for the others."""
+    `demanded`; `stragglers` says whether it then waits for the others. An asynchronous round is settled at once with
+    `buffer` answers, and at its deadline with `least` (a synchronous one has no buffer: 0)."""
 
     kind: str
     least: int = 1
     quota: int = 0
     demanded: frozenset[int] = frozenset()
     stragglers: str = WAIT
+    buffer: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ class Standing:
         return need.kind == RoundKind.EVALUATE or (self.answered(need.kind) >= need.least and not self.unanswered(need))
 
     def complete(self, need: Need) -> bool:
-        """Whether there is nothing to wait for: everybody has answered, or the rest is cut off."""
+        """Whether there is nothing to wait for: all have answered, the rest is cut off, or the buffer is full."""
+        if need.buffer and self.answered(need.kind) >= need.buffer:
+            return True
         return (need.stragglers == CUT or not self.unfinished) and self.enough(need)
 
     def lacking(self, need: Need) -> dict[int, int]:

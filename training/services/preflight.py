@@ -121,6 +121,7 @@ def problems(facts: Facts) -> list[Problem]:
         found += [
             *_too_few(facts),
             *_quotas(facts),
+            *_buffer(facts),
             *_sampled(facts),
             *_left_out(facts.places),
             *_small(facts.places),
@@ -138,7 +139,12 @@ def of(error: FedportalError) -> Problem:
 
 def field_of(error: FedportalError) -> str:
     """The field of the wish that an error names; "config.…" for the strategy's and the run's own settings."""
-    fields = {"strategy_unknown": "strategy", "not_shared": "federation", "ambiguous_name": "federation"}
+    fields = {
+        "strategy_unknown": "strategy",
+        "strategy_schedule": "schedule",
+        "not_shared": "federation",
+        "ambiguous_name": "federation",
+    }
     if error.code == "strategy_parameter":
         return f"config.{error.context.get('name')}"
     return fields.get(error.code) or str(error.context.get("field", "version"))
@@ -186,6 +192,16 @@ def _quotas(facts: Facts) -> list[Problem]:
         sentence = f"The quota asks for {least} devices of all organizations together, and a round for {room}."
         found.append(Problem(WARNING, "quota", "quota", sentence, "The quota counts: a round would ask the more."))
     return found
+
+
+def _buffer(facts: Facts) -> list[Problem]:
+    """A buffer that the devices there cannot fill, because each gives one answer to a model."""
+    possible = sum(place.possible for place in facts.places)
+    if not facts.terms.asynchronous or possible >= facts.terms.buffer:
+        return []
+    sentence = f"A model is made of {facts.terms.buffer} answers, and only {_devices(possible)} could give one each."
+    step = "A model is then made when all have answered, as in synchronous rounds. Ask for fewer answers."
+    return [Problem(WARNING, "buffer", "buffer", sentence, step)]
 
 
 def _sampled(facts: Facts) -> list[Problem]:

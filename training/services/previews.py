@@ -20,7 +20,7 @@ from fedwire.errors import FedportalError
 from fedwire.states import AssignmentState, MemberState, RoundKind, RoundState, RunState
 from registry.models import Model, ModelVersion
 from registry.services import versions
-from training import wording
+from training import plan_words, wording
 from training.lifecycle import ALIVE_RUNS
 from training.models import Assignment, Round, Run, Update
 from training.services import cohorts, configs, preflight, runs, sampling, terms
@@ -78,17 +78,15 @@ def of(
     base = version or versions.latest(model)
     if base is None:
         refused.append(runs.without_version(model))
-    limits = {
-        "rounds": rounds,
-        "min_participants": min_participants,
-        "round_seconds": round_seconds,
-        "group": group,
-    }
+    limits = {"rounds": rounds, "min_participants": min_participants, "round_seconds": round_seconds, "group": group}
     refused += configs.complaints(strategy, config or {}, base, {**limits, "plan": plan})
     wrong = {preflight.field_of(error) for error in refused}
     label = "" if "group" in wrong else configs.group(group)
     need = 1 if "min_participants" in wrong else min_participants
     asks = Terms() if wrong & set(terms.FIELDS) else terms.checked(plan or {}, need)
+    settled = configs.checked(strategy, config or {}, base) if not refused and base is not None else None
+    if settled is not None:
+        asks = configs.plan_of(strategy, settled["parameters"], plan or {}, need)
     facts = Facts(
         model=model.name,
         places=_places(place, strategy, label, asks, need) if place is not None else (),
@@ -101,7 +99,7 @@ def of(
         slowest=_slowest(model, place) if place is not None and "round_seconds" not in wrong else None,
         rate=_rate(config or {}),
         failed=_failed(model, place, strategy, base, config or {}) if not refused and place and base else "",
-        standardise=not refused and base is not None and configs.checked(strategy, config or {}, base)["standardise"],
+        standardise=settled is not None and settled["standardise"],
     )
     return Preview(
         problems=tuple(preflight.problems(facts)),
@@ -112,7 +110,7 @@ def of(
         federation=place,
         version=base,
         settings={**limits, "strategy": strategy, "standardise": facts.standardise, "plan": asks.as_json()},
-        plan=wording.plan(asks, need, sum(row.present for row in facts.places if row.possible)),
+        plan=plan_words.told(asks, need, sum(row.present for row in facts.places if row.possible)),
     )
 
 
@@ -138,7 +136,7 @@ def _places(federation: Federation, strategy: str, group: str, asks: Terms, need
     few = _few(federation, cohorts.here(devices))
     here = cohorts.here(devices).values("organization_id").annotate(present=Count("pk"))
     present = {row["organization_id"]: row["present"] for row in here}
-    rules = enrolment.rules(federation, strategy=strategy)
+    rules = enrolment.rules(federation, strategy=strategy, together=not asks.asynchronous)
     barred = rules.barred(present)
     free = {pk: count for pk, count in present.items() if pk in rules.names and pk not in barred}
     room = asks.target(need, sum(free.values()))

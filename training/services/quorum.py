@@ -14,17 +14,20 @@ from fedportal.common.transactions import after_commit
 from fedwire.states import RoundState
 from training import progress, tasks
 from training.models import Assignment, Round, Run
-from training.services import needs
+from training.services import buffering, needs, part_rows
 from training.services.part_rows import Part
-from training.services.plan import Need
+from training.services.plan import Need, Standing
 from training.services.terms import CUT, GRACE, Terms
 
 
 def after_answer(part: Part) -> None:
     """The part was answered or declined. Call it inside a unit."""
+    if part.asynchronous:
+        _after_buffered(part)
+        return
     terms = part.terms
     need = Need(part.kind, part.min_participants, stragglers=terms.stragglers)
-    standing = needs.standing(part.round_pk)
+    standing = Standing(part_rows.counts(part.round_pk))
     closes = standing.enough(need) if terms.stragglers in (CUT, GRACE) else standing.complete(need)
     if not closes:  # quotas ask for more still, so most answers need no look at them
         return
@@ -34,9 +37,21 @@ def after_answer(part: Part) -> None:
     _ring(part.round_pk)
 
 
+def _after_buffered(part: Part) -> None:
+    """The same in asynchronous rounds, where the answer counts in the one that is open, if there is one now."""
+    going_on = buffering.open_round(part.run.pk)
+    if going_on is None:
+        return
+    found = Round.objects.select_related("run").defer("run__given").get(pk=going_on)
+    if found.target is None:
+        look(found)
+    else:  # the device's place is free for another, and then the round is looked at
+        ring(tasks.fill_round, going_on)
+
+
 def look(found: Round) -> None:
     """Ring for the round if it is complete; let its grace begin if it has enough answers. Call it inside a unit."""
-    need, standing = needs.of(found.run, found.kind), needs.standing(found.pk)
+    need, standing = needs.of_round(found), needs.standing(found)
     if standing.complete(need):
         _ring(found.pk)
     elif need.stragglers == GRACE and found.enough_at is None and standing.enough(need):

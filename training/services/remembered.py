@@ -24,7 +24,7 @@ def cohort(closing: Round) -> Cohort:
     """How many devices had answered a training round that counted before this one, and how many will have with it."""
     earlier = _counted(closing.run).filter(round__number__lt=closing.number)
     known = set(earlier.values_list("device_id", flat=True))
-    now = set(Update.objects.filter(round=closing).values_list("device_id", flat=True))
+    now = set(Update.objects.filter(counted_in=closing).values_list("device_id", flat=True))
     return Cohort(len(known), len(known | now))
 
 

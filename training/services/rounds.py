@@ -21,6 +21,7 @@ from training.lifecycle import Lost
 from training.models import Assignment, Round, Run
 from training.services import (
     best,
+    buffering,
     compression,
     finishing,
     giving,
@@ -36,7 +37,7 @@ from training.services import (
 from training.services.lease import Lease
 from training.services.outcomes import Outcome
 from training.services.plan import Need, Standing
-from training.services.terms import WAIT
+from training.services.terms import WAIT, Terms
 from training.wording import Party, listed
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ log = logging.getLogger(__name__)
 MOST_TOLD = 50
 # So often a round is claimed before answers that cannot be computed fail it.
 MOST_CLAIMS = 5
-TOOK = ("opened_at", "closed_at", "bytes_up", "bytes_down", "bytes_plain", "drift", "metrics")
+TOOK = ("opened_at", "closed_at", "bytes_up", "bytes_down", "bytes_plain", "drift", "metrics", "staleness")
 PARTY = ("device__public_id", "device__identifier", "organization__public_id", "organization__name")
 
 
@@ -83,27 +84,54 @@ def _claim(round_pk: int) -> Round | int | None:
 
 
 def _claim_open(found: Round) -> Round | int | None:
-    need, standing = needs.of(found.run, found.kind), needs.standing(found.pk)
+    need, standing = needs.of_round(found), needs.standing(found)
     if not standing.complete(need) and (clock.now() < found.deadline or not pulse.is_steady()):
         return None
+    if found.asynchronous:
+        return _claim_buffer(found, need, standing)
     news = _close_the_rest(found, unneeded=standing.enough(need) and need.stragglers != WAIT)
-    standing = needs.standing(found.pk)
+    standing = needs.standing(found)
     if not standing.enough(need):
         failed = _fail(found, RoundState.OPEN, _too_few(need, standing), news)
         _check_alone(found)
         return failed
+    _begin(found)
+    _check_alone(found)
+    return _claimed(found, news)
+
+
+def _claim_buffer(found: Round, need: Need, standing: Standing) -> Round | int:
+    """The oldest answers of the buffer are this round's. Tasks stay out, but for those that are too old, and for all
+    when no asynchronous round follows; what is in the buffer of a round that fails waits for the next attempt."""
+    if not standing.enough(need):
+        return _fail(found, RoundState.OPEN, _too_few(need, standing))
+    is_last = buffering.is_last(found)
+    closed = buffering.out(found.run) if is_last else buffering.too_old(found)
+    reason = wording.NOT_NEEDED if is_last else wording.too_old(Terms.of(found.run.plan).most_staleness)
+    news = cards(found, finishing.close_parts(closed, reason, cancelled=is_last), reason)
+    _begin(found)
+    buffering.take(found, None if is_last else need.buffer)
+    if is_last and needs.standing(found).unfinished:
+        raise Lost
+    return _claimed(found, news)
+
+
+def _begin(found: Round) -> None:
+    """open → aggregating, held by the next claim."""
     row = Round.objects.filter(pk=found.pk, fence=found.fence)
     found.fence += 1
     lifecycle.move_one(row, RoundState.AGGREGATING, fence=found.fence, lease_until=lease.until())
-    _check_alone(found)
-    news.append(("round.aggregating", _named(found)))
-    progress.tell_all(found.run, news)
+
+
+def _claimed(found: Round, news: list[progress.News]) -> Round:
+    """The round, and everybody is told that it is being put together."""
+    progress.tell_all(found.run, [*news, ("round.aggregating", _named(found))])
     return found
 
 
 def _check_alone(found: Round) -> None:
     """Raises Lost when a device was let into the round before this unit, which moved it, got hold of its row."""
-    if needs.standing(found.pk).unfinished:
+    if needs.standing(found).unfinished:
         raise Lost
 
 
@@ -124,7 +152,8 @@ def _close_the_rest(found: Round, *, unneeded: bool) -> list[progress.News]:
 def cards(found: Round, part_pks: Sequence[int], reason: str) -> list[progress.News]:
     """`assignment.changed` for each of these parts, which have expired; of many one event that counts them."""
     if len(part_pks) > MOST_TOLD:
-        return [("assignments.closed", wording.closed(found.number, found.attempt, len(part_pks), reason))]
+        told = wording.closed(found.number, found.attempt, len(part_pks), reason)
+        return [("assignments.closed", {**told, "asynchronous": True} if found.asynchronous else told)]
     rows = Assignment.objects.filter(pk__in=part_pks).order_by("pk").values_list(*PARTY)
     return [
         (
@@ -133,6 +162,7 @@ def cards(found: Round, part_pks: Sequence[int], reason: str) -> list[progress.N
                 found.number,
                 found.attempt,
                 wording.participant(Party(*row), AssignmentState.EXPIRED, reason=reason),
+                asynchronous=found.asynchronous,
             ),
         )
         for row in rows
@@ -221,8 +251,11 @@ def _close(claimed: Round, outcome: Outcome) -> None:
             closed_at=now,
             lease_until=None,
         )
-        known = _known_point(claimed, outcome)
-        run = _note_in_run(claimed, outcome, known)
+        for number, found in outcome.earlier.items():
+            Round.objects.filter(run=claimed.run_id, number=number, state=RoundState.DONE).update(metrics=found)
+        measured = {**outcome.earlier, claimed.number: outcome.metrics}
+        points = [_known_point(claimed.run, number, found) for number, found in sorted(measured.items()) if found]
+        run = _note_in_run(claimed, outcome, points)
         claimed.refresh_from_db(fields=["bytes_up"])
         flagged = unusual.keep(claimed, outcome.unusual)
         news = {
@@ -235,7 +268,9 @@ def _close(claimed: Round, outcome: Outcome) -> None:
             "ratio": compression.ratio(plain, claimed.bytes_up),
             "drift": outcome.drift,
             "flagged": flagged,
-            "point": known,
+            "point": next((point for point in points if point["number"] == claimed.number - 1), None),
+            "points": [point for point in points if point["number"] < claimed.number - 1],
+            **buffering.summary(claimed.staleness),
             **({"preflight": checks.of_run(run)} if claimed.kind == RoundKind.CHECK else {}),
             "contributions": wording.contributions(giving.shares(run)),
             "current_round": run.current_round,
@@ -247,28 +282,34 @@ def _close(claimed: Round, outcome: Outcome) -> None:
         faults.point("before_publish")
 
 
-def _known_point(claimed: Round, outcome: Outcome) -> dict[str, Any] | None:
-    """The point of the curves that this round's reports make known: that of the model it began with."""
-    if not outcome.metrics:
-        return None
-    before = Round.objects.filter(run_id=claimed.run_id, number=claimed.number - 1, state=RoundState.DONE)
-    row = before.values(*TOOK).first() if claimed.number > 1 else None
-    took = {**row, "seconds": seconds(row["opened_at"], row["closed_at"]), **compression.measured(row)} if row else None
-    return wording.point(max(claimed.number - 1, 0), outcome.metrics, took)
+def _known_point(run: Run, number: int, metrics: dict[str, Any]) -> dict[str, Any]:
+    """The point of the curves that these metrics make known: that of the model with which round `number` began."""
+    before = Round.objects.filter(run=run, number=number - 1, state=RoundState.DONE)
+    row = before.values(*TOOK).first() if number > 1 else None
+    took = None
+    if row is not None:
+        spent = seconds(row["opened_at"], row["closed_at"])
+        took = {**row, **buffering.summary(row["staleness"]), "seconds": spent, **compression.measured(row)}
+    return wording.point(max(number - 1, 0), metrics, took)
 
 
-def _note_in_run(claimed: Round, outcome: Outcome, known: dict[str, Any] | None) -> Run:
+def _note_in_run(claimed: Round, outcome: Outcome, points: Sequence[dict[str, Any]]) -> Run:
     """What the run remembers of the round."""
     run, changes = claimed.run, dict[str, Any]()
     kept = Run.objects.filter(pk=run.pk).values_list("best_round", "best_loss", "best_value", "given").get()
     run.best_round, run.best_loss, run.best_value, run.given = kept
     if claimed.kind == RoundKind.TRAIN:
-        changes["current_round"], changes["given"] = claimed.number, giving.with_round(run.given, claimed.pk)
+        given = giving.with_round(run.given, claimed.pk)
+        if claimed.asynchronous and buffering.is_last(claimed):
+            given = giving.without_unneeded(given, claimed)
+        changes["current_round"], changes["given"] = claimed.number, given
     if outcome.standardisation:
         changes["standardisation"] = outcome.standardisation
-    if known and best.is_better(run, known):
-        loss = best.judged(run, known).get("loss")
-        changes.update(best_round=known["number"], best_loss=loss, best_value=best.value_of(run, known))
+    for known in points:  # the best one may have been measured by more devices meanwhile
+        if known["number"] == run.best_round or best.is_better(run, known):
+            run.best_round, run.best_loss = known["number"], best.judged(run, known).get("loss")
+            run.best_value = best.value_of(run, known)
+            changes.update(best_round=run.best_round, best_loss=run.best_loss, best_value=run.best_value)
     if changes:
         Run.objects.filter(pk=run.pk).update(**changes)
         for name, value in changes.items():

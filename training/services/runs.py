@@ -19,7 +19,7 @@ from registry.services import versions
 from training import lifecycle, progress, tasks
 from training.lifecycle import Lost
 from training.models import Run
-from training.services import configs, finishing, notices, opening, terms
+from training.services import configs, finishing, notices, opening
 
 WHAT = "The run"
 
@@ -44,7 +44,7 @@ def start(
     `plan` holds fields of `terms.Terms`: whom a round asks and when it closes; without them it asks everybody. The
     first round is open when this returns; with too few devices it waits and says for whom. `name`: what the run is
     called beside its model. Raises `forbidden`, `not_shared`, `ambiguous_name`, `wrong_state`, `strategy_unknown`,
-    `strategy_parameter`, `field_invalid`, `tensor_dtype`, `invalid_name`.
+    `strategy_parameter`, `strategy_schedule`, `field_invalid`, `tensor_dtype`, `invalid_name`.
     """
     permissions.require(actor, "model.train", model)
     federation = federation_of(actor, model, federation)
@@ -69,10 +69,10 @@ def start(
         round_seconds=configs.whole(
             "round_seconds", round_seconds, configs.LEAST_ROUND_SECONDS, configs.MOST_ROUND_SECONDS
         ),
-        plan=terms.checked(plan or {}, min_participants).as_json(),
         started_by=actor.person,
     )
     configs.check_least(strategy, run.config["parameters"], run.min_participants)
+    run.plan = configs.plan_of(strategy, run.config["parameters"], plan or {}, run.min_participants).as_json()
     _begin(actor, run)
     opening.advance(run.pk)
     run.refresh_from_db()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from fedportal.common import clock
 from fedportal.common.transactions import unit
@@ -50,7 +50,10 @@ def _untold() -> QuerySet[Round]:
 
 def _stalled(rounds: QuerySet[Round]) -> set[int]:
     """Those that are short of devices, or whose remaining devices have not come for their work."""
-    working = Assignment.objects.filter(round=OuterRef("pk"), state=AssignmentState.TRAINING)
+    working = Assignment.objects.filter(
+        Q(round=OuterRef("pk")) | Q(round__run=OuterRef("run"), round__asynchronous=True),
+        state=AssignmentState.TRAINING,
+    )
     asked = Assignment.objects.filter(round=OuterRef("pk"), state=AssignmentState.OFFERED)
     short = {look.found.pk for look in needs.looks(rounds) if look.missing}
     return short | set(rounds.filter(Exists(asked), ~Exists(working)).values_list("pk", flat=True))

@@ -52,8 +52,10 @@ def keep(closed: Round, found: Found) -> list[dict[str, Any]]:
     if not found:
         return []
     part_rows.judge(found)
-    flagged = Update.objects.filter(round=closed, flagged=True).select_related("organization", "device").order_by("pk")
-    earlier = Update.objects.filter(round__run_id=closed.run_id, flagged=True).exclude(round=closed)
+    flagged = (
+        Update.objects.filter(counted_in=closed, flagged=True).select_related("organization", "device").order_by("pk")
+    )
+    earlier = Update.objects.filter(round__run_id=closed.run_id, flagged=True).exclude(counted_in=closed)
     before = set(
         earlier.filter(device__in=[update.device_id for update in flagged]).values_list("device_id", flat=True)
     )
@@ -112,7 +114,7 @@ def managed_by(actor: Actor | None) -> str:
 
 
 def _shown(rows: Any) -> list[dict[str, Any]]:
-    columns = ("round__number", "anomaly", *PARTY)
+    columns = ("counted_in__number", "anomaly", *PARTY)
     return [
         {
             "number": number,

@@ -24,7 +24,7 @@ WORTH_SAYING = 1.05  # from this ratio on updates are called compressed
 class Chart(NamedTuple):
     """One picture: its name, what a reader is told, lines ready for `<polyline>`, and the same as a table.
 
-    `left`: where the axis is; `middle`: of what is right of it.
+    `left`: where the axis is; `middle`: of what is right of it. `expected`: there will be something to see.
     """
 
     name: str
@@ -38,11 +38,12 @@ class Chart(NamedTuple):
     rows: list[list[str]]
     left: int = 0
     middle: float = 0.0
+    expected: bool = False
 
     @property
     def hidden(self) -> bool:
         """Whether it shows nothing and need not say so."""
-        return not self.lines and self.name in dict(CHANGES)
+        return not self.lines and self.name in dict(CHANGES) and not self.expected
 
 
 MEASURES = (("accuracy", "Accuracy"), ("auc", "AUC"), ("loss", "Loss"))
@@ -52,9 +53,10 @@ CHANGES = (
     ("gap:loss", "Gap in loss"),
     ("drift", "Change of the weights"),
     ("loss_change", "Change of the loss"),
+    ("staleness", "Staleness of answers"),
 )
 COSTS = (("seconds", "Seconds per round"), ("bytes", "Bytes per round"))
-ALONE = frozenset({"drift", *dict(COSTS)})  # of the run and not of any organization
+ALONE = frozenset({"drift", "staleness", *dict(COSTS)})  # of the run and not of any organization
 WHOLE = frozenset({"gap:accuracy", "gap:loss", *ALONE})  # with one line
 # Metrics that follow from counts: known without asking, so they are drawn when somebody asks.
 ASKED = frozenset({"sensitivity", "specificity"})
@@ -151,6 +153,9 @@ def lower_is_better(name: str) -> bool | None:
 def _drawn(name: str, curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> tuple[list[Series], str]:
     """The lines to draw, the whole first, and who does worst at the newest point."""
     whole: Series = ("all", "All organizations", values(name, curves))
+    if name == "staleness":
+        whole = ("all", "Mean", whole[2])
+        return [row for row in (whole, ("series-1", "Most", values("staleness_most", curves))) if row[2]], ""
     if name in WHOLE:
         return ([whole] if whole[2] else []), ""
     each: list[Series] = [(kind, label, values(name, curves, key)) for key, label, kind in _coloured(names)]

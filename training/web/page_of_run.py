@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -18,10 +18,11 @@ from fedwire.errors import FedportalError
 from fedwire.states import RoundKind, RoundState, RunState
 from registry.models import Share
 from registry.selectors import may_train
-from training import checks, selectors, wording
+from training import checks, plan_words, selectors, wording
+from training.aggregation.strategy import ASYNCHRONOUS, SYNCHRONOUS
 from training.models import Run
 from training.selectors import cards
-from training.services import best, compression, keeping, local, runs
+from training.services import best, compression, keeping, local, runs, schedules
 from training.services.terms import Terms
 from training.web.cards import panel
 from training.web.charts import Chart, charts, further, legend
@@ -31,9 +32,16 @@ from training.web.log import page_of_log
 from training.web.own_models import own_models
 from training.web.starting import again
 
-VERBS = {
+
+def _to(schedule: str) -> Callable[[Actor, Run], object]:
+    return lambda actor, run: schedules.switch(actor, run, {"schedule": schedule})
+
+
+VERBS: dict[str, Callable[[Actor, Run], object]] = {
     "pause": runs.pause,
     "resume": runs.resume,
+    ASYNCHRONOUS: _to(ASYNCHRONOUS),
+    SYNCHRONOUS: _to(SYNCHRONOUS),
     "stop": runs.stop,
     "keep": keeping.keep,
     "publish-best": best.publish,
@@ -49,6 +57,7 @@ def one(request: Any, run: str) -> HttpResponse:
     for given in shown["contributions"]:
         given["percent"] = round(100 * given["share"])
     asked = request.GET
+    wanted = (shown["round"] or {}).get("buffer") or 0
     devices = panel(
         shown["participants"],
         shown["tally"],
@@ -56,6 +65,8 @@ def one(request: Any, run: str) -> HttpResponse:
         asked.get("devices", ""),
         partial(cards, found, request.actor),
     )
+    if wanted:
+        devices["percent"] = min(round(100 * devices["sent"] / wanted), 100)
     if devices["large"]:  # the page keeps alive what it shows
         shown["participants"] = devices["cards"]
     chosen = asked.getlist("metric") if asked.get("chosen") else None
@@ -105,7 +116,8 @@ def _title(shown: dict[str, Any]) -> str:
     if of["kind"] == RoundKind.EVALUATE:
         return "After the last round: evaluation"
     again = f", attempt {of['attempt']}" if of["attempt"] > 1 else ""
-    return f"Round {of['number']} of {run['total_rounds']}{again}"
+    kind = f", {ASYNCHRONOUS}" if of["asynchronous"] else ""
+    return f"Round {of['number']} of {run['total_rounds']}{kind}{again}"
 
 
 def _ended(run: dict[str, Any], of: dict[str, Any] | None) -> str:
@@ -124,9 +136,15 @@ def _ended(run: dict[str, Any], of: dict[str, Any] | None) -> str:
 def _charts(shown: dict[str, Any], chosen: Sequence[str] | None) -> list[Chart]:
     """The curves; of an ended run nothing more is to come."""
     found = charts(shown["curves"], shown["names"], chosen)
+    if shown["run"]["plan"]["schedule"] == ASYNCHRONOUS:  # said also while there is nothing to see
+        found = [_expected(one) if one.name == "staleness" and not one.lines else one for one in found]
     if shown["run"]["state"] not in ENDED:
         return found
     return [one if one.lines else one._replace(summary="Nothing was measured.") for one in found]
+
+
+def _expected(empty: Chart) -> Chart:
+    return empty._replace(summary="No answer has been counted yet.", expected=True)
 
 
 def _best(shown: dict[str, Any]) -> str:
@@ -199,7 +217,7 @@ def _settled(run: Run) -> dict[str, Any]:
         **({"Name": run.name} if run.name else {}),
         "Strategy": run.strategy,
         "Rounds": run.total_rounds,
-        "Each round": wording.plan(Terms.of(run.plan), run.min_participants),
+        "Each round": plan_words.told(Terms.of(run.plan), run.min_participants),
         "Least devices": run.min_participants,
         "Deadline": f"{wording.span(run.round_seconds)} a round",
         "Group": run.group or "all devices",
@@ -227,12 +245,16 @@ def control(request: Any, run: str, verb: str) -> HttpResponse:
             "stop": "The round that is going on is called off and no version is published. This cannot be undone.",
             "pause": "The open round finishes; no further one opens until you resume.",
             "resume": "The next round opens at once.",
+            ASYNCHRONOUS: "Rounds go on whenever enough answers are in; slower devices answer later and count less.",
+            SYNCHRONOUS: "The open round takes all answers that are in when it closes; the next asks everybody anew.",
             "keep": "The model of the last round that was closed becomes a version of the model.",
             "publish-best": "The model of the best round becomes the next minor version. It stays one for good.",
         }[verb]
         button, of = verb.capitalize(), {"keep": "what came of the training"}.get(verb, "the training")
         if verb == "publish-best":
             button, of = "Publish", "the best model"
+        if verb in (ASYNCHRONOUS, SYNCHRONOUS):
+            button, of = f"Make {verb}", "the rounds"
         title = f"{button} {of} of {found.model.name}?"
         return confirm(request, title=title, consequence=consequence, button=button, back=address)
     VERBS[verb](request.actor, found)

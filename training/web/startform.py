@@ -22,7 +22,7 @@ from registry.selectors import find_model, find_version, models_for, versions_of
 from training import checks, selectors, wording
 from training.aggregation.staying import Staying
 from training.aggregation.strategies import STRATEGIES
-from training.aggregation.strategy import Parameter
+from training.aggregation.strategy import ASYNCHRONOUS, SYNCHRONOUS, Parameter
 from training.models import Run
 from training.services import best, compression, configs, local, terms
 from training.services.preflight import Problem
@@ -42,6 +42,10 @@ LABELS = {
     "cap": "Most of each organization",
     "stragglers": "Once enough have answered",
     "grace_seconds": "Seconds of grace",
+    "schedule": "Slow devices",
+    "buffer": "Answers for a model",
+    "most_staleness": "Oldest start, in models",
+    "staleness_exponent": "How fast older answers lose weight",
     "codec_fraction": "Share of the numbers",
     "codec_rows": "Rows of the table",
     "codec_columns": "Columns of the table",
@@ -62,6 +66,7 @@ RULES = (
     (terms.GRACE, "give the others a while"),
 )
 CHECKS = tuple(checks.MODES.items())
+SCHEDULES = ((SYNCHRONOUS, "are waited for: synchronous rounds"), (ASYNCHRONOUS, "answer later: asynchronous rounds"))
 CHOICES = {"": None, "yes": True, "no": False}
 MOST_VERSIONS = 50
 
@@ -251,6 +256,31 @@ def sampling_fields(said: Mapping[str, str], wrong: Mapping[str, str]) -> list[F
         ("quota", "At least so many devices of each take part, or the round waits.", "0", most, "1"),
         ("cap", "At most so many devices of each are asked.", "0", most, "1"),
         ("grace_seconds", "For those that are slower than enough others.", "1", str(terms.MOST_GRACE_SECONDS), "1"),
+    )
+    return [
+        Field(name, LABELS[name], told, said.get(name, ""), low, high, step, wrong.get(name, ""))
+        for name, told, low, high, step in rows
+    ]
+
+
+def asynchronous_fields(said: Mapping[str, str], wrong: Mapping[str, str]) -> list[Field]:
+    """The fields of asynchronous rounds; left empty, they follow from the rest."""
+    rows = (
+        ("buffer", "Whoever answers first; left empty, the least devices a round.", "1", str(terms.MOST_DEVICES), "1"),
+        (
+            "most_staleness",
+            f"Who began from an older one is asked anew; {terms.DEFAULT_MOST_STALENESS} unless you say otherwise.",
+            "0",
+            str(terms.MOST_MODELS),
+            "1",
+        ),
+        (
+            "staleness_exponent",
+            f"One τ models old counts (1 + τ) to minus this; {terms.DEFAULT_EXPONENT:g} unless you say otherwise.",
+            "0",
+            f"{terms.MOST_EXPONENT:g}",
+            "any",
+        ),
     )
     return [
         Field(name, LABELS[name], told, said.get(name, ""), low, high, step, wrong.get(name, ""))

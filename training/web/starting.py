@@ -16,7 +16,7 @@ from training.aggregation.strategies import STRATEGIES
 from training.services import compression, previews, runs
 from training.services.preflight import ERROR
 from training.services.previews import Preview
-from training.services.terms import FIELDS
+from training.services.terms import AHEAD, FIELDS
 from training.web import startform
 from training.web.startform import again
 
@@ -81,7 +81,9 @@ def _shown(request: Any, form: QueryDict) -> dict[str, Any]:
     context["settings"] = startform.strategy_fields(said["strategy"], said, wrong)
     context["sampled"] = startform.sampling_fields(said, wrong)
     context["modes"], context["rules"], context["checks"] = startform.MODES, startform.RULES, startform.CHECKS
-    context["asks_a_part"] = any(said.get(name) for name in FIELDS)
+    context["asks_a_part"] = any(said.get(name) for name in FIELDS if name not in AHEAD)
+    context["schedules"], context["ahead"] = startform.SCHEDULES, startform.asynchronous_fields(said, wrong)
+    context["says_ahead"] = any(said.get(name) or wrong.get(name) for name in AHEAD)
     # A template cannot ask for a name with a dot in it.
     context["wrong"] = {name.removeprefix("config."): sentence for name, sentence in wrong.items()}
     return context

@@ -216,7 +216,8 @@ class Portal:
         """Start a run; with `dry_run` only say whom its first round would ask, and what stands in the way.
 
         `plan` says whom a round asks and when it closes: mode ("cross_silo" or "cross_device"), sample, quota, cap,
-        over_selection, stragglers ("wait", "cut" or "grace"), grace_seconds.
+        over_selection, stragglers ("wait", "cut" or "grace"), grace_seconds; and for rounds that do not wait for slow
+        devices schedule ("asynchronous"), buffer, most_staleness, staleness_exponent.
         """
         said: Json = {"model_id": model, "strategy": strategy, "rounds": rounds, "group": group}
         said["min_devices"] = min_devices
@@ -267,6 +268,11 @@ class Portal:
     def resume(self, run: str) -> Json:
         """Go on."""
         return self._post(_path(routes.SESSION, run=self.run_of(run)) + "/resume")
+
+    def schedule(self, run: str, schedule: str, **ahead: float | None) -> Json:
+        """Go on with "synchronous" or "asynchronous" rounds; `ahead`: buffer, most_staleness, staleness_exponent."""
+        said = {name: value for name, value in ahead.items() if value is not None}
+        return self._post(_path(routes.SESSION, run=self.run_of(run)) + "/schedule", schedule=schedule, **said)
 
     def stop(self, run: str) -> Json:
         """End the run for good."""

@@ -204,6 +204,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "{what} is not available on this portal yet.",
         "Leave `{field}` out; without it the run does not promise it.",
     ),
+    "strategy_schedule": K(
+        400,
+        "{strategy} does not work with {schedule} rounds.",
+        "It works with {usable} rounds; or choose another strategy.",
+    ),
     "updates_too_few": K(
         409,
         "{strategy} with these settings needs at least {least} updates in a round, and there are {have}.",

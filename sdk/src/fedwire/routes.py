@@ -43,7 +43,7 @@ UPLOAD = API + "/uploads/{upload}"
 # Training
 SESSIONS = f"{API}/training/sessions"
 SESSION_PREVIEW = f"{SESSIONS}/preview"  # POST: what starting the same would do
-SESSION = API + "/training/sessions/{run}"  # + /pause, /resume, /stop, /keep
+SESSION = API + "/training/sessions/{run}"  # + /pause, /resume, /schedule, /stop, /keep
 SESSION_ROUNDS = SESSION + "/rounds"
 SESSION_EVENTS = SESSION + "/events"
 TRAINING_STATUS = API + "/training/{model}/status"

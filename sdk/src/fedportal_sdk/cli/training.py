@@ -15,7 +15,9 @@ from fedwire import codecs
 from fedwire.states import RunState
 
 Snapshot = dict[str, Any]
-PLAN = ("mode", "quota", "cap", "over_selection", "stragglers", "grace_seconds")
+AHEAD = ("schedule", "buffer", "most_staleness", "staleness_exponent")
+PLAN = ("mode", "quota", "cap", "over_selection", "stragglers", "grace_seconds", *AHEAD)
+SCHEDULES = click.Choice(["synchronous", "asynchronous"])
 
 
 @click.group(cls=output.Group)
@@ -47,6 +49,10 @@ def train() -> None:
     "--stragglers", default=None, type=click.Choice(["wait", "cut", "grace"]), help="Once enough have answered."
 )
 @click.option("--grace", "grace_seconds", default=None, type=click.IntRange(1), help="Seconds more for the others.")
+@click.option("--schedule", default=None, type=SCHEDULES, help="Whether rounds wait for slow devices.")
+@click.option("--buffer", default=None, type=click.IntRange(1), help="Asynchronous: answers that make a model.")
+@click.option("--most-staleness", default=None, type=click.IntRange(0), help="Asynchronous: oldest start, in models.")
+@click.option("--staleness-exponent", default=None, type=float, help="Asynchronous: the older, the less it counts.")
 @click.option("--epochs", default=None, type=click.IntRange(1), help="Local passes in each round.")
 @click.option("--learning-rate", default=None, type=float, help="Of the local descent.")
 @click.option("--batch-size", default=None, type=click.IntRange(1), help="Rows in a local step.")
@@ -110,6 +116,7 @@ def start(
       fedportal train start radiology-v1 --min-devices 3 --round-seconds 600 --epochs 2 --learning-rate 0.2
       fedportal train start radiology-v1 --min-devices 3 --set momentum=0.9 --dry-run
       fedportal train start radiology-v1 --min-devices 15 --sample 20 --quota 2 --stragglers grace --grace 30
+      fedportal train start radiology-v1 --strategy fedbuff --schedule asynchronous --buffer 10
       fedportal train start radiology-v1 --codec topk --codec-fraction 0.01 --most-update-bytes 100000
       fedportal train start radiology-v1 --strategy fedper --local 'layers.4.*'
       fedportal train start radiology-v1 --strategy ditto --set lambda=0.5
@@ -251,6 +258,25 @@ def resume(model: str, as_json: bool) -> None:
 
 @train.command()
 @click.argument("model", metavar="MODEL|run_…")
+@click.argument("schedule", type=SCHEDULES)
+@click.option("--buffer", default=None, type=click.IntRange(1), help="Answers that make a model.")
+@click.option("--most-staleness", default=None, type=click.IntRange(0), help="Oldest start of an answer, in models.")
+@click.option("--staleness-exponent", default=None, type=float, help="The higher, the less stale answers count.")
+@output.command
+@output.speaking
+def schedule(model: str, schedule: str, as_json: bool, **ahead: float | None) -> None:
+    """Go on with synchronous rounds, or with asynchronous ones, which do not wait for slow devices.
+
+    
+    Example:
+      fedportal train schedule radiology-v1 asynchronous --buffer 5
+    """
+    changed = output.portal().schedule(model, schedule, **ahead)
+    output.say(f"Rounds are {schedule} now.", changed, as_json, then=f"fedportal train watch {model}")
+
+
+@train.command()
+@click.argument("model", metavar="MODEL|run_…")
 @output.command
 @output.speaking
 def stop(model: str, as_json: bool) -> None:
@@ -313,7 +339,7 @@ def described(snapshot: Snapshot) -> Text:
     run, round_ = snapshot["run"], snapshot["round"]
     lines = [
         f"{run['model']['name']} in {run['federation']['name']}: {run['strategy']}, {run['word']} ({run['id']})",
-        f"round {run['current_round']} / {run['total_rounds']}  {_bar(run['progress'])}",
+        f"round {run['current_round']} / {run['total_rounds']}{_schedule(run)}  {_bar(run['progress'])}",
     ]
     if run["reason"]:
         lines.append(run["reason"])
@@ -341,6 +367,13 @@ def _others(curves: list[dict[str, Any]]) -> str:
     """The newest values of what devices measure by name."""
     newest: dict[str, float] = next((found for point in reversed(curves) if (found := point.get("others"))), {})
     return "  " + ", ".join(f"{name} {value:.4f}" for name, value in sorted(newest.items())) if newest else ""
+
+
+def _schedule(run: Snapshot) -> str:
+    plan = run.get("plan", {})
+    if plan.get("schedule") != "asynchronous":
+        return ""
+    return f", asynchronous with a buffer of {plan['buffer']}"
 
 
 def _bar(progress: float, width: int = 30) -> str:
