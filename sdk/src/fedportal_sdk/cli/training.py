@@ -116,7 +116,7 @@ def start(
       fedportal train start radiology-v1 --min-devices 3 --round-seconds 600 --epochs 2 --learning-rate 0.2
       fedportal train start radiology-v1 --min-devices 3 --set momentum=0.9 --dry-run
       fedportal train start radiology-v1 --min-devices 15 --sample 20 --quota 2 --stragglers grace --grace 30
-      fedportal train start radiology-v1 --strategy fedbuff --schedule asynchronous --buffer 10
+      fedportal train start radiology-v1 --strategy fedbuff --buffer 10 --schedule asynchronous
       fedportal train start radiology-v1 --codec topk --codec-fraction 0.01 --most-update-bytes 100000
       fedportal train start radiology-v1 --strategy fedper --local 'layers.4.*'
       fedportal train start radiology-v1 --strategy ditto --set lambda=0.5
@@ -336,10 +336,11 @@ def _line(snapshot: Snapshot) -> str:
 
 def described(snapshot: Snapshot) -> Text:
     """A snapshot in a few lines."""
-    run, round_ = snapshot["run"], snapshot["round"]
+    run, round_, plan = snapshot["run"], snapshot["round"], snapshot["run"].get("plan", {})
+    kind = f", asynchronous with a buffer of {plan['buffer']}" if plan.get("schedule") == "asynchronous" else ""
     lines = [
         f"{run['model']['name']} in {run['federation']['name']}: {run['strategy']}, {run['word']} ({run['id']})",
-        f"round {run['current_round']} / {run['total_rounds']}{_schedule(run)}  {_bar(run['progress'])}",
+        f"round {run['current_round']} / {run['total_rounds']}{kind}  {_bar(run['progress'])}",
     ]
     if run["reason"]:
         lines.append(run["reason"])
@@ -367,13 +368,6 @@ def _others(curves: list[dict[str, Any]]) -> str:
     """The newest values of what devices measure by name."""
     newest: dict[str, float] = next((found for point in reversed(curves) if (found := point.get("others"))), {})
     return "  " + ", ".join(f"{name} {value:.4f}" for name, value in sorted(newest.items())) if newest else ""
-
-
-def _schedule(run: Snapshot) -> str:
-    plan = run.get("plan", {})
-    if plan.get("schedule") != "asynchronous":
-        return ""
-    return f", asynchronous with a buffer of {plan['buffer']}"
 
 
 def _bar(progress: float, width: int = 30) -> str:
