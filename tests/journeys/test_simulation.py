@@ -70,6 +70,16 @@ def test_the_virtual_clock_gives_the_same_times_and_models_again(acme: Terminal)
         assert first[name] == second[name], name
 
 
+def test_asynchronous_rounds_do_not_wait_for_the_slowest_device(acme: Terminal) -> None:
+    words = ("--devices", "6", "--speeds", "lognormal:1:100", "--virtual-clock", "--seed", "4", "--min-devices", "1")
+    first, second = (simulated(acme, *words, "--rounds", "4", "--buffer", "2") for _ in range(2))
+    assert (first["state"], len(first["rounds"])) == ("completed", 4)
+    assert first["rounds"][0]["at"] == pytest.approx(sorted(first["durations"])[1])
+    assert first["rounds"][2]["at"] < max(first["durations"])
+    for name in ("accuracy", "loss", "clock_seconds"):
+        assert first[name] == second[name], name
+
+
 def test_processes_share_the_devices_of_a_run_that_was_there_before(acme: Terminal) -> None:
     acme.run("push", MODEL, "--architecture", DESCRIBED)
     acme.run("federation", "share", MODEL, "--federation", "simulation")

@@ -19,7 +19,7 @@ from fedportal_sdk.simulation.wishes import DATA
 from fedwire.errors import FedportalError
 from fedwire.states import RunState
 
-PLAN = ("sample", "stragglers", "grace_seconds", "over_selection", "mode")
+PLAN = ("sample", "stragglers", "grace_seconds", "over_selection", "mode", "schedule", "buffer")
 CONFIG = ("epochs", "learning_rate", "batch_size")
 MOST_ROUNDS_SHOWN = 12
 
@@ -66,6 +66,8 @@ MOST_ROUNDS_SHOWN = 12
 @click.option("--sample", default=None, metavar="N|0.1", help="Devices a round asks: a number, or a fraction of them.")
 @click.option("--over-selection", default=None, type=float, help="Ask so many times the minimum.")
 @click.option("--stragglers", default=None, type=click.Choice(["wait", "cut", "grace"]), help="Once enough answered.")
+@click.option("--schedule", default=None, type=click.Choice(["synchronous", "asynchronous"]), help="Wait, or not.")
+@click.option("--buffer", default=None, type=click.IntRange(1), help="Answers that make a model, asynchronously.")
 @click.option("--grace", "grace_seconds", default=None, type=click.IntRange(1), help="Seconds more for the others.")
 @click.option("--epochs", default=None, type=click.IntRange(1), help="Local passes in each round.")
 @click.option("--learning-rate", default=None, type=float, help="Of the local descent.")
@@ -87,7 +89,7 @@ def simulate(file: Path | None, keep_devices: bool, processes: int, ray: bool, a
       fedportal simulate --devices 100 --rounds 10 --report simulation.html
       fedportal simulate --data digits --attackers 4:sign-flip --strategy median --set faulty=4 --rounds 20
       fedportal simulate --skew dirichlet:0.3 --dropout 0.1:upload --round-seconds 20 --min-devices 15
-      fedportal simulate --devices 50 --speeds lognormal:1 --virtual-clock
+      fedportal simulate --devices 50 --speeds lognormal:1 --virtual-clock --buffer 10
       fedportal simulate radiology-v1 --devices 500 --sample 0.1 --processes 2
     """
     settings, wish = _settings(said), _wish(said)
