@@ -198,8 +198,8 @@ def test_a_missing_migration_is_seen_and_the_portal_is_not_ready(db: None) -> No
     assert found("migrations").level == Level.OK
     assert Client().get("/ready").status_code == 200
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM django_migrations WHERE name = '0007_news'")
-    assert "federations 0007_news" in found("migrations").says
+        cursor.execute("DELETE FROM django_migrations WHERE name = '0008_check_tasks'")
+    assert "federations 0008_check_tasks" in found("migrations").says
     answer = Client().get("/ready")
     assert (answer.status_code, answer.content) == (503, b"not ready\n")
 
