@@ -38,7 +38,7 @@ from tests.permissions import addresses
 from tests.permissions.stage import LOGISTIC, Stage
 from tests.permissions.table import PAGES
 from tests.training.conftest import Site
-from training.models import Run
+from training.models import Run, Shard
 from training.services import rounds, runs
 
 Grower = Callable[[Stage, int], None]
@@ -219,6 +219,14 @@ def great_run(stage: Stage, count: int) -> None:
     Device.objects.filter(organization=stage.cast.acme).update(last_seen_at=clock.now())
     play_round(stage, great)
     stage.own["run"] = great.public_id
+
+
+@grows
+def shards(stage: Stage, count: int) -> None:
+    """The model of the great run's open round is made in `count` parts."""
+    asked = Run.objects.get(public_id=stage.own["run"]).rounds.order_by("-number", "-attempt")[0]
+    for number in missing(asked.shards.all(), count):
+        Shard.objects.create(organization=stage.cast.acme, round=asked, first=False, start=number, stop=number + 1)
 
 
 @grows
