@@ -9,7 +9,7 @@ from fedportal.common import blobs
 from fedwire.errors import FedportalError
 from fedwire.tensors import parse_header
 from tests.training.conftest import Site, Stage, current, rewind, weights_of
-from training import standing
+from training import part_cards
 from training.models import Round, Run, Update
 from training.services import outcomes, remembered, rounds
 
@@ -87,7 +87,7 @@ def test_an_answer_for_several_devices_tells_of_their_mean_steps(stage: Stage) -
     assert said_by(site, steps=4, normaliser=5.5, devices=4) == "field_invalid"
     assert said_by(site, steps=4, normaliser=4.6, devices=4) == ""
     assert Update.objects.get().answer["devices"] == 4
-    (card,) = standing.cards(standing.parts_of(Update.objects.get().round_id, 9), None)
+    (card,) = part_cards.cards(part_cards.parts_of(Update.objects.get().round.assignments.all(), 9), 1)
     assert (card["devices"], card["samples"]) == (4, 100)
 
 
