@@ -13,6 +13,7 @@ import sys
 import time
 from contextlib import ExitStack
 from email import policy
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,7 +43,7 @@ class Letters:
         self._count += 1
         if self.folder is not None:
             name = re.sub(r"[^\w.@-]+", "_", envelope.rcpt_tos[0])
-            text = letter.get_body(preferencelist=("plain",)).get_content()
+            text = read(letter)
             (self.folder / f"{self._count:03d}-{name}.txt").write_text(f"{letter['subject']}\n\n{text}")
         self._arrived.put((envelope.rcpt_tos, letter))
         return "250 taken"
@@ -53,11 +54,17 @@ class Letters:
         while True:
             to, letter = self._arrived.get(timeout=max(0.1, give_up - time.monotonic()))
             if address in to:
-                text = letter.get_body(preferencelist=("plain",)).get_content()
+                text = read(letter)
                 return re.findall(r"https?://\S+/invitations/\S+", text)[0]
 
     def close(self) -> None:
         self._controller.stop()
+
+
+def read(letter: EmailMessage) -> str:
+    """The plain text of a letter; "" without one."""
+    body = letter.get_body(preferencelist=("plain",))
+    return str(body.get_content()) if body is not None else ""
 
 
 class Stage:

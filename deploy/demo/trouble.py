@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,11 @@ def straggler(client: FederatedClient, csv_file: str) -> None:
     """Honest and slow."""
 
     class Slow(TableWork):
-        def train(self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None) -> Trained:
+        def train(
+            self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None, own: Arrays | None = None
+        ) -> Trained:
             time.sleep(LATE_SECONDS if task["round"] % 3 == 2 else SLOW_SECONDS)
-            return super().train(task, arrays, tick, shift)
+            return super().train(task, arrays, tick, shift, own)
 
     client._take_part(Slow(load(csv_file, TARGET)), None, None, True)
 
@@ -87,10 +90,12 @@ def inverter(client: FederatedClient, csv_file: str) -> None:
     """Every number is fine, the direction is not."""
 
     class Inverted(TableWork):
-        def train(self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None) -> Trained:
-            trained = super().train(task, arrays, tick, shift)
+        def train(
+            self, task: Task, arrays: Arrays, tick: Tick, shift: Float32 | None = None, own: Arrays | None = None
+        ) -> Trained:
+            trained = super().train(task, arrays, tick, shift, own)
             turned = {name: arrays[name] - 4 * (value - arrays[name]) for name, value in trained.arrays.items()}
-            return Trained(turned, trained.samples, trained.evaluation, trained.metrics)
+            return replace(trained, arrays=turned)
 
     client._take_part(Inverted(load(csv_file, TARGET)), None, None, True)
 

@@ -35,6 +35,7 @@ LEAST_BYTES_PER_SECOND = 16 << 10
 JSON_BYTES = 256 << 10
 PIECE_BYTES = 1 << 20
 DRAIN_BYTES, DRAIN_SECONDS = 8 << 20, 2.0
+END_SECONDS = 5.0  # for what is being answered when the edge stops
 MOST_CONNECTIONS = 1000
 
 
@@ -249,6 +250,7 @@ class Server(ThreadingHTTPServer):
         self._context = context
         self._room = threading.Semaphore(MOST_CONNECTIONS)
         self._connections: set[socket.socket] = set()
+        self._ended = False
         super().__init__((host, port), handler)
 
     @property
@@ -279,7 +281,8 @@ class Server(ThreadingHTTPServer):
             request = self._context.wrap_socket(request, server_side=True)
         self._connections.add(request)
         try:
-            super().finish_request(request, client_address)
+            if not self._ended:
+                super().finish_request(request, client_address)
         finally:
             self._connections.discard(request)
             if self._context is not None:
@@ -290,12 +293,19 @@ class Server(ThreadingHTTPServer):
         log.debug("A connection of %s broke.", client_address, exc_info=True)
 
     def end(self) -> None:
-        """Listen no more and end every connection."""
+        """Listen no more and end every connection; nothing is being answered any more when it returns.
+
+        Whoever is still at it after END_SECONDS is left behind.
+        """
+        self._ended = True
         self.shutdown()
         self.server_close()
         for connection in list(self._connections):
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        until = time.monotonic() + END_SECONDS
+        while self._connections and time.monotonic() < until:
+            time.sleep(0.01)
 
 
 def _range(text: str, size: int) -> tuple[int, int]:
