@@ -35,6 +35,7 @@ CONFIG = (
     "codec",
     "most_update_bytes",
     "local",
+    "trusted",
     "parameters",
 )
 ROUND = (

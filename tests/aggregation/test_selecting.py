@@ -117,14 +117,21 @@ def test_centred_clipping_by_hand() -> None:
 def test_trust_by_hand() -> None:
     # The root is (0, 2). Cosines 1, 1, 0 and -1: the second is brought to length 2, the others do not count.
     rows = f64([0, 2], [0, 8], [5, 0], [0, -1])
-    weights = selecting.fltrust(gram_of(rows), 0)
+    weights = selecting.fltrust(gram_of(rows), np.eye(4)[0])
     assert weights.tolist() == [0.5, 0.125, 0, 0]
     assert (weights @ rows).tolist() == [0, 2]
 
 
+def test_several_trusted_updates_are_one() -> None:
+    # Their mean by rows is (0, 2), which counts once; of the others only (3, 4), cosine 0.8, brought to length 2.
+    rows = f64([0, 1], [0, 5], [3, 4], [0, -1])
+    weights = selecting.fltrust(gram_of(rows), f64([0.75, 0.25, 0, 0])[0])
+    assert np.allclose(weights, [0.75 / 1.8, 0.25 / 1.8, 0.8 * 0.4 / 1.8, 0])
+
+
 def test_trusted_update_of_zero_cannot_be_trusted() -> None:
     with pytest.raises(ValueError, match="zero"):
-        selecting.fltrust(gram_of(f64([0, 0], [1, 0])), 0)
+        selecting.fltrust(gram_of(f64([0, 0], [1, 0])), np.eye(2)[0])
 
 
 def test_mixing_by_hand() -> None:
@@ -197,7 +204,7 @@ def test_selections_move_and_grow_with_the_updates(rows: Float64, seed: int, fac
 @given(rounds(), some.integers(0, 15))
 def test_trust_points_where_the_trusted_update_points(rows: Float64, root: int) -> None:
     root %= len(rows)
-    found = selecting.fltrust(gram_of(rows), root) @ rows
+    found = selecting.fltrust(gram_of(rows), np.eye(len(rows))[root]) @ rows
     assert found @ rows[root] > 0
     assert np.linalg.norm(found) <= np.linalg.norm(rows[root]) * (1 + 1e-9)
 

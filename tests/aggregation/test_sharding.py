@@ -30,7 +30,7 @@ def recipe_of(folder: Folder, name: str, state: StateFiles | None, **more: float
     manifest = manifest_of(LENGTH, 2)
     numbers = generator.standard_normal((8, LENGTH), dtype=np.float32)
     sent = [folder.update(manifest, row, place + 1) for place, row in enumerate(numbers[1:])]
-    updates = [Update(one.path, one.sha256, one.samples, one.norm, REPORTS) for one in sent]
+    updates = [Update(one.path, one.sha256, one.samples, one.norm, REPORTS, trusted=one.samples < 3) for one in sent]
     base = folder.model(manifest, numbers[0], (3, 4))
     return Recipe(strategy, strategy.checked(more), manifest, base, updates, state)
 

@@ -50,7 +50,7 @@ def files(folder: Path, manifest: Manifest, updates: int) -> tuple[Path, list[Up
     header = manifest.update_header()
     paths = [written(folder / str(n), header, manifest.parameters, n) for n in range(1, updates + 1)]
     reports = {"steps": 40.0, "normaliser": 40.0, "base_loss": 0.5}
-    return base, [Update(path, f"{n:064x}", 1000 + n, 1.0, reports) for n, path in enumerate(paths)]
+    return base, [Update(path, f"{n:064x}", 1000 + n, 1.0, reports, trusted=n == 0) for n, path in enumerate(paths)]
 
 
 def fastest(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:

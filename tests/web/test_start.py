@@ -72,6 +72,14 @@ def test_every_strategy_has_its_fields_and_they_may_be_sent_as_they_stand(cast: 
         assert strategy.checked(shown) == strategy.checked({})
 
 
+def test_trusted_organization_has_a_field_and_is_refused_at_it(cast: Cast, model: Model) -> None:
+    browser = cast.browser("olga")
+    page = page_of(browser, "/runs/new?strategy=fltrust&p.trusted=rival")
+    assert value_of(page, "p.trusted") == "rival"
+    assert f"rival is no active member of {cast.federation.name}." in words(page)
+    assert "is no active member" not in words(page_of(browser, "/runs/new?strategy=fltrust&p.trusted=metro"))
+
+
 def test_what_stays_on_devices_is_a_pattern_and_is_refused_at_its_field(cast: Cast, model: Model) -> None:
     small = models.create(
         cast.actor("olga"), name="small", architecture={"kind": "mlp", "inputs": 2, "hidden": [3], "classes": 2}

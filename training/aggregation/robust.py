@@ -1,6 +1,6 @@
 """Robust rules as they are carried out on files: see `coordinate` and `selecting` for what they compute.
 
-The weights that transforms gave are not looked at.
+The weights that transforms gave are not looked at, but for `Trusting`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedwire.errors import FedportalError
 from fedwire.tensors import Float32
 from training.aggregation.combine import Plan, Products, mean
 from training.aggregation.coordinate import mean_near_median
 from training.aggregation.gram import Float64, mixed
 from training.aggregation.kernels import Rows
 from training.aggregation.layout import PIECE, Range, cut
-from training.aggregation.selecting import after_mixing, bulyan_selection, nearest_neighbour_mixing
+from training.aggregation.selecting import after_mixing, bulyan_selection, fltrust, nearest_neighbour_mixing
 
 # Combines a matrix, which it may overwrite, into a row.
 Rule = Callable[[Float32, Float32], None]
@@ -58,6 +59,20 @@ class Selecting:
             return Plan(self.select(found).tolist(), mean)
         mixing = nearest_neighbour_mixing(found, self.mix)
         return Plan(after_mixing(self.select(mixed(found, mixing)), mixing).tolist(), mean)
+
+
+@dataclass(frozen=True)
+class Trusting:
+    """A weighted sum by how updates lie to a trusted one, which the weights of the transforms make up."""
+
+    looks: ClassVar[bool] = True
+
+    def plan(self, weights: Sequence[float], products: Products) -> Plan:
+        """The mean with the weights that trust gives. Raises `trusted_missing` when the trusted update is 0."""
+        try:
+            return Plan(fltrust(products(), np.array(weights)).tolist(), mean)
+        except ValueError as error:
+            raise FedportalError("trusted_missing", reason=f"{error}.") from error
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ digests. Every update counts the same, because the number of rows behind it is i
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -146,19 +148,20 @@ def centred_clipping(products: Float64, radius: float, steps: int) -> Float64:
     return weights
 
 
-def fltrust(products: Float64, root: int) -> Float64:
+def fltrust(products: Float64, reference: Float64) -> Float64:
     """The mean of the updates, each brought to the length of a trusted one and weighed by its cosine to it, if above 0.
 
-    Cao et al. 2021, arXiv:2012.13995. There the trusted update comes from data of the server and does not count itself;
-    here update `root` is a participant's and counts with its trust of 1, so there is always something to sum. Raises
-    ValueError when the trusted update is 0.
+    Cao et al. 2021, arXiv:2012.13995. `reference`: the trusted update as weights of the updates, Δ₀ = Σ referenceᵢ·Δᵢ.
+    There it comes from data of the server and does not count itself; here it is made of participants' updates, which
+    count as one, as it, with its trust of 1, so there is always something to sum. Raises ValueError when it is 0.
     """
-    lengths = norms(products)
-    if not lengths[root] > 0:
+    lengths, towards = norms(products), products @ reference
+    length = math.sqrt(max(float(reference @ towards), 0.0))
+    if not length > 0:
         raise ValueError("the trusted update is zero")
-    scale = np.divide(lengths[root], lengths, out=np.zeros_like(lengths), where=lengths > 0)
-    trust = np.maximum(products[root] * scale / lengths[root] ** 2, 0)
-    return trust * scale / trust.sum()
+    scale = np.divide(length, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    trust = np.where(reference > 0, 0.0, np.maximum(towards * scale / length**2, 0))
+    return (reference + trust * scale) / (1 + trust.sum())
 
 
 def after_mixing(weights: Float64, mixing: Float64) -> Float64:

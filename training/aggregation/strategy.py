@@ -92,6 +92,7 @@ class Strategy:
     sends_state: bool = False  # devices get the server step's one state vector with their task
     personal: bool = False  # each device has a model of its own, and reports on it beside the common one
     moves_statistics: bool = True  # its server step suits running statistics of batch norms, which follow no gradient
+    trusts: bool = False  # a run names an organization whose updates the others are compared with
     staying: Staying | None = None  # which tensors stay on the devices; None: all travel
     # Which schedules it is for: `asynchronous` says that its formula holds for updates that began from older models.
     synchronous: bool = True
@@ -151,6 +152,7 @@ class Strategy:
             "needs_individual_updates": self.needs_individual_updates,
             "needs_device_state": self.needs_device_state,
             "personal": self.personal,
+            "trusts": self.trusts,
             "local": self.staying.schema() if self.staying is not None else None,
             "schedules": list(self.schedules),
         }

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedwire.errors import FedportalError
+
 
 @dataclass(frozen=True)
 class Update:
@@ -24,6 +26,7 @@ class Update:
     reports: Mapping[str, float] = field(default_factory=dict)
     base: Path | None = None
     discount: float = 1.0
+    trusted: bool = False  # of the organization that the run trusts
 
 
 # The smallest loss that `by_loss` tells from none.
@@ -34,6 +37,13 @@ Transform = Callable[[Sequence[Update], Sequence[float]], Sequence[float]]
 def by_samples(updates: Sequence[Update], weights: Sequence[float]) -> Sequence[float]:
     """wᵢ·nᵢ: an update counts by the rows it comes from."""
     return [weight * update.samples for update, weight in zip(updates, weights, strict=True)]
+
+
+def trusted_only(updates: Sequence[Update], weights: Sequence[float]) -> Sequence[float]:
+    """wᵢ for updates of the trusted organization, 0 for the others. Raises `trusted_missing` when there are none."""
+    if not any(update.trusted for update in updates):
+        raise FedportalError("trusted_missing", reason="no device of the trusted organization has answered.")
+    return [weight if update.trusted else 0.0 for update, weight in zip(updates, weights, strict=True)]
 
 
 def normalised(updates: Sequence[Update], weights: Sequence[float]) -> Sequence[float]:
@@ -90,7 +100,7 @@ def in_order(updates: Sequence[Update]) -> list[Update]:
     either.
     """
 
-    def place(update: Update) -> tuple[str, int, list[tuple[str, float]], float]:
-        return update.sha256, update.samples, sorted(update.reports.items()), update.discount
+    def place(update: Update) -> tuple[str, int, list[tuple[str, float]], float, bool]:
+        return update.sha256, update.samples, sorted(update.reports.items()), update.discount, update.trusted
 
     return sorted(updates, key=place)

@@ -18,7 +18,7 @@ from registry.models import ModelVersion
 from training import checks
 from training.aggregation import strategies
 from training.aggregation.strategy import ASYNCHRONOUS, Strategy, Values
-from training.services import best, compression, local, schedules, terms
+from training.services import best, compression, local, schedules, terms, trust
 from training.services.cohorts import SEED_BITS
 from training.services.terms import Terms
 
@@ -50,6 +50,7 @@ def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> d
     return {
         "seed": seed,
         "local": stays,
+        "trusted": trust.said(found, values.get(trust.FIELD)),
         "codec": compression.plan(values, local.travelling(version, stays), seed),
         "most_update_bytes": compression.cap(values),
         "standardise": _standardise(values.get("standardise"), version),
@@ -63,7 +64,13 @@ def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> d
 
 def run_fields(strategy: Strategy) -> tuple[str, ...]:
     """The names that are no parameters of this strategy but settings of a run."""
-    return (*_RUN_FIELDS, *((local.FIELD,) if strategy.staying is not None else ()))
+    return (*_RUN_FIELDS, *own_fields(strategy))
+
+
+def own_fields(strategy: Strategy) -> tuple[str, ...]:
+    """Those of them that this strategy brings along."""
+    fields = ((local.FIELD, strategy.staying is not None), (trust.FIELD, strategy.trusts))
+    return tuple(name for name, has in fields if has)
 
 
 def complaints(

@@ -23,7 +23,7 @@ from training.aggregation.staleness import polynomial
 from training.aggregation.transforms import Update as FoldedUpdate
 from training.aggregation.variates import NOBODY
 from training.models import Round, Run, Update
-from training.services import local, remembered, shards, unusual
+from training.services import local, remembered, shards, trust, unusual
 from training.services.local import manifest_of
 
 ANSWER = (
@@ -120,6 +120,7 @@ def _updates(closing: Round, answers: list[dict[str, Any]]) -> list[FoldedUpdate
             {name: answer["answer"][name] for name in strategy.reports},
             base=blobs.path(answer["round__base_blob"]) if strategy.rebases and answer["staleness"] else None,
             discount=polynomial(answer["staleness"], exponent),
+            trusted=trust.is_trusted(closing.run, answer["organization__public_id"]),
         )
         for answer in answers
     ]

@@ -23,7 +23,7 @@ from registry.services import versions
 from training import plan_words, wording
 from training.lifecycle import ALIVE_RUNS
 from training.models import Assignment, Round, Run, Update
-from training.services import cohorts, configs, preflight, runs, sampling, terms
+from training.services import cohorts, configs, preflight, runs, sampling, terms, trust
 from training.services.preflight import Facts, Place, Problem
 from training.services.sampling import Limits
 from training.services.terms import Terms
@@ -84,6 +84,7 @@ def of(
     label = "" if "group" in wrong else configs.group(group)
     need = 1 if "min_participants" in wrong else min_participants
     asks = Terms() if wrong & set(terms.FIELDS) else terms.checked(plan or {}, need)
+    refused += trust.complaints(strategy, config or {}, place, asks)
     settled = configs.checked(strategy, config or {}, base) if not refused and base is not None else None
     if settled is not None:
         asks = configs.plan_of(strategy, settled["parameters"], plan or {}, need)

@@ -201,7 +201,7 @@ def _work(claimed: Round) -> int | None:
             _give_up(claimed)
             return None
         # Claiming it again would change nothing: the next attempt may have more devices.
-        if code == "updates_too_few":
+        if code in ("updates_too_few", "trusted_missing"):
             with unit():
                 return _fail(claimed, RoundState.AGGREGATING, str(error))
         # The round stays claimed, and the sweeper brings it back when the lease is over; for want of disk again and

@@ -19,7 +19,8 @@ from registry.services import versions
 from training import lifecycle, progress, tasks
 from training.lifecycle import Lost
 from training.models import Run
-from training.services import configs, finishing, notices, opening
+from training.services import configs, finishing, notices, opening, trust
+from training.services.terms import Terms
 
 WHAT = "The run"
 
@@ -73,6 +74,7 @@ def start(
     )
     configs.check_least(strategy, run.config["parameters"], run.min_participants)
     run.plan = configs.plan_of(strategy, run.config["parameters"], plan or {}, run.min_participants).as_json()
+    run.config[trust.FIELD] = trust.settled(strategy, run.config[trust.FIELD], federation, Terms.of(run.plan))
     _begin(actor, run)
     opening.advance(run.pk)
     run.refresh_from_db()

@@ -24,7 +24,7 @@ from training.aggregation.staying import Staying
 from training.aggregation.strategies import STRATEGIES
 from training.aggregation.strategy import ASYNCHRONOUS, SYNCHRONOUS, Parameter
 from training.models import Run
-from training.services import best, compression, configs, local, terms
+from training.services import best, compression, configs, local, terms, trust
 from training.services.preflight import Problem
 from training.services.terms import FIELDS, Terms
 
@@ -51,6 +51,7 @@ LABELS = {
     "codec_columns": "Columns of the table",
     "most_update_bytes": "Most bytes a round",
     "local": "Stays on the devices",
+    "trusted": "Trusted organization",
 }
 DEFAULTS = {
     "strategy": "fedavg",
@@ -162,7 +163,7 @@ def wish(actor: Actor, said: Mapping[str, str]) -> dict[str, Any]:
     }
     known = STRATEGIES.get(said["strategy"])
     if known is not None:  # what was typed for another strategy is not meant for this one
-        names = {parameter.name for parameter in known.parameters} | ({local.FIELD} if known.staying else set())
+        names = {parameter.name for parameter in known.parameters} | set(configs.own_fields(known))
         config = {name: value for name, value in config.items() if name in names}
     if said.get("seed", "").strip():
         config["seed"] = number(said["seed"])
@@ -294,7 +295,15 @@ def strategy_fields(strategy: str, said: Mapping[str, str], wrong: Mapping[str, 
     if found is None:
         return []
     fields = [_field(parameter, said, wrong) for parameter in found.parameters]
+    if found.trusts:
+        return [_trusted(said, wrong), *fields]
     return [_staying(found.staying, said, wrong), *fields] if found.staying is not None else fields
+
+
+def _trusted(said: Mapping[str, str], wrong: Mapping[str, str]) -> Field:
+    name, told = PREFIX + trust.FIELD, "A member whose updates all others are compared with: its name or id."
+    refused = wrong.get(f"config.{trust.FIELD}", "")
+    return Field(name, LABELS[trust.FIELD], told, said.get(name, ""), wrong=refused, text=True)
 
 
 def _staying(staying: Staying, said: Mapping[str, str], wrong: Mapping[str, str]) -> Field:
@@ -376,6 +385,7 @@ def again(run: Run) -> dict[str, Any]:
         "codec_columns": codec.get("columns"),
         "error_feedback": words.get(codec.get("feedback")),
         "most_update_bytes": config.get("most_update_bytes"),
+        PREFIX + trust.FIELD: config.get(trust.FIELD),
         PREFIX + local.FIELD: (config.get(local.FIELD) or {}).get("pattern"),
         **{PREFIX + name: value for name, value in config.get("parameters", {}).items()},
     }

@@ -214,6 +214,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "{strategy} with these settings needs at least {least} updates in a round, and there are {have}.",
         "Ask for at least {least} devices a round, or guard against fewer faulty ones.",
     ),
+    "trusted_missing": K(
+        409,
+        "There is no trusted update to compare the others with: {reason}",
+        "See that a device of the trusted organization takes part, or choose another strategy.",
+    ),
     "not_shared": K(
         409,
         "The model {model} is not shared with a federation you may train in.",

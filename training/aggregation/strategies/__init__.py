@@ -11,7 +11,7 @@ from training.aggregation.strategies.averaging import FEDAVG
 from training.aggregation.strategies.drift import FEDDYN, SCAFFOLD
 from training.aggregation.strategies.heterogeneous import FEDNOVA, FEDPROX, QFEDAVG
 from training.aggregation.strategies.personal import PERSONAL
-from training.aggregation.strategies.robust import ROBUST
+from training.aggregation.strategies.robust import FLTRUST, ROBUST
 from training.aggregation.strategy import Strategy
 
 ALL: tuple[Strategy, ...] = (
@@ -22,6 +22,7 @@ ALL: tuple[Strategy, ...] = (
     *(FEDBUFF, FEDASYNC),
     *PERSONAL,
     *ROBUST,
+    FLTRUST,
 )
 STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in ALL}
 

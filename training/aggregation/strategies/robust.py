@@ -1,6 +1,7 @@
 """Rules that give a usable model although some updates are wrong, by accident or on purpose.
 
-Each needs to see every update by itself. None weighs by rows: their number is a device's own claim.
+Each needs to see every update by itself. None weighs by rows, whose number is a device's own claim, but for those of an
+organization that is trusted.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from collections.abc import Callable
 from functools import partial
 
 from fedwire.tensors import Float32
-from training.aggregation import coordinate, selecting
+from training.aggregation import coordinate, selecting, transforms
 from training.aggregation.combine import Combine
-from training.aggregation.robust import Bulyan, ByCoordinate, Selecting
+from training.aggregation.robust import Bulyan, ByCoordinate, Selecting, Trusting
 from training.aggregation.server_opt import Add
 from training.aggregation.strategy import LOCAL_SGD, Parameter, Strategy, Values
 
@@ -172,6 +173,26 @@ CENTRED_CLIPPING = _strategy(
         partial(selecting.centred_clipping, radius=float(values["radius"]), steps=int(values["steps"])), _mix(values)
     ),
     lambda values: 2 * _faulty(values) + 1,
+)
+
+FLTRUST = Strategy(
+    name="fltrust",
+    title="FLTrust",
+    formula="Δ₀ = Σ over the trusted (nᵢ / Σⱼ nⱼ)·Δᵢ,  cᵢ = max(0, cos(Δᵢ, Δ₀)),  "
+    "w ← w + (Δ₀ + Σ over the others cᵢ·(‖Δ₀‖/‖Δᵢ‖)·Δᵢ) / (1 + Σ cᵢ)",
+    paper="Cao et al. 2021, FLTrust: Byzantine-robust Federated Learning via Trust Bootstrapping, NDSS, "
+    "arXiv:2012.13995",
+    about="It withstands any number of wrong updates, as long as one organization can be trusted: an update counts by "
+    "how far it points the way of that organization's, and is brought to its length. In the paper the trusted update "
+    "comes from data of the server, which has none here. A round to which no device of the organization answers is "
+    "tried again.",
+    parameters=LOCAL_SGD,
+    device=tuple(parameter.name for parameter in LOCAL_SGD),
+    transforms=(transforms.by_samples, transforms.trusted_only, transforms.normalised),
+    combine=lambda values: Trusting(),
+    server=lambda values: Add(),
+    needs_individual_updates=True,
+    trusts=True,
 )
 
 ROBUST = (

@@ -69,11 +69,9 @@ def train() -> None:
 )
 @click.option("--most-update-bytes", default=None, type=click.IntRange(1), help="Refuse a codec that needs more.")
 @click.option(
-    "--local",
-    default=None,
-    metavar="PATTERN",
-    help="With fedbn, fedper, fedrep: the tensors that stay on devices, e.g. 'layers.4.*'.",
+    "--local", default=None, metavar="PATTERN", help="With fedbn, fedper, fedrep: what stays on devices: 'layers.4.*'."
 )
+@click.option("--trusted", default=None, metavar="MEMBER", help="With fltrust: whose updates others are compared with.")
 @click.option("--best", "metric", default=None, help="Choose the best round by this metric; the loss by default.")
 @click.option(
     "--greater-is-better/--less-is-better", "greater", default=None, help="For --best, where its name is new."
@@ -120,6 +118,7 @@ def start(
       fedportal train start radiology-v1 --codec topk --codec-fraction 0.01 --most-update-bytes 100000
       fedportal train start radiology-v1 --strategy fedper --local 'layers.4.*'
       fedportal train start radiology-v1 --strategy ditto --set lambda=0.5
+      fedportal train start radiology-v1 --strategy fltrust --trusted metro
     """
     plan = {**{name: config.pop(name) for name in PLAN}, "sample": _sample(sample)}
     if metric is not None:

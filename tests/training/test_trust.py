@@ -1,0 +1,106 @@
+"""A run that trusts an organization: whom it may name, and what its devices' updates decide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedwire.errors import FedportalError
+from tests.training.conftest import Stage, current, rewind, weights_of
+from training.models import Run
+from training.services import previews, rounds
+
+
+def trusting(stage: Stage, trusted: Any = None, **more: Any) -> Run:
+    config = {"evaluate": False, **({"trusted": trusted} if trusted is not None else {})}
+    return stage.start(strategy="fltrust", rounds=1, config=config, **more)
+
+
+def test_updates_count_as_they_agree_with_those_of_the_trusted_organization(stage: Stage) -> None:
+    sites = stage.three()  # two of acme with 10 and 20 rows, one of metro
+    acme = stage.cast.acme
+    run = trusting(stage, acme.name, min_participants=3)
+    assert run.config["trusted"] == acme.public_id
+    one = sites[0].vector(sites[0].task)
+    sent = [one, np.roll(one, 1), 50 * one]
+    for site, vector in zip(sites, sent, strict=True):
+        site.answer(vector=vector)
+    run.refresh_from_db()
+    wide = np.array(sent, np.float64)
+    trusted = wide[0] * 10 / 30 + wide[1] * 20 / 30
+    length = np.linalg.norm(trusted)
+    cosine = max(0.0, wide[2] @ trusted / (np.linalg.norm(wide[2]) * length))
+    moved = (trusted + cosine * length / np.linalg.norm(wide[2]) * wide[2]) / (1 + cosine)
+    assert run.result_version is not None
+    assert np.allclose(weights_of(run.result_version.blob), weights_of(run.base_version.blob) + moved, atol=1e-5)
+
+
+def test_updates_against_the_trusted_one_do_not_count(stage: Stage) -> None:
+    sites = stage.three()
+    run = trusting(stage, stage.cast.metro.public_id, min_participants=3)
+    good = sites[2].vector(sites[2].task)
+    for site, vector in zip(sites, [-good, -1e6 * good, good], strict=True):
+        site.answer(vector=vector)
+    run.refresh_from_db()
+    assert run.result_version is not None
+    assert np.allclose(weights_of(run.result_version.blob), weights_of(run.base_version.blob) + good, atol=1e-6)
+
+
+def test_round_to_which_nobody_trusted_answers_is_tried_again(stage: Stage) -> None:
+    first, second, third = stage.three()
+    run = trusting(stage, stage.cast.metro.name, min_participants=1)
+    first.answer()
+    second.answer()
+    rewind(run)
+    rounds.settle(run.rounds.get().pk)
+    failed = run.rounds.get(attempt=1)
+    assert failed.state == "failed"
+    assert failed.reason == (
+        "There is no trusted update to compare the others with: no device of the trusted organization has answered."
+    )
+    for site in (first, second, third):
+        site.seen()
+        site.answer()
+    run.refresh_from_db()
+    assert run.state == "completed"
+
+
+def test_trusted_update_that_moves_nothing_is_no_measure(stage: Stage) -> None:
+    sites = stage.three()
+    run = trusting(stage, stage.cast.metro.name, min_participants=3)
+    for site in sites:
+        vector = site.vector(site.task)
+        site.answer(vector=vector * 0 if site is sites[2] else vector)
+    failed = run.rounds.get(attempt=1)
+    assert (failed.state, "the trusted update is zero." in failed.reason) == ("failed", True)
+    assert current(run).attempt == 2
+
+
+@pytest.mark.parametrize("wrong", [None, "", 7, "rival", "nobody"])
+def test_only_an_active_member_may_be_trusted(stage: Stage, wrong: Any) -> None:
+    stage.three()
+    with pytest.raises(FedportalError) as refused:
+        trusting(stage, wrong)
+    assert (refused.value.code, refused.value.context["field"]) == ("field_invalid", "config.trusted")
+    wish = {"rounds": 1, "strategy": "fltrust", "config": {"trusted": wrong}, "federation": stage.cast.federation}
+    assert "config.trusted" in [problem.field for problem in previews.of(stage.olga, stage.model, **wish).problems]
+
+
+@pytest.mark.parametrize(
+    ("plan", "field"), [({"stragglers": "cut"}, "stragglers"), ({"sample": 1}, "mode"), ({"sample": 0.5}, "mode")]
+)
+def test_the_trusted_organization_is_asked_and_waited_for(stage: Stage, plan: dict[str, Any], field: str) -> None:
+    stage.three()
+    with pytest.raises(FedportalError, match="asks everybody and waits, as it needs metro in every round") as refused:
+        trusting(stage, stage.cast.metro.name, plan=plan)
+    assert refused.value.context["field"] == field
+
+
+def test_other_strategies_trust_nobody(stage: Stage) -> None:
+    stage.three()
+    with pytest.raises(FedportalError) as refused:
+        stage.start(config={"trusted": stage.cast.metro.name})
+    assert refused.value.code == "strategy_parameter"
+    assert stage.start().config["trusted"] is None
