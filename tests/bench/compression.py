@@ -12,9 +12,7 @@ import argparse
 import json
 import os
 import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +21,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # twenty devices share the c
 import numpy as np
 from sklearn.datasets import load_digits
 
-from fedportal_sdk import FederatedClient
 from fedportal_sdk.portal import Portal as Owner
 from fedportal_sdk.trainers import trainer_for
 from fedwire import routes
 from fedwire.architectures import Architecture
 from fedwire.tensors import decode_model
-from tests.bench.rounds import MODEL, gather, wait
+from tests.bench._fleet import federation
+from tests.bench.rounds import MODEL, wait
 from tests.running import Portal
 
 ARCHITECTURE: dict[str, Any] = {"kind": "mlp", "inputs": 64, "hidden": [420, 420], "classes": 10}
@@ -63,32 +61,6 @@ class Digits:
         return report["correct"] / report["samples"]
 
 
-@contextmanager
-def devices(portal: Portal, key: str, digits: Digits, folder: Path) -> Iterator[None]:
-    """Every device in a thread of its own."""
-    clients = [
-        FederatedClient(key, f"device-{number:03d}", portal.url, folder / str(number))
-        for number in range(len(digits.parts))
-    ]
-
-    def take_part(client: FederatedClient, rows: Any) -> None:
-        client.register()
-        client.train(MODEL, rows, forever=True, labels=list(range(10)))
-
-    threads = [
-        threading.Thread(target=take_part, args=pair, daemon=True) for pair in zip(clients, digits.parts, strict=True)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        for client in clients:
-            client.stop()
-        for thread in threads:
-            thread.join(30)
-
-
 def measure(owner: Owner, portal: Portal, digits: Digits, config: dict[str, Any], rounds: int, seed: int) -> Any:
     """Accuracy of the last model, and plain and received bytes of one run."""
     wish = {
@@ -112,18 +84,8 @@ def lines(names: list[str], count: int, rounds: int, seeds: int) -> Iterator[dic
     """One line per codec, over all seeds."""
     found: dict[str, list[Any]] = {name: [] for name in names}
     for seed in range(1, seeds + 1):
-        with ExitStack() as stack:
-            portal = stack.enter_context(Portal())
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedportal-bench-")))
-            key = portal.found("acme", "olga@acme.example")["api_key"]
-            owner = Owner(portal.url, key, home=folder)
-            owner.found_federation("benchmark")
-            owner.create_model(MODEL, architecture=ARCHITECTURE)
-            owner.push_initial(MODEL)
-            owner.share(MODEL, "benchmark")
-            digits = Digits(count, seed)
-            stack.enter_context(devices(portal, key, digits, folder))
-            gather(owner, count)
+        digits = Digits(count, seed)
+        with federation(ARCHITECTURE, digits.parts) as (owner, portal):
             for name in names:
                 found[name].append(measure(owner, portal, digits, CODECS[name], rounds, seed))
     plain = np.mean([row[0] for row in found["none"]])

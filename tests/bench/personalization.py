@@ -11,11 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # twenty devices share the cores
@@ -23,10 +19,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # twenty devices share the c
 import numpy as np
 from sklearn.datasets import load_digits
 
-from fedportal_sdk import FederatedClient
 from fedportal_sdk.portal import Portal as Owner
 from fedwire import routes
-from tests.bench.rounds import MODEL, gather, wait
+from tests.bench._fleet import federation
+from tests.bench.rounds import MODEL, wait
 from tests.running import Portal
 
 CLASSES = 10
@@ -56,29 +52,6 @@ def rows_of(devices: int, seed: int) -> list[tuple[Any, Any]]:
     return [(features[rows], labels[rows]) for rows in mine]
 
 
-@contextmanager
-def taking_part(portal: Portal, key: str, parts: list[tuple[Any, Any]], folder: Path) -> Iterator[None]:
-    """Every device in a thread of its own."""
-    clients = [
-        FederatedClient(key, f"device-{number:03d}", portal.url, folder / str(number)) for number in range(len(parts))
-    ]
-
-    def take_part(client: FederatedClient, rows: Any) -> None:
-        client.register()
-        client.train(MODEL, rows, forever=True, labels=list(range(CLASSES)))
-
-    threads = [threading.Thread(target=take_part, args=pair, daemon=True) for pair in zip(clients, parts, strict=True)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        for client in clients:
-            client.stop()
-        for thread in threads:
-            thread.join(30)
-
-
 def measure(owner: Owner, portal: Portal, devices: int, strategy: str, rounds: int, seed: int) -> dict[str, Any]:
     """The last point of the curves of one run."""
     wish = {
@@ -97,17 +70,7 @@ def measure(owner: Owner, portal: Portal, devices: int, strategy: str, rounds: i
 
 def lines(names: list[str], count: int, rounds: int, seed: int) -> Iterator[dict[str, object]]:
     """One line per strategy."""
-    with ExitStack() as stack:
-        portal = stack.enter_context(Portal())
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedportal-bench-")))
-        key = portal.found("acme", "olga@acme.example")["api_key"]
-        owner = Owner(portal.url, key, home=folder)
-        owner.found_federation("benchmark")
-        owner.create_model(MODEL, architecture=ARCHITECTURE)
-        owner.push_initial(MODEL)
-        owner.share(MODEL, "benchmark")
-        stack.enter_context(taking_part(portal, key, rows_of(count, seed), folder))
-        gather(owner, count)
+    with federation(ARCHITECTURE, rows_of(count, seed)) as (owner, portal):
         for name in names:
             point = measure(owner, portal, count, name, rounds, seed)
             common, own = (point["devices"][which]["accuracy"] for which in ("common", "personal"))

@@ -77,7 +77,26 @@ class Here:
         self._fleet.close()
 
 
-class Processes:
+class Spread:
+    """The devices in several places: `_all` has each of them do something, and says what came of it."""
+
+    def enrol(self, name: str, group: str) -> list[Enrolled]:
+        """See `Crew`."""
+        return [one for some in self._all("enrol", name, group) for one in some]
+
+    def greet(self) -> None:
+        """See `Crew`."""
+        self._all("greet")
+
+    def take_part(self, job: Job) -> list[Log]:
+        """See `Crew`."""
+        return self._all("take_part", job)
+
+    def _all(self, what: str, *arguments: Any) -> list[Any]:
+        raise NotImplementedError
+
+
+class Processes(Spread):
     """The devices in so many processes. Raises what went wrong in one of them."""
 
     def __init__(self, place: Place, settings: Settings, spec: dict[str, Any], processes: int) -> None:
@@ -95,18 +114,6 @@ class Processes:
             theirs.close()
             self._ends.append(ours)
             self._processes.append(process)
-
-    def enrol(self, name: str, group: str) -> list[Enrolled]:
-        """See `Crew`."""
-        return [one for some in self._all("enrol", name, group) for one in some]
-
-    def greet(self) -> None:
-        """See `Crew`."""
-        self._all("greet")
-
-    def take_part(self, job: Job) -> list[Log]:
-        """See `Crew`."""
-        return self._all("take_part", job)
 
     def stop(self) -> None:
         """See `Crew`."""
@@ -129,7 +136,7 @@ class Processes:
         return [_received(end) for end in self._ends]
 
 
-class Actors:
+class Actors(Spread):
     """The devices as actors of Ray, wherever its cluster has room. Raises `package_missing` without Ray."""
 
     def __init__(self, place: Place, settings: Settings, spec: dict[str, Any], actors: int) -> None:
@@ -145,18 +152,6 @@ class Actors:
         self._actors = [
             remote.remote(place, settings, spec, range(number, settings.devices, actors)) for number in range(actors)
         ]
-
-    def enrol(self, name: str, group: str) -> list[Enrolled]:
-        """See `Crew`."""
-        return [one for some in self._all("enrol", name, group) for one in some]
-
-    def greet(self) -> None:
-        """See `Crew`."""
-        self._all("greet")
-
-    def take_part(self, job: Job) -> list[Log]:
-        """See `Crew`."""
-        return self._all("take_part", job)
 
     def stop(self) -> None:
         """See `Crew`."""
