@@ -12,7 +12,7 @@ import pytest
 
 from federations.models import AuditEntry, DeviceTask
 from federations.services import device_tasks, policies
-from fedportal.common import clock
+from fedportal.common import blobs, clock
 from fedwire.errors import FedportalError
 from tests.training.conftest import Site, Stage, current, rewind, weights_of
 from training.models import Assignment, Round, Run, Update
@@ -514,3 +514,45 @@ def test_an_answer_while_no_round_is_open_waits(stage: Stage, silent: Callable[[
     assert receipt["state"] == "answered"
     assert device_tasks.find(sites[2].device.pk, task.public_id).state == "answered"
     assert Update.objects.get(device=sites[2].device).counted_in is None
+
+
+def test_a_task_of_an_attempt_that_failed_is_no_obstacle_to_the_end(stage: Stage) -> None:
+    one, two, slow = stage.three()
+    run = start(stage, rounds=1, min_participants=2)
+    slow.take()
+    one.answer()
+    rewind(run)
+    healing.sweep()
+    assert [(one.number, one.attempt, one.state) for one in run.rounds.all()] == [(1, 1, "failed"), (1, 2, "open")]
+    two.answer()
+    run.refresh_from_db()
+    assert run.state == "completed"
+    assert slow.tasks() == []
+    assert {share.organization: (share.updates, share.expected) for share in giving.shares(run)} == {"acme": (2, 0)}
+
+
+def test_no_answer_waits_until_it_is_older_than_it_may_be(stage: Stage, silent: Callable[[], None]) -> None:
+    sites = stage.three()
+    run = start(stage, plan={"buffer": 1, "most_staleness": 1})
+    silent()
+    for site in sites:
+        site.answer()
+    rounds.settle(current(run).pk)
+    assert counted(run) == [(1, [("acme-1", 0)]), (2, [("acme-2", 1), ("metro-1", 1)])]
+
+
+def test_an_attempt_that_could_not_be_computed_measures_nothing_twice(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, _ = stage.three()
+    run = start(stage, config={"evaluate": True})
+    monkeypatch.setattr(rounds, "MOST_CLAIMS", 1)
+    one.answer()
+    task = two.take()
+    sha = two.upload(task)
+    blobs.remove(sha)
+    two.say(task, {"samples": 20, "sha256": sha, "evaluation": two.report(task)})
+    assert [(one.number, one.attempt, one.state) for one in run.rounds.all()] == [(1, 1, "failed"), (1, 2, "open")]
+    one.answer()
+    two.answer()
+    assert run.rounds.get(number=1, attempt=2).metrics["overall"]["samples"] == 20

@@ -75,18 +75,20 @@ def is_last(found: Round) -> bool:
 
 def too_old(found: Round) -> QuerySet[Assignment]:
     """The parts whose answers would be too stale for the round after this one."""
-    oldest = found.number + 1 - Terms.of(found.run.plan).most_staleness
-    return out(found.run).filter(round__number__lt=oldest)
+    return out(found.run).filter(round__number__lt=_oldest_after(found))
 
 
 def take(found: Round, most: int | None) -> None:
     """Let the oldest answers of the buffer count in this round, until it has `most` (None: all of them).
 
-    Call it inside the unit that claims the round, after the round's row was moved.
+    Those that would be too stale for the next round count in this one, beyond `most` too: they were acknowledged. Call
+    it inside the unit that claims the round, after the round's row was moved.
     """
-    rows = waiting(found.run).order_by("pk").values_list("pk", "round__number")
+    rows = list(waiting(found.run).order_by("pk").values_list("pk", "round__number"))
     if most is not None:
-        rows = rows[: max(most - Update.objects.filter(counted_in=found).count(), 0)]
+        room, oldest = most - Update.objects.filter(counted_in=found).count(), _oldest_after(found)
+        rows.sort(key=lambda row: row[1] >= oldest)
+        rows = rows[: max(room, sum(number < oldest for _, number in rows), 0)]
     by_staleness: dict[int, list[int]] = {}
     for pk, number in rows:
         by_staleness.setdefault(found.number - number, []).append(pk)
@@ -99,6 +101,11 @@ def take(found: Round, most: int | None) -> None:
     found.staleness_exponent = Terms.of(found.run.plan).staleness_exponent
     fixed = ("staleness", "staleness_exponent", "bytes_up")
     Round.objects.filter(pk=found.pk).update(**{name: getattr(found, name) for name in fixed})
+
+
+def _oldest_after(found: Round) -> int:
+    """The first round whose answers may count in the one after this one."""
+    return found.number + 1 - Terms.of(found.run.plan).most_staleness
 
 
 def open_round(run_pk: int) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedwire.states import RoundKind
+from fedwire.states import RoundKind, RoundState
 from training.models import Assignment, Round, Run, Update
 from training.wording import NOT_NEEDED, Share
 
@@ -36,8 +36,13 @@ def with_round(tally: Mapping[str, Mapping[str, Any]], round_pk: int) -> Tally:
 
 
 def without_unneeded(tally: Tally, last: Round) -> Tally:
-    """The tally less the tasks of earlier rounds that the last asynchronous round closed: nobody expects them now."""
-    closed = Assignment.objects.filter(round__run=last.run_id, round__asynchronous=True, reason=NOT_NEEDED)
+    """The tally less the tasks of earlier rounds that the last asynchronous round closed: nobody expects them now.
+
+    What attempts that failed asked for is in no tally.
+    """
+    closed = Assignment.objects.filter(
+        round__run=last.run_id, round__asynchronous=True, round__state=RoundState.DONE, reason=NOT_NEEDED
+    )
     earlier = closed.filter(changed_at__gte=last.opened_at).exclude(round=last)
     for key in earlier.values_list("organization__public_id", flat=True):
         tally[key]["expected"] -= 1

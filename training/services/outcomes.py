@@ -14,7 +14,7 @@ from fedportal.common import blobs, faults
 from fedwire import codecs
 from fedwire.architectures import MEAN, STD
 from fedwire.errors import FedportalError
-from fedwire.states import RoundKind
+from fedwire.states import RoundKind, RoundState
 from training.aggregation import assembly, drift, metrics, own_models, strategies
 from training.aggregation.assembly import Digests, Recipe
 from training.aggregation.memory import StateFiles
@@ -92,7 +92,11 @@ def _measured_before(closing: Round, answers: Iterable[Mapping[str, Any]]) -> di
     A device measures the model it gets, whenever its answer is counted, so a model's metrics grow with late answers.
     """
     began = {answer["round__number"] for answer in answers if answer["answer"].get("evaluation")}
-    counted = Update.objects.filter(round__run=closing.run_id, round__kind=closing.kind, counted_in__isnull=False)
+    counted = Update.objects.filter(
+        round__run=closing.run_id,
+        round__kind=closing.kind,
+        counted_in__state__in=(RoundState.AGGREGATING, RoundState.DONE),  # of an attempt that failed they come again
+    )
     columns = ("organization__public_id", "device__identifier", "answer")
     known = {number: counted.filter(round__number=number).order_by("pk").values(*columns) for number in began}
     return {number: _measured(closing.run, list(rows)) for number, rows in known.items()}
