@@ -63,18 +63,21 @@ def valkey() -> Iterator[str]:
             yield f"redis://127.0.0.1:{port}/0"
 
 
-def raced(module: str, database: str, folder: Path) -> dict[str, Any]:
+def raced(module: str, database: str, folder: Path, *, broker: bool = False, **more: object) -> dict[str, Any]:
     """What `python -m module` prints as JSON, with its data in `folder`, on a database file ("sqlite") or a server.
 
-    Skips the test where PostgreSQL cannot be had.
+    With a `broker` it has a Valkey, too; `more` are settings. Skips the test where a server cannot be had.
     """
     env = {"FEDPORTAL_DATA_DIR": str(folder), "FEDPORTAL_DATABASE_URL": "sqlite", "FEDPORTAL_REDIS_URL": ""}
+    env |= {f"FEDPORTAL_{name}": str(value) for name, value in more.items()}
     with ExitStack() as stack:
-        if database != "sqlite":
-            try:
+        try:
+            if database != "sqlite":
                 env["FEDPORTAL_DATABASE_URL"] = stack.enter_context(postgresql())
-            except Unavailable as reason:
-                pytest.skip(str(reason))
+            if broker:
+                env["FEDPORTAL_REDIS_URL"] = stack.enter_context(valkey())
+        except Unavailable as reason:
+            pytest.skip(str(reason))
         done = subprocess.run(
             [sys.executable, "-m", module],
             cwd=ROOT,

@@ -183,6 +183,8 @@ def _finish(closing: Round, mine: Shard, part: str) -> bool:
         if not row.update(state=ShardState.DONE, part=part, lease_until=None):
             return False
         faults.point("before_shard")
+        # One after the other: of two that finish at once neither would see the other's part, nor anybody the last.
+        list(Round.objects.select_for_update(no_key=True).filter(pk=closing.pk).values_list("pk"))
         done, parts = _counted(closing.pk)
         if done * MOST_TOLD // parts > (done - 1) * MOST_TOLD // parts:
             round_of = {"number": closing.number, "attempt": closing.attempt, "kind": str(closing.kind)}
