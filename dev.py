@@ -15,10 +15,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -80,8 +83,10 @@ def test(rest: list[str]) -> int:
     if rest:
         return report([("pytest", python("-m", "pytest", *rest))], notes)
     together = ("-n", str(PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder")
-    results = [("tests on SQLite", python("-m", "pytest", *together, *folders_of_tests(), env=COMPILED))]
-    services = python("-m", "tests.services", str(PYTHON), "-m", "pytest", *together, *ON_SERVICES, env=COMPILED)
+    # What is tested on services is tested by one process beside the others, and says how it went when they are done.
+    with beside("-m", "tests.services", str(PYTHON), "-m", "pytest", *ON_SERVICES, env=COMPILED) as end:
+        results = [("tests on SQLite", python("-m", "pytest", *together, *folders_of_tests(), env=COMPILED))]
+        services = end()
     if services == UNAVAILABLE:
         notes.append("TESTS ON POSTGRESQL AND VALKEY SKIPPED: they can neither be installed nor found here.")
     else:
@@ -245,6 +250,28 @@ def python(*arguments: str, env: dict[str, str] | None = None) -> int:
         return subprocess.run([str(PYTHON), *arguments], cwd=ROOT, env=environment, check=False).returncode
     except KeyboardInterrupt:
         return 130
+
+
+@contextmanager
+def beside(*arguments: str, env: dict[str, str]) -> Iterator[Callable[[], int]]:
+    """The venv's Python at work meanwhile; what is yielded waits for its end, prints its words and gives its status."""
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"} | env
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen([str(PYTHON), *arguments], cwd=ROOT, env=environment, stdout=said, stderr=said)
+
+        def end() -> int:
+            status = process.wait()
+            said.seek(0)
+            sys.stdout.flush()
+            shutil.copyfileobj(said, sys.stdout.buffer)
+            return status
+
+        try:
+            yield end
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)  # it has servers to end
+                process.wait()
 
 
 def become(*arguments: str) -> int:

@@ -6,8 +6,6 @@ That a fresh portal migrates by itself is shown where one is started as users st
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import shutil
 import sqlite3
@@ -16,15 +14,16 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
 
+from tests import kept
+
 ROOT = Path(__file__).resolve().parent.parent
-KEPT = Path(sys.prefix) / "migrated"  # in the virtual environment: it goes when that goes
-MOST_KEPT = 12
 TEMPLATE = "FEDPORTAL_TEST_TEMPLATE"  # in the environment: a migrated database of the PostgreSQL server
 
 
@@ -62,38 +61,19 @@ def beneath(connection: Any) -> Iterator[None]:
         yield  # what is in memory stays only as long as somebody looks
 
 
+@cache
 def _template() -> Path:
-    path = KEPT / f"{_digest()}.sqlite3"
-    if path.exists():
-        return path
-    KEPT.mkdir(exist_ok=True)
-    with open(KEPT / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            # Several working trees may share the virtual environment: only what is long out of use goes.
-            for old in sorted(KEPT.glob("*.sqlite3"), key=lambda file: file.stat().st_mtime)[:-MOST_KEPT]:
-                old.unlink()
-            _make(path)
-    return path
-
-
-def _digest() -> str:
-    """What a migrated database depends on: our migrations, and the libraries with theirs."""
-    whole = hashlib.sha256(sys.version.encode())
-    for source in (ROOT / "constraints.txt", *sorted(ROOT.glob("*/migrations/*.py"))):
-        whole.update(str(source.relative_to(ROOT)).encode() + source.read_bytes())
-    return whole.hexdigest()
+    """A file that depends on our migrations, and on the libraries with theirs."""
+    made_of = kept.digest([ROOT / "constraints.txt"], sorted(ROOT.glob("*/migrations/*.py")))
+    return kept.kept("migrated", f"{made_of}.sqlite3", _make)
 
 
 def _make(path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="fedportal-test-") as folder:
         _migrate(folder)
-        unfinished = path.with_suffix(".part")
-        unfinished.unlink(missing_ok=True)
         database = sqlite3.connect(Path(folder) / "fedportal.sqlite3")
-        database.execute("VACUUM INTO ?", [str(unfinished)])  # whole, whatever the journal still holds
+        database.execute("VACUUM INTO ?", [str(path)])  # whole, whatever the journal still holds
         database.close()
-        unfinished.rename(path)
 
 
 def _migrate(folder: str, **more: str) -> None:

@@ -1,8 +1,10 @@
-"""Portals that begin warm: forked from a process that has loaded their code, so that a start takes a tenth of the time.
+"""Portals and commands that begin warm: forked from a process that has loaded their code, so that a start takes a tenth
+of the time.
 
-`python -m tests.nursery SOCKET` loads the code of the portal and waits at the socket for wishes: a program, its
-environment and its files. Each is a process of its own, leader of its session, which reads its own settings and then
-runs the program as `python` would. That a portal also starts cold is shown where one is started as users start it.
+`python -m tests.nursery SOCKET KIND` loads the code of the portal, or of the command line, and waits at the socket for
+wishes: a program, its environment and its files. Each is a process of its own, leader of its session, which reads its
+own settings and then runs the program as `python` would. That they also start cold is shown where they are started as
+users start them: the demonstration, pasted lines, devices that stay at work.
 """
 
 from __future__ import annotations
@@ -29,30 +31,39 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST_WISH = 1 << 20
 START_SECONDS = 180.0
-# What portals and their commands load, but for what is made from settings when it is loaded.
-LOADED = (
-    "uvicorn.protocols.http.httptools_impl",
-    "uvicorn.protocols.websockets.websockets_sansio_impl",
-    "uvicorn.lifespan.on",
-    "uvloop",
-    "celery.worker",
-    "celery.concurrency.thread",
-    "kombu.transport.memory",
-    "channels.auth",
-    "channels.routing",
-    "django.core.management.commands.migrate",
-    "django.core.management.commands.shell",
-    "django.db.backends.sqlite3.base",
-    "fedportal.urls",
-    "fedportal.celery",
-    "fedportal.listening",
-    "fedportal.door.front",
-    "fedportal.door.pages",
-    "fedportal.security_headers",
-    "training.routing",
-)
-# What of it reads the environment when it is loaded; all else asks the settings when it needs them.
-READ_ANEW = ("fedportal.settings", "fedportal.common.faults")
+PORTAL, COMMANDS = "portal", "commands"
+# What each kind loads, but for what is made from settings when it is loaded.
+LOADED = {
+    PORTAL: (
+        "uvicorn.protocols.http.httptools_impl",
+        "uvicorn.protocols.websockets.websockets_sansio_impl",
+        "uvicorn.lifespan.on",
+        "uvloop",
+        "celery.worker",
+        "celery.concurrency.thread",
+        "kombu.transport.memory",
+        "channels.auth",
+        "channels.routing",
+        "django.core.management.commands.migrate",
+        "django.core.management.commands.shell",
+        "django.db.backends.sqlite3.base",
+        "fedportal.urls",
+        "fedportal.celery",
+        "fedportal.listening",
+        "fedportal.door.front",
+        "fedportal.door.pages",
+        "fedportal.security_headers",
+        "training.routing",
+    ),
+    COMMANDS: (
+        "encodings.idna",
+        "getpass",
+        *(f"fedportal_sdk.cli.{name}" for name in ("devices", "edge", "federations", "main", "models")),
+        *(f"fedportal_sdk.cli.{name}" for name in ("simulate", "team", "training")),
+    ),
+}
+# What of it looks at the environment or the terminal when it is loaded; all else asks when it needs to know.
+READ_ANEW = {PORTAL: ("fedportal.settings", "fedportal.common.faults"), COMMANDS: ("fedportal_sdk.cli.output",)}
 
 
 # --- for those who want a process ------------------------------------------------------------------------------------
@@ -62,13 +73,13 @@ class Child:
     """A process from the nursery, with the ways of a `subprocess.Popen`."""
 
     def __init__(
-        self, program: Sequence[str], env: dict[str, str], stdin: int, output: int, errors: int | None = None
+        self, kind: str, program: Sequence[str], env: dict[str, str], stdin: int, output: int, errors: int | None = None
     ) -> None:
         """`program` is ["-m", module, …] or [file, …], as after `python`; the others are file descriptors."""
         self.args = list(program)
         self.returncode: int | None = None
         self._line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._line.connect(_nursery())
+        self._line.connect(_nursery(kind))
         wish = json.dumps([self.args, env]).encode()
         socket.send_fds(self._line, [wish], [stdin, output, output if errors is None else errors])
         self.pid = int(self._line.recv(32))
@@ -97,17 +108,33 @@ class Child:
         self.send_signal(signal.SIGTERM)
 
 
-_address: str | None = None
+def finished(
+    kind: str, program: Sequence[str], env: dict[str, str], fed: str, seconds: float
+) -> subprocess.CompletedProcess[str]:
+    """How the program ended and what it said, when `fed` is what it can read. Raises TimeoutExpired."""
+    with tempfile.TemporaryFile("w+") as read, tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        read.write(fed)
+        read.seek(0)
+        child = Child(kind, program, env, read.fileno(), out.fileno(), err.fileno())
+        try:
+            status = child.wait(seconds)
+        finally:
+            child.send_signal(signal.SIGKILL)
+        for file in (out, err):
+            file.seek(0)
+        return subprocess.CompletedProcess(child.args, status, out.read(), err.read())
 
 
-def _nursery() -> str:
-    """Where the nursery of this process listens; it is started for the first child and ends with this process."""
-    global _address
-    if _address is None:
+_addresses: dict[str, str] = {}
+
+
+def _nursery(kind: str) -> str:
+    """Where such a nursery of this process listens; it is started for the first child and ends with this process."""
+    if kind not in _addresses:
         folder = Path(tempfile.mkdtemp(prefix="fedportal-nursery-"))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FEDPORTAL_")}
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.nursery", str(folder / "socket")],
+            [sys.executable, "-m", "tests.nursery", str(folder / "socket"), kind],
             cwd=ROOT,
             env=environment | {"FEDPORTAL_DATA_DIR": str(folder), "DJANGO_SETTINGS_MODULE": "fedportal.settings"},
             stdin=subprocess.PIPE,
@@ -119,8 +146,8 @@ def _nursery() -> str:
             if process.poll() is not None or time.monotonic() > give_up:
                 raise RuntimeError("the nursery did not start")
             time.sleep(0.02)
-        _address = str(folder / "socket")
-    return _address
+        _addresses[kind] = str(folder / "socket")
+    return _addresses[kind]
 
 
 def _close(process: subprocess.Popen[bytes], folder: Path) -> None:
@@ -134,18 +161,19 @@ def _close(process: subprocess.Popen[bytes], folder: Path) -> None:
 # --- the nursery itself ----------------------------------------------------------------------------------------------
 
 
-def load() -> None:
+def load(kind: str) -> None:
     """Load the code, open no connection, start no thread."""
-    import django
+    if kind == PORTAL:
+        import django
 
-    django.setup()
-    for name in LOADED:
+        django.setup()
+    for name in LOADED[kind]:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
 
 
-def serve(path: str) -> list[str]:
+def serve(path: str, kind: str) -> list[str]:
     """Fork a child for every wish; returns in the child only: its program.
 
     Ends when nobody holds stdin any more, and all children with it.
@@ -182,7 +210,7 @@ def serve(path: str) -> list[str]:
                     for other in (line, *lines.values()):
                         other.close()
                     program, env = json.loads(wish)
-                    _settle(env, files)
+                    _settle(kind, env, files)
                     return list(program)
                 lines[pid] = line
                 line.send(str(pid).encode())
@@ -198,7 +226,7 @@ def _report(lines: dict[int, socket.socket]) -> None:
                 line.send(str(os.waitstatus_to_exitcode(ended[1])).encode())
 
 
-def _settle(env: dict[str, str], files: Sequence[int]) -> None:
+def _settle(kind: str, env: dict[str, str], files: Sequence[int]) -> None:
     """In the child: its own session, files, environment and settings."""
     os.setsid()
     for number, file in enumerate(files):
@@ -207,6 +235,18 @@ def _settle(env: dict[str, str], files: Sequence[int]) -> None:
     sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
     os.environ.clear()
     os.environ.update(env)
+    if kind == PORTAL:
+        _forget_settings()
+    for name in READ_ANEW[kind]:
+        importlib.reload(sys.modules[name])
+    if kind == PORTAL:
+        from django.conf import settings
+
+        logging.config.dictConfig(settings.LOGGING)
+
+
+def _forget_settings() -> None:
+    """Let Django read them when it is next asked."""
     from django.conf import settings
     from django.db import connections
     from django.utils.functional import empty
@@ -218,9 +258,6 @@ def _settle(env: dict[str, str], files: Sequence[int]) -> None:
     del connections.settings
     connections._settings = None
     settings._wrapped = empty
-    for name in READ_ANEW:
-        importlib.reload(sys.modules[name])
-    logging.config.dictConfig(settings.LOGGING)
 
 
 def run(program: list[str]) -> Any:
@@ -233,5 +270,5 @@ def run(program: list[str]) -> Any:
 
 
 if __name__ == "__main__":
-    load()
-    run(serve(sys.argv[1]))
+    load(sys.argv[2])
+    run(serve(*sys.argv[1:]))

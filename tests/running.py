@@ -99,7 +99,9 @@ class Portal:
         environment = self.environment() | {f"FEDPORTAL_{name}": str(value) for name, value in env.items()}
         with open(self.log, "ab") as log, open(os.devnull, "rb") as nothing:
             if self._warm:
-                self._process = nursery.Child(self._program, environment, nothing.fileno(), log.fileno())
+                self._process = nursery.Child(
+                    nursery.PORTAL, self._program, environment, nothing.fileno(), log.fileno()
+                )
             else:
                 self._process = subprocess.Popen(
                     [sys.executable, *self._program],
@@ -162,25 +164,23 @@ class Portal:
 
     def manage(self, *arguments: str, source: str | None = None) -> str:
         """What `manage.py …` prints, run beside the portal on its data. `source` is fed to it."""
-        program = ["manage.py", *arguments]
-        with tempfile.TemporaryFile("w+") as fed, tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile() as log:
-            fed.write(source or "")
-            fed.flush()
-            fed.seek(0)
-            files = (fed.fileno(), said.fileno(), log.fileno())
-            if self._warm:
-                status = nursery.Child(program, self.environment(), *files).wait(MANAGE_SECONDS)
-            else:
-                command, env = [sys.executable, *program], self.environment()
-                status = subprocess.run(
-                    command, cwd=ROOT, env=env, stdin=fed, stdout=said, stderr=log, timeout=MANAGE_SECONDS, check=False
-                ).returncode
-            said.seek(0)
-            log.seek(0)
-            printed = said.read()
-            if status:
-                raise RuntimeError(f"manage.py {arguments[0]} failed:\n{printed}{log.read().decode()}")
-        return printed
+        program, env = ["manage.py", *arguments], self.environment()
+        if self._warm:
+            done = nursery.finished(nursery.PORTAL, program, env, source or "", MANAGE_SECONDS)
+        else:
+            done = subprocess.run(
+                [sys.executable, *program],
+                cwd=ROOT,
+                env=env,
+                input=source or "",
+                capture_output=True,
+                text=True,
+                timeout=MANAGE_SECONDS,
+                check=False,
+            )
+        if done.returncode:
+            raise RuntimeError(f"manage.py {arguments[0]} failed:\n{done.stdout}{done.stderr}")
+        return done.stdout
 
     def found(self, name: str, email: str, password: str = "") -> dict[str, Any]:
         """Found an organization with its owner: {org_id, person_id, api_key}."""

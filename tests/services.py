@@ -71,6 +71,8 @@ def raced(module: str, database: str, folder: Path, *, broker: bool = False, **m
     env = {"FEDPORTAL_DATA_DIR": str(folder), "FEDPORTAL_DATABASE_URL": "sqlite", "FEDPORTAL_REDIS_URL": ""}
     env |= {f"FEDPORTAL_{name}": str(value) for name, value in more.items()}
     with ExitStack() as stack:
+        if database == "sqlite":
+            migrated.lay(folder)
         try:
             if database != "sqlite":
                 env["FEDPORTAL_DATABASE_URL"] = stack.enter_context(postgresql())

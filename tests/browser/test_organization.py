@@ -19,10 +19,10 @@ OTTO = "otto@metro.example"
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def story() -> Iterator[Story]:
     """A federation on a portal that serves its SDK."""
     with Portal() as portal:
-        serve_sdk(portal, tmp_path_factory.mktemp("sources") / "wheel")
+        serve_sdk(portal)
         yield Story(portal, password=PASSWORD)
 
 

@@ -42,9 +42,9 @@ class Stage:
 
 
 @pytest.fixture
-def stage(browser: Browser, tmp_path: Path) -> Iterator[Stage]:
+def stage(browser: Browser) -> Iterator[Stage]:
     with Postbox() as post, Portal(EMAIL_URL=post.url) as portal:
-        serve_sdk(portal, tmp_path / "wheel")
+        serve_sdk(portal)
         yield Stage(browser, portal, post)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from deploy.demo.browser import Browser
 from deploy.demo.stage import Letters
+from tests import nursery
 from tests.journeys.story import FEDERATION, MODEL, patients
 from tests.running import ROOT, Portal
 
@@ -54,17 +55,9 @@ class Terminal:
         self.environment = kept | {"FEDPORTAL_HOME": str(home), "COLUMNS": "80", **environment}
 
     def try_(self, *words: str, typed: str | None = None) -> Said:
-        """Run `fedportal WORDS`, however it ends."""
-        done = subprocess.run(
-            [str(PROGRAM), *words],
-            cwd=ROOT,
-            env=self.environment,
-            input=typed if typed is not None else "",
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
+        """Run `fedportal WORDS`, however it ends. It begins warm; what is started and pasted begins cold."""
+        typed = typed if typed is not None else ""
+        done = nursery.finished(nursery.COMMANDS, [str(PROGRAM), *words], self.environment, typed, SECONDS)
         assert "Traceback" not in done.stderr, done.stderr
         return Said("fedportal " + " ".join(words), done.returncode, done.stdout, done.stderr)
 

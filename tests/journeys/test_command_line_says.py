@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from fedportal_sdk.cli import main
+from fedportal_sdk.cli.main import PARTS, main
 from fedwire.architectures import Architecture
 from fedwire.tensors import encode_model
 from tests.journeys.story import FEDERATION, MODEL
@@ -24,7 +24,10 @@ WIDE = {"kind": "linear", "inputs": 1_000_000}
 
 def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Every word and its command."""
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None, name
         yield (*path, name), command
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
@@ -57,6 +60,13 @@ def test_every_command_says_what_it_does_and_speaks_json() -> None:
         assert command.get_short_help_str(200), path
         if not isinstance(command, click.Group):
             assert any(parameter.name == "as_json" for parameter in command.params), path
+
+
+def test_the_overview_says_of_each_command_what_the_command_says() -> None:
+    context = click.Context(main)
+    shown = {name: part.help for name, part in PARTS.items()}
+    commands = {name: main.get_command(context, name) for name in PARTS}
+    assert shown == {name: command and command.get_short_help_str(200) for name, command in commands.items()}
 
 
 def test_every_command_prints_one_json_document(tmp_path: Path) -> None:

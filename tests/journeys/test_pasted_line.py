@@ -17,7 +17,7 @@ from tests.running import Portal
 
 def test_the_pasted_line_makes_the_machine_a_device_that_takes_part(tmp_path: Path) -> None:
     with Portal() as portal:
-        serve_sdk(portal, tmp_path / "wheel")
+        serve_sdk(portal)
         story = Story(portal, password=PASSWORD)
         browser = Browser(portal.url)
         browser.submit(f"{portal.url}/sign-in", "email", email="mia@metro.example", password=PASSWORD)
@@ -27,7 +27,7 @@ def test_the_pasted_line_makes_the_machine_a_device_that_takes_part(tmp_path: Pa
         machine = tmp_path / "machine"
         machine.mkdir()
         patients(machine / "patients.csv", 1)
-        with pasted(html.unescape(found[1]), machine):
+        with pasted(html.unescape(found[1]), machine, own_pip=True):
             give_up = time.monotonic() + 60
             while not (devices := story.call("metro", "GET", "/api/v1/devices")["devices"]):
                 assert time.monotonic() < give_up, (machine / "log").read_text()

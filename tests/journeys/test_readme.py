@@ -8,22 +8,25 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests import kept
 from tests.journeys.documentation import block
 from tests.journeys.story import Story, devices, patients
 from tests.running import ROOT, Portal
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROUNDS = 400  # more than pass while the further device is made; the run is stopped once it took part
+SOURCES = (".py", ".toml", ".md", ".typed")
 WITHOUT_PACKAGES = ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME", "FEDPORTAL_HOME")
 
 
 def test_the_snippet_makes_a_further_device_take_part_in_the_next_round(tmp_path: Path) -> None:
     with Portal() as portal:
-        serve_sdk(portal, tmp_path / "wheel")
+        serve_sdk(portal)
         python = fresh_venv(tmp_path / "elsewhere" / "venv", portal.url)
         story = Story(portal)
         patients(tmp_path / "elsewhere" / "patients.csv", 3)
@@ -48,12 +51,19 @@ def updates_of(snapshot: dict, organization: str) -> int:
     return sum(row["devices"] for row in snapshot["contributions"] if row["organization"]["id"] == organization)
 
 
-def serve_sdk(portal: Portal, sources: Path) -> None:
-    """Build the wheel from a copy of its sources and put it where the portal serves it."""
-    shutil.copytree(ROOT / "sdk", sources, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
-    served = portal.data_dir / "var" / "sdk"
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(served)]
-    done = subprocess.run([*command, str(sources)], capture_output=True, text=True, check=False)
+def serve_sdk(portal: Portal) -> None:
+    """Put the wheel of the SDK where the portal serves it."""
+    made_of = kept.digest(path for path in sorted((ROOT / "sdk").rglob("*")) if path.suffix in SOURCES)
+    shutil.copytree(kept.kept("wheels", made_of, build_wheel), portal.data_dir / "var" / "sdk", dirs_exist_ok=True)
+
+
+def build_wheel(folder: Path) -> None:
+    """Build it from a copy of its sources."""
+    with tempfile.TemporaryDirectory(prefix="fedportal-test-") as copy:
+        sources = Path(copy) / "sdk"
+        shutil.copytree(ROOT / "sdk", sources, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w"]
+        done = subprocess.run([*command, str(folder), str(sources)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -242,10 +242,20 @@ def test_an_unknown_framework_is_refused() -> None:
 
 
 def test_importing_the_sdk_loads_neither_torch_nor_django_nor_the_portal() -> None:
-    code = "import fedportal_sdk, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert "fedwire" in loaded
-    assert not {"torch", "django", "fedportal", "federations", "registry", "training", "rich", "pandas"} & set(loaded)
+    loaded = loaded_by("from fedportal_sdk import *")
+    assert {"fedwire", "numpy"} <= loaded
+    assert not {"torch", "django", "fedportal", "federations", "registry", "training", "rich", "pandas"} & loaded
+
+
+def test_the_command_line_loads_numpy_only_for_those_who_compute() -> None:
+    """To load it takes longer than most commands do."""
+    assert "numpy" not in loaded_by("from fedportal_sdk.cli import federations, main, team")
+
+
+def loaded_by(line: str) -> set[str]:
+    """The packages that a fresh Python has loaded after this line."""
+    code = f"{line}\nimport sys; print(*(name.partition('.')[0] for name in sys.modules))"
+    return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
 
 
 def test_a_device_does_its_share_and_says_so_with_all_its_rows() -> None:

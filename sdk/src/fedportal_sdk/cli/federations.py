@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from fedportal_sdk.cli import output
+from fedportal_sdk.cli.agreements import agreement
 
 
 @click.group(cls=output.Group)
@@ -240,3 +241,6 @@ def unshare(model: str, name: str, as_json: bool) -> None:
     """Take a model out of a federation."""
     output.portal().unshare(model, name)
     output.say(f"{model} is no longer shared with {name}.", {"model": model, "federation": name}, as_json)
+
+
+federation.add_command(agreement)

@@ -2,24 +2,62 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import NamedTuple
+
 import click
 
 from fedportal_sdk._config import Home
 from fedportal_sdk.cli import output
-from fedportal_sdk.cli.agreements import agreement
-from fedportal_sdk.cli.devices import device
-from fedportal_sdk.cli.edge import edge
-from fedportal_sdk.cli.federations import federation
-from fedportal_sdk.cli.models import model_group, pull, push
-from fedportal_sdk.cli.simulate import simulate
-from fedportal_sdk.cli.team import key, team
-from fedportal_sdk.cli.training import train
-from fedportal_sdk.cli.webhooks import webhook
 from fedportal_sdk.portal import Portal
 from fedwire.version import VERSION
 
 
-@click.group(cls=output.Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Part(NamedTuple):
+    """A word after `fedportal`: the module that has its command, the command's name there, and its short help."""
+
+    module: str
+    name: str
+    help: str
+
+
+EDGE = "Stand between the portal and the organization's devices: the portal gets their mean, and no single update."
+SIMULATE = "Let simulated devices train MODEL, or a model that is made for it, at the real portal."
+PARTS = {
+    "device": Part("devices", "device", "Let this machine take part, and look after the organization's devices."),
+    "edge": Part("edge", "edge", EDGE),
+    "federation": Part("federations", "federation", "Found federations, invite, join, and share models."),
+    "key": Part("team", "key", "API keys: for people's programs, and for enrolling devices."),
+    "model": Part("models", "model_group", "The models you see, their versions and where these come from."),
+    "pull": Part("models", "pull", "Fetch a version of a model."),
+    "push": Part("models", "push", "Push weights as a version; the model is registered if it is new."),
+    "simulate": Part("simulate", "simulate", SIMULATE),
+    "team": Part("team", "team", "The people of your organization."),
+    "train": Part("training", "train", "Start runs and follow them."),
+}
+
+
+class Root(output.Group):
+    """The first word; what belongs to it is loaded when it is typed: to load all takes longer than most commands do."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List them without loading them."""
+        spoken = {name: click.Command(name, help=part.help) for name, part in PARTS.items()}
+        click.Group(commands={**spoken, **self.commands}).format_commands(ctx, formatter)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All of them, by name."""
+        return sorted({*PARTS, *self.commands})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, or None where there is none of this name."""
+        if cmd_name in PARTS and cmd_name not in self.commands:
+            part = PARTS[cmd_name]
+            self.add_command(getattr(import_module(f"fedportal_sdk.cli.{part.module}"), part.name), cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(VERSION, prog_name="fedportal")
 def main() -> None:
     """Train one model together without sharing data.
@@ -96,9 +134,3 @@ def whoami(as_json: bool) -> None:
             ("ends", output.day(key_.get("expires_at"))),
         )
     )
-
-
-federation.add_command(agreement)
-team.add_command(webhook)
-for part in (federation, model_group, push, pull, train, device, edge, simulate, team, key):
-    main.add_command(part)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fedportal_sdk.cli import output
+from fedportal_sdk.cli.webhooks import webhook
 from fedwire.errors import FedportalError
 
 ROLES = ("owner", "admin", "data_scientist", "device_operator", "privacy_officer", "auditor", "viewer")
@@ -248,3 +249,6 @@ def revoke(key_id: str, as_json: bool) -> None:
     """End a key at once."""
     ended = output.portal().revoke_key(key_id)
     output.say(f"The key {ended['name']} ({ended['prefix']}…) is revoked.", ended, as_json)
+
+
+team.add_command(webhook)
