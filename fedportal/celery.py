@@ -1,10 +1,13 @@
 """The Celery application. Tasks are found in each app's `tasks` module; `fedportal.common.jobs` makes them."""
 
 import os
+import sys
 
 from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fedportal.settings")
 app = Celery("fedportal")
 app.config_from_object("django.conf:settings", namespace="CELERY")
+# Celery would close the database around every task; each job looks after its thread's connection by Django's own rules.
+app.conf["CELERY_DB_REUSE_MAX"] = sys.maxsize
 app.autodiscover_tasks()

@@ -101,6 +101,7 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
     first = part_cards.parts_of(parts, opening.MOST_CARDS) if parts is not None else []
     number = latest["number"] if latest else 0
     shown_cards = part_cards.cards(first, number, _before(rounds, latest), called_off=called_off)
+    best_version, may_publish = best.published(fresh, actor)
     waits = ((shown or {}).get("waiting") or {}).get("word") if fresh.state == RunState.RUNNING else None
     return {
         "run": {**overview(fresh), **({"word": waits} if waits else {})},
@@ -116,8 +117,8 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
         "contributions": wording.contributions(giving.shares(fresh, also=going_on)),
         "curves": newest_in_full(thinned(curves(rounds), keep=fresh.best_round)),
         "names": _names(fresh, rounds),
-        "actions": {**actions(fresh, actor), "publish_best": best.may_publish(actor, fresh)},
-        "best_version": published.version if (published := best.version_of(fresh)) else None,
+        "actions": {**actions(fresh, actor), "publish_best": may_publish},
+        "best_version": best_version.version if best_version is not None else None,
         "paused": _paused(fresh, actor),
     }
 

@@ -87,20 +87,19 @@ def is_better(run: Run, known: Mapping[str, Any]) -> bool:
     return now > before if by["greater"] else now < before
 
 
-def version_of(run: Run) -> ModelVersion | None:
-    """The version that holds the model of the best round, if there is one."""
+def published(run: Run, actor: Actor | None) -> tuple[ModelVersion | None, bool]:
+    """The version that holds the model of the best round, if there is one, and whether the actor may make it one."""
     made = _round_of(run)
     if made is None:
-        return None
+        return None, False
+    version = _version_of(run, made)
+    return version, version is None and actor is not None and permissions.can(actor, "run.control", run)
+
+
+def _version_of(run: Run, made: Round) -> ModelVersion | None:
     if run.result_version is not None and run.result_version.blob == made.result_blob:
         return run.result_version
     return ModelVersion.objects.filter(source=_source(run, made)).first()
-
-
-def may_publish(actor: Actor | None, run: Run) -> bool:
-    """Whether the actor may, and the best round made a model that is no version yet."""
-    known = actor is not None and permissions.can(actor, "run.control", run)
-    return known and _round_of(run) is not None and version_of(run) is None
 
 
 def publish(actor: Actor, run: Run) -> ModelVersion:
@@ -119,10 +118,10 @@ def publish(actor: Actor, run: Run) -> ModelVersion:
             hint = f"It is version {run.base_version.version} already."
         state = "the one it began with" if run.best_round == 0 else "not known yet"
         raise FedportalError("wrong_state", what=WHAT, state=state, hint=hint)
-    if (found := version_of(run)) is not None:
+    if (found := _version_of(run, made)) is not None:
         return found
     with unit():
-        published = versions.publish(
+        fresh = versions.publish(
             run.model,
             blob=made.result_blob,
             digest=made.digest,
@@ -133,9 +132,9 @@ def publish(actor: Actor, run: Run) -> ModelVersion:
             metrics=finishing.metrics_of(run, made.number),
             created_by=actor.person,
         )
-        news = {"round": made.number, "version": published.version, "version_id": published.public_id}
+        news = {"round": made.number, "version": fresh.version, "version_id": fresh.public_id}
         progress.tell(run, "version.published", news)
-    return published
+    return fresh
 
 
 def _round_of(run: Run) -> Round | None:

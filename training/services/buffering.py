@@ -63,8 +63,11 @@ def busy(run: Run) -> dict[int, int]:
     return dict([*out(run).values_list(*columns), *waiting(run).values_list(*columns)])
 
 
-def is_left_over(run: Run) -> bool:
-    """Whether tasks are out, or answers wait, that a synchronous round would have no place for."""
+def is_left_over(run: Run, last: Mapping[str, Any] | None) -> bool:
+    """Whether tasks are out, or answers wait, that a synchronous round would have no place for. `last`: the run's latest
+    round (`asynchronous`); after a synchronous one there are none, and no query."""
+    if last is None or not last["asynchronous"]:
+        return False
     return waiting(run).exists() or out(run).filter(round__asynchronous=True).exists()
 
 

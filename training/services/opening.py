@@ -45,7 +45,10 @@ from training.services.terms import Terms
 
 # An event shows so many of the devices that are asked; pages ask for the others.
 MOST_CARDS = 200
-LAST = ("pk", "number", "attempt", "kind", "state", "base_blob", "result_blob", "opened_at", "closed_at", "reason")
+LAST = (
+    *("pk", "number", "attempt", "kind", "state", "asynchronous", "base_blob", "result_blob"),
+    *("opened_at", "closed_at", "reason"),
+)
 
 
 def advance(run_pk: int) -> int | None:
@@ -165,7 +168,7 @@ def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
     now = clock.now()
     took = (last["closed_at"] - last["opened_at"]).total_seconds() if last and last["closed_at"] else 0.0
     terms, checking = Terms.of(run.plan), step.kind == RoundKind.CHECK
-    asynchronous = step.kind == RoundKind.TRAIN and (terms.asynchronous or buffering.is_left_over(run))
+    asynchronous = step.kind == RoundKind.TRAIN and (terms.asynchronous or buffering.is_left_over(run, last))
     busy = buffering.busy(run) if asynchronous else {}
     available = cohorts.available(run, parts=busy)
     need = needs.of(run, step.kind, asynchronous)

@@ -145,7 +145,9 @@ def recipe(closing: Round) -> Recipe:
 def _recipe(closing: Round, updates: list[FoldedUpdate], state: Path) -> Recipe:
     run = closing.run
     strategy = strategies.find(run.strategy)
-    before = remembered.state_before(run, closing.number)
+    travels = local.travels(run)
+    keeps = strategy.state_bytes(run.config["parameters"], travels.parameters) > 0
+    before = remembered.state_before(run, closing.number) if keeps else ""
     cohort = remembered.cohort(closing) if strategy.needs_device_state else NOBODY
     return Recipe(
         strategy,
@@ -154,7 +156,7 @@ def _recipe(closing: Round, updates: list[FoldedUpdate], state: Path) -> Recipe:
         blobs.path(closing.base_blob),
         updates,
         StateFiles(blobs.path(before) if before else None, state, cohort),
-        codecs.of(run.config.get("codec"), local.travels(run)),
+        codecs.of(run.config.get("codec"), travels),
         local.names_of(run),
     )
 

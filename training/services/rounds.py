@@ -89,8 +89,10 @@ def _claim_open(found: Round) -> Round | int | None:
         return None
     if found.asynchronous:
         return _claim_buffer(found, need, standing)
-    news = _close_the_rest(found, unneeded=standing.enough(need) and need.stragglers != WAIT)
-    standing = needs.standing(found)
+    news: list[progress.News] = []
+    if standing.unfinished:
+        news = _close_the_rest(found, unneeded=standing.enough(need) and need.stragglers != WAIT)
+        standing = needs.standing(found)
     if not standing.enough(need):
         failed = _fail(found, RoundState.OPEN, _too_few(need, standing), news)
         _check_alone(found)

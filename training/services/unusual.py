@@ -52,6 +52,8 @@ def keep(closed: Round, found: Found) -> list[dict[str, Any]]:
     if not found:
         return []
     part_rows.judge(found)
+    if not any(one["flagged"] for one in found.values()):
+        return []
     flagged = (
         Update.objects.filter(counted_in=closed, flagged=True).select_related("organization", "device").order_by("pk")
     )

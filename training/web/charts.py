@@ -74,7 +74,8 @@ def charts(
     `chosen`: which further metrics to draw; without it a few.
     """
     extra = [(f"other:{name}", titled(name)) for name, _, drawn in further(curves, chosen) if drawn]
-    return [_chart(name, title, curves, names) for name, title in (*MEASURES, *extra, *CHANGES, *COSTS)]
+    there = _there(curves, names)
+    return [_chart(name, title, curves, there) for name, title in (*MEASURES, *extra, *CHANGES, *COSTS)]
 
 
 def further(curves: Sequence[Mapping[str, Any]], chosen: Sequence[str] | None = None) -> list[tuple[str, str, bool]]:
@@ -92,17 +93,18 @@ def titled(name: str) -> str:
 
 def legend(curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[dict[str, str]]:
     """Which line stands for whom: the organizations that measured something, by name."""
-    there = {key for point in curves for key in point["organizations"]}
     lines = [{"kind": "all", "label": "All organizations"}]
     if any(point.get("personal") for point in curves):
         lines.append({"kind": "personal", "label": OWN})
-    return lines + [{"kind": kind, "label": label} for key, label, kind in _coloured(names) if key in there]
+    return lines + [{"kind": kind, "label": label} for _, label, kind in _there(curves, names)]
 
 
-def _coloured(names: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Organization, name and colour, by name; the colour goes by the place in `names`, which does not change."""
+def _there(curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Organization, name and colour of those that measured something, by name; the colour goes by the place in `names`,
+    which does not change."""
+    there = {key for point in curves for key in point["organizations"]}
     rows = [(key, label, f"series-{index % SERIES + 1}") for index, (key, label) in enumerate(names.items())]
-    return sorted(rows, key=lambda row: row[1].casefold())
+    return sorted((row for row in rows if row[0] in there), key=lambda row: row[1].casefold())
 
 
 def values(name: str, curves: Sequence[Mapping[str, Any]], organization: str = "") -> Points:
@@ -150,7 +152,9 @@ def lower_is_better(name: str) -> bool | None:
     return True if name in ("loss", "loss_change") or "error" in name else None
 
 
-def _drawn(name: str, curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> tuple[list[Series], str]:
+def _drawn(
+    name: str, curves: Sequence[Mapping[str, Any]], there: Sequence[tuple[str, str, str]]
+) -> tuple[list[Series], str]:
     """The lines to draw, the whole first, and who does worst at the newest point."""
     whole: Series = ("all", "All organizations", values(name, curves))
     if name == "staleness":
@@ -158,22 +162,22 @@ def _drawn(name: str, curves: Sequence[Mapping[str, Any]], names: Mapping[str, s
         return [row for row in (whole, ("series-1", "Most", values("staleness_most", curves))) if row[2]], ""
     if name in WHOLE:
         return ([whole] if whole[2] else []), ""
-    each: list[Series] = [(kind, label, values(name, curves, key)) for key, label, kind in _coloured(names)]
+    each: list[Series] = [(kind, label, values(name, curves, key)) for key, label, kind in there]
     each = [row for row in each if row[2]]
     less = lower_is_better(name)
     ranked = sorted(each, key=lambda row: -row[2][-1][1] if less else row[2][-1][1])
     newest = max((row[2][-1][0] for row in each), default=0)
-    there = [row for row in ranked if row[2][-1][0] == newest]  # values of different rounds do not compare
+    alike = [row for row in ranked if row[2][-1][0] == newest]  # values of different rounds do not compare
     worst = ""
-    if less is not None and len(there) > 1:
-        worst = f"{'highest' if less else 'lowest'}: {there[0][1]} {shown(name, there[0][2][-1][1])}"
+    if less is not None and len(alike) > 1:
+        worst = f"{'highest' if less else 'lowest'}: {alike[0][1]} {shown(name, alike[0][2][-1][1])}"
     few = {row[1] for row in ranked[:MOST_LINES]}
     beside: Series = ("personal", OWN, own(name, curves))
     return [row for row in (whole, beside, *(row for row in each if row[1] in few)) if row[2]], worst
 
 
-def _chart(name: str, title: str, curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Chart:
-    series, worst = _drawn(name, curves, names)
+def _chart(name: str, title: str, curves: Sequence[Mapping[str, Any]], there: Sequence[tuple[str, str, str]]) -> Chart:
+    series, worst = _drawn(name, curves, there)
     every = [value for _, _, points in series for _, value in points]
     if not every:
         return Chart(name, title, "Nothing measured yet.", "", [], [], [], [], [])

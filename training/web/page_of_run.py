@@ -70,6 +70,7 @@ def one(request: Any, run: str) -> HttpResponse:
     if devices["large"]:  # the page keeps alive what it shows
         shown["participants"] = devices["cards"]
     chosen = asked.getlist("metric") if asked.get("chosen") else None
+    trains = may_train(request.actor, found.model, found.federation)
     context = {
         "run": found,
         "shown": shown,
@@ -88,10 +89,10 @@ def one(request: Any, run: str) -> HttpResponse:
         "best": _best(shown),
         "earlier": _earlier(shown),
         "again": "?" + urlencode(again(found)),
-        "may_train": may_train(request.actor, found.model, found.federation),
+        "may_train": trains,
         "not_again": _not_again(found),
         "may_control": permissions.can(request.actor, "run.control", found),
-        "may_not": _may_not(request.actor, found),
+        "may_not": _may_not(request.actor, found, trains),
         "who_quarantines": permissions.who_may("organization.manage_devices") + " Each for its own devices.",
         "settled": _settled(found),
         "starter": _starter(request.actor, found),
@@ -184,10 +185,10 @@ def _starter(actor: Actor, run: Run) -> str:
     return f"{person} of {run.organization.name}" if person else run.organization.name
 
 
-def _may_not(actor: Actor, run: Run) -> str:
+def _may_not(actor: Actor, run: Run, trains: bool) -> str:
     """Who may do what the buttons would do, in one sentence, for a reader who has none of them; "" for others."""
     control = run.state not in ENDED and not permissions.can(actor, "run.control", run)
-    train = not may_train(actor, run.model, run.federation) and not _not_again(run)
+    train = not trains and not _not_again(run)
     doing = {(True, True): "pause, stop or repeat", (True, False): "pause or stop", (False, True): "repeat"}
     if (control, train) not in doing:
         return ""
