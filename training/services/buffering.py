@@ -64,8 +64,10 @@ def busy(run: Run) -> dict[int, int]:
 
 
 def is_left_over(run: Run, last: Mapping[str, Any] | None) -> bool:
-    """Whether tasks are out, or answers wait, that a synchronous round would have no place for. `last`: the run's latest
-    round (`asynchronous`); after a synchronous one there are none, and no query."""
+    """Whether tasks are out, or answers wait, that a synchronous round would have no place for.
+
+    `last`: the run's latest round (`asynchronous`); after a synchronous one there are none, and no query.
+    """
     if last is None or not last["asynchronous"]:
         return False
     return waiting(run).exists() or out(run).filter(round__asynchronous=True).exists()
