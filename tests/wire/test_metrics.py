@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fedwire import metrics, reports
 from fedwire.errors import FedportalError
 from fedwire.histograms import BINS, EQUAL, LOGIT, Scale
+from training.aggregation.metrics import merged
 
 EMPTY = [0] * BINS[LOGIT]
 OLD = [0] * BINS[EQUAL]
@@ -185,11 +186,34 @@ def test_rows_that_do_not_fit_are_refused(scores: Any, labels: Any, losses: Any)
 
 def test_a_report_from_outside_keeps_what_it_may_say() -> None:
     found = report([0.2, 0.9], [0, 1])
-    assert reports.parse({**found, "patients": ["Anna"], "other_scale": found}, max_samples=2) == found
+    assert reports.parse({**found, "patients": ["Anna"]}, max_samples=2) == found
     older = report([0.2, 0.9], [0, 1], EQUAL)
     assert "scale" not in older
     assert reports.parse(older) == older
     assert reports.parse({"samples": 0, "loss_sum": 0, "correct": 0}) == {"samples": 0, "loss_sum": 0.0, "correct": 0}
+
+
+def test_a_report_of_many_devices_may_count_on_both_scales() -> None:
+    def part(scale: Scale) -> Any:
+        named = metrics.evaluation([0.2, 0.9], [0, 1], [0.1, 0.1], scored={"fever": ([0.3], [1])}, scale=scale)
+        return {**named, "slices": {"sex": {"F": report([0.2, 0.9], [0, 1], scale)}}}
+
+    both = metrics.merge([part(LOGIT), part(EQUAL)])
+    assert reports.parse({**both, "confusion": [2, 0, 0, 2]}) == {**both, "confusion": [2, 0, 0, 2]}
+    for wrong in ({"positives": OLD}, {**both["other_scale"], "positives": [2, *OLD[1:]]}, None):
+        with pytest.raises(FedportalError):
+            reports.parse({**both, "other_scale": wrong})
+
+
+def test_no_report_is_too_large_to_be_put_together() -> None:
+    """Or one device would hold up the round of all."""
+    largest = {"samples": 2, "loss_sum": reports.MOST_SUM, "correct": 0, "sums": {"a": -reports.MOST_SUM}}
+    told = [reports.parse(largest), reports.parse({**largest, "loss_sum": 0.0})]
+    found = merged((str(place), one) for place, one in enumerate(told * 1000))
+    assert found["fairness"]["loss"]["most"] == reports.MOST_SUM / 2
+    for field in ("loss_sum", "sums"):
+        with pytest.raises(FedportalError):
+            reports.parse({**largest, field: 1e200 if field == "loss_sum" else {"a": 1e200}})
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fedportal_sdk._fitting import fitted
 from fedportal_sdk._http import BLOCK, Http
 from fedportal_sdk._retry import Patience
 from fedwire import routes
@@ -134,7 +135,7 @@ class DeviceDoor:
     def answer(self, task_id: str, answer: Answer) -> Receipt:
         """Answer the task. The same answer again gets the same receipt."""
         path = routes.TASK_ANSWER.format(task=task_id)
-        receipt: Receipt = self._patience(lambda: self._http.json("POST", path, answer))
+        receipt: Receipt = self._patience(lambda: self._http.json("POST", path, fitted(answer)))
         return receipt
 
     def decline(self, task_id: str, reason: str) -> None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fedwire.histograms import BINS, EQUAL, LOGIT
+from fedwire.histograms import BINS, EQUAL, LOGIT, Scale, by_scale
 from fedwire.messages import Evaluation, Histograms
 from fedwire.metrics import invalid
 from fedwire.slices import MAX_PARTS, MAX_SLICINGS
@@ -16,6 +16,8 @@ MAX_SUMS = 50
 MAX_HISTOGRAMS = 20
 MAX_NAME = 60
 MAX_SAMPLES = 10_000_000
+# Beyond what float32 losses of that many rows add up to, squared errors included; and squares of it are still numbers.
+MOST_SUM = 1e100
 
 
 def parse(value: Any, *, max_samples: int = MAX_SAMPLES, least_slice: int = 0) -> Evaluation:
@@ -44,7 +46,7 @@ def _plain(value: Any, max_samples: int) -> Evaluation:
     }
     if value.keys() & {"positives", "negatives", "scale"}:
         bins = _bins(value, samples)
-        if sum(bins["positives"]) + sum(bins["negatives"]) != samples:
+        if _rows(bins) != samples:
             raise invalid("the histograms do not count every sample once")
         report.update(bins)
     if "confusion" in value:
@@ -72,6 +74,8 @@ def _finite(field: str, number: Any) -> float:
         raise invalid(f"`{field}` is too large") from None
     if not math.isfinite(number):
         raise invalid(f"`{field}` is NaN or infinite")
+    if abs(number) > MOST_SUM:
+        raise invalid(f"`{field}` is too large")
     return number
 
 
@@ -84,22 +88,36 @@ def _counts(value: Any, field: str, length: int, most: int) -> list[int]:
 
 
 def _bins(value: Mapping[str, Any], most: int) -> Histograms:
-    """The histograms in `value`, on the scale that it names."""
-    scale = LOGIT if "scale" in value else EQUAL
-    if scale == LOGIT and value["scale"] != LOGIT:
+    """The histograms in `value`, on the scale that it names; with `other_scale` those of further rows."""
+    if "scale" not in value:
+        return _bins_on(EQUAL, value, most)
+    if value["scale"] != LOGIT:
         raise invalid(f'`scale` must be "{LOGIT}" or absent')
-    found: Histograms = {
+    found: Histograms = {**_bins_on(LOGIT, value, most), "scale": LOGIT}
+    if "other_scale" in value:  # of devices that differ in age, behind one edge
+        if not isinstance(value["other_scale"], Mapping):
+            raise invalid("`other_scale` is not an object")
+        found["other_scale"] = _bins_on(EQUAL, value["other_scale"], most)
+    return found
+
+
+def _bins_on(scale: Scale, value: Mapping[str, Any], most: int) -> Histograms:
+    return {
         "positives": _counts(value.get("positives"), "positives", BINS[scale], most),
         "negatives": _counts(value.get("negatives"), "negatives", BINS[scale], most),
     }
-    return {**found, "scale": scale} if scale == LOGIT else found
+
+
+def _rows(bins: Any, *, positive: bool = False) -> int:
+    """How many rows histograms count on both scales; `positive`: those of class 1 only."""
+    return sum(sum(high) + (0 if positive else sum(low)) for high, low in by_scale(bins).values())
 
 
 def _confusion(value: Any, report: Evaluation) -> list[int]:
     counts = _counts(value, "confusion", 4, report["samples"])
     if sum(counts) != report["samples"] or counts[0] + counts[3] != report["correct"]:
         raise invalid("`confusion` does not count every sample once, or other right answers than `correct`")
-    if "positives" in report and counts[2] + counts[3] != sum(report["positives"]):
+    if "positives" in report and counts[2] + counts[3] != _rows(report, positive=True):
         raise invalid("`confusion` and the histograms count different classes")
     return counts
 
@@ -124,7 +142,7 @@ def _histograms(value: Any, report: Evaluation) -> dict[str, Histograms]:
         if not isinstance(pair, Mapping):
             raise invalid(f"`{name}` in `histograms` is not an object")
         found[name] = _bins(pair, report["samples"])
-        if sum(found[name]["positives"]) + sum(found[name]["negatives"]) > report["samples"]:
+        if _rows(found[name]) > report["samples"]:
             raise invalid(f"`{name}` in `histograms` counts more rows than there are")
     return found
 
