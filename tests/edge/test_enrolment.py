@@ -123,7 +123,7 @@ def test_a_revoked_device_is_out_for_good(enrolment: Enrolment, tmp_path: Path) 
     assert refused(enrolment.identify, found["device_key"]) == "device_inactive"
     assert refused(enrolment.register, key, signed(tmp_path / "a", key)) == "device_inactive"
     assert refused(enrolment.reset, "hospital-001") == "device_inactive"
-    assert enrolment.active() == []
+    assert enrolment.heard() == {}
     assert refused(enrolment.revoke, "hospital-002") == "not_found"
 
 

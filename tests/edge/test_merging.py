@@ -10,6 +10,7 @@ import pytest
 from fedportal_sdk.edge.merging import merged
 from fedportal_sdk.local import Refusal
 from fedwire import answers, metrics, statistics
+from fedwire.histograms import EQUAL
 from tests.edge.test_edge import task
 
 
@@ -33,6 +34,45 @@ def test_the_order_of_arrival_leaves_no_trace() -> None:
     draw = np.random.default_rng(3)
     found = [{"samples": 9, "statistics": statistics.of(draw.normal(size=(9, 2)) * 10.0**n)} for n in range(4)]
     assert merged(task("statistics"), found) == merged(task("statistics"), found[::-1])
+
+
+def test_the_names_of_parts_leave_no_trace() -> None:
+    draw = np.random.default_rng(3)
+    found = [{"samples": 9, "statistics": statistics.of(draw.normal(size=(9, 2)) * 10.0**n)} for n in range(4)]
+    named = [[{**said, "part": part} for said, part in zip(found, parts, strict=True)] for parts in ("abcd", "dbca")]
+    assert merged(task("statistics"), named[0]) == merged(task("statistics"), named[1])
+
+
+def test_devices_of_two_ages_report_on_scales_of_their_own() -> None:
+    new, old = said(30), said(10)
+    draw = np.random.default_rng(5)
+    old["evaluation"] = metrics.evaluation(draw.random(20), draw.random(20) > 0.5, np.ones(20), scale=EQUAL)
+    answer = merged(task(), [new, old])
+    checked = answers.check(dict(answer), kind="train", limit=1000)
+    assert checked["evaluation"] == metrics.merge([new["evaluation"], old["evaluation"]])
+
+
+def test_a_device_that_counts_no_scores_takes_only_the_scores_from_the_others() -> None:
+    """Counts of scores are of all rows or of none; everything else is told."""
+    scored, plain = said(30, 40), said(10, 20)
+    half = {**metrics.evaluation([0.2] * 20, [1] * 20, [0.1] * 20), "sums": {f"a{n}": 1.0 for n in range(40)}}
+    scored["evaluation"]["slices"] = {"sex": {"F": half}}
+    other = {"samples": 20, "loss_sum": 3.0, "correct": 0, "sums": {f"b{n}": 1.0 for n in range(40)}}
+    plain["evaluation"] = {"samples": 20, "loss_sum": 3.0, "correct": 0, "slices": {"sex": {"F": other}}}
+    for classes in ([], [18, 2, 0, 0]):
+        if classes:
+            plain["evaluation"] |= {"confusion": classes, "correct": 18}
+        answer = merged(task(), [scored, plain])
+        report = answers.check(dict(answer), kind="train", limit=1000)["evaluation"]
+        assert (report["samples"], "positives" in report) == (60, False)
+        assert ("confusion" in report) == bool(classes)
+        women = report["slices"]["sex"]["F"]
+        assert (women["samples"], "positives" in women, len(women["sums"])) == (40, False, 50)
+
+
+def test_a_device_that_claims_to_be_many_does_not_spoil_the_others_answer() -> None:
+    answer = merged(task(), [said(30, devices=answers.MAX_DEVICES), said(10)])
+    assert answers.check(dict(answer), kind="train", limit=1000)["devices"] == answers.MAX_DEVICES
 
 
 def test_statistics_are_those_of_all_rows() -> None:

@@ -138,6 +138,7 @@ def test_another_upload_takes_the_place_of_the_first_until_the_answer(scene: Sce
     scene.rounds.answer(one, part, json.dumps({"sha256": second, "samples": 1}).encode())
     (piece,) = scene.rounds.pieces(scene.rounds.close())
     assert hashlib.sha256(piece.path.read_bytes()).hexdigest() == second == piece.sha256
+    assert list(piece.path.parent.glob("*.update")) == [piece.path]  # or one device could fill the disk
 
 
 @pytest.mark.parametrize(

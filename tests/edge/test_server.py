@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fedportal_sdk import FederatedClient, FedportalError
-from fedportal_sdk.edge import Edge
+from fedportal_sdk.edge import Edge, uploads
 from fedportal_sdk.edge import connection as limits
 from fedwire import routes
 from fedwire.tensors import Manifest, TensorSpec, encode_model
@@ -130,6 +130,20 @@ def test_a_newer_connection_takes_over_from_one_that_may_be_dead(doors: Doors) -
     old.close()
 
 
+def test_while_a_connection_cannot_let_go_of_an_upload_nobody_else_writes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "BUSY_SECONDS", 0.01)
+    desk, path = uploads.Desk(), tmp_path / "part"
+    with desk.writing(path, lambda: None):  # cut, and still at its last write
+        for _ in range(2):
+            with pytest.raises(FedportalError) as refused, desk.writing(path, lambda: None):
+                pass
+            assert refused.value.code == "unavailable"
+    with desk.writing(path, lambda: None):
+        pass
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
@@ -201,6 +215,7 @@ def test_heartbeat_rotation_and_a_run_that_the_portal_cannot_tell_of(doors: Door
     [
         ("GET", "/", "not_found"),
         ("GET", "/api/v1/federations", "not_found"),
+        ("GET", "http://[", "not_found"),
         ("GET", f"{routes.TASKS}/../../etc/passwd/model", "not_found"),
         ("GET", f"{routes.TASK_NEXT}?wait=soon", "field_invalid"),
         ("POST", routes.TASK_NEXT, "method_not_allowed"),

@@ -144,20 +144,15 @@ class Enrolment:
             self._seen[device] = now
             self._store.write("UPDATE devices SET seen_at = ? WHERE id = ?", [now, device])
 
-    def seen_at(self, device: str) -> float:
-        """When the device was last heard of, 0 for one that never was."""
-        row = self._store.one("SELECT seen_at FROM devices WHERE id = ?", [device])
-        return max(self._seen.get(device, 0.0), row["seen_at"] if row else 0.0)
-
     def is_active(self, device: str) -> bool:
         """Whether the device was not locked out."""
         row = self._store.one("SELECT state FROM devices WHERE id = ?", [device])
         return row is not None and row["state"] == DeviceState.ACTIVE
 
-    def active(self) -> list[str]:
-        """The ids of all devices that may take part."""
-        rows = self._store.all("SELECT id FROM devices WHERE state = ? ORDER BY id", [DeviceState.ACTIVE])
-        return [row["id"] for row in rows]
+    def heard(self) -> dict[str, float]:
+        """The ids of all devices that may take part, each with when it was last heard of, 0 for one that never was."""
+        rows = self._store.all("SELECT id, seen_at FROM devices WHERE state = ? ORDER BY id", [DeviceState.ACTIVE])
+        return {row["id"]: max(self._seen.get(row["id"], 0.0), row["seen_at"]) for row in rows}
 
     def listed(self) -> list[dict[str, Any]]:
         """Every device as the command line shows it."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedportal_sdk.local import Refusal
-from fedwire import answers, metrics, reports, statistics
+from fedwire import answers, histograms, metrics, reports, statistics
 from fedwire.errors import FedportalError
 from fedwire.messages import Answer, Evaluation, Task
 from fedwire.slices import disclosed, floor_of
@@ -25,21 +25,21 @@ def merged(task: Task, found: Sequence[Said]) -> Answer:
 
     Raises `Refusal` where the whole is more than an answer may stand for.
     """
-    ordered = sorted(found, key=lambda said: answers.digest(dict(said)))
-    samples, limit = sum(said["samples"] for said in ordered), task["answer"]["max_samples"]
+    samples, limit = sum(said["samples"] for said in found), task["answer"]["max_samples"]
     if samples > limit:
         raise Refusal(f"the devices behind this edge have more rows than the {limit:,} an answer may stand for")
-    # An edge may stand behind an edge.
-    answer: Answer = {"samples": samples, "devices": sum(said.get("devices", 1) for said in ordered)}
-    if told := [said["evaluation"] for said in ordered if "evaluation" in said]:
+    # An edge may stand behind an edge. A device that claims to be too many makes the whole answer no worse.
+    devices = min(sum(said.get("devices", 1) for said in found), answers.MAX_DEVICES)
+    answer: Answer = {"samples": samples, "devices": devices}
+    if told := [said["evaluation"] for said in found if "evaluation" in said]:
         answer["evaluation"] = evaluation_of(task, told)
-    if counted := [said["statistics"] for said in ordered if "statistics" in said]:
-        answer["statistics"] = statistics.merge(counted)
-    if measured := _means(ordered):
+    if counted := [said["statistics"] for said in found if "statistics" in said]:
+        answer["statistics"] = statistics.merge(sorted(counted, key=lambda said: answers.digest(dict(said))))
+    if measured := _means(found):
         answer["metrics"] = measured
-    if shares := [said["work_share"] for said in ordered if "work_share" in said]:
+    if shares := [said["work_share"] for said in found if "work_share" in said]:
         answer["work_share"] = min(shares)
-    if seconds := [said["seconds"] for said in ordered if "seconds" in said]:
+    if seconds := [said["seconds"] for said in found if "seconds" in said]:
         answer["seconds"] = max(seconds)  # they work at the same time
     return answer
 
@@ -51,12 +51,23 @@ def evaluation_of(task: Task, told: Sequence[Evaluation]) -> Evaluation:
     there may be too few of them.
     """
     least = floor_of(task["answer"].get("least_records", 0))
-    whole = _within_limits(metrics.merge(told))
+    whole = _as_one(metrics.merge(told))
+    if "slices" in whole:
+        whole["slices"] = {
+            name: {part: _as_one(inner) for part, inner in parts.items()} for name, parts in whole["slices"].items()
+        }
     return reports.parse(disclosed(whole, least), max_samples=task["answer"]["max_samples"], least_slice=least)
 
 
-def _within_limits(whole: Evaluation) -> Evaluation:
-    """At most as many names as one report may have: devices may have named different things."""
+def _as_one(whole: Evaluation) -> Evaluation:
+    """As one device could have said it: devices may have named different things, more than one may name, and some may
+    have counted no scores or no classes, which one counts of all its rows or of none."""
+    bins = histograms.by_scale(whole).values()
+    if bins and sum(sum(high) + sum(low) for high, low in bins) != whole["samples"]:
+        for field in ("positives", "negatives", "scale", "other_scale"):
+            whole.pop(field, None)  # type: ignore[misc]
+    if "confusion" in whole and sum(whole["confusion"]) != whole["samples"]:
+        del whole["confusion"]
     for field, most in (("sums", reports.MAX_SUMS), ("histograms", reports.MAX_HISTOGRAMS)):
         if field in whole:
             whole[field] = dict(sorted(whole[field].items())[:most])  # type: ignore[literal-required]
@@ -65,16 +76,16 @@ def _within_limits(whole: Evaluation) -> Evaluation:
     return whole
 
 
-def _means(ordered: Sequence[Said]) -> dict[str, float]:
+def _means(found: Sequence[Said]) -> dict[str, float]:
     """The trainers' own numbers, each as the mean over the rows of the devices that gave it."""
-    names = sorted({name for said in ordered for name in said.get("metrics", {})})[:MOST_METRICS]
-    found = {}
+    names = sorted({name for said in found for name in said.get("metrics", {})})[:MOST_METRICS]
+    means = {}
     for name in names:
-        giving = [said for said in ordered if name in said.get("metrics", {})]
+        giving = [said for said in found if name in said.get("metrics", {})]
         rows = sum(said["samples"] for said in giving)
         if rows:
-            found[name] = math.fsum(said["metrics"][name] * (said["samples"] / rows) for said in giving)
-    return found
+            means[name] = math.fsum(said["metrics"][name] * (said["samples"] / rows) for said in giving)
+    return means
 
 
 def check_statistics(task: Task, said: Said) -> None:

@@ -44,7 +44,7 @@ class Open:
         return self.task["id"]
 
     def update(self, part: str, sha256: str) -> Path:
-        """The whole update of a part. A part that brings another one does not touch the one before."""
+        """The whole update of a part. Another one lies beside the one before, which goes once nothing names it."""
         return self.folder / f"{part}.{sha256}.update"
 
     @property

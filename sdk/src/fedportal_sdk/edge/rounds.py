@@ -78,10 +78,11 @@ class Rounds:
             rows = self._store.all("SELECT device, state FROM parts WHERE round = ?", [current.id])
             states = {row["device"]: row["state"] for row in rows}
             answered = sum(state == "answered" for state in states.values())
+            alive = self._heard_within(GONE_SECONDS, now)
             unfinished = [
                 device
                 for device in current.expected | states.keys()
-                if states.get(device, "offered") == "offered" and self._is_alive(device, now)
+                if states.get(device, "offered") == "offered" and device in alive
             ]
             enough = self._terms.quorum is not None and answered >= self._terms.quorum
             current.quorum_at = (current.quorum_at or now) if enough else None
@@ -142,7 +143,7 @@ class Rounds:
         """How many devices are there: they wait for a task, or asked for one a moment ago."""
         now = self._now()
         with self._changed:
-            return len(self._present(now))
+            return len(self._heard_within(PRESENT_SECONDS, now))
 
     def stop(self) -> None:
         """Send waiting devices away; they come back by themselves."""
@@ -200,6 +201,8 @@ class Rounds:
             sync(found.open.folder)  # before it is noted: what is noted is there
             if not self._store.write("UPDATE parts SET upload = ? WHERE id = ? AND state = 'offered'", [sha256, part]):
                 raise FedportalError("task_closed", task=part, state="answered")
+            if found.upload not in ("", sha256):  # nothing names it any more
+                found.open.update(part, found.upload).unlink(missing_ok=True)
 
     def answer(self, member: Member, part: str, body: bytes) -> tuple[dict[str, Any], bool]:
         """Record the answer exactly once; the receipt, and whether this is the first time.
@@ -266,7 +269,7 @@ class Rounds:
             [task["id"], task["run"], json.dumps(task), self._now(), deadline],
         )
         self._open = self._made(task, deadline)
-        self._open.expected = self._present(self._now())
+        self._open.expected = self._heard_within(PRESENT_SECONDS, self._now())
         self._store.write(
             "DELETE FROM rounds WHERE task IN (SELECT task FROM rounds ORDER BY opened_at DESC LIMIT -1 OFFSET ?)",
             [KEPT_ROUNDS],
@@ -341,12 +344,7 @@ class Rounds:
             check_statistics(task, checked)
         return checked
 
-    def _present(self, now: float) -> set[str]:
-        seen = {
-            device for device in self._enrolment.active() if now - self._enrolment.seen_at(device) < PRESENT_SECONDS
-        }
-        return seen | self._waiting.keys()
-
-    def _is_alive(self, device: str, now: float) -> bool:
-        heard = device in self._waiting or now - self._enrolment.seen_at(device) < GONE_SECONDS
-        return heard and self._enrolment.is_active(device)
+    def _heard_within(self, seconds: float, now: float) -> set[str]:
+        """The devices that may take part and wait, or were heard of within this time. One query."""
+        heard = self._enrolment.heard().items()
+        return {device for device, at in heard if device in self._waiting or now - at < seconds}

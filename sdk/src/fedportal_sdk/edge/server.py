@@ -30,7 +30,10 @@ class Doors(Connection):
 
     def serve(self) -> None:
         """Find the address; raises `not_found`, `method_not_allowed`."""
-        path = urlsplit(self.path).path
+        try:
+            path = urlsplit(self.path).path
+        except ValueError:
+            raise FedportalError("not_found", what="address") from None
         for pattern, methods in ADDRESSES:
             match = pattern.fullmatch(path)
             if match is None:

@@ -84,7 +84,7 @@ class Desk:
     def writing(self, path: Path, cut: Callable[[], None]) -> Iterator[None]:
         """Be the only one who writes the file; `cut` ends this connection when a newer one comes.
 
-        Raises `unavailable` when the one before does not let go.
+        Raises `unavailable` when the one before does not let go, and leaves it to the next who comes.
         """
         done = threading.Event()
         with self._lock:
@@ -98,6 +98,8 @@ class Desk:
             with self._lock:
                 if self._writing.get(path, (None,))[0] is done:
                     del self._writing[path]
+                    if before is not None and not before[0].is_set():
+                        self._writing[path] = before
             done.set()
 
     def settle(self, path: Path) -> None:
