@@ -64,14 +64,15 @@ def settings_page() -> str:
 def roles_page() -> str:
     """The three tables of rights."""
     columns = ("", *(str(role.label) for role in Role))
+    own = [(roles.WORDS[action], action, allowed) for action, allowed in roles.ORGANIZATION.items()]
     parts = [
         f"# Who may do what\n\n{NOTE}\nEvery door (pages, API, sockets, command line) asks these tables.\n",
-        "## In one's own organization\n\n" + _table(columns, _rows(roles.ORGANIZATION, "")),
+        "## In one's own organization\n\n" + _table(columns, _rows(own)),
     ]
     for noun, relations in roles.OBJECTS.items():
-        for relation, verbs in relations.items():
+        for relation in relations:
             title = f"## On a {noun}, when one's organization is its {relation}"
-            parts.append(f"{title}\n\n{_table(columns, _rows(verbs, noun + '.'))}")
+            parts.append(f"{title}\n\n{_table(columns, _rows(roles.rows(noun, relation)))}")
     scopes = [(f"`{scope}`", ", ".join(f"`{action}`" for action in sorted(of))) for scope, of in roles.SCOPES.items()]
     parts.append(
         "## What a key may do\n\nA key acts as its person in its one organization, and at most as its scopes allow.\n\n"
@@ -146,12 +147,10 @@ def _parameters(parameters: Iterable[Parameter]) -> str:
     return _table(("parameter", "default", "allowed", "meaning"), rows)
 
 
-def _rows(actions: Mapping[str, roles.Roles], prefix: str) -> Iterable[Sequence[str]]:
-    for action, allowed in actions.items():
-        yield (
-            f"{roles.WORDS[prefix + action]} (`{prefix}{action}`)",
-            *("yes" if role in allowed else "" for role in Role),
-        )
+def _rows(lines: Iterable[tuple[str, str, roles.Roles]]) -> Iterable[Sequence[str]]:
+    for words, action, allowed in lines:
+        name = f" (`{action}`)" if action else ""
+        yield (f"{words}{name}", *("yes" if role in allowed else "" for role in Role))
 
 
 def _default(name: str, source: str) -> str:

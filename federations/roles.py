@@ -84,6 +84,12 @@ OBJECTS: Mapping[str, Mapping[str, Mapping[str, Roles]]] = {
     },
 }
 
+# Relation to a run → whose flagged updates people see there who see the run: a flag says something of one
+# organization's data, so it is for that organization and for those who answer for the run.
+EVERY_FLAG = "see which updates of this run stand out, of every organization"
+OWN_FLAGS = "see which updates of this run stand out, of one's own organization"
+FLAGS: Mapping[str, str] = {"starter": EVERY_FLAG, "owner": EVERY_FLAG, "member": OWN_FLAGS}
+
 _READ_FEDERATIONS = frozenset({"organization.view", "federation.view", "federation.view_roster"})
 _READ_MODELS = frozenset({"organization.view", "federation.view", "model.view", "model.pull"})
 _READ_RUNS = frozenset({"organization.view", "federation.view", "model.view", "run.view"})
@@ -202,6 +208,14 @@ def may_invite(author: str, role: str) -> bool:
 def verbs(noun: str, relation: str, role: str) -> frozenset[str]:
     """What `role` may do on a `noun` to which its organization has `relation`. Raises KeyError for an unknown one."""
     return frozenset(verb for verb, roles in OBJECTS[noun][relation].items() if role in roles)
+
+
+def rows(noun: str, relation: str) -> list[tuple[str, str, Roles]]:
+    """The lines of a table of OBJECTS, in words: what one may, the action by its name ("" for what goes with seeing),
+    and the roles that may. Raises KeyError for an unknown noun or relation."""
+    of = OBJECTS[noun][relation]
+    found = [(WORDS[f"{noun}.{verb}"], f"{noun}.{verb}", allowed) for verb, allowed in of.items()]
+    return [*found, (FLAGS[relation], "", of["view"])] if noun == "run" else found
 
 
 def actions_of(role: str) -> frozenset[str]:

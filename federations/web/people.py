@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import messages
@@ -144,8 +144,10 @@ def who_can(request: Any) -> HttpResponse:
     organization = own_organization(request)
     permissions.require(request.actor, "organization.view", organization)
     own = permissions.role_of(request.actor)
-    tables = [("In your organization", _table(roles.ORGANIZATION, "", own))]
-    tables += [(title, _table(roles.OBJECTS[noun][how], f"{noun}.", own)) for (noun, how), title in RELATIONS.items()]
+    lines = [(roles.WORDS[action], allowed) for action, allowed in roles.ORGANIZATION.items()]
+    tables = [("In your organization", _table(lines, own))]
+    for (noun, how), title in RELATIONS.items():
+        tables.append((title, _table([(words, allowed) for words, _, allowed in roles.rows(noun, how)], own)))
     context = {
         "own": own,
         "columns": [(role.label, role == own) for role in Role],
@@ -199,10 +201,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _table(
-    actions: Mapping[str, roles.Roles], prefix: str, own: Role | None
+    lines: Iterable[tuple[str, roles.Roles]], own: Role | None
 ) -> list[tuple[str, list[tuple[bool, bool, str]]]]:
     """Rows of words, and for each role whether it may, whether it is the reader's, and its name."""
-    return [
-        (roles.WORDS[prefix + action], [(role in allowed, role == own, role.label) for role in Role])
-        for action, allowed in actions.items()
-    ]
+    return [(words, [(role in allowed, role == own, role.label) for role in Role]) for words, allowed in lines]

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from federations import permissions
+from federations import permissions, roles
 from federations.models import Federation, Organization, Role
 from federations.services import federations, organizations
 from fedportal.common.transactions import unit
 from registry.models import Model
 from registry.services import models, versions
 from tests.cast import Cast
-from training.services import runs
+from training.services import runs, unusual
 
 SEE = "view view_roster"
 FEDERATION = {
@@ -258,6 +258,18 @@ def test_a_run_is_its_starters_the_owners_and_the_members(cast: Cast, trained: M
     assert named(permissions.grants(own)) == expected(RUN, acme="owner", metro="member")
     theirs = runs.start(cast.actor("mia"), trained, rounds=1)
     assert named(permissions.grants(theirs)) == expected(RUN, acme="owner", metro="starter")
+
+
+def test_flags_of_a_run_are_for_whom_the_table_says(cast: Cast, trained: Model) -> None:
+    federations.join(cast.actor("vera"), cast.federation)
+    run = runs.start(cast.actor("mia"), trained, rounds=1)
+    for person in ("olga", "otto", "mia", "vera"):
+        actor = cast.actor(person)
+        assert actor.organization is not None
+        relation = runs.relation(run, actor.organization)
+        every = roles.FLAGS[relation or ""] == roles.EVERY_FLAG
+        assert unusual.sight(actor, run) == (unusual.EVERYBODYS if every else actor.organization.public_id), person
+    assert [runs.relation(run, one) for one in (cast.acme, cast.metro, cast.valley)] == ["owner", "starter", "member"]
 
 
 def test_a_run_follows_the_members_that_come_and_go(cast: Cast, trained: Model) -> None:

@@ -38,6 +38,13 @@ def test_no_relation_gives_what_the_owner_does_not_have() -> None:
                 assert roles.verbs(noun, relation, role) <= roles.verbs(noun, "owner", role), (noun, relation, role)
 
 
+def test_what_every_relation_to_a_run_shows_is_written_down() -> None:
+    assert set(roles.FLAGS) == set(roles.OBJECTS["run"])
+    for relation, words in roles.FLAGS.items():
+        assert (words, "", roles.EVERYONE) in roles.rows("run", relation)
+    assert roles.rows("model", "member")[0] == ("see this model", "model.view", roles.EVERYONE)
+
+
 def test_who_administers_people_need_not_be_the_one_who_may_train() -> None:
     assert "train" not in roles.verbs("federation", "owner", Role.ADMIN)
     assert Role.DATA_SCIENTIST not in roles.ORGANIZATION["organization.manage_people"]

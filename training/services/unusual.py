@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from federations import permissions
+from federations import permissions, roles
 from federations.permissions import Actor
 from fedwire.codecs import Codec
 from fedwire.tensors import Manifest
@@ -70,13 +70,14 @@ def keep(closed: Round, found: Found) -> list[dict[str, Any]]:
 def sight(actor: Actor | None, run: Run) -> str:
     """Whose flags the actor sees: EVERYBODYS, those of the organization with this id, or "" for nobody's.
 
-    A flag says something of one organization's data. It is for that organization and for those who answer for the run:
-    who started it, and who owns the federation.
+    `federations.roles.FLAGS` says so by what the run is to the actor's organization.
     """
     own = actor.organization if actor is not None else None
     if own is None:
         return ""
-    return EVERYBODYS if own.pk in (run.organization_id, run.federation.organization_id) else own.public_id
+    owner, starter = run.federation.organization_id, run.organization_id
+    relation = "owner" if own.pk == owner else "starter" if own.pk == starter else "member"
+    return EVERYBODYS if roles.FLAGS[relation] == roles.EVERY_FLAG else own.public_id
 
 
 def seen(rows: Sequence[dict[str, Any]], whose: str) -> list[dict[str, Any]]:
