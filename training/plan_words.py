@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from training import wording
@@ -49,6 +50,16 @@ def told(terms: PlanLike, need: int, available: int | None = None) -> str:
         "grace": f"closes {wording.span(terms.grace_seconds)} after {enough}",
     }.get(terms.stragglers, f"closes when all have answered and needs {need}")
     return f"{', '.join([f'{whom} each round', *limits, closes])}."
+
+
+def lessened(shares: Mapping[str, float], devices: Mapping[str, int]) -> str:
+    """Which devices are asked for less work, in words; "" where none are. `devices`: how many each group has."""
+    told = [
+        f"{count} device{'' if count == 1 else 's'} in {name} {share:.0%}"
+        for name, share in shares.items()
+        if share < 1 and (count := devices.get(name, 0))
+    ]
+    return f"Less than all of the local steps: {wording.listed(told)}." if told else ""
 
 
 def _asynchronous(terms: PlanLike, available: int | None) -> str:

@@ -4,6 +4,7 @@ import { showTimes } from "./page.js";
 
 const form = document.querySelector("form[data-start]");
 const WAIT = 350;
+const MOST_SHARES = 50;
 let timer;
 let asking = null;
 const pending = new Set(); // parts to be put in place; those of a request that was given up come with the next
@@ -65,7 +66,28 @@ function later(part) {
   timer = setTimeout(renew, pending.size ? 0 : WAIT);
 }
 
-form.addEventListener("input", (event) => { if (event.target.matches("input")) later(); });
+/* Whoever writes into the last row gets another. */
+function another(row) {
+  const number = Number(row?.dataset.share);
+  if (!(number < MOST_SHARES) || form.querySelector(`[data-share="${number + 1}"]`)) return;
+  const fresh = row.cloneNode(true);
+  fresh.dataset.share = number + 1;
+  fresh.setAttribute("aria-label", `Row ${number + 1}`);
+  for (const input of fresh.querySelectorAll("input")) {
+    const name = input.name.replace(/\d+$/, number + 1);
+    input.previousElementSibling.htmlFor = name;
+    Object.assign(input, { id: name, name, value: "" });
+    input.removeAttribute("aria-invalid");
+    input.closest(".field").classList.remove("bad");
+  }
+  row.after(fresh);
+}
+
+form.addEventListener("input", (event) => {
+  if (!event.target.matches("input")) return;
+  another(event.target.closest("[data-share]"));
+  later();
+});
 form.addEventListener("change", (event) => { if (event.target.matches("select")) later(event.target.dataset.renews); });
 form.querySelector("[data-preview]").hidden = true;
 /* Devices come and go while one thinks. */

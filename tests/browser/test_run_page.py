@@ -157,6 +157,16 @@ def test_a_run_is_started_from_the_form_and_again_from_its_page(visit: Visit, st
         page.get_by_role("link", name="Start a run").first.click()
         page.get_by_label("Rounds").fill("2")
         page.get_by_label("Least devices a round").fill("3")
+        page.get_by_text("Less work for some devices").click()
+        page.get_by_label("Devices labelled").fill("laptops")
+        expect(page.get_by_label("Devices labelled")).to_have_count(2)  # who writes into the last row gets another
+        page.get_by_role("group", name="Row 1").get_by_label("Their share of the steps").fill("0.5")
+        page.get_by_role("group", name="Row 2").get_by_label("Devices labelled").fill("phones")
+        expect(page.locator("#preview")).to_contain_text("“Less work for some devices” is not usable")
+        expect(page.get_by_role("group", name="Row 2").locator(".bad")).to_have_count(2)
+        page.get_by_role("group", name="Row 2").get_by_label("Their share of the steps").fill("0.25")
+        expect(page.locator("#preview")).to_contain_text("No device is in laptops and phones")
+        assert overflow(page) <= 0
         page.get_by_role("button", name="Start training").click()
         expect(page.locator("[data-run-state]")).to_have_text("completed", timeout=40_000)
         first = page.url
@@ -164,6 +174,8 @@ def test_a_run_is_started_from_the_form_and_again_from_its_page(visit: Visit, st
             device.join()
     page.get_by_role("link", name="Run again").click()
     expect(page.get_by_label("Rounds")).to_have_value("2")
+    expect(page.get_by_label("Devices labelled")).to_have_count(3)
+    expect(page.locator("#share_2")).to_have_value("0.25")
     with held_back(story, home) as (gate, taking_part):
         gate.open_to(1000)
         page.get_by_role("button", name="Start training").click()

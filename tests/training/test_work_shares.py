@@ -109,11 +109,11 @@ def test_a_share_that_is_none_is_refused(wrong: Any, stage: Stage) -> None:
     assert not Update.objects.filter(round=current(run)).exists()
 
 
-@pytest.mark.parametrize("wrong", [{"laptops": 0.01}, {"laptops": "half"}, ["laptops"], {"a\n": 0.5}])
+@pytest.mark.parametrize("wrong", [{"laptops": 0.01}, {"laptops": "half"}, ["laptops"], {"a\n": 0.5}, {" ": 0.5}])
 def test_shares_of_groups_that_are_none_are_refused(wrong: Any, stage: Stage) -> None:
     with pytest.raises(FedportalError) as refused:
         stage.start(config={"work_shares": wrong})
-    assert refused.value.code == "field_invalid"
+    assert (refused.value.code, refused.value.context["field"]) == ("field_invalid", "config.work_shares")
 
 
 def test_shares_of_steps_by_hand() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html import unescape
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.db import connection
@@ -12,7 +13,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from federations.models import DeviceGroup
-from federations.services import federations
+from federations.services import devices, federations
 from fedportal.common import clock
 from registry.models import Model
 from registry.services import models, versions
@@ -174,6 +175,7 @@ def test_again_means_the_same_again(cast: Cast, model: Model) -> None:
     said = {"model": model.public_id, **PLAN, "p.epochs": "2", "p.momentum": "0.9", "seed": "11", "group": "gpu"}
     said |= {"mode": "cross_device", "sample": "0.5", "cap": "3", "grace_seconds": "9", "stragglers": "grace"}
     said |= {"best": "brier", "best_greater": "no"}
+    said |= {"share_group_1": "gpu, old", "share_1": "0.25", "share_group_2": "ward", "share_2": "0.5"}
     browser.post("/runs/new", {**said, "standardise": "no", "version": "1.0.0"})
     first = Run.objects.get()
     page = browser.get(f"/runs/{first.public_id}").content.decode()
@@ -188,6 +190,48 @@ def test_again_means_the_same_again(cast: Cast, model: Model) -> None:
     for column in ("model", "federation", "base_version", "strategy", "config", "plan", "group", "total_rounds"):
         assert getattr(second, column) == getattr(first, column)
     assert (second.min_participants, second.round_seconds) == (first.min_participants, first.round_seconds)
+
+
+def test_less_work_is_asked_by_label_and_the_preview_says_of_whom(cast: Cast, model: Model) -> None:
+    devices.set_groups(cast.actor("mia"), cast.device, ["ward"])
+    browser, said = cast.browser("olga"), {"model": model.public_id, **PLAN}
+    page = page_of(browser, f"/runs/new?{urlencode(said)}")
+    assert "Their share of the steps" in words(page)
+    assert 'name="share_1"' in page
+    assert 'name="share_2"' not in page
+    assert "Less than all" not in words(page)
+    said |= {"share_group_1": "ward", "share_1": "0.5", "share_group_3": "phones", "share_3": "0.2"}
+    page = page_of(browser, f"/runs/new?{urlencode(said)}")
+    assert "Less than all of the local steps: 1 device in ward 50%." in words(page)
+    assert "No device is in phones, so none is asked for less work by that." in words(page)
+    assert [value_of(page, f"share_group_{row}") for row in (1, 2, 3, 4)] == ["ward", "", "phones", ""]
+    assert 'name="share_5"' not in page
+    # Of a label that stands there twice the least counts, as of two labels.
+    assert browser.post("/runs/new", {**said, "share_group_2": "ward", "share_2": "0.3"}).status_code == 302
+    assert Run.objects.get().config["work_shares"] == {"ward": 0.3, "phones": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("group", "share", "reason"),
+    [
+        ("ward", "0.01", "must be a number from 0.1 to 1."),
+        ("ward", "half", "must be a number from 0.1 to 1."),
+        ("ward", "", "must be a number from 0.1 to 1."),
+        ("", "0.5", "a share needs the group that it is for."),
+        ("w" * 61, "0.5", "must be text of up to 60 characters."),
+    ],
+)
+def test_a_share_that_is_none_is_refused_in_its_row(
+    group: str, share: str, reason: str, cast: Cast, model: Model
+) -> None:
+    said = {"model": model.public_id, **PLAN, "share_group_1": "old", "share_1": "0.5"}
+    answer = cast.browser("olga").post("/runs/new", {**said, "share_group_2": group, "share_2": share})
+    page = answer.content.decode()
+    assert answer.status_code == 400
+    assert "“Less work for some devices”" in words(page)
+    assert reason in words(page)
+    assert re.findall(r'<input id="(\w+)"[^>]* aria-invalid="true"', page) == ["share_group_2", "share_2"]
+    assert value_of(page, "share_2") == share
 
 
 @pytest.mark.parametrize(

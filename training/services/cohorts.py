@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
 from federations.models import Device, DeviceKey, Member, Organization
 from federations.services import enrolment
@@ -161,6 +161,16 @@ def work_shares(run: Run, devices: Sequence[Device]) -> Mapping[int, float]:
     for pk, name in rows.order_by().values_list("pk", "groups__name"):
         found[pk] = min(found.get(pk, 1.0), shares.get(name, 1.0))
     return found
+
+
+def labelled(run: Run, groups: Iterable[str]) -> Mapping[str, int]:
+    """Group → how many devices in it may take part in the run when they are there. One query, without groups none."""
+    names = list(groups)
+    if not names:
+        return {}
+    rows = Device.objects.filter(pk__in=of_members(run).values("pk"), groups__name__in=names).order_by()
+    found = dict(rows.values_list("groups__name").annotate(count=Count("pk", distinct=True)))
+    return {name: found.get(name, 0) for name in names}
 
 
 def party_of(device: Device) -> Party:

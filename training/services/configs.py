@@ -57,7 +57,7 @@ def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> d
         "evaluate": truth("config.evaluate", values.get("evaluate", True)),
         "best": best.criterion(values.get("best")),
         "preflight": _preflight(values.get("preflight")),
-        "work_shares": _work_shares(values.get("work_shares")),
+        "work_shares": work_shares(values.get("work_shares")),
         "parameters": found.checked(parameters),
     }
 
@@ -92,7 +92,7 @@ def complaints(
         lambda: truth("config.evaluate", values.get("evaluate", True)),
         lambda: best.criterion(values.get("best")),
         lambda: _preflight(values.get("preflight")),
-        lambda: _work_shares(values.get("work_shares")),
+        lambda: work_shares(values.get("work_shares")),
     ]
     if version is not None:
         checks.append(lambda: compression.plan(values, _travels(strategy, values, version), 0))
@@ -135,13 +135,25 @@ def truth(field: str, value: Any) -> bool:
     return value
 
 
-def group(value: Any) -> str:
+def group(value: Any, field: str = "group") -> str:
     """The group's name, "" for all devices. Raises `field_invalid`."""
     text = "" if value is None else value
     if not isinstance(text, str) or len(text) > GROUP_LENGTH or not text.isprintable():
         reason = f"it must be text of up to {GROUP_LENGTH} characters."
-        raise FedportalError("field_invalid", field="group", reason=reason)
+        raise FedportalError("field_invalid", field=field, reason=reason)
     return text.strip()
+
+
+def work_shares(value: Any) -> dict[str, float]:
+    """Group of devices → the share of the local steps that its devices are asked for. Raises `field_invalid`."""
+    field = "config.work_shares"
+    if not isinstance(value or {}, Mapping) or len(value or {}) > MOST_SHARES:
+        reason = f"it must be an object of at most {MOST_SHARES} groups, each with its share."
+        raise FedportalError("field_invalid", field=field, reason=reason)
+    shares = {group(name, field): effort.checked(share, field) for name, share in (value or {}).items()}
+    if "" in shares:
+        raise FedportalError("field_invalid", field=field, reason="a share needs the group that it is for.")
+    return shares
 
 
 def check_least(strategy: str, parameters: Values, min_participants: int) -> None:
@@ -207,15 +219,6 @@ def _preflight(value: Any) -> str:
         reason = f"it must be one of {', '.join(checks.MODES)}."
         raise FedportalError("field_invalid", field="config.preflight", reason=reason)
     return str(mode)
-
-
-def _work_shares(value: Any) -> dict[str, float]:
-    """Group of devices → the share of the local steps that its devices are asked for. Raises `field_invalid`."""
-    field = "config.work_shares"
-    if not isinstance(value or {}, Mapping) or len(value or {}) > MOST_SHARES:
-        reason = f"it must be an object of at most {MOST_SHARES} groups, each with its share."
-        raise FedportalError("field_invalid", field=field, reason=reason)
-    return {group(name): effort.checked(share, field) for name, share in (value or {}).items()}
 
 
 def _standardise(value: Any, version: ModelVersion) -> bool:

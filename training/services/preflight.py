@@ -105,6 +105,7 @@ class Facts:
     standardise: bool = False
     rate: float | None = None  # the learning rate that was asked for
     failed: str = ""  # why the last run with the same settings failed, if its numbers grew without end
+    lessened: Mapping[str, int] = field(default_factory=dict)  # group that is asked for less work → its devices
 
 
 def problems(facts: Facts) -> list[Problem]:
@@ -123,6 +124,7 @@ def problems(facts: Facts) -> list[Problem]:
             *_quotas(facts),
             *_buffer(facts),
             *_sampled(facts),
+            *_unlabelled(facts),
             *_left_out(facts.places),
             *_small(facts.places),
             *_alone(facts.places),
@@ -215,6 +217,17 @@ def _sampled(facts: Facts) -> list[Problem]:
     )
     step = f"A round needs {facts.need}: ask more of them, or it is tried again and again."
     return [Problem(WARNING, "few_answers", "sample", sentence, step)]
+
+
+def _unlabelled(facts: Facts) -> list[Problem]:
+    """Groups that are asked for less work and have no device."""
+    empty = [name for name, count in facts.lessened.items() if not count]
+    if not empty:
+        return []
+    of = f" of the group {facts.group}" if facts.group else ""
+    sentence = f"No device{of} is in {listed(empty)}, so none is asked for less work by that."
+    step = "Put devices into the group, on the page of each, or leave it out. Rounds look anew whenever they begin."
+    return [Problem(WARNING, "no_such_group", "config.work_shares", sentence, step)]
 
 
 def _why(places: Iterable[Place]) -> str:

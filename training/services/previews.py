@@ -48,7 +48,7 @@ class Preview:
     federation: Federation | None
     version: ModelVersion | None
     settings: Mapping[str, Any]
-    plan: str  # whom a round asks and when it closes, in words
+    plan: str  # whom a round asks and when it closes, in words, and who is asked for less work
 
     @property
     def ok(self) -> bool:
@@ -88,6 +88,8 @@ def of(
     settled = configs.checked(strategy, config or {}, base) if not refused and base is not None else None
     if settled is not None:
         asks = configs.plan_of(strategy, settled["parameters"], plan or {}, need)
+    shares = settled["work_shares"] if settled is not None and place is not None else {}
+    lessened = cohorts.labelled(Run(federation=place, group=label), shares)
     facts = Facts(
         model=model.name,
         places=_places(place, strategy, label, asks, need) if place is not None else (),
@@ -101,7 +103,9 @@ def of(
         rate=_rate(config or {}),
         failed=_failed(model, place, strategy, base, config or {}) if not refused and place and base else "",
         standardise=settled is not None and settled["standardise"],
+        lessened=lessened,
     )
+    told = plan_words.told(asks, need, sum(row.present for row in facts.places if row.possible))
     return Preview(
         problems=tuple(preflight.problems(facts)),
         places=tuple(facts.places),
@@ -111,7 +115,7 @@ def of(
         federation=place,
         version=base,
         settings={**limits, "strategy": strategy, "standardise": facts.standardise, "plan": asks.as_json()},
-        plan=plan_words.told(asks, need, sum(row.present for row in facts.places if row.possible)),
+        plan=" ".join(filter(None, (told, plan_words.lessened(shares, lessened)))),
     )
 
 

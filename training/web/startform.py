@@ -27,6 +27,7 @@ from training.models import Run
 from training.services import best, compression, configs, local, terms, trust
 from training.services.preflight import Problem
 from training.services.terms import FIELDS, Terms
+from training.web import shares
 
 PREFIX = "p."
 # Where a field is not called by its name with spaces.
@@ -52,6 +53,7 @@ LABELS = {
     "most_update_bytes": "Most bytes a round",
     "local": "Stays on the devices",
     "trusted": "Trusted organization",
+    "work_shares": "Less work for some devices",
 }
 DEFAULTS = {
     "strategy": "fedavg",
@@ -175,6 +177,7 @@ def wish(actor: Actor, said: Mapping[str, str]) -> dict[str, Any]:
             config[name] = value
     if said.get("preflight", "") not in ("", checks.OFF):
         config["preflight"] = said["preflight"]
+    config |= shares.wish(said, number)
     return {
         "plan": {name: number(text) for name in FIELDS if (text := said.get(name, "").strip())},
         "model": model,
@@ -385,6 +388,7 @@ def again(run: Run) -> dict[str, Any]:
         "codec_columns": codec.get("columns"),
         "error_feedback": words.get(codec.get("feedback")),
         "most_update_bytes": config.get("most_update_bytes"),
+        **shares.again(config.get("work_shares")),
         PREFIX + trust.FIELD: config.get(trust.FIELD),
         PREFIX + local.FIELD: (config.get(local.FIELD) or {}).get("pattern"),
         **{PREFIX + name: value for name, value in config.get("parameters", {}).items()},
