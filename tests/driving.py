@@ -23,6 +23,7 @@ import django
 
 django.setup()
 
+import numpy as np  # noqa: E402
 from django.conf import settings  # noqa: E402
 from django.db import close_old_connections  # noqa: E402
 
@@ -36,6 +37,7 @@ from fedportal.door.waiting import hub  # noqa: E402
 from fedwire import codecs  # noqa: E402
 from fedwire.states import DeviceState  # noqa: E402
 from fedwire.tensors import Manifest  # noqa: E402
+from tests.training.conftest import Site  # noqa: E402
 from training import progress  # noqa: E402
 from training.models import Run  # noqa: E402
 
@@ -118,6 +120,30 @@ def seen(device_pks: list[int]) -> list[str | None]:
     return [moments[pk].isoformat() if moments[pk] else None for pk in device_pks]
 
 
+def only(device_pks: list[int]) -> None:
+    """Of all devices these alone are there."""
+    with unit():
+        Device.objects.update(last_seen_at=None)
+        Device.objects.filter(pk__in=device_pks).update(last_seen_at=clock.now())
+
+
+def answer(device_pks: list[int], samples: int = 10, times: float = 1.0, **more: Any) -> int:
+    """The devices answer what they are asked, each much like the others; the number of tasks. Updates are `times` as
+    long; `more` are further fields of the answer."""
+    answered = 0
+    for device in Device.objects.filter(pk__in=device_pks).order_by("pk"):
+        site = Site(device, samples, 1.0)
+        for task in site.tasks():
+            if task.kind == "check":
+                site.say(task, {"samples": 0, **more})
+            else:
+                length = Manifest.from_json(task.content["manifest"]).parameters
+                noise = np.random.default_rng([device.pk, task.content["round"]]).normal(0, 0.01, length)
+                site.answer(task, ((1 + noise) * times).astype(np.float32), seconds=0.25, **more)
+            answered += 1
+    return answered
+
+
 def put_blob(size: int = 0, text: str = "") -> str:
     """Store a blob of `size` pseudo-random bytes, or of `text`; its digest."""
     return blobs.put(random.Random(size).randbytes(size) if size else text.encode())
@@ -184,6 +210,7 @@ ACTIONS = {
     action.__name__: action
     for action in (
         *(enrol, offer, task, close, revoke_keys, set_state, seen),
+        *(only, answer),
         *(put_blob, make_blob, waiting, heard, files, sql_busy, replay),
     )
 }

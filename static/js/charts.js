@@ -114,7 +114,8 @@ function chosen(name, curves, names) {
   const ranked = each.toSorted((one, other) => (less ? newest(other) - newest(one) : newest(one) - newest(other)));
   const last = Math.max(...each.map(([, , points]) => points.at(-1)[0]));
   const there = ranked.filter(([, , points]) => points.at(-1)[0] === last); // values of different rounds do not compare
-  const worst = less !== null && there.length > 1
+  const apart = there.length > 1 && shown(name, newest(there[0])) !== shown(name, newest(there.at(-1)));
+  const worst = less !== null && apart
     ? `${less ? "highest" : "lowest"}: ${there[0][1]} ${shown(name, newest(there[0]))}` : "";
   const few = new Set(ranked.slice(0, MOST_LINES).map(([, label]) => label));
   const beside = ["personal", OWN, own(name, curves)];
@@ -320,6 +321,13 @@ export function listenToChoices(root, latest) {
   });
 }
 
+/* That there will be something to see is said before there is. */
+function expectStaleness(figure) {
+  if (!figure.hidden) return;
+  figure.hidden = false;
+  figure.querySelector("[data-summary]").textContent = "No answer has been counted yet.";
+}
+
 /* Which line stands for whom: those that measured something, by name. */
 function drawLegend(list, curves, names) {
   const there = new Set(curves.flatMap((point) => Object.keys(point.organizations)));
@@ -334,7 +342,8 @@ function drawLegend(list, curves, names) {
   }));
 }
 
-export function drawCharts(root, curves, names) {
+export function drawCharts(root, curves, names, asynchronous) {
+  if (asynchronous) expectStaleness(root.querySelector('[data-chart="staleness"]'));
   if (!curves.length) return;
   drawLegend(root.querySelector("[data-legend]"), curves, names);
   offerNew(root, curves.slice(-2)); // the newest model may not have been measured yet

@@ -9,6 +9,11 @@ function newest(curves, name) {
   return curves.findLast((point) => Object.keys(point[name] ?? {}).length);
 }
 
+/* Whether one sees a difference, without which nobody is the worst. */
+function apart(measure, spread) {
+  return shown(measure, spread.least) !== shown(measure, spread.most);
+}
+
 function drawSpread(curves, names) {
   const point = newest(curves, "fairness");
   at("fairness-box").hidden = !point;
@@ -17,7 +22,8 @@ function drawSpread(curves, names) {
   at("fairness").replaceChildren(...MEASURES.filter(([measure]) => point.fairness[measure]).map(([measure, title]) => {
     const spread = point.fairness[measure];
     const row = element("tr");
-    row.append(cell("Measure", "", title), cell("Worst", "", names[spread.worst] ?? spread.worst));
+    const worst = apart(measure, spread) ? names[spread.worst] ?? spread.worst : "–";
+    row.append(cell("Measure", "", title), cell("Worst", "", worst));
     for (const [label, name] of [["Gap", "gap"], ["Least", "least"], ["Most", "most"], ["Deviation", "deviation"]]) {
       row.append(cell(label, "number", shown(measure, spread[name])));
     }
@@ -26,7 +32,7 @@ function drawSpread(curves, names) {
 }
 
 function gapOf(fairness) {
-  const [measure, title] = MEASURES.find(([name]) => fairness[name]) ?? [];
+  const [measure, title] = MEASURES.find(([name]) => fairness[name] && apart(name, fairness[name])) ?? [];
   if (!measure) return "";
   const { gap, worst } = fairness[measure];
   return `${title} is ${measure === "loss" ? "higher" : "lower"} by ${shown(measure, gap)} for ${worst} than for all together.`;

@@ -16,7 +16,9 @@ export function drawFlagged(flagged, manages) {
   at("flagged-box").hidden = !flagged.length;
   list.replaceChildren(...flagged.map((one) => {
     const item = element("li");
-    item.append(element("strong", "", one.device.identifier), ` of ${one.organization.name}, round ${one.number}: ${one.reason}.`);
+    const told = element("span");
+    told.append(element("strong", "", one.device.identifier), ` of ${one.organization.name}, round ${one.number}: ${one.reason}.`);
+    item.append(told);
     if (one.organization.id === manages) {
       const link = element("a", "button", `Quarantine ${one.device.identifier}`);
       link.href = `/devices/${one.device.id}/quarantine`;

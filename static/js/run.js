@@ -79,6 +79,7 @@ const CHANGES = {
   "assignment.changed": (data) => {
     const card = cardOf(data);
     recount();
+    if (state.round?.kind === "check") askAgain(); // what it found stands in the list
     if (!card) return;
     if (!sameRound(data) && !data.asynchronous) {
       if (TROUBLE.has(data.word)) card.before = { number: data.number, word: data.word };
@@ -196,11 +197,15 @@ function endOfRun(kind, data, moment) {
     keep: mine && (word === "failed" || word === "stopped") && state.run.current_round > 0 };
 }
 
-/* The page was made for the schedule as it was; a snapshot says what may be done now. */
+/* Whoever could change the schedule can change it back. */
 function rescheduled(data) {
-  Object.assign(state.run.plan, { schedule: data.schedule, buffer: data.buffer });
-  Object.assign(state.actions, { asynchronous: false, synchronous: false });
-  askAgain();
+  const { plan } = state.run;
+  if (data.schedule !== plan.schedule) {
+    for (const way of ["asynchronous", "synchronous"]) state.actions[way] = mayControl() && way !== data.schedule;
+    chartsDirty = true;
+  }
+  Object.assign(plan, { schedule: data.schedule, buffer: data.buffer, sentence: data.sentence ?? plan.sentence });
+  askAgain(); // what has become of the open round
 }
 
 /* Who had not answered when the run ended is not to blame. */
@@ -345,6 +350,7 @@ function draw() {
     at("version").href = `/models/${run.model.id}/versions/${run.result_version}`;
   }
   drawBest(run, state.best_version);
+  at("plan").textContent = run.plan.sentence;
   for (const part of document.querySelectorAll("[data-action]")) part.hidden = !state.actions[part.dataset.action];
   drawBarred();
   drawDevices(state.participants, state.tally, ENDED.has(state.run.state));
@@ -376,7 +382,7 @@ function drawCurves() {
   if (wait > 0) { setTimeout(paint, wait); return; }
   chartsDirty = false;
   chartsAt = performance.now();
-  drawCharts(document, state.curves, state.names);
+  drawCharts(document, state.curves, state.names, state.run.plan.schedule === "asynchronous");
   drawFairness(state.curves, state.names);
   drawOwn(state.curves, state.names);
 }

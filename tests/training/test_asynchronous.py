@@ -438,6 +438,7 @@ def test_made_asynchronous_an_open_round_goes_on_without_its_stragglers_who_keep
     assert counted(run)[1] == (2, [("metro-1", 1), ("acme-1", 0)])
     event = run.events.get(kind="run.rescheduled")
     assert (event.data["schedule"], event.data["by"]["name"]) == ("asynchronous", "acme")
+    assert event.data["sentence"] == stage.snapshot(run)["run"]["plan"]["sentence"]
     assert AuditEntry.objects.filter(action="run.rescheduled", subject=run.public_id).count() == 1
 
 

@@ -36,7 +36,9 @@ def worst(*points: dict[str, Any]) -> str:
 
 def test_who_does_worst_is_said_only_of_values_of_the_same_round() -> None:
     both, one = point(0, "org_a", "org_m"), point(1, "org_a")
-    assert worst(both).startswith("highest: ")
+    assert worst(both) == ""  # one cannot tell them apart
+    both["organizations"]["org_m"] = {**both["organizations"]["org_m"], "loss": 0.75}
+    assert worst(both) == "highest: metro 0.750"
     assert worst(both, one) == ""  # metro's last value is of an earlier model
 
 
@@ -123,6 +125,10 @@ def test_table_of_fairness_names_the_worst_organization_of_the_newest_model() ->
         ],
     }
     assert fairness([point(0)], NAMES) is None
+    equal = {**SPREAD, "gap": 0.0, "least": 0.5, "most": 0.5004}
+    told = fairness([{**point(0), "fairness": {"loss": equal, "auc": SPREAD}}], NAMES)
+    assert told is not None
+    assert [row["worst"] for row in told["rows"]] == ["metro", "–"]
 
 
 def test_table_of_slices_says_for_whom_the_model_does_worse() -> None:
@@ -132,6 +138,8 @@ def test_table_of_slices_says_for_whom_the_model_does_worse() -> None:
     assert found["gap"] == "Loss is higher by 0.250 for F than for all together."
     assert found["rows"] == [{"value": "F", "samples": 12, "accuracy": "0.750", "auc": "–", "loss": "0.500"}]
     assert slices([point(0)]) == []
+    sex["fairness"] = {"loss": {**SPREAD, "most": 0.5}}
+    assert slices([{**point(3), "slices": {"sex": sex}}])[0]["gap"] == ""
 
 
 def test_devices_own_models_have_a_line_beside_the_whole_where_there_are_any() -> None:

@@ -12,7 +12,7 @@ from federations.services import audit
 from fedportal.common.jobs import ring
 from fedwire.errors import FedportalError
 from fedwire.states import RoundKind, RoundState
-from training import lifecycle, progress, tasks
+from training import lifecycle, plan_words, progress, tasks
 from training.aggregation import strategies
 from training.aggregation.strategy import Strategy, Values
 from training.lifecycle import ALIVE_RUNS, Lost
@@ -78,6 +78,7 @@ def _switch(actor: Actor, run: Run, said: Mapping[str, Any]) -> None:
     told = {name: value for name, value in asdict(after).items() if name in AHEAD}
     audit.record(fresh.organization, actor, "run.rescheduled", fresh.public_id, **told)
     by = actor.organization
+    told["sentence"] = plan_words.told(after, fresh.min_participants)
     progress.tell(fresh, "run.rescheduled", {**told, "by": {"id": by.public_id, "name": by.name}} if by else told)
     for round_pk in held:  # it may have what it needs now, and room for devices that have nothing to do
         ring(tasks.fill_round, round_pk)

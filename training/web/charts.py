@@ -168,9 +168,9 @@ def _drawn(
     ranked = sorted(each, key=lambda row: -row[2][-1][1] if less else row[2][-1][1])
     newest = max((row[2][-1][0] for row in each), default=0)
     alike = [row for row in ranked if row[2][-1][0] == newest]  # values of different rounds do not compare
-    worst = ""
-    if less is not None and len(alike) > 1:
-        worst = f"{'highest' if less else 'lowest'}: {alike[0][1]} {shown(name, alike[0][2][-1][1])}"
+    worst, told = "", [shown(name, row[2][-1][1]) for row in alike]
+    if less is not None and len(alike) > 1 and told[0] != told[-1]:  # of those that one cannot tell apart none is
+        worst = f"{'highest' if less else 'lowest'}: {alike[0][1]} {told[0]}"
     few = {row[1] for row in ranked[:MOST_LINES]}
     beside: Series = ("personal", OWN, own(name, curves))
     return [row for row in (whole, beside, *(row for row in each if row[1] in few)) if row[2]], worst

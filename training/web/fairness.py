@@ -22,7 +22,7 @@ def fairness(curves: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> d
     rows = [
         {
             "measure": title,
-            "worst": names.get(spread["worst"], spread["worst"]),
+            "worst": names.get(spread["worst"], spread["worst"]) if _apart(measure, spread) else MISSING,
             **{name: shown(measure, spread[name]) for name in ("gap", "least", "most", "deviation")},
         }
         for measure, title in MEASURES
@@ -42,14 +42,19 @@ def slices(curves: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def _apart(measure: str, spread: Mapping[str, Any]) -> bool:
+    """Whether one sees a difference, without which nobody is the worst."""
+    return shown(measure, spread["least"]) != shown(measure, spread["most"])
+
+
 def _newest(curves: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any] | None:
     return next((point for point in reversed(curves) if point.get(name)), None)
 
 
 def _gap(fairness: Mapping[str, Any]) -> str:
-    """The first measure that has a spread says it."""
+    """The first measure that has a spread which one sees says it."""
     for measure, title in MEASURES:
-        if spread := fairness.get(measure):
+        if (spread := fairness.get(measure)) and _apart(measure, spread):
             word = "higher" if measure == "loss" else "lower"
             return f"{title} is {word} by {shown(measure, spread['gap'])} for {spread['worst']} than for all together."
     return ""

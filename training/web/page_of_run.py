@@ -25,7 +25,7 @@ from training.selectors import cards
 from training.services import best, compression, keeping, local, runs, schedules
 from training.services.terms import Terms
 from training.web.cards import panel
-from training.web.charts import Chart, charts, further, legend
+from training.web.charts import MEASURES, Chart, charts, further, legend
 from training.web.fairness import fairness, slices
 from training.web.lists import WORDS
 from training.web.log import page_of_log
@@ -93,7 +93,7 @@ def one(request: Any, run: str) -> HttpResponse:
         "not_again": _not_again(found),
         "may_control": permissions.can(request.actor, "run.control", found),
         "may_not": _may_not(request.actor, found, trains),
-        "who_quarantines": permissions.who_may("organization.manage_devices") + " Each for its own devices.",
+        "who_quarantines": _who_quarantines(),
         "settled": _settled(found),
         "starter": _starter(request.actor, found),
         "took": wording.span((found.finished_at - found.started_at).total_seconds())
@@ -137,11 +137,17 @@ def _ended(run: dict[str, Any], of: dict[str, Any] | None) -> str:
 def _charts(shown: dict[str, Any], chosen: Sequence[str] | None) -> list[Chart]:
     """The curves; of an ended run nothing more is to come."""
     found = charts(shown["curves"], shown["names"], chosen)
+    if shown["run"]["config"]["evaluate"] is False:
+        found = [one if one.lines or one.name not in dict(MEASURES) else _unmeasured(one) for one in found]
     if shown["run"]["plan"]["schedule"] == ASYNCHRONOUS:  # said also while there is nothing to see
         found = [_expected(one) if one.name == "staleness" and not one.lines else one for one in found]
     if shown["run"]["state"] not in ENDED:
         return found
     return [one if one.lines else one._replace(summary="Nothing was measured.") for one in found]
+
+
+def _unmeasured(empty: Chart) -> Chart:
+    return empty._replace(summary="Not measured in this run.")
 
 
 def _expected(empty: Chart) -> Chart:
@@ -179,6 +185,10 @@ def _best_by(shown: dict[str, Any]) -> str:
     return str((shown["run"]["config"].get("best") or {}).get("metric", "loss"))
 
 
+def _criterion(chosen: dict[str, Any]) -> str:
+    return f"{chosen['metric']}, {'more' if chosen['greater'] else 'less'} is better"
+
+
 def _starter(actor: Actor, run: Run) -> str:
     """Who started the run: the person for their colleagues, the organization for others."""
     person = person_for(actor, run.organization, run.started_by)
@@ -199,6 +209,12 @@ def _may_not(actor: Actor, run: Run, trains: bool) -> str:
     else:
         who = permissions.who_may("federation.train", run.federation, actor)
     return who.replace(" may do this", f" may {doing[control, train]} this run")
+
+
+def _who_quarantines() -> str:
+    """Who puts a device into quarantine: people of its own organization."""
+    who = permissions.who_may("organization.manage_devices").removesuffix(" may do this.")
+    return f"{who} of its organization may put it there."
 
 
 def _not_again(run: Run) -> str:
@@ -223,6 +239,7 @@ def _settled(run: Run) -> dict[str, Any]:
         "Deadline": f"{wording.span(run.round_seconds)} a round",
         "Group": run.group or "all devices",
         "From version": run.base_version.version,
+        **({"Best round by": _criterion(chosen)} if (chosen := best.of(run)) != best.DEFAULT else {}),
         **({"Check before round 1": checks.MODES[mode]} if mode != checks.OFF else {}),
         **{f"Work of {name}": f"{share:.0%} of the steps" for name, share in shares.items()},
         "Seed": run.config.get("seed", "–"),
