@@ -89,7 +89,6 @@ def of(
     if settled is not None:
         asks = configs.plan_of(strategy, settled["parameters"], plan or {}, need)
     shares = settled["work_shares"] if settled is not None and place is not None else {}
-    lessened = cohorts.labelled(Run(federation=place, group=label), shares)
     facts = Facts(
         model=model.name,
         places=_places(place, strategy, label, asks, need) if place is not None else (),
@@ -103,9 +102,8 @@ def of(
         rate=_rate(config or {}),
         failed=_failed(model, place, strategy, base, config or {}) if not refused and place and base else "",
         standardise=settled is not None and settled["standardise"],
-        lessened=lessened,
+        lessened=cohorts.labelled(Run(federation=place, group=label), shares),
     )
-    told = plan_words.told(asks, need, sum(row.present for row in facts.places if row.possible))
     return Preview(
         problems=tuple(preflight.problems(facts)),
         places=tuple(facts.places),
@@ -115,8 +113,14 @@ def of(
         federation=place,
         version=base,
         settings={**limits, "strategy": strategy, "standardise": facts.standardise, "plan": asks.as_json()},
-        plan=" ".join(filter(None, (told, plan_words.lessened(shares, lessened)))),
+        plan=_told(facts, shares),
     )
+
+
+def _told(facts: Facts, shares: Mapping[str, float]) -> str:
+    there = sum(row.present for row in facts.places if row.possible)
+    told = plan_words.told(facts.terms, facts.need, there), plan_words.lessened(shares, facts.lessened)
+    return " ".join(filter(None, told))
 
 
 def _place(
