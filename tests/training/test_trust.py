@@ -48,6 +48,22 @@ def test_updates_against_the_trusted_one_do_not_count(stage: Stage) -> None:
     assert np.allclose(weights_of(run.result_version.blob), weights_of(run.base_version.blob) + good, atol=1e-6)
 
 
+def test_a_round_waits_for_the_trusted_organization(stage: Stage) -> None:
+    """Without it the others would train for nothing, again and again."""
+    first, second, third = stage.three()
+    third.vanish()
+    run = trusting(stage, stage.cast.metro.name, min_participants=1)
+    first.answer()
+    second.answer()
+    assert (current(run).attempt, current(run).state) == (1, "open")
+    waiting = stage.snapshot(run)["round"]["waiting"]
+    assert [one["who"] for one in waiting["missing"]] == ["metro-1 of metro"]
+    third.arrive()
+    third.answer()
+    run.refresh_from_db()
+    assert run.state == "completed"
+
+
 def test_round_to_which_nobody_trusted_answers_is_tried_again(stage: Stage) -> None:
     first, second, third = stage.three()
     run = trusting(stage, stage.cast.metro.name, min_participants=1)
@@ -57,9 +73,7 @@ def test_round_to_which_nobody_trusted_answers_is_tried_again(stage: Stage) -> N
     rounds.settle(run.rounds.get().pk)
     failed = run.rounds.get(attempt=1)
     assert failed.state == "failed"
-    assert failed.reason == (
-        "There is no trusted update to compare the others with: no device of the trusted organization has answered."
-    )
+    assert failed.reason == "0 of 1 devices of metro had answered at the deadline"
     for site in (first, second, third):
         site.seen()
         site.answer()
@@ -76,6 +90,19 @@ def test_trusted_update_that_moves_nothing_is_no_measure(stage: Stage) -> None:
     failed = run.rounds.get(attempt=1)
     assert (failed.state, "the trusted update is zero." in failed.reason) == ("failed", True)
     assert current(run).attempt == 2
+
+
+def test_a_trusted_update_that_is_no_measure_again_and_again_ends_the_run(stage: Stage) -> None:
+    """The same devices would do the same, at once and for ever."""
+    sites = stage.three()
+    run = trusting(stage, stage.cast.metro.name, min_participants=3)
+    for _ in range(rounds.MOST_UNTRUSTED):
+        for site in sites:
+            vector = site.vector(site.task)
+            site.answer(vector=vector * 0 if site is sites[2] else vector)
+    run.refresh_from_db()
+    assert (run.state, current(run).state) == ("failed", "failed")
+    assert run.reason.endswith("the trusted update is zero.")
 
 
 @pytest.mark.parametrize("wrong", [None, "", 7, "rival", "nobody"])

@@ -14,7 +14,7 @@ from federations.models import Organization
 from fedwire.states import RoundKind, RoundState, RunState
 from training import wording
 from training.models import Assignment, Round, Run
-from training.services import buffering, cohorts, part_rows, plan
+from training.services import buffering, cohorts, part_rows, plan, trust
 from training.services.plan import Need, Standing
 from training.services.terms import Terms
 
@@ -68,7 +68,8 @@ class Shortage:
 
 
 def of(run: Run, kind: str, asynchronous: bool = False) -> Need:
-    """What a round of this kind needs in the run; asks for the organizations of a quota only where there is one."""
+    """What a round of this kind needs in the run; asks for organizations only where there is a quota, or one that is
+    trusted."""
     terms = Terms.of(run.plan)
     if asynchronous:
         buffer = max(terms.buffer, 1)
@@ -78,6 +79,10 @@ def of(run: Run, kind: str, asynchronous: bool = False) -> Need:
     if kind == RoundKind.CHECK:  # all that are there, whatever the plan says of rounds
         return Need(kind, run.min_participants)
     demanded = cohorts.demanded(run) if terms.quota else frozenset()
+    # Without an answer of whom the run trusts all others would have trained for nothing.
+    trusted = trust.organization_of(run) if kind == RoundKind.TRAIN else None
+    if trusted is not None:
+        return Need(kind, run.min_participants, max(terms.quota, 1), demanded | {trusted}, terms.stragglers)
     return Need(kind, run.min_participants, terms.quota, demanded, terms.stragglers)
 
 
@@ -96,7 +101,8 @@ def standing(found: Round) -> Standing:
 def looks(rounds: QuerySet[Round]) -> list[Look]:
     """Those of the rounds that need devices, in order: the last model is measured by whoever is there.
 
-    Two queries, two more for each run with a quota, and three for each asynchronous round.
+    Two queries, two more for each run with a quota, one where an organization is trusted, and three for each
+    asynchronous round.
     """
     open_rounds = rounds.exclude(kind=RoundKind.EVALUATE).select_related("run")
     found = list(open_rounds.defer("run__given", "run__standardisation", "metrics").order_by("pk"))

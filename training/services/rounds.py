@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 MOST_TOLD = 50
 # So often a round is claimed before answers that cannot be computed fail it.
 MOST_CLAIMS = 5
+# So often a round is tried whose trusted updates say nothing of the others.
+MOST_UNTRUSTED = 3
 TOOK = ("opened_at", "closed_at", "bytes_up", "bytes_down", "bytes_plain", "drift", "metrics", "staleness")
 PARTY = ("device__public_id", "device__identifier", "organization__public_id", "organization__name")
 
@@ -200,7 +202,11 @@ def _work(claimed: Round) -> int | None:
     except Exception as error:
         code = error.code if isinstance(error, FedportalError) else ""
         if code == "not_finite":
-            _give_up(claimed)
+            # The numbers grew beyond all bounds. The same devices would do the same again, so the run ends.
+            _give_up(claimed, wording.grew(f"in the model of round {claimed.number}", claimed.run.config))
+            return None
+        if code == "trusted_missing" and claimed.attempt >= MOST_UNTRUSTED:
+            _give_up(claimed, str(error))
             return None
         # Claiming it again would change nothing: the next attempt may have more devices.
         if code in ("updates_too_few", "trusted_missing"):
@@ -225,9 +231,8 @@ def _why_not(error: Exception) -> str:
     return f"this round cannot be computed ({type(error).__name__})"
 
 
-def _give_up(claimed: Round) -> None:
-    """The numbers grew beyond all bounds. The same devices would do the same again, so the run ends."""
-    reason = wording.grew(f"in the model of round {claimed.number}", claimed.run.config)
+def _give_up(claimed: Round, reason: str) -> None:
+    """Another attempt would come to the same, so the run ends."""
     with unit():
         _fail(claimed, RoundState.AGGREGATING, reason)
         finishing.fail(claimed.run, reason)

@@ -62,6 +62,12 @@ def is_trusted(run: Run, organization_id: str) -> bool:
     return bool(run.config.get(FIELD)) and run.config[FIELD] == organization_id
 
 
+def organization_of(run: Run) -> int | None:
+    """The primary key of the organization that the run trusts, None where it trusts nobody."""
+    named = run.config.get(FIELD)
+    return Organization.objects.filter(public_id=named).values_list("pk", flat=True).first() if named else None
+
+
 def _found(federation: Federation, named: str) -> Organization | None:
     members = Member.objects.filter(federation=federation, state=MemberState.ACTIVE)
     places = members.filter(Q(organization__public_id=named) | Q(organization__name=named))

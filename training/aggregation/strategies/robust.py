@@ -184,8 +184,8 @@ FLTRUST = Strategy(
     "arXiv:2012.13995",
     about="It withstands any number of wrong updates, as long as one organization can be trusted: an update counts by "
     "how far it points the way of that organization's, and is brought to its length. In the paper the trusted update "
-    "comes from data of the server, which has none here. A round to which no device of the organization answers is "
-    "tried again.",
+    "comes from data of the server, which has none here. A round waits for a device of the organization, and is tried "
+    "again without.",
     parameters=LOCAL_SGD,
     device=tuple(parameter.name for parameter in LOCAL_SGD),
     transforms=(transforms.by_samples, transforms.trusted_only, transforms.normalised),
