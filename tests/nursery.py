@@ -169,6 +169,11 @@ def load(kind: str) -> None:
         django.setup()
     for name in LOADED[kind]:
         importlib.import_module(name)
+    if kind == PORTAL:
+        from tests import light
+
+        light.lighten()
+        light.prime()
     gc.collect()
     gc.freeze()
 
