@@ -557,3 +557,18 @@ def test_an_attempt_that_could_not_be_computed_measures_nothing_twice(
     one.answer()
     two.answer()
     assert run.rounds.get(number=1, attempt=2).metrics["overall"]["samples"] == 20
+
+
+def test_answers_from_before_the_switch_wait_for_the_next_attempt_too(stage: Stage) -> None:
+    one, two, _ = stage.three()
+    run = stage.start(**SETTINGS, rounds=4, min_participants=2)
+    one.answer()
+    switch(stage, run, "asynchronous", buffer=3)
+    rewind(run)
+    healing.sweep()
+    assert [(one.number, one.attempt, one.state) for one in run.rounds.all()] == [(1, 1, "failed"), (1, 2, "open")]
+    assert one.tasks() == []  # it has trained on this model
+    two.answer()
+    rewind(run)
+    healing.sweep()
+    assert counted(run) == [(1, [("acme-1", 0), ("acme-2", 0)])]

@@ -108,6 +108,11 @@ def take(found: Round, most: int | None) -> None:
     Round.objects.filter(pk=found.pk).update(**{name: getattr(found, name) for name in fixed})
 
 
+def give_back(found: Round) -> None:
+    """Let the answers that count in this round, since before it was made asynchronous, wait as others do: it fails."""
+    Update.objects.filter(counted_in=found).update(counted_in=None)
+
+
 def _oldest_after(found: Round) -> int:
     """The first round whose answers may count in the one after this one."""
     return found.number + 1 - Terms.of(found.run.plan).most_staleness

@@ -78,6 +78,8 @@ def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm
         counted_in = part_rows.place(part, task.update_bytes)
     except Lost:
         raise _closed(task) from None
+    if counted_in is None:  # its round may have been made asynchronous since the part was read
+        part = part._replace(asynchronous=True)
     part_rows.keep(
         part,
         blob=stored_sha,

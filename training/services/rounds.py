@@ -108,6 +108,7 @@ def _claim_buffer(found: Round, need: Need, standing: Standing) -> Round | int:
     """The oldest answers of the buffer are this round's. Tasks stay out, but for those that are too old, and for all
     when no asynchronous round follows; what is in the buffer of a round that fails waits for the next attempt."""
     if not standing.enough(need):
+        buffering.give_back(found)
         return _fail(found, RoundState.OPEN, _too_few(need, standing))
     is_last = buffering.is_last(found)
     closed = buffering.out(found.run) if is_last else buffering.too_old(found)
@@ -121,8 +122,9 @@ def _claim_buffer(found: Round, need: Need, standing: Standing) -> Round | int:
 
 
 def _begin(found: Round) -> None:
-    """open → aggregating, held by the next claim."""
-    row = Round.objects.filter(pk=found.pk, fence=found.fence)
+    """open → aggregating, held by the next claim. Raises Lost also when it was made asynchronous since it was read:
+    then what was done for it does not hold, and whoever made it so rings again."""
+    row = Round.objects.filter(pk=found.pk, fence=found.fence, asynchronous=found.asynchronous)
     found.fence += 1
     lifecycle.move_one(row, RoundState.AGGREGATING, fence=found.fence, lease_until=lease.until())
 
