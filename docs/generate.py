@@ -136,7 +136,7 @@ def _needs(strategy: Strategy) -> str:
         f"`local` says which tensors stay on the devices, a pattern such as `layers.4.*`; by default {staying.default}."
         if (staying := strategy.staying) is not None
         else "",
-        "" if strategy.asynchronous else "Its rounds cannot be asynchronous.",
+        "" if strategy.asynchronous else f"Its rounds cannot be asynchronous, because {strategy.in_step}.",
         "" if strategy.synchronous else "Its rounds are asynchronous.",
     ]
     return " ".join(filter(None, sentences))

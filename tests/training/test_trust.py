@@ -10,7 +10,7 @@ import pytest
 from fedwire.errors import FedportalError
 from tests.training.conftest import Stage, current, rewind, weights_of
 from training.models import Run
-from training.services import previews, rounds
+from training.services import previews, rounds, schedules
 
 
 def trusting(stage: Stage, trusted: Any = None, **more: Any) -> Run:
@@ -123,6 +123,36 @@ def test_the_trusted_organization_is_asked_and_waited_for(stage: Stage, plan: di
     with pytest.raises(FedportalError, match="asks everybody and waits, as it needs metro in every round") as refused:
         trusting(stage, stage.cast.metro.name, plan=plan)
     assert refused.value.context["field"] == field
+
+
+def test_updates_from_different_models_are_not_compared_with_the_trusted_one(stage: Stage) -> None:
+    stage.three()
+    plan = {"schedule": "asynchronous", "buffer": 2}
+    with pytest.raises(FedportalError) as refused:
+        trusting(stage, stage.cast.metro.name, plan=plan)
+    assert refused.value.code == "strategy_schedule"
+    assert refused.value.message == (
+        "FLTrust does not work with asynchronous rounds, because every update is compared with one of the trusted"
+        " organization from the same model, for which all wait."
+    )
+    assert refused.value.next_step == "It works with synchronous rounds; or choose another strategy."
+    wish = {"rounds": 1, "strategy": "fltrust", "plan": plan, "config": {"trusted": stage.cast.metro.name}}
+    preview = previews.of(stage.olga, stage.model, federation=stage.cast.federation, **wish)
+    assert [(one.code, one.field) for one in preview.problems if one.level == "error"] == [
+        ("strategy_schedule", "schedule")
+    ]
+
+
+def test_a_run_that_trusts_cannot_be_made_asynchronous(stage: Stage) -> None:
+    stage.three()
+    run = trusting(stage, stage.cast.metro.name)
+    with pytest.raises(FedportalError, match="for which all wait") as refused:
+        schedules.switch(stage.olga, run, {"schedule": "asynchronous"})
+    assert refused.value.code == "strategy_schedule"
+    assert not current(run).asynchronous
+    browser = stage.cast.browser("olga")
+    pages = [browser.get(f"/runs/{one.public_id}").content.decode() for one in (run, stage.start())]
+    assert ['data-action="asynchronous" hidden' in page for page in pages] == [True, False]
 
 
 def test_other_strategies_trust_nobody(stage: Stage) -> None:

@@ -97,6 +97,7 @@ class Strategy:
     # Which schedules it is for: `asynchronous` says that its formula holds for updates that began from older models.
     synchronous: bool = True
     asynchronous: bool = False
+    in_step: str = ""  # why it is not for asynchronous rounds, to follow "because"
     one_answer: bool = False  # each model is made of one answer
     rebases: bool = False  # an update counts as the difference of the trained model from the present one
 

@@ -29,7 +29,9 @@ def settled(asked: Terms, strategy: Strategy, values: Values, min_participants: 
     """
     if asked.schedule not in strategy.schedules:
         usable = " and ".join(strategy.schedules)
-        raise FedportalError("strategy_schedule", strategy=strategy.title, schedule=asked.schedule, usable=usable)
+        why = f", because {strategy.in_step}" if asked.asynchronous and strategy.in_step else ""
+        said = {"strategy": strategy.title, "schedule": asked.schedule, "why": why, "usable": usable}
+        raise FedportalError("strategy_schedule", **said)
     if not asked.asynchronous:
         return asked
     least = strategy.least_updates(values)

@@ -206,7 +206,7 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     ),
     "strategy_schedule": K(
         400,
-        "{strategy} does not work with {schedule} rounds.",
+        "{strategy} does not work with {schedule} rounds{why}.",
         "It works with {usable} rounds; or choose another strategy.",
     ),
     "updates_too_few": K(

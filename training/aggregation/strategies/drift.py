@@ -9,6 +9,7 @@ from training.aggregation.strategy import LOCAL_SGD, Parameter, Strategy
 
 # Without momentum: the variates are means of gradients only then.
 PLAIN_SGD = tuple(parameter for parameter in LOCAL_SGD if parameter.name != "momentum")
+IN_STEP = "the server's mean of what devices keep is exact only for updates that all began from one model"
 
 SCAFFOLD = Strategy(
     name="scaffold",
@@ -33,6 +34,7 @@ SCAFFOLD = Strategy(
     needs_device_state=True,
     fold=lambda values: variates.scaffold(values["learning_rate"]),
     sends_state=True,
+    in_step=IN_STEP,
 )
 
 FEDDYN = Strategy(
@@ -55,4 +57,5 @@ FEDDYN = Strategy(
     needs_device_state=True,
     moves_statistics=False,  # h would go on growing: no local step answers to it
     fold=lambda values: variates.feddyn(values["alpha"]),
+    in_step=IN_STEP,
 )

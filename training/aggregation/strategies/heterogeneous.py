@@ -66,4 +66,5 @@ QFEDAVG = Strategy(
     requires=("base_loss",),
     reports=("base_loss",),
     needs_individual_updates=True,
+    in_step="its weights compare losses of all devices on one model",
 )

@@ -48,6 +48,7 @@ def personal(
         requires=requires,
         personal=True,
         staying=staying,
+        in_step="what stays on a device goes by the last round in which its answer counted",
     )
 
 

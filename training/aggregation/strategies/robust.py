@@ -193,6 +193,7 @@ FLTRUST = Strategy(
     server=lambda values: Add(),
     needs_individual_updates=True,
     trusts=True,
+    in_step="every update is compared with one of the trusted organization from the same model, for which all wait",
 )
 
 ROBUST = (
