@@ -1,4 +1,8 @@
-/* Making elements: text only ever arrives as text. */
+/* Finding and making elements: text only ever arrives as text. */
+export function at(name) {
+  return document.querySelector(`[data-${name}]`);
+}
+
 export function element(tag, className, text) {
   const made = document.createElement(tag);
   if (className) made.className = className;

@@ -1,5 +1,5 @@
 /* The devices of a round; the same picture as training/web/cards.py, which draws it without JavaScript. */
-import { cell, element, show, time } from "./build.js";
+import { at, cell, element, show, time } from "./build.js";
 
 const MOST_CARDS = 24;
 const MOST_GROUPS = 50;
@@ -7,7 +7,6 @@ const WORDS = ["refused", "late", "dropped", "declined", "training", "waiting", 
 const TROUBLE = ["refused", "late", "dropped", "declined"];
 const UNFINISHED = ["training", "waiting"];
 const UNSETTLED = new Set(["offered", "training", "declined", "expired"]);
-const at = (name) => document.querySelector(`[data-${name}]`);
 const asked = new URLSearchParams(location.search);
 let chosen = WORDS.includes(asked.get("show")) ? asked.get("show") : "";
 let page = Math.max(1, Number.parseInt(asked.get("devices"), 10) || 1);

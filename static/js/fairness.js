@@ -1,9 +1,8 @@
 /* How far organizations and slices of the data are apart; the same tables as training/web/fairness.py. */
-import { cell, element } from "./build.js";
+import { at, cell, element } from "./build.js";
 import { shown } from "./charts.js";
 
 const MEASURES = [["accuracy", "Accuracy"], ["auc", "AUC"], ["loss", "Loss"]];
-const at = (name) => document.querySelector(`[data-${name}]`);
 
 function newest(curves, name) {
   return curves.findLast((point) => Object.keys(point[name] ?? {}).length);

@@ -1,8 +1,7 @@
 /* Updates that were unlike the others; the same list as templates/training/run/flagged.html. */
-import { element } from "./build.js";
+import { at, element } from "./build.js";
 
 const MOST_SHOWN = 50;
-const at = (name) => document.querySelector(`[data-${name}]`);
 
 export function withFlagged(before, found) {
   return [...found.toReversed(), ...before].slice(0, MOST_SHOWN);

@@ -1,11 +1,10 @@
 /* Devices' own models beside the common one; the same table as training/web/own_models.py. */
-import { cell, element } from "./build.js";
+import { at, cell, element } from "./build.js";
 import { shown } from "./charts.js";
 
 const MEASURES = [["accuracy", "Accuracy", false], ["auc", "AUC", false], ["loss", "Loss", true]];
 const MODELS = [["common", "Common"], ["personal", "Own"]];
 const MISSING = "–";
-const at = (name) => document.querySelector(`[data-${name}]`);
 
 function worst(organizations, names, measure, less) {
   const there = Object.entries(organizations)

@@ -1,8 +1,7 @@
 /* What devices found out about themselves before round 1; the same list as templates/training/run/preflight.html. */
-import { element } from "./build.js";
+import { at, element } from "./build.js";
 
 const LOOKS = { passed: "good", failed: "bad" };
-const at = (name) => document.querySelector(`[data-${name}]`);
 
 export function drawPreflight(rows) {
   const list = at("preflight");

@@ -11,7 +11,7 @@ from training.models import Run
 
 PAGE = 30
 # What one may look at alone: its name in the address, the word for it, and which events belong to it.
-# `static/js/run.js` leaves out by `KINDS` what does not belong.
+# `static/js/log.js` leaves out by `KINDS` what does not belong.
 FILTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "run": ("Run", ("run.",)),
     "rounds": ("Rounds", ("round.",)),

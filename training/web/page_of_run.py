@@ -104,7 +104,7 @@ def one(request: Any, run: str) -> HttpResponse:
 
 
 def _title(shown: dict[str, Any]) -> str:
-    """Where the run is; `static/js/run.js` says the same."""
+    """Where the run is; `static/js/sentences.js` says the same."""
     run, of = shown["run"], shown["round"]
     if run["state"] in ENDED:
         return _ended(run, of)
@@ -122,7 +122,7 @@ def _title(shown: dict[str, Any]) -> str:
 
 
 def _ended(run: dict[str, Any], of: dict[str, Any] | None) -> str:
-    """How far the run came; `static/js/run.js` says the same."""
+    """How far the run came; `static/js/sentences.js` says the same."""
     rounds = run["total_rounds"]
     if run["state"] == RunState.COMPLETED:
         return f"All {rounds} rounds are done" if rounds > 1 else "The round is done"
@@ -155,7 +155,7 @@ def _expected(empty: Chart) -> Chart:
 
 
 def _best(shown: dict[str, Any]) -> str:
-    """Which model is the best; `static/js/run.js` says the same."""
+    """Which model is the best; `static/js/sentences.js` says the same."""
     number, value = shown["run"]["best_round"], shown["run"]["best_value"]
     if number is None:
         return ""
@@ -167,7 +167,7 @@ def _best(shown: dict[str, Any]) -> str:
 
 
 def _earlier(shown: dict[str, Any]) -> str:
-    """What to know when the best model is not the published one; `static/js/run.js` says the same."""
+    """What to know when the best model is not the published one; `static/js/sentences.js` says the same."""
     run = shown["run"]
     number, last = run["best_round"], run["total_rounds"]
     if not run["result_version"] or number is None or number == last:
