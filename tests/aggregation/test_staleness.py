@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ from fedwire import codecs
 from fedwire.tensors import decode_model, flatten
 from tests.aggregation.conftest import Folder, Rows, manifest_of
 from training.aggregation.assembly import write_model
-from training.aggregation.layout import TILE
+from training.aggregation.kernels import MOST_OPEN, Vector, opened
+from training.aggregation.layout import TILE, Range
 from training.aggregation.memory import StateFiles
-from training.aggregation.staleness import polynomial
+from training.aggregation.staleness import Discounted, Rebased, polynomial
 from training.aggregation.strategies import STRATEGIES, find
 from training.aggregation.transforms import Update
 
@@ -74,6 +77,24 @@ def test_the_discount_falls_with_the_staleness() -> None:
     assert [polynomial(tau, 0.5) for tau in (0, 3, 8)] == [1.0, 0.5, pytest.approx(1 / 3)]
     assert [polynomial(tau, 0) for tau in (0, 1, 50)] == [1.0, 1.0, 1.0]
     assert polynomial(1, 2) == 0.25
+
+
+def test_equal_updates_from_different_models_leave_no_trace_of_their_order(folder: Folder) -> None:
+    draw = np.random.default_rng(2)
+    base, same = draw.normal(size=50).astype("f4"), np.zeros(50, np.float32)
+    updates = stale(folder, base, [(same, 1, draw.normal(size=50).astype("f4")) for _ in range(4)], 0.0)
+    digests = {after(folder, "fedasync", base, [updates[n] for n in order])[1] for order in permutations(range(4))}
+    assert len(digests) == 1
+
+
+def test_so_many_files_are_kept_open_and_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "zeros"
+    path.write_bytes(bytes(8))
+    vectors = [Discounted(Rebased(Vector(path, 0, 2), Vector(path, 0, 2), Vector(path, 0, 2)), 0.5) for _ in range(300)]
+    before = len(os.listdir("/proc/self/fd"))
+    with opened(vectors):
+        assert len(os.listdir("/proc/self/fd")) - before <= MOST_OPEN
+        assert vectors[-1].read(Range(0, 2), np.empty(2, np.float32)).tolist() == [0.0, 0.0]
 
 
 def test_fedbuff_by_hand(folder: Folder) -> None:

@@ -35,6 +35,8 @@ class Truncated(Exception):
 class Vector:
     """`length` float32 numbers behind the first `offset` bytes of the file at `path`. Threads may share one."""
 
+    files = 1  # that it keeps open
+
     def __init__(self, path: Path, offset: int, length: int) -> None:
         self.path = path
         self.length = length
@@ -132,7 +134,10 @@ class Encoded(Vector):
 def opened(vectors: Sequence[Vector]) -> Iterator[None]:
     """Keep the files of the vectors open meanwhile, as far as a process may."""
     with ExitStack() as stack:
-        for vector in vectors[:MOST_OPEN]:
+        left = MOST_OPEN
+        for vector in vectors:
+            if (left := left - vector.files) < 0:
+                break
             stack.enter_context(vector.opened())
         yield
 

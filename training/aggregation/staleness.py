@@ -29,6 +29,7 @@ class Discounted(Vector):
         super().__init__(update.path, 0, update.length)
         self._update = update
         self._factor = np.float32(factor)
+        self.files = update.files
 
     @contextmanager
     def opened(self) -> Iterator[Vector]:
@@ -51,6 +52,7 @@ class Rebased(Vector):
         self._update = update
         self._began = began
         self._now = now
+        self.files = update.files + began.files
 
     @contextmanager
     def opened(self) -> Iterator[Vector]:

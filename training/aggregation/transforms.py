@@ -96,11 +96,12 @@ def _norm(update: Update) -> float:
 def in_order(updates: Sequence[Update]) -> list[Update]:
     """The order in which updates are folded: by digest, so that the order of arrival leaves no trace.
 
-    Equal updates are told apart by what gives them their weight only, so their order among one another does not matter
-    either.
+    Equal updates are told apart by what gives them their weight, and by where they began, so their order among one
+    another does not matter either.
     """
 
-    def place(update: Update) -> tuple[str, int, list[tuple[str, float]], float, bool]:
-        return update.sha256, update.samples, sorted(update.reports.items()), update.discount, update.trusted
+    def place(update: Update) -> tuple[str, int, list[tuple[str, float]], float, bool, str]:
+        began = update.base.name if update.base is not None else ""
+        return update.sha256, update.samples, sorted(update.reports.items()), update.discount, update.trusted, began
 
     return sorted(updates, key=place)

@@ -346,12 +346,13 @@ def _from_arrays(
     features = features.reshape(len(features), -1)
     named = bool(names)
     names = names or [f"column {i}" for i in range(features.shape[1])]
-    if not np.isfinite(features).all():
-        for row, column in np.argwhere(~np.isfinite(features)).tolist():
-            gap = FedportalError("data_gap", column=names[column], row=row + 1, value=str(features[row, column]))
-            if flaws is None:
-                raise gap
-            flaws.setdefault(names[column], gap)
+    missing = ~np.isfinite(features)
+    gaps = sorted((int(missing[:, column].argmax()), int(column)) for column in np.flatnonzero(missing.any(axis=0)))
+    for row, column in gaps:
+        gap = FedportalError("data_gap", column=names[column], row=row + 1, value=str(features[row, column]))
+        if flaws is None:
+            raise gap
+        flaws.setdefault(names[column], gap)
     if target.dtype.kind in "biuf":
         target = target.astype(np.float64)
         if not np.isfinite(target).all():
