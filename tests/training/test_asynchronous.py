@@ -16,7 +16,7 @@ from fedportal.common import blobs, clock
 from fedwire.errors import FedportalError
 from tests.training.conftest import Site, Stage, current, rewind, weights_of
 from training.models import Assignment, Round, Run, Update
-from training.services import giving, healing, opening, previews, rounds, runs, schedules
+from training.services import giving, healing, opening, previews, quorum, rounds, runs, schedules
 
 SETTINGS: dict[str, Any] = {"strategy": "fedbuff", "config": {"evaluate": False}}
 
@@ -360,6 +360,27 @@ def test_no_more_devices_work_at_once_than_the_sample_says(stage: Stage) -> None
     others[0].answer()
     assert [len(rows) for _, rows in counted(run)] == [2]
     assert sum(len(site.tasks()) for site in sites) == 1
+
+
+def test_free_places_are_filled_some_at_a_time(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whom to ask is looked up among all devices, which would be too much for every answer of thousands."""
+    sites = [*stage.three(), stage.site(stage.cast.metro, "metro-2")]
+    monkeypatch.setattr(quorum, "AT_ONCE", 1)  # all of the places
+    start(stage, plan={"buffer": 4, "sample": 2})
+    asked = [site for site in sites if site.tasks()]
+    asked[0].answer()
+    assert sum(len(site.tasks()) for site in sites) == 1
+    asked[1].decline()
+    assert [len(site.tasks()) for site in sites] == [int(site not in asked) for site in sites]
+
+
+def test_what_is_free_is_filled_by_the_sweeper_at_last(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    sites = stage.three()
+    monkeypatch.setattr(quorum, "AT_ONCE", 1)
+    start(stage, plan={"buffer": 3, "sample": 2})
+    next(site for site in sites if site.tasks()).answer()
+    healing.sweep()
+    assert sum(len(site.tasks()) for site in sites) == 2
 
 
 def test_a_device_that_comes_later_is_asked_at_once(stage: Stage) -> None:

@@ -18,7 +18,7 @@ from fedwire.states import AssignmentState, RoundKind, RoundState, TaskKind, Tas
 from training import checks, lifecycle, progress, wording
 from training.lifecycle import UNFINISHED, Lost
 from training.models import Assignment, Round, Run
-from training.services import buffering, opening, part_rows, quorum
+from training.services import opening, part_rows, quorum
 from training.services.part_rows import Part, RunRow
 
 KINDS = (TaskKind.CHECK, TaskKind.STATISTICS, TaskKind.TRAIN, TaskKind.EVALUATE)
@@ -108,9 +108,8 @@ def on_decline(task: DeviceTask, reason: str) -> None:
     # Rows are locked in one order everywhere: task, part, round, run.
     list(Round.objects.select_for_update(no_key=True).filter(pk=part.round_pk).values_list("pk"))
     progress.tell(part.run, *_changed(part, AssignmentState.DECLINED, reason=reason))
-    going_on = buffering.open_round(part.run.pk) if part.asynchronous else part.round_pk
-    if part.kind == RoundKind.TRAIN and going_on is not None:
-        opening.fill(going_on)
+    if part.kind == RoundKind.TRAIN and not part.asynchronous:
+        opening.fill(part.round_pk)
     quorum.after_answer(part)
 
 

@@ -19,6 +19,10 @@ from training.services.part_rows import Part
 from training.services.plan import Need, Standing
 from training.services.terms import CUT, GRACE, Terms
 
+# Free places are filled when they are one in so many of those that there are, and by the sweeper: to look among
+# thousands of devices for one at every answer would take longer than all else.
+AT_ONCE = 20
+
 
 def after_answer(part: Part) -> None:
     """The part was answered or declined. Call it inside a unit."""
@@ -43,10 +47,12 @@ def _after_buffered(part: Part) -> None:
     if going_on is None:
         return
     found = Round.objects.select_related("run").defer("run__given").get(pk=going_on)
-    if found.target is None:
-        look(found)
-    else:  # the device's place is free for another, and then the round is looked at
-        ring(tasks.fill_round, going_on)
+    need, standing, target = needs.of_round(found), needs.standing(found), found.target
+    is_full = standing.answered(need.kind) >= need.buffer
+    if target is not None and not is_full and target - standing.unfinished >= max(target // AT_ONCE, 1):
+        ring(tasks.fill_round, found.pk)  # which looks at the round afterwards
+    elif standing.complete(need):
+        _ring(found.pk)
 
 
 def look(found: Round) -> None:
