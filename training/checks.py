@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from django.db.models import Q
+
 from federations.models import Organization
 from fedwire import checks
 from fedwire.errors import CATALOGUE
-from fedwire.states import AssignmentState, RoundKind
+from fedwire.states import AssignmentState, RoundKind, RoundState
 from training import wording
-from training.models import Assignment, Run
+from training.lifecycle import UNFINISHED
+from training.models import Assignment, Round, Run
 from training.wording import Party
 
 # A device sends the code alone; these say it without the values that stay there.
@@ -36,7 +39,7 @@ MODES: Mapping[str, str] = {
 MOST_SHOWN = 200
 COLUMNS = (
     *("device__public_id", "device__identifier", "organization__public_id", "organization__name"),
-    *("state", "reason", "update__answer__check"),
+    *("state", "reason", "update__answer__check", "offered_at", "round__closed_at"),
 )
 
 
@@ -77,11 +80,30 @@ def why_not(run: Run) -> str:
 
 
 def absent(run: Run, organizations: Iterable[Organization]) -> dict[int, str]:
-    """Organization → why its devices are not asked, for those of which a device was left out after the check."""
-    if run.config.get("preflight") != LEAVE_OUT:
+    """Organization → why its devices are not asked, for those of which a device was left out after the check, or came
+    later and looks at itself now."""
+    if run.config.get("preflight", OFF) == OFF or run.pk is None:
         return {}
-    left = set(failing(run).values_list("organization_id", flat=True))
-    return {one.pk: f"devices of {one.name} failed the preflight" for one in organizations if one.pk in left}
+    checking = asked(run).filter(state__in=UNFINISHED, round__state=RoundState.DONE)
+    now = set(checking.values_list("organization_id", flat=True))
+    left = set(failing(run).values_list("organization_id", flat=True)) if run.config["preflight"] != REPORT else set()
+    why = dict.fromkeys(left, "devices of {} failed the preflight") | dict.fromkeys(now, "a device of {} checks itself")
+    return {one.pk: why[one.pk].format(one.name) for one in organizations if one.pk in why}
+
+
+def over(run: Run) -> Round | None:
+    """The run's check of its devices, once it is over; None before, and in a run without."""
+    if run.config.get("preflight", OFF) == OFF:
+        return None
+    return Round.objects.filter(run=run, kind=RoundKind.CHECK, state=RoundState.DONE).first()
+
+
+def asked(run: Run) -> Any:
+    """The parts of devices that need not be asked for a check any more: those of the check that is over, and answers to
+    attempts before it."""
+    parts = Assignment.objects.filter(round__run=run, round__kind=RoundKind.CHECK)
+    answered = (AssignmentState.SUBMITTED, AssignmentState.DECLINED)
+    return parts.filter(Q(round__state=RoundState.DONE) | Q(state__in=answered))
 
 
 def failing(run: Run) -> Any:
@@ -113,6 +135,7 @@ def _row(part: Mapping[str, Any]) -> dict[str, Any]:
         "device": {"id": party.device_id, "identifier": party.identifier},
         "organization": {"id": party.organization_id, "name": party.organization},
         "verdict": verdict,
+        "late": part["round__closed_at"] is not None and part["offered_at"] > part["round__closed_at"],
         "findings": findings,
         "sdk_version": report.get("sdk_version"),
         "clock_seconds": report.get("clock_seconds"),

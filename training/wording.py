@@ -309,6 +309,9 @@ def parts(done: int, count: int) -> str:
     return f"aggregating: {done} of {count} parts"
 
 
+JOINED = {"round.joined": "joined the round", "check.asked": "came later and checks itself first"}
+
+
 def sentence(kind: str, data: Mapping[str, Any]) -> str:
     """An event as one line of the log."""
     name = ROUND_NAMES.get(data.get("kind", ""), f"Round {data.get('number')}")
@@ -319,8 +322,8 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         return f"{name} began with {count} device{'' if count == 1 else 's'}{again}."
     if kind == "assignment.refused":
         return f"{_who(data)} sent something that was refused{reason}."
-    if kind == "round.joined":
-        return f"{_who(data['participant'])} joined the round."
+    if kind in JOINED:
+        return f"{_who(data['participant'])} {JOINED[kind]}."
     if kind == "assignment.changed":
         return f"{_who(data)}: {data['word']}{reason}."
     if kind == "assignments.closed":

@@ -4,6 +4,7 @@ import { withFlagged } from "./flagged.js";
 import { addPoint } from "./points.js";
 import { ENDED } from "./sentences.js";
 
+const CHECK = -1; // the number of the round in which devices check themselves
 const MOST_CARDS = 24; // of a large round
 const UNFINISHED = new Set(["offered", "training"]);
 const TROUBLE = new Set(["refused", "late", "dropped", "declined"]);
@@ -62,7 +63,7 @@ const CHANGES = {
   "assignment.changed": (state, data, ask) => {
     const card = cardOf(state, data);
     ask.recount();
-    if (state.round?.kind === "check") ask.again(); // what it found stands in the list
+    if (state.round?.kind === "check" || data.number === CHECK) ask.again(); // what it found stands in the list
     if (!card) return;
     if (!sameRound(state, data) && !data.asynchronous) {
       if (TROUBLE.has(data.word)) card.before = { number: data.number, word: data.word };
@@ -71,6 +72,7 @@ const CHANGES = {
     Object.assign(card, { state: data.state, word: data.word, reason: data.reason,
       samples: data.samples, seconds: data.seconds, devices: data.devices, effort: data.effort });
   },
+  "check.asked": (state, data, ask) => ask.again(),
   "assignment.refused": (state, data, ask) => {
     const card = (sameRound(state, data) || data.asynchronous) && cardOf(state, data);
     if (card) card.refusal = data.refusal;

@@ -12,7 +12,7 @@ export function drawPreflight(rows) {
   list.replaceChildren(...rows.map((one) => {
     const item = element("li");
     item.append(element("span", `badge ${LOOKS[one.verdict] ?? "warn"}`, one.verdict), " ",
-      element("strong", "", one.device.identifier), ` of ${one.organization.name}`);
+      element("strong", "", one.device.identifier), ` of ${one.organization.name}${one.late ? ", which came later" : ""}`);
     one.findings.forEach((found, index) => {
       item.append(`${index ? ";" : ":"} ${found.sentence}.`);
       if (found.next_step) item.append(" ", element("span", "soft", found.next_step));

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from federations.models import Device, DeviceTask
 from federations.services import policies
 from fedportal.common import clock
 from fedwire import routes
@@ -14,10 +15,11 @@ from fedwire.errors import FedportalError
 from tests.training.conftest import STANDARDISED, Site, Stage, current, rewind
 from tests.training.test_faulty_rounds import Seen, finish
 from training import checks
-from training.models import Run, Update
+from training.models import Assignment, Run, Update
 from training.services import healing, opening, rounds
 
 CODES_WITH_VALUES = "data_shape"
+DAY = timedelta(days=1)
 
 
 def begin(stage: Stage, mode: str = "leave_out", **more: Any) -> tuple[list[Site], Run]:
@@ -282,3 +284,109 @@ def test_the_form_offers_the_check_and_runs_it_again(stage: Stage) -> None:
     with clock.shifted(timedelta(seconds=1)):
         api = stage.cast.client("olga").get(routes.SESSION.format(run=run.public_id)).json()
     assert api["config"]["preflight"] == "leave_out"
+
+
+def began(stage: Stage, mode: str = "leave_out", **more: Any) -> tuple[list[Site], Run, Site]:
+    """Two devices were checked and train in round 1; then one more comes to wait."""
+    sites = stage.three()[:2]
+    Device.objects.exclude(pk__in=[site.device.pk for site in sites]).update(last_seen_at=clock.now() - DAY)
+    run = stage.start(rounds=2, config={"preflight": mode, "evaluate": False}, **more)
+    for site in sites:
+        check(site)
+    assert (current(run).kind, current(run).number) == ("train", 1)
+    late = stage.site(stage.cast.metro, "metro-9")
+    late.arrive()
+    return sites, run, late
+
+
+@pytest.mark.parametrize("mode", ["report", "leave_out", "stop"])
+def test_who_comes_after_the_check_looks_at_itself_first(stage: Stage, mode: str) -> None:
+    sites, run, late = began(stage, mode)
+    task = late.task
+    assert (task.kind, task.content["round"], task.base_blob) == ("check", -1, run.base_version.blob)
+    assert clock.now() < task.deadline <= clock.now() + timedelta(seconds=120)
+    late.arrive()
+    assert late.tasks() == [task]  # once
+    seen = Seen(stage, run)
+    seen.says("metro-9 of metro came later and checks itself first.")
+    assert "waiting metro-9 of metro, which came later" in seen.page
+    for site in sites:
+        site.answer()
+    assert (current(run).number, late.tasks()) == (2, [task])  # nobody waits for it
+    check(late, warned=("clock_off",))
+    row = shown(stage, run)["metro-9"]
+    assert (row["verdict"], row["late"], [one["code"] for one in row["findings"]]) == ("passed", True, ["clock_off"])
+    assert [row["late"] for row in shown(stage, run).values()].count(True) == 1
+    assert finish(run, [*sites, late]).state == "completed"
+
+
+@pytest.mark.parametrize(("mode", "takes_part"), [("report", True), ("leave_out", False), ("stop", False)])
+def test_who_comes_later_and_fails_takes_part_only_where_the_run_just_reports(
+    stage: Stage, mode: str, takes_part: bool
+) -> None:
+    sites, run, late = began(stage, mode)
+    check(late, "data_columns")
+    for site in sites:
+        site.answer()
+    assert current(run).number == 2
+    assert bool(late.tasks()) is takes_part
+    run.refresh_from_db()
+    assert run.state == "running"  # what has begun is not stopped for one that came later
+    assert "failed metro-9 of metro, which came later: its data lack columns" in Seen(stage, run).page
+
+
+def test_a_round_that_is_short_says_who_checks_itself_and_lets_it_in_afterwards(stage: Stage) -> None:
+    first, second = stage.three()[:2]
+    Device.objects.exclude(pk__in=[first.device.pk, second.device.pk]).update(last_seen_at=clock.now() - DAY)
+    run = stage.start(rounds=1, min_participants=2, config={"preflight": "leave_out", "evaluate": False})
+    check(first)
+    check(second, "data_shape")
+    assert current(run).number == 1
+    late = stage.site(stage.cast.metro, "metro-9")
+    late.arrive()
+    assert "a device of metro checks itself" in stage.snapshot(run)["round"]["waiting"]["sentence"]
+    check(late)
+    late.arrive()
+    assert late.task.kind == "train"
+    assert stage.snapshot(run)["round"]["waiting"] is None
+
+
+def test_who_comes_later_and_does_not_know_the_check_takes_part_unchecked(stage: Stage) -> None:
+    sites, run, late = began(stage)
+    late.decline("this device's SDK does not know tasks of kind check")
+    late.arrive()
+    for site in sites:
+        site.answer()
+    assert late.task.kind == "train"
+    assert shown(stage, run)["metro-9"]["verdict"] == "not checked"
+
+
+def test_the_check_of_who_came_later_ends_with_its_own_time_or_with_the_run(stage: Stage) -> None:
+    sites, run, late = began(stage)
+    other = stage.site(stage.cast.metro, "metro-8")
+    other.arrive()
+    DeviceTask.objects.filter(pk=late.take().pk).update(deadline=clock.now() - timedelta(seconds=1))
+    healing.sweep()
+    assert late.tasks() == []
+    assert shown(stage, run)["metro-9"]["verdict"] == "failed"
+    other.vanish()
+    Assignment.objects.filter(task=other.task).update(offered_at=clock.now() - DAY)
+    healing.sweep()
+    assert other.tasks() == []
+    third = stage.site(stage.cast.metro, "metro-7")
+    third.arrive()
+    task = third.task
+    assert finish(run, sites).state == "completed"
+    assert third.tasks() == []
+    with pytest.raises(FedportalError) as refused:
+        third.say(task, {"samples": 0, "check": report()})
+    assert refused.value.code == "task_closed"
+
+
+def test_who_comes_later_to_a_run_without_a_check_takes_part_at_once(stage: Stage) -> None:
+    stage.three()
+    run = stage.start(min_participants=9)
+    late = stage.site(stage.cast.metro, "metro-9")
+    late.arrive()
+    assert late.task.kind == "train"
+    assert stage.snapshot(run)["preflight"] == []

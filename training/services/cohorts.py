@@ -20,6 +20,7 @@ from federations.services.enrolment import Rules
 from fedportal.common import clock
 from fedwire.states import AssignmentState, DeviceState, MemberState, RunState
 from training import checks
+from training.lifecycle import UNFINISHED
 from training.models import Assignment, Pulse, Round, Run
 from training.services import sampling
 from training.services.sampling import Candidate, Limits
@@ -207,18 +208,40 @@ def _barred(run: Run) -> Mapping[int, str]:
     return rules.barred(Counter(of_bound.values_list("organization_id", flat=True)))
 
 
+def unchecked(run: Run, among: Iterable[int] | None = None) -> list[Device]:
+    """The devices (of those in `among`) that are there, that nothing bars, and that were not asked for the check with
+    which the run began."""
+    asked = checks.asked(run).filter(device=OuterRef("pk"))
+    found = _able(run).filter(~Exists(asked))
+    devices = _ordered(found if among is None else found.filter(pk__in=list(among)))
+    refused = _rules(run).refused if devices else {}
+    return [device for device in devices if device.organization_id not in refused]
+
+
 def _present(run: Run) -> QuerySet[Device]:
     """The devices that could take part now, whatever bars their organizations."""
+    found = _able(run)
+    mode = run.config.get("preflight", checks.OFF)
+    if run.pk is None or mode == checks.OFF:
+        return found
+    over = checks.over(run) is not None
+    if over:  # who came later looks at itself first
+        looked = checks.asked(run).exclude(state__in=UNFINISHED)
+        found = found.filter(Exists(looked.filter(device=OuterRef("pk"))))
+    if mode == checks.LEAVE_OUT or (mode == checks.STOP and over):
+        found = found.exclude(pk__in=checks.failing(run).values("device_id"))
+    return found
+
+
+def _able(run: Run) -> QuerySet[Device]:
+    """The devices that are there, and that heard of the run since they last declined a part of it."""
     declined = Assignment.objects.filter(
         device=OuterRef("pk"),
         round__run=run,
         state=AssignmentState.DECLINED,
         changed_at__gt=OuterRef("last_seen_at"),
     )
-    found = here(of_members(run)).filter(~Exists(declined))
-    if run.pk is None or run.config.get("preflight") != checks.LEAVE_OUT:
-        return found
-    return found.exclude(pk__in=checks.failing(run).values("device_id"))
+    return here(of_members(run)).filter(~Exists(declined))
 
 
 def _ordered(devices: QuerySet[Device]) -> list[Device]:

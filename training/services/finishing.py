@@ -25,6 +25,9 @@ def complete(run_pk: int) -> None:
     """
     faults.point("before_version")
     rows = Run.objects.select_related("model", "federation", "base_version", "started_by", "organization")
+    with unit():  # by itself, for tasks are locked before runs: devices that came late need not look at themselves
+        late = Assignment.objects.filter(round__run=run_pk, round__kind=RoundKind.CHECK)
+        close_parts(late, "the run is over", cancelled=True)
     with unit():
         run = rows.select_for_update(of=("self",), no_key=True).get(pk=run_pk)
         if run.state != RunState.RUNNING:

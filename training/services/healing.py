@@ -22,7 +22,7 @@ from federations.services import audit
 from fedportal.common import clock
 from fedportal.common.jobs import ring
 from fedportal.common.transactions import unit
-from fedwire.states import AssignmentState, DeviceState, MemberState, RoundState, RunState, TaskState
+from fedwire.states import AssignmentState, DeviceState, MemberState, RoundKind, RoundState, RunState, TaskState
 from training import lifecycle, progress, tasks
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, UNFINISHED
 from training.models import Assignment, Round, Run
@@ -34,8 +34,10 @@ log = logging.getLogger(__name__)
 GONE = "the device or its organization is not in the federation any more"
 SILENT = "the device did not come for its task"
 OVERDUE = "no answer until its deadline"
-# The parts whose answers would count: those of open rounds, and of asynchronous ones, which they outlive.
-WANTED = Q(round__state=RoundState.OPEN) | Q(round__asynchronous=True)
+# The parts that outlive their round: of asynchronous ones, and the checks of devices that came later.
+OUTLIVING = Q(round__asynchronous=True) | Q(round__kind=RoundKind.CHECK, round__state=RoundState.DONE)
+# The parts whose answers would count.
+WANTED = Q(round__state=RoundState.OPEN) | OUTLIVING
 _first = threading.Event()
 
 
@@ -150,9 +152,9 @@ def drop_the_silent() -> None:
 
 
 def drop_the_overdue() -> None:
-    """Wait no longer for tasks of asynchronous rounds whose own time is over; others end with their round."""
+    """Wait no longer for tasks that outlive their round and whose own time is over; others end with their round."""
     if pulse.is_steady():
-        asked = Assignment.objects.filter(round__asynchronous=True, state__in=UNFINISHED)
+        asked = Assignment.objects.filter(OUTLIVING, state__in=UNFINISHED)
         _drop(asked.filter(task__deadline__lte=clock.now()), OVERDUE, cancelled=False)
 
 

@@ -14,29 +14,21 @@ from typing import Any
 from django.db.models import Exists, OuterRef, QuerySet
 
 from federations.models import Device, Member
-from federations.services import device_tasks, policies
-from federations.services.device_tasks import NewTask
 from fedportal.common import clock
 from fedportal.common.transactions import unit
-from fedwire import codecs
 from fedwire.architectures import Architecture
-from fedwire.histograms import LOGIT
-from fedwire.states import MemberState, RoundKind, RoundState, RunState, TaskKind
-from fedwire.version import VERSION
+from fedwire.states import MemberState, RoundKind, RoundState, RunState
 from registry.models import ModelVersion
-from training import checks, part_cards, progress, wording
-from training.aggregation import strategies
+from training import checks, part_cards, progress
 from training.models import Round, Run
 from training.services import (
+    asking,
     buffering,
     cohorts,
-    compression,
     finishing,
-    local,
+    latecomers,
     needs,
-    part_rows,
     plan,
-    remembered,
     starters,
 )
 from training.services.needs import Look
@@ -99,6 +91,9 @@ def welcome(device_pks: Sequence[int]) -> None:
     if not Run.objects.filter(state=RunState.RUNNING).exists():
         return
     cohorts.came_to_wait(device_pks)
+    for run_pk in latecomers.waited_for(device_pks):
+        with unit():
+            latecomers.check(locked(run_pk), device_pks)
     for round_pk in short_of_devices():
         fill(round_pk, device_pks)
 
@@ -125,6 +120,7 @@ def fill(round_pk: int, among: Iterable[int] | None = None) -> None:
         look = Look(found, needs.of_round(found), needs.standing(found))
         if run.state != RunState.RUNNING or found.kind == RoundKind.EVALUATE or not look.has_room:
             return
+        latecomers.check(run, among)
         parts = _parts(run, found)
         have = Counter(filter(None, parts.values()))
         devices = cohorts.available(run, among, parts=parts)
@@ -132,11 +128,11 @@ def fill(round_pk: int, among: Iterable[int] | None = None) -> None:
             devices = cohorts.drawn(run, found, _wanted(look, devices), have, look.at_work)
         if not devices:
             return
-        _ask(run, found, devices)
+        asking.ask(run, found, devices)
         have.update(device.organization_id for device in devices)
         waiting = _waiting(run, found, have)
         progress.tell_all(
-            run, [("round.joined", {"participant": card, "waiting": waiting}) for card in _cards(devices)]
+            run, [("round.joined", {"participant": card, "waiting": waiting}) for card in asking.cards(devices)]
         )
 
 
@@ -160,16 +156,13 @@ def _wanted(look: Look, devices: Sequence[Device]) -> list[Device]:
     return [device for device in devices if device.organization_id in lacking]
 
 
-def _cards(devices: Iterable[Device]) -> list[dict[str, Any]]:
-    return [wording.participant(cohorts.party_of(one), last_seen_at=one.last_seen_at) for one in devices]
-
-
 def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
     now = clock.now()
     took = (last["closed_at"] - last["opened_at"]).total_seconds() if last and last["closed_at"] else 0.0
     terms, checking = Terms.of(run.plan), step.kind == RoundKind.CHECK
     asynchronous = step.kind == RoundKind.TRAIN and (terms.asynchronous or buffering.is_left_over(run, last))
     busy = buffering.busy(run) if asynchronous else {}
+    latecomers.check(run)
     available = cohorts.available(run, parts=busy)
     need = needs.of(run, step.kind, asynchronous)
     opened = Round.objects.create(
@@ -187,7 +180,7 @@ def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
     have = Counter(busy.values())
     at_work = needs.standing(opened).unfinished if asynchronous else None
     devices = available if checking else cohorts.drawn(run, opened, available, have, at_work)
-    _ask(run, opened, devices)
+    asking.ask(run, opened, devices)
     have.update(device.organization_id for device in devices)
     news = {
         "number": opened.number,
@@ -196,7 +189,7 @@ def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
         "opened_at": now.isoformat(),
         "deadline": opened.deadline.isoformat(),
         "count": len(devices),
-        "participants": _cards(devices[:MOST_CARDS]),
+        "participants": asking.cards(devices[:MOST_CARDS]),
         "waiting": _waiting(run, opened, have),
         **(_asynchronous(run, opened, need) if asynchronous else {}),
     }
@@ -215,78 +208,6 @@ def _asynchronous(run: Run, opened: Round, need: Need) -> dict[str, Any]:
         "asked": opened.assignments.count(),
         "count": parts.count(),
         "participants": part_cards.cards(part_cards.parts_of(parts, MOST_CARDS), opened.number),
-    }
-
-
-def _ask(run: Run, opened: Round, devices: Sequence[Device]) -> None:
-    """Offer each device its task, with the floor of its organization's policy, and note its part."""
-    trains, measures = opened.kind == RoundKind.TRAIN, opened.kind != RoundKind.STATISTICS
-    written = run.config.get("codec")
-    codec = codecs.of(written, local.travels(run))
-    common = _common(run, opened)
-    # Such a round may close, or be about to, while the device works: its task has the time of a round to itself.
-    own = clock.now() + timedelta(seconds=run.round_seconds)
-    until = own if opened.asynchronous else opened.deadline
-    shape = common.pop("answer")  # to which each task adds its own
-    limits = policies.of_all({device.organization_id for device in devices})
-    floors = {organization: policy.least_records for organization, policy in limits.items()}
-    strategy = strategies.find(run.strategy)
-    half = local.told(strategy.device_half(run.config["parameters"]), run)
-    half = compression.told(half, written if trains else None)
-    reports: dict[str, Any] = {"reports": list(strategy.reports)} if trains and strategy.reports else {}
-    if trains and strategy.needs_individual_updates:
-        reports["individual"] = True
-    keeps = (measures and strategy.personal) or (trains and strategy.needs_device_state)
-    kept = remembered.counted_rounds(run, devices) if keeps else None
-    if trains and strategy.sends_state:
-        common["state_digest"] = remembered.state_before(run, opened.number)
-    shares = cohorts.work_shares(run, devices) if trains else {}
-    tasks = device_tasks.offer(
-        [
-            NewTask(
-                device=device,
-                kind=TaskKind(opened.kind),
-                subject=str(opened.pk),
-                deadline=until,
-                common=common,
-                content={
-                    **({"counted_round": kept.get(device.pk, 0)} if kept is not None else {}),
-                    **_floor(opened, {**shape, **reports}, floors.get(device.organization_id, 0)),
-                    "training": {
-                        **half,
-                        **({"share": shares[device.pk]} if device.pk in shares else {}),
-                        "seed": cohorts.seed_for(run.config["seed"], opened.number, cohorts.party_of(device)),
-                    },
-                },
-                base_blob=opened.base_blob if measures else "",
-                update_header=codec.header if trains else b"",
-                update_bytes=codec.nbytes if trains else 0,
-            )
-            for device in devices
-        ]
-    )
-    part_rows.offer(opened, tasks)
-
-
-def _floor(opened: Round, answer: Mapping[str, Any], least: int) -> dict[str, Any]:
-    """What the answer must be. A check stands for no rows, so its device says itself whether it has enough."""
-    if opened.kind == RoundKind.CHECK:
-        return {"answer": dict(answer), "check": {"least_records": least, "sdk_version": VERSION}}
-    return {"answer": {**answer, "least_records": least}}
-
-
-def _common(run: Run, opened: Round) -> dict[str, Any]:
-    """What every device of the round is told."""
-    measures = opened.kind == RoundKind.EVALUATE or (opened.kind == RoundKind.TRAIN and run.config["evaluate"])
-    return {
-        "run": run.public_id,
-        "model": run.model.public_id,
-        "model_name": run.model.name,
-        "round": opened.number,
-        "attempt": opened.attempt,
-        "manifest": run.base_version.manifest,
-        "architecture": run.base_version.architecture,
-        "answer": {"metrics": True, "scale": LOGIT} if measures else {"metrics": False},
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from federations.models import Device, DeviceTask, Member, Organization
 from fedportal.common import sql
-from fedwire.states import AssignmentState, DeviceState, MemberState, RoundState
+from fedwire.states import AssignmentState, DeviceState, MemberState, RoundKind, RoundState
 from training.lifecycle import Lost
 from training.models import Assignment, Round, Run, Update
 from training.services.terms import Terms
@@ -40,7 +40,7 @@ _BYTES = (
     f"UPDATE {_ROUND} SET bytes_up = bytes_up + %s"  # noqa: S608
     f" WHERE id = %s AND state = '{RoundState.OPEN}' AND NOT asynchronous"
 )
-_ASYNCHRONOUS = f"SELECT asynchronous FROM {_ROUND} WHERE id = %s"  # noqa: S608
+_OUTLIVES = f"SELECT asynchronous, state FROM {_ROUND} WHERE id = %s"  # noqa: S608
 _INSERT = (
     f"INSERT INTO {_UPDATE} (organization_id, round_id, device_id, assignment_id, blob, size, samples, norm, answer,"  # noqa: S608
     " received_at, counted_in_id, staleness) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0)"
@@ -80,10 +80,10 @@ class Part(NamedTuple):
     party: Party
 
 
-def offer(opened: Round, tasks: Sequence[DeviceTask]) -> None:
-    """Give the devices of these tasks a part in the round. Call it inside a unit."""
-    at, state = sql.stored(opened.opened_at), str(AssignmentState.OFFERED)
-    rows = [[task.organization_id, opened.pk, task.device_id, task.pk, state, "", at, at] for task in tasks]
+def offer(opened: Round, tasks: Sequence[DeviceTask], at: datetime) -> None:
+    """Give the devices of these tasks a part in the round, offered `at`. Call it inside a unit."""
+    then, state = sql.stored(at), str(AssignmentState.OFFERED)
+    rows = [[task.organization_id, opened.pk, task.device_id, task.pk, state, "", then, then] for task in tasks]
     for start in range(0, len(rows), MOST_ROWS):
         some = rows[start : start + MOST_ROWS]
         marks = ", ".join([f"({sql.marks(len(_OFFERED))})"] * len(some))
@@ -115,11 +115,14 @@ def counts(round_pk: int) -> dict[int, dict[str, int]]:
 def place(part: Part, size: int) -> int | None:
     """Where an answer of `size` bytes counts: in its round, whose bytes it adds to, or None, the run's buffer.
 
-    Call it inside a unit. Raises Lost when the round is not open any more and does not let its parts outlive it.
+    A device that comes later checks itself in the check that is over. Call it inside a unit. Raises Lost when the round
+    is not open any more and does not let its parts outlive it.
     """
     if sql.write(_BYTES, [size, part.round_pk]):
         return part.round_pk
-    row = sql.one(_ASYNCHRONOUS, [part.round_pk])  # asked anew: it may have become so since the part was read
+    row = sql.one(_OUTLIVES, [part.round_pk])  # asked anew: it may have become so since the part was read
+    if row is not None and part.kind == RoundKind.CHECK and row[1] == RoundState.DONE:
+        return part.round_pk
     if row is None or not row[0]:
         raise Lost
     return None
