@@ -5,9 +5,8 @@ Every row is made by the services that make it in life; see `assemble`.
 
 from __future__ import annotations
 
-import copy
 import secrets
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,13 +22,11 @@ from federations.services import federations as federation_services
 from fedportal.celery import app as celery_app
 from fedportal.common.transactions import unit
 from fedwire.messages import registration_message
-from tests.snapshot import Snapshot
+from tests.snapshot import Made, Scene
 
 PASSWORD = "a long and quiet password"
 FEDERATION = "healthcare-consortium"
 DEVICE = "hospital-001"
-# So long a cast's times are near enough to now: its devices were just seen, its letters just sent.
-FRESH_SECONDS = 20.0
 
 
 @dataclass
@@ -135,34 +132,23 @@ def client_with(token: str) -> Client:
     return Client(headers={"Authorization": f"Bearer {token}"} if token else {})
 
 
-@pytest.fixture
-def cast(db: None, settings: Any) -> Cast:
-    """The cast in a fresh database, with passwords that are cheap to hash."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+def scene(of: Callable[[], Made]) -> Scene[Made]:
+    """The scene that `of()` makes, for tests in which the same follows from what is committed as in this one."""
     # What is committed has consequences: letters are written and leave, if bells are answered.
     consequences = not connection.in_atomic_block, celery_app.conf.task_always_eager
-    return _troupes.setdefault(consequences, Troupe()).enter()
+    return _scenes.setdefault((of, *consequences), Scene(of))
 
 
-class Troupe:
-    """A cast that was assembled a moment ago, for the tests of this process."""
-
-    def __init__(self) -> None:
-        self._cast: Cast | None = None
-        self._rows: Snapshot | None = None
-        self._assembled = 0.0
-
-    def enter(self) -> Cast:
-        """The cast, in the rows of this test; assembled anew when it is not fresh any more."""
-        if self._rows is None or time.monotonic() - self._assembled > FRESH_SECONDS or not self._rows.fits():
-            rows = Snapshot()
-            self._cast, self._assembled = assemble(), time.monotonic()
-            rows.complete()
-            self._rows = rows
-        else:
-            self._rows.restore()
-        assert self._cast is not None
-        return copy.deepcopy(self._cast)
+_scenes: dict[Any, Scene[Any]] = {}
 
 
-_troupes: dict[tuple[bool, bool], Troupe] = {}
+@pytest.fixture
+def cheap(settings: Any) -> None:
+    """Passwords are cheap to hash."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def cast(db: None, cheap: None) -> Cast:
+    """The cast in a fresh database, with passwords that are cheap to hash."""
+    return scene(assemble).enter()

@@ -7,11 +7,11 @@ from django.db import connection
 from django.test import TransactionTestCase
 
 from tests import light, migrated
-from tests.cast import cast
+from tests.cast import cast, cheap
 from tests.running import Portal
 from tests.snapshot import empty_tables
 
-__all__ = ["cast"]
+__all__ = ["cast", "cheap"]
 
 Portal.begins_warm = True
 TransactionTestCase._fixture_teardown = empty_tables

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from django.apps import apps
 from django.contrib.auth.models import Permission
@@ -13,6 +17,9 @@ from django.core import mail
 from django.db import connection, transaction
 
 Row = tuple[Any, ...]
+Made = TypeVar("Made")
+# So long the times in rows are near enough to now: devices were just seen, letters just sent.
+FRESH_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -51,14 +58,37 @@ class Table:
             )
 
 
+class Scene(Generic[Made]):
+    """What `make()` gives, with the rows, files and mail it makes; it is made anew when it is not fresh any more."""
+
+    def __init__(self, make: Callable[[], Made]) -> None:
+        self._make = make
+        self._made: Made
+        self._rows: Snapshot | None = None
+        self._since = 0.0
+
+    def enter(self, folder: Path | None = None) -> Made:
+        """It, in the database and in the `folder` of this test, which have nothing of it yet."""
+        if self._rows is None or time.monotonic() - self._since > FRESH_SECONDS or not self._rows.fits():
+            rows = Snapshot(folder)
+            self._made, self._since = self._make(), time.monotonic()
+            rows.complete()
+            self._rows = rows
+        else:
+            self._rows.restore(folder)
+        return copy.deepcopy(self._made)
+
+
 class Snapshot:
-    """What is in the database now and was not when this began, and the mail that left meanwhile.
+    """What is in the database and the folder now and was not when this began, and the mail that left meanwhile.
 
     `Snapshot()`, then the making, then `complete()`; from then on `restore()` lays the rows into a database that
     is as it was before, which `fits()` tells.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._files = dict.fromkeys(_files(folder), b"")
         self._ground = _ground()
         self._before = {table: table.rows() for table in tables()}
         self._made: dict[Table, list[Row]] = {}
@@ -73,17 +103,28 @@ class Snapshot:
             if made := [row for key, row in now.items() if key not in before]:
                 self._made[table] = made
         self._mail = mail.outbox[self._sent :]
+        if self._folder:
+            files = [file for file in _files(self._folder) if file not in self._files]
+            self._files = {file: (self._folder / file).read_bytes() for file in files}
 
     def fits(self) -> bool:
         """Whether none of the tables has a row that it had not, and what the rows point to is still there."""
         return self._ground == _ground() and all(table.count() == len(self._before[table]) for table in self._made)
 
-    def restore(self) -> None:
-        """Make the rows again; on PostgreSQL and SQLite alike their order does not matter before the commit."""
+    def restore(self, folder: Path | None = None) -> None:
+        """Make all again; on PostgreSQL and SQLite alike the order of rows does not matter before the commit."""
+        for file, content in self._files.items() if folder else ():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_bytes(content)
         with transaction.atomic():
             for table, rows in self._made.items():
                 table.insert(rows)
         mail.outbox.extend(self._mail)
+
+
+def _files(folder: Path | None) -> list[Path]:
+    """The files in the folder, by their path in it."""
+    return [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()] if folder else []
 
 
 def empty_tables(*_: object) -> None:

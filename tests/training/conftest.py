@@ -22,7 +22,7 @@ from fedwire.tensors import Manifest, decode_model, encode_update, unflatten
 from registry.models import Model
 from registry.services import models as model_services
 from registry.services import versions
-from tests.cast import Cast, register
+from tests.cast import Cast, assemble, register, scene
 from training import selectors
 from training.models import Round, Run
 from training.services import runs
@@ -181,10 +181,15 @@ def bells() -> Iterator[None]:
 
 
 @pytest.fixture
-def stage(transactional_db: None, bells: None, cast: Cast, settings: Any, tmp_path: Path) -> Stage:
+def stage(transactional_db: None, bells: None, cheap: None, settings: Any, tmp_path: Path) -> Stage:
     """Everything in place; commits are real, so what follows a commit happens."""
     settings.FEDPORTAL_DATA_DIR = tmp_path
-    return Stage(cast)
+    return scene(build).enter(tmp_path)
+
+
+def build() -> Stage:
+    """The stage with its cast, made by the services that make it in life."""
+    return Stage(assemble())
 
 
 @pytest.fixture
