@@ -96,6 +96,7 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
     going_on = latest["pk"] if latest is not None and latest["state"] in ALIVE_ROUNDS else None
     called_off = latest is not None and latest["state"] == RoundState.CANCELLED
     whose = unusual.sight(actor, fresh)
+    managed = unusual.managed_by(actor)
     counted = tally.of(parts, called_off=called_off)
     shown = standing.round_shown(fresh, latest, counted.standing) if latest else None
     first = part_cards.parts_of(parts, opening.MOST_CARDS) if parts is not None else []
@@ -112,8 +113,8 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
         "tally": counted.as_json(),
         "barred": _barred(fresh),
         "preflight": checks.of_run(fresh) if plan.checks_first(fresh) else [],
-        "flagged": unusual.of_run(fresh, whose),
-        "manages": unusual.managed_by(actor),
+        "flagged": unusual.of_run(fresh, whose, managed),
+        "manages": managed,
         "contributions": wording.contributions(giving.shares(fresh, also=going_on)),
         "curves": newest_in_full(thinned(curves(rounds), keep=fresh.best_round)),
         "names": _names(fresh, rounds),

@@ -71,7 +71,7 @@ function draw() {
   at("plan").textContent = state.run.plan.sentence;
   for (const part of document.querySelectorAll("[data-action]")) part.hidden = !state.actions[part.dataset.action];
   drawCards();
-  drawFlagged(state.flagged, state.manages);
+  drawFlagged(state);
   drawPreflight(state.preflight ?? []);
   drawGiven(state.contributions);
   drawCurves();

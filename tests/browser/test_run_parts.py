@@ -267,6 +267,9 @@ def test_a_flag_is_seen_by_whom_it_concerns_and_its_device_is_quarantined_by_a_b
     expect(mia.get_by_role("heading", level=1)).to_contain_text("Quarantine")
     mia.get_by_role("button", name="Quarantine").click()
     expect(mia.get_by_role("main")).to_contain_text("quarantined")
+    watch(mia, run)
+    expect(mia.locator("[data-flagged] .badge")).to_have_text("quarantined")
+    expect(mia.get_by_role("link", name=quarantine)).to_have_count(0)
     end(story, run)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fedwire.errors import FedportalError
+from training import plan_words
 from training.services import preflight
 from training.services.preflight import ERROR, WARNING, Facts, Place
 
@@ -110,3 +111,24 @@ def test_a_group_that_nobody_is_in_may_be_left_empty() -> None:
     nobody = Place("org_a", "acme", "active", grouped=True)
     found = preflight.problems(facts(nobody, group="nowhere"))
     assert found[0].next_step.startswith("Leave the group empty for all devices")
+
+
+def test_groups_that_are_asked_for_less_work_and_have_no_device_are_named() -> None:
+    def told(lessened: dict[str, int], **more: object) -> list[str]:
+        found = preflight.problems(facts(ACME, METRO, lessened=lessened, **more))
+        assert all((one.level, one.field) == (WARNING, "config.work_shares") for one in found)
+        return [one.sentence for one in found]
+
+    assert told({"laptops": 2}) == []
+    assert told({"laptops": 2, "phones": 0}) == ["No device is in phones, so none is asked for less work by that."]
+    assert told({"old": 0, "phones": 0}, group="ward") == [
+        "No device of the group ward is in any of old and phones, so none is asked for less work by that."
+    ]
+
+
+def test_who_is_asked_for_less_work_is_counted_in_words() -> None:
+    shares = {"laptops": 0.5, "phones": 0.25, "servers": 1.0, "none": 0.5}
+    devices = {"laptops": 2, "phones": 1, "servers": 4}
+    told = "Less than all of the local steps: 2 devices in laptops 50% and 1 device in phones 25%."
+    assert plan_words.lessened(shares, devices) == told
+    assert plan_words.lessened({}, devices) == plan_words.lessened(shares, {}) == ""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from federations.models import DeviceTask, News
+from federations.models import Device, DeviceTask, News
 from federations.services import devices
 from tests.training.conftest import Site, Stage
 from tests.training.test_rounds import finish
@@ -116,6 +116,18 @@ def test_only_who_looks_after_the_device_may_quarantine_it(stage: Stage) -> None
     assert "Quarantine metro-1" in page
     page = stage.cast.browser("otto").get(f"/runs/{run.public_id}").content.decode()
     assert "metro-1</strong> of metro, round 1" in page
+    assert "Quarantine metro-1" not in page
+
+
+def test_who_looks_after_a_device_sees_that_it_gets_no_more_work(stage: Stage) -> None:
+    run = play(stage)
+    mia, device = stage.cast.actor("mia"), Device.objects.get(identifier="metro-1")
+    assert "idle" not in selectors.snapshot(run, mia)["flagged"][0]
+    devices.quarantine(mia, device)
+    assert selectors.snapshot(run, mia)["flagged"][0]["idle"] == "quarantined"
+    assert "idle" not in stage.snapshot(run)["flagged"][0]  # of another organization
+    page = stage.cast.browser("mia").get(f"/runs/{run.public_id}").content.decode()
+    assert '<span class="badge warn">quarantined</span>' in page
     assert "Quarantine metro-1" not in page
 
 

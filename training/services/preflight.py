@@ -225,7 +225,8 @@ def _unlabelled(facts: Facts) -> list[Problem]:
     if not empty:
         return []
     of = f" of the group {facts.group}" if facts.group else ""
-    sentence = f"No device{of} is in {listed(empty)}, so none is asked for less work by that."
+    where = empty[0] if len(empty) == 1 else f"any of {listed(empty)}"
+    sentence = f"No device{of} is in {where}, so none is asked for less work by that."
     step = "Put devices into the group, on the page of each, or leave it out. Rounds look anew whenever they begin."
     return [Problem(WARNING, "no_such_group", "config.work_shares", sentence, step)]
 

@@ -11,6 +11,7 @@ from typing import Any
 from federations import permissions, roles
 from federations.permissions import Actor
 from fedwire.codecs import Codec
+from fedwire.states import DeviceState
 from fedwire.tensors import Manifest
 from training.aggregation import anomaly
 from training.aggregation.layout import Layout
@@ -100,12 +101,15 @@ def on_cards(cards: list[dict[str, Any]], whose: str) -> list[dict[str, Any]]:
     ]
 
 
-def of_run(run: Run, whose: str) -> list[dict[str, Any]]:
-    """The run's flagged updates that `sight` lets one see, newest first. One query."""
+def of_run(run: Run, whose: str, managed: str = "") -> list[dict[str, Any]]:
+    """The run's flagged updates that `sight` lets one see, newest first. One query.
+
+    Of devices of the organization `managed` that get no work any more `idle` says their state.
+    """
     rows = Update.objects.filter(round__run=run, flagged=True)
     if whose != EVERYBODYS:
         rows = rows.filter(organization__public_id=whose)
-    return _shown(rows.order_by("-pk"))
+    return _shown(rows.order_by("-pk"), managed)
 
 
 def managed_by(actor: Actor | None) -> str:
@@ -116,8 +120,8 @@ def managed_by(actor: Actor | None) -> str:
     return own.public_id
 
 
-def _shown(rows: Any) -> list[dict[str, Any]]:
-    columns = ("counted_in__number", "anomaly", *PARTY)
+def _shown(rows: Any, managed: str = "") -> list[dict[str, Any]]:
+    columns = ("counted_in__number", "anomaly", "device__state", *PARTY)
     return [
         {
             "number": number,
@@ -125,6 +129,7 @@ def _shown(rows: Any) -> list[dict[str, Any]]:
             "organization": {"id": organization, "name": name},
             "score": found["score"],
             "reason": found["reason"],
+            **({"idle": state} if organization == managed and state != DeviceState.ACTIVE else {}),
         }
-        for number, found, device, identifier, organization, name in rows.values_list(*columns)[:MOST_SHOWN]
+        for number, found, state, device, identifier, organization, name in rows.values_list(*columns)[:MOST_SHOWN]
     ]
