@@ -132,7 +132,7 @@ def test_asynchronous_rounds_are_chosen_and_refused_beside_their_fields(cast: Ca
     said = {"model": model.public_id, **PLAN, "strategy": "scaffold", "schedule": "asynchronous", "buffer": "3"}
     answer = browser.post("/runs/new", said)
     assert answer.status_code == 400
-    assert "SCAFFOLD does not work with asynchronous rounds." in words(answer.content.decode())
+    assert "SCAFFOLD does not work with asynchronous rounds, because " in words(answer.content.decode())
     assert re.search(r'class="field bad"><label for="schedule"', answer.content.decode())
     assert browser.post("/runs/new", {**said, "strategy": "fedbuff", "most_staleness": "7"}).status_code == 302
     run = Run.objects.get()
