@@ -187,7 +187,7 @@ REFUSALS = [
     ("acme", f"federation create {FEDERATION}", "name_taken", "another name"),
     ("acme", "federation create rounds", "reserved_name", "another name"),
     ("acme", f"federation invite {FEDERATION} --org org_nobody", "not_found", "Check the id"),
-    ("acme", f"federation invite {FEDERATION} --email nonsense", "field_invalid", "Correct this field"),
+    ("acme", f"federation invite {FEDERATION} --email nonsense", "field_invalid", "Correct --email"),
     ("metro", f"federation invite {FEDERATION} --email a@b.example", "forbidden", "owner"),
     ("metro", f"federation agreement show {FEDERATION}", "not_found", "id or name"),
     ("metro", f"federation agreement publish {FEDERATION} --title A --file README.md", "forbidden", "owner"),
@@ -202,6 +202,8 @@ REFUSALS = [
     ("acme", f"train status {MODEL}", "no_run", f"fedportal train start {MODEL}"),
     ("acme", "train status run_nothing", "not_found", "id or name"),
     ("acme", f"train start {MODEL} --strategy gossip", "strategy_unknown", "fedavg"),
+    ("acme", f"train start {MODEL} --strategy krum", "field_invalid", "Correct --min-devices"),
+    ("acme", f"train start {MODEL} --strategy fedper", "field_invalid", "Correct --local"),
     ("acme", f"train start {MODEL} --learning-rate nan", "bad_request", "send it again"),
     ("metro", f"train start {MODEL}", "forbidden", "owner"),
     ("metro", f"train start {MODEL} --dry-run", "forbidden", "owner"),
@@ -211,8 +213,8 @@ REFUSALS = [
     ("metro", "key revoke key_nobody", "not_found", "id or name"),
     ("metro", "device run --data nowhere.csv", "data_missing", "Check the path"),
     ("metro", "edge status --identifier edge-nowhere", "edge_unknown", "fedportal edge key"),
-    ("metro", "edge run --port 0 --certificate README.md", "field_invalid", "Correct this field"),
-    ("metro", "edge run --port 0 --least-devices 3 --quorum 2", "field_invalid", "Correct this field"),
+    ("metro", "edge run --port 0 --certificate README.md", "field_invalid", "Correct --certificate"),
+    ("metro", "edge run --port 0 --least-devices 3 --quorum 2", "field_invalid", "Correct --quorum"),
 ]
 
 
@@ -251,6 +253,23 @@ def test_a_command_that_is_not_understood_points_to_its_help(tmp_path: Path, wor
     said = Terminal(tmp_path).try_(*words.split())
     assert (said.code, said.out) == (2, "")
     assert "--help" in said.err
+
+
+def test_a_start_says_what_may_surprise_and_what_it_waits_for(world: World) -> None:
+    world.acme.run("push", "later", "--architecture", DESCRIBED)
+    world.acme.run("federation", "share", "later", "--federation", FEDERATION)
+    started = world.acme.try_("train", "start", "later", "--min-devices", "7")
+    assert started.code == 0
+    assert "warning: No device could ever take part." in started.err
+    assert "Started run_" in started.out
+    watching = world.acme.start("train", "watch", "later")
+    try:
+        assert watching.stdout is not None
+        assert "waiting. Waiting for 7 more devices" in watching.stdout.readline()
+    finally:
+        watching.kill()
+        watching.communicate()
+        world.acme.run("train", "stop", "later")
 
 
 def test_what_others_wrote_is_text_and_not_markup(world: World) -> None:

@@ -59,7 +59,12 @@ def run(portal: Listening, tmp_path: Path) -> Iterator[Run]:
 
 
 def test_the_first_start_registers_and_the_next_needs_no_enrolment_key(run: Run, portal: Listening) -> None:
-    assert run(KEY).exit_code == 0
+    first = run(KEY)
+    assert first.exit_code == 0
+    assert [line.partition(" as ")[0] for line in first.stderr.splitlines()[:2]] == [
+        "registered",
+        "waiting for a round …",
+    ]
     assert (len(portal.registrations), portal.beats) == (1, [])
     for key in (None, KEY):  # without it, and with one that may have ended meanwhile
         assert run(key).exit_code == 0

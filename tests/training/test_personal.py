@@ -13,7 +13,7 @@ import pytest
 
 from federations.services import device_tasks
 from fedportal.common import blobs
-from fedportal_sdk.cli.training import described
+from fedportal_sdk.cli.standing import described
 from fedwire import codecs, metrics
 from fedwire.errors import FedportalError
 from fedwire.personal import travelling

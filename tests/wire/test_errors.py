@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from string import Formatter
 
 import pytest
@@ -62,6 +63,13 @@ def test_an_error_of_a_newer_portal_keeps_its_words() -> None:
         "Wait.",
     )
     assert str(error) == "No {more} today."
+    assert traceback.format_exception(error)[-1] == "Next: Wait.\n"
+
+
+def test_a_traceback_ends_with_what_to_do_next() -> None:
+    shown = "".join(traceback.format_exception(FedportalError("key_invalid")))
+    sentence, next_step = CATALOGUE["key_invalid"].sentence, CATALOGUE["key_invalid"].next_step
+    assert shown.endswith(f"{sentence}\nNext: {next_step}\n")
 
 
 @pytest.mark.parametrize("body", [{}, {"error": None}, {"context": "x"}, {"error": 3, "message": ["a"]}])

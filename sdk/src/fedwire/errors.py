@@ -319,7 +319,8 @@ del K
 class FedportalError(Exception):
     """An error of the catalogue.
 
-    `code` is a key of `CATALOGUE`; the keyword arguments fill its sentence and travel as `context`.
+    `code` is a key of `CATALOGUE`; the keyword arguments fill its sentence and travel as `context`. A traceback of it
+    ends with what to do next, as a note.
     """
 
     def __init__(self, code: str, **context: Any) -> None:
@@ -327,6 +328,10 @@ class FedportalError(Exception):
         self.kind = CATALOGUE.get(code, CATALOGUE["internal"])
         self.context = context
         super().__init__(self.message)
+        self._note()
+
+    def _note(self) -> None:
+        self.__notes__ = [f"Next: {self.next_step}"] if self.next_step else []
 
     @property
     def status(self) -> int:
@@ -366,6 +371,7 @@ class FedportalError(Exception):
                 status, message.replace("{", "{{").replace("}", "}}"), str(body.get("next_step", ""))
             )
             error.args = (error.message,)
+            error._note()
         return error
 
 

@@ -113,6 +113,13 @@ def run(
         elif not as_json and event["event"] in ("registered", "answered", "declined", "finished"):
             output.err.print(words(event))
 
+    def say_what_for(model: str | None) -> None:
+        sentence = f"waiting for a round of {model} …" if model else words({"event": "waiting"})
+        if status is not None:
+            status.update(sentence)
+        elif not as_json:
+            output.err.print(Text(sentence))
+
     client = FederatedClient(device_identifier=identifier, on_event=show, least_records=least_records)
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -121,6 +128,7 @@ def run(
         if status is not None:
             status.start()
         enter(client, list(groups))
+        say_what_for(model)
         result = client.train(
             model,
             table,

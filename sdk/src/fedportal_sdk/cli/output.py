@@ -21,6 +21,8 @@ from fedwire.errors import FedportalError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# Fields of the portal's → parameters of commands, where these are called otherwise.
+CALLED_OTHERWISE = {"min_participants": "min_devices", "work_shares": "shares"}
 # A file or another program has no width: nothing is cut off or wrapped for it.
 NO_WIDTH = 10_000
 
@@ -75,8 +77,19 @@ def complain(error: FedportalError) -> None:
         click.echo(json.dumps(error.body(), ensure_ascii=False), err=True)
         return
     err.print(f"[bold red]Error:[/] {_plain(error.message)}")
-    if error.next_step:
-        err.print(f"[dim]Next:[/]  {_plain(error.next_step)}")
+    option = _option(str(error.context.get("field", "")), context) if error.code == "field_invalid" else ""
+    next_step = f"Correct {option} and try again." if option else error.next_step
+    if next_step:
+        err.print(f"[dim]Next:[/]  {_plain(next_step)}")
+
+
+def _option(field: str, context: click.Context | None) -> str:
+    """What the present command calls a field of the portal's, such as --min-devices; "" where it takes none."""
+    name = field.rpartition(".")[2]
+    name = CALLED_OTHERWISE.get(name, name)
+    options = [one for one in context.command.params if isinstance(one, click.Option)] if context else []
+    flag = f"--{name.replace('_', '-')}"
+    return next((one.opts[0] for one in options if one.name == name or flag in one.opts), "")
 
 
 def say(sentence: str, value: Any, as_json: bool, *, then: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ import click
 from rich.live import Live
 from rich.text import Text
 
-from fedportal_sdk.cli import output
+from fedportal_sdk.cli import output, standing
 from fedwire import codecs
 from fedwire.states import RunState
 
@@ -125,7 +126,8 @@ def start(
         config["best"] = {"metric": metric, **({} if greater is None else {"greater": greater})}
     if shares:
         config["work_shares"] = _numbers(shares, "--work-share", "GROUP=SHARE")
-    started = output.portal().start(
+    begin = functools.partial(
+        output.portal().start,
         model,
         federation=federation,
         strategy=strategy,
@@ -135,11 +137,14 @@ def start(
         round_seconds=round_seconds,
         config={**{name: value for name, value in config.items() if value is not None}, **_numbers(more)},
         plan={name: value for name, value in plan.items() if value is not None},
-        dry_run=dry_run,
     )
     if dry_run:
-        output.print_json(started) if as_json else _foresee(started)
-        sys.exit(0 if started["ok"] else 1)
+        seen = begin(dry_run=True)
+        output.print_json(seen) if as_json else _foresee(seen)
+        sys.exit(0 if seen["ok"] else 1)
+    if not as_json:
+        _warn(begin(dry_run=True))
+    started = begin()
     output.say(f"Started {started['id']}.", started, as_json, then=f"fedportal train watch {model}")
 
 
@@ -174,8 +179,18 @@ def _foresee(preview: Snapshot) -> None:
     output.out.print(Text(preview["plan"]))
     output.out.print(Text(preview["sentence"]))
     for problem in preview["problems"]:
-        output.out.print(Text(f"{problem['level']}: {problem['message']} {problem['next_step']}".rstrip()))
+        output.out.print(_problem(problem))
     output.out.print(Text("Nothing was started."))
+
+
+def _warn(preview: Snapshot) -> None:
+    """What does not keep the run from starting and still may surprise, such as devices that are too few."""
+    for problem in preview["problems"] if preview["ok"] else []:
+        output.err.print(_problem(problem))
+
+
+def _problem(problem: dict[str, Any]) -> Text:
+    return Text(f"{problem['level']}: {problem['message']} {problem['next_step']}".rstrip())
 
 
 @train.command("list")
@@ -221,7 +236,7 @@ def status(model: str, follow: bool, as_json: bool) -> None:
         _watch(portal.watch(model), as_json)
         return
     snapshot = portal.status(model)
-    output.print_json(snapshot) if as_json else output.out.print(described(snapshot))
+    output.print_json(snapshot) if as_json else output.out.print(standing.described(snapshot))
 
 
 @train.command()
@@ -311,89 +326,14 @@ def _watch(snapshots: Iterator[Snapshot], as_json: bool) -> None:
     if as_json or not output.out.is_terminal:
         shown = None
         for last in snapshots:
-            line = _line(last)
+            line = standing.line(last)
             if line != shown and not as_json:
                 output.out.print(Text(line))
             shown = line
-        output.print_json(last) if as_json else output.out.print(described(last))
+        output.print_json(last) if as_json else output.out.print(standing.described(last))
     else:
         with Live(console=output.out, auto_refresh=False) as live:
             for last in snapshots:
-                live.update(described(last), refresh=True)
+                live.update(standing.described(last), refresh=True)
     if last["run"]["state"] == RunState.FAILED:
         sys.exit(1)
-
-
-def _line(snapshot: Snapshot) -> str:
-    run, curves = snapshot["run"], snapshot["curves"]
-    accuracy = next((point["accuracy"] for point in reversed(curves) if point["accuracy"] is not None), None)
-    known = f", accuracy {accuracy:.4f}" if accuracy is not None else ""
-    own = next((point["personal"]["accuracy"] for point in reversed(curves) if point.get("personal")), None)
-    known += f", own models {own:.4f}" if own is not None else ""
-    return f"round {run['current_round']} / {run['total_rounds']}: {run['word']}{known}"
-
-
-def described(snapshot: Snapshot) -> Text:
-    """A snapshot in a few lines."""
-    run, round_, plan = snapshot["run"], snapshot["round"], snapshot["run"].get("plan", {})
-    kind = f", asynchronous with a buffer of {plan['buffer']}" if plan.get("schedule") == "asynchronous" else ""
-    lines = [
-        f"{run['model']['name']} in {run['federation']['name']}: {run['strategy']}, {run['word']} ({run['id']})",
-        f"round {run['current_round']} / {run['total_rounds']}{kind}  {_bar(run['progress'])}",
-    ]
-    if run["reason"]:
-        lines.append(run["reason"])
-    if round_ and round_.get("waiting"):
-        lines.append(round_["waiting"]["sentence"])
-    lines += [_checked(row) for row in snapshot.get("preflight", []) if row["findings"]]
-    for row in snapshot["contributions"]:
-        devices = "1 device" if row["devices"] == 1 else f"{row['devices']} devices"
-        updates = f"updates {row['updates']}/{row['expected']}"
-        lines.append(f"  {row['organization']['name']}: {devices}, {updates}, {row['samples']:,} rows over all rounds")
-    lines += [_trend(snapshot["curves"], name) for name in ("accuracy", "auc", "loss")]
-    lines += [_others(snapshot["curves"]), _own(snapshot["curves"])]
-    if run["result_version"]:
-        lines.append(f"Version {run['result_version']} is published. Next: fedportal pull {run['model']['name']}")
-    return Text("\n".join(filter(None, lines)))
-
-
-def _checked(row: dict[str, Any]) -> str:
-    """A line on a device that has something to see to."""
-    found = "; ".join(f"{one['sentence']}. {one['next_step']}".strip() for one in row["findings"])
-    return f"  preflight: {row['device']['identifier']} of {row['organization']['name']} {row['verdict']}: {found}"
-
-
-def _others(curves: list[dict[str, Any]]) -> str:
-    """The newest values of what devices measure by name."""
-    newest: dict[str, float] = next((found for point in reversed(curves) if (found := point.get("others"))), {})
-    return "  " + ", ".join(f"{name} {value:.4f}" for name, value in sorted(newest.items())) if newest else ""
-
-
-def _bar(progress: float, width: int = 30) -> str:
-    full = round(progress * width)
-    return "█" * full + "░" * (width - full)
-
-
-def _trend(curves: list[dict[str, Any]], name: str) -> str:
-    values = [point[name] for point in curves if point[name] is not None]
-    if not values:
-        return ""
-    if len(values) == 1:
-        return f"  {name} {values[-1]:.4f}"
-    change = values[-1] - values[-2]
-    return f"  {name} {values[-1]:.4f} ({change:+.4f} in the last round)"
-
-
-def _own(curves: list[dict[str, Any]]) -> str:
-    """How devices' own models do beside the common one, at the newest round that measured both; "" without any."""
-    point = next((point for point in reversed(curves) if point.get("personal")), None)
-    if point is None:
-        return ""
-    name = "accuracy" if point["personal"]["accuracy"] is not None else "loss"
-    line = f"  own models: {name} {point['personal'][name]:.4f}"
-    worst = "most" if name == "loss" else "least"
-    apart = {which: found[name] for which, found in point.get("devices", {}).items() if name in found}
-    if len(apart) == 2:
-        told = [f"{found[worst]:.4f} ({found['worst']})" for found in (apart["personal"], apart["common"])]
-        line += f"; worst device {told[0]}, with the common model {told[1]}"
-    return line
