@@ -122,10 +122,6 @@ def start(
       fedportal train start radiology-v1 --strategy fltrust --trusted metro
     """
     plan = {**{name: config.pop(name) for name in PLAN}, "sample": _sample(sample)}
-    if metric is not None:
-        config["best"] = {"metric": metric, **({} if greater is None else {"greater": greater})}
-    if shares:
-        config["work_shares"] = _numbers(shares, "--work-share", "GROUP=SHARE")
     begin = functools.partial(
         output.portal().start,
         model,
@@ -135,7 +131,7 @@ def start(
         group=group,
         min_devices=min_devices,
         round_seconds=round_seconds,
-        config={**{name: value for name, value in config.items() if value is not None}, **_numbers(more)},
+        config=_config(config, metric, greater, shares, more),
         plan={name: value for name, value in plan.items() if value is not None},
     )
     if dry_run:
@@ -146,6 +142,18 @@ def start(
         _warn(begin(dry_run=True))
     started = begin()
     output.say(f"Started {started['id']}.", started, as_json, then=f"fedportal train watch {model}")
+
+
+def _config(
+    said: dict[str, Any], metric: str | None, greater: bool | None, shares: tuple[str, ...], more: tuple[str, ...]
+) -> dict[str, Any]:
+    """What devices are told, and what the strategy and the best round go by: all that was said."""
+    config = {name: value for name, value in said.items() if value is not None}
+    if metric is not None:
+        config["best"] = {"metric": metric, **({} if greater is None else {"greater": greater})}
+    if shares:
+        config["work_shares"] = _numbers(shares, "--work-share", "GROUP=SHARE")
+    return {**config, **_numbers(more)}
 
 
 def _sample(text: str | None) -> float | None:
