@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 from rich.text import Text
@@ -105,30 +105,14 @@ def run(
       fedportal device run radiology-v1 --data patients.csv --target diagnosis --identifier hospital-001
     """
     table = load(data, target, slices)  # before the portal hears of this machine
-    status = output.err.status("registering …") if output.err.is_terminal and not as_json else None
-
-    def show(event: dict[str, Any]) -> None:
-        if status is not None:
-            status.update(words(event))
-        elif not as_json and event["event"] in ("registered", "answered", "declined", "finished"):
-            output.err.print(words(event))
-
-    def say_what_for(model: str | None) -> None:
-        sentence = f"waiting for a round of {model} …" if model else words({"event": "waiting"})
-        if status is not None:
-            status.update(sentence)
-        elif not as_json:
-            output.err.print(Text(sentence))
-
-    client = FederatedClient(device_identifier=identifier, on_event=show, least_records=least_records)
+    told = Telling(as_json)
+    client = FederatedClient(device_identifier=identifier, on_event=told.event, least_records=least_records)
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: client.stop())
-    try:
-        if status is not None:
-            status.start()
+    with told, client:
         enter(client, list(groups))
-        say_what_for(model)
+        told.say(f"waiting for a round of {model} …" if model else words({"event": "waiting"}))
         result = client.train(
             model,
             table,
@@ -139,11 +123,37 @@ def run(
             slices=slices,
             work_share=work_share,
         )
-    finally:
-        if status is not None:
-            status.stop()
-        client.close()
     _say_what_came(result, as_json)
+
+
+class Telling:
+    """Says on standard error what a device does: on a terminal in one line that changes, else in a line for each thing
+    that matters, and with --json not at all."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._silent = as_json
+        self._status = output.err.status("registering …") if output.err.is_terminal and not as_json else None
+
+    def __enter__(self) -> Self:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Something happened on the device."""
+        if self._status is not None or event["event"] in ("registered", "answered", "declined", "finished"):
+            self.say(words(event))
+
+    def say(self, sentence: str) -> None:
+        """A sentence."""
+        if self._status is not None:
+            self._status.update(Text(sentence))
+        elif not self._silent:
+            output.err.print(Text(sentence))
 
 
 def _say_what_came(result: Participation, as_json: bool) -> None:
