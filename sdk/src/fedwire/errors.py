@@ -126,6 +126,12 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "edge_runs": K(
         409, "The edge {identifier!r} runs already on this machine.", "Stop the other process, or name another edge."
     ),
+    # Secure aggregation
+    "masking_refused": K(
+        403,
+        "This session of secure aggregation is refused: {reason}",
+        "Nothing of the update was sent in the clear. Ask whoever started the run; the next session begins anew.",
+    ),
     # Tasks and uploads
     "task_closed": K(409, "This task is {state}; its round went on without it.", "Wait for the next task."),
     "answer_differs": K(409, "This task was already answered with other content.", "Nothing: the first answer counts."),

@@ -1,0 +1,153 @@
+"""What a session is held under, and what a device demands of it whatever the server says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from fedwire.errors import FedportalError
+from fedwire.masking import rings, statements
+from fedwire.masking.rings import Ring
+from fedwire.masking.statements import Advert
+
+# Larger cohorts are held in several sessions, so that what a device does never grows.
+MOST_DEVICES = 128
+
+
+def refused(reason: str) -> FedportalError:
+    """The refusal of a session by a device, or of a device's part by the server."""
+    return FedportalError("masking_refused", reason=reason)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """S0: what the server announces and signs. `base_model` and `task`: SHA-256, hexadecimal.
+
+    `threshold`: so many devices together can take masks off. `least_devices`, `least_organizations`: with fewer vectors
+    there is no sum.
+    """
+
+    session: str  # 16 random bytes, hexadecimal
+    federation: str
+    run: str
+    round: int
+    task: str
+    base_model: str
+    parameters: int
+    bits: int
+    clip: float
+    most_weight: int
+    devices: int  # of the roster, at most
+    threshold: int
+    least_devices: int
+    least_organizations: int
+    signature: str = ""
+
+    @property
+    def ring(self) -> Ring:
+        return Ring(self.bits, self.clip, self.devices, self.most_weight)
+
+    def fields(self) -> dict[str, Any]:
+        """What the server's signature covers."""
+        return {name: value for name, value in asdict(self).items() if name != "signature"}
+
+    @property
+    def digest(self) -> str:
+        """The terms in every later statement."""
+        return statements.digest(self.fields())
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a device demands. Its owner keeps it beside the device, where no server can weaken it."""
+
+    least_devices: int = 10
+    least_organizations: int = 3
+    least_difference: int = 10  # devices, between two sums of updates of the same model
+    most_clip: float = 1000.0
+    most_weight: int = 1 << 20
+    bits: tuple[int, ...] = rings.BITS
+    federations: frozenset[str] = field(default_factory=frozenset)  # empty: any
+
+    def check(self, terms: Terms) -> None:
+        """Raises `masking_refused` with the reason for terms that the device does not take part under."""
+        for reason, wrong in self._objections(terms):
+            if wrong:
+                raise refused(reason)
+
+    def _objections(self, terms: Terms) -> Iterable[tuple[str, bool]]:
+        yield "the session has no name of 16 bytes.", len(terms.session) != 32 or not _is_hex(terms.session)
+        yield "the model has no SHA-256.", len(terms.base_model) != 64 or not _is_hex(terms.base_model)
+        yield "the ring is none that this device takes part in.", terms.bits not in self.bits
+        yield "the clip is not a positive number within this device's policy.", not 0 < terms.clip <= self.most_clip
+        yield "the largest weight is not within this device's policy.", not 0 < terms.most_weight <= self.most_weight
+        yield f"a session has 1 to {MOST_DEVICES} devices.", not 0 < terms.devices <= MOST_DEVICES
+        yield "there are no parameters.", terms.parameters < 1
+        yield "the ring has no room for so many devices and weights.", terms.ring.room < rings.LEAST_ROOM
+        least = max(self.least_devices, 2)
+        yield f"fewer than {least} devices could make a sum.", terms.least_devices < least
+        few = terms.least_organizations < self.least_organizations
+        yield f"fewer than {self.least_organizations} organizations could make a sum.", few
+        yield (
+            "the federation is none that this device works for.",
+            bool(self.federations and terms.federation not in self.federations),
+        )
+
+    def check_roster(self, terms: Terms, roster: Sequence[Advert], mine: Advert) -> None:
+        """Raises `masking_refused` for a roster of which one may not trust that the sum hides this device.
+
+        The threshold must be more than half of all and of the devices of the largest organization, (n + c) / 2: then
+        two lists that a lying server gives to two halves, with the help of that organization, cannot both find it.
+        """
+        if mine not in roster:
+            raise refused("this device is not in the roster with the keys that it sent.")
+        if len(roster) > terms.devices:
+            raise refused("the roster is longer than the terms say.")
+        for name in ("device", "identity", "seal_key", "mask_key", "commitment"):
+            if len({getattr(advert, name) for advert in roster}) != len(roster):
+                raise refused(f"two devices of the roster have the same {name.replace('_', ' ')}.")
+        for advert in roster:
+            if not advert.is_signed(terms.digest):
+                raise refused(f"the entry of {advert.device} is not signed by its key for these terms.")
+        check_cohort(terms, [advert.organization for advert in roster])
+        if not threshold_holds(terms.threshold, [advert.organization for advert in roster]):
+            raise refused("the threshold is too low for so many devices of one organization.")
+        if terms.threshold > len(roster):
+            raise refused("the threshold is larger than the roster.")
+
+
+def check_cohort(terms: Terms, organizations: Sequence[str]) -> None:
+    """Raises `masking_refused` when devices of these organizations are too few, or of too few, to make a sum."""
+    if len(organizations) < terms.least_devices:
+        raise refused(f"{len(organizations)} devices are fewer than the {terms.least_devices} of the terms.")
+    if len(set(organizations)) < terms.least_organizations:
+        count = len(set(organizations))
+        raise refused(f"{count} organizations are fewer than the {terms.least_organizations} of the terms.")
+
+
+def least_threshold(organizations: Sequence[str]) -> int:
+    """The least threshold that holds against a lying server with the largest organization on its side: the smallest
+    whole number greater than (n + c) / 2."""
+    largest = max(Counter(organizations).values(), default=0)
+    return (len(organizations) + largest) // 2 + 1
+
+
+def threshold_holds(threshold: int, organizations: Sequence[str]) -> bool:
+    """Whether the threshold is at least `least_threshold`."""
+    return threshold >= least_threshold(organizations)
+
+
+def pinned(identities: Mapping[str, str], roster: Iterable[Advert]) -> None:
+    """Raises `masking_refused` when a device that was known by one key appears with another."""
+    for advert in roster:
+        if identities.get(advert.device, advert.identity) != advert.identity:
+            raise refused(f"{advert.device} has another key than before.")
+
+
+def _is_hex(text: str) -> bool:
+    try:
+        return bytes.fromhex(text).hex() == text
+    except ValueError:
+        return False
