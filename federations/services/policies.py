@@ -95,9 +95,12 @@ def _invalid(field: str, reason: str) -> FedportalError:
 
 
 def _number(field: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise _invalid(field, "it is not a number.")
-    return float(value)
+    try:
+        if not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # an integer too large for a float
+        pass
+    raise _invalid(field, "it is not a number.")
 
 
 def _epsilon(field: str, value: Any) -> float | None:

@@ -43,6 +43,7 @@ def test_parameters_left_out_have_their_defaults() -> None:
         ("epochs", "3"),
         ("epochs", None),
         ("epochs", 10**9),
+        pytest.param("learning_rate", 10**400, id="beyond-float"),
         ("learning_rate", 0),
         ("learning_rate", -0.1),
         ("learning_rate", float("nan")),

@@ -79,6 +79,7 @@ def test_only_an_owner_or_a_privacy_officer_sets_it(cast: Cast, role: Role) -> N
         ("privacy_epsilon", 0),
         ("privacy_epsilon", -1.0),
         ("privacy_epsilon", float("nan")),
+        pytest.param("privacy_epsilon", 10**400, id="beyond-float"),
         ("privacy_epsilon", float("inf")),
         ("privacy_epsilon", 1001),
         ("privacy_epsilon", "4"),

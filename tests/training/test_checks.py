@@ -244,9 +244,10 @@ def test_a_code_that_this_portal_does_not_know_is_shown_as_it_is(stage: Stage) -
 
 
 def test_a_mode_that_is_none_is_refused_and_hyphens_are_liked(stage: Stage) -> None:
-    with pytest.raises(FedportalError) as refused:
-        stage.start(config={"preflight": "maybe"})
-    assert refused.value.context["field"] == "config.preflight"
+    for wrong in ("maybe", ["report"], {"mode": "report"}, True, 1):
+        with pytest.raises(FedportalError) as refused:
+            stage.start(config={"preflight": wrong})
+        assert refused.value.context["field"] == "config.preflight"
     assert stage.start(config={"preflight": "leave-out"}).config["preflight"] == "leave_out"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from federations.models import Organization
 from fedwire.errors import FedportalError
 from tests.training.conftest import Stage, current, rewind, weights_of
 from training.models import Run
@@ -103,6 +104,14 @@ def test_a_trusted_update_that_is_no_measure_again_and_again_ends_the_run(stage:
     run.refresh_from_db()
     assert (run.state, current(run).state) == ("failed", "failed")
     assert run.reason.endswith("the trusted update is zero.")
+
+
+def test_nobody_is_trusted_for_being_called_like_the_id_of_another(stage: Stage) -> None:
+    stage.three()
+    stage.valley_joins()
+    metro, valley = stage.cast.metro, stage.cast.valley
+    Organization.objects.filter(pk=metro.pk).update(name=valley.public_id)
+    assert trusting(stage, valley.public_id).config["trusted"] == valley.public_id
 
 
 @pytest.mark.parametrize("wrong", [None, "", 7, "rival", "nobody"])

@@ -31,6 +31,7 @@ def test_a_report_is_read_as_it_was_meant_and_nothing_else_is_kept() -> None:
         {**GOOD, "warned": ["a"] * 21},
         {**GOOD, "clock_seconds": float("nan")},
         {**GOOD, "clock_seconds": "1"},
+        {**GOOD, "clock_seconds": 10**400},
         {**GOOD, "memory_mb": -1},
         {**GOOD, "memory_mb": 1.5},
         {**GOOD, "memory_mb": True},

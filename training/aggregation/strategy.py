@@ -39,7 +39,8 @@ class Parameter:
 
     def checked(self, value: Any) -> int | float:
         """`value` as this parameter's number. Raises `strategy_parameter`."""
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        # Only of a float: an integer too large for one must not raise.
+        if type(value) not in (int, float) or (isinstance(value, float) and not math.isfinite(value)):
             raise FedportalError("strategy_parameter", name=self.name, reason="it is not a number.")
         if self.whole and value != int(value):
             raise FedportalError("strategy_parameter", name=self.name, reason="it is not a whole number.")

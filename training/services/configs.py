@@ -215,7 +215,7 @@ def _preflight(value: Any) -> str:
     Raises `field_invalid`.
     """
     mode = value.replace("-", "_") if isinstance(value, str) else value or checks.OFF
-    if mode not in checks.MODES:
+    if not isinstance(mode, str) or mode not in checks.MODES:
         reason = f"it must be one of {', '.join(checks.MODES)}."
         raise FedportalError("field_invalid", field="config.preflight", reason=reason)
     return str(mode)

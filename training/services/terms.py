@@ -177,7 +177,8 @@ def _one_of(field: str, value: Any, allowed: tuple[str, ...]) -> str:
 
 
 def _number(field: str, value: Any, fits: Callable[[Any], bool], allowed: str) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or not fits(value):
+    # The bounds come first: an integer too large for a float must not raise.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not fits(value) or not math.isfinite(value):
         raise _wrong(field, f"it must be {allowed}.")
     return value
 

@@ -71,8 +71,9 @@ def organization_of(run: Run) -> int | None:
 def _found(federation: Federation, named: str) -> Organization | None:
     members = Member.objects.filter(federation=federation, state=MemberState.ACTIVE)
     places = members.filter(Q(organization__public_id=named) | Q(organization__name=named))
-    place = places.select_related("organization").first()
-    return place.organization if place is not None else None
+    found = [place.organization for place in places.select_related("organization")]
+    # Whoever is called like the id of another is not it.
+    return min(found, key=lambda one: one.public_id != named, default=None)
 
 
 def _wrong(reason: str) -> FedportalError:

@@ -66,7 +66,8 @@ def parse(value: Any) -> Report:
     report: Report = {"failed": _codes(value, "failed"), "warned": _codes(value, "warned"), "sdk_version": version}
     clock, memory = value.get("clock_seconds"), value.get("memory_mb")
     if clock is not None:
-        if type(clock) not in (int, float) or not math.isfinite(clock) or abs(clock) > 1e10:
+        # The bound comes first: an integer too large for a float must not raise.
+        if type(clock) not in (int, float) or abs(clock) > 1e10 or not math.isfinite(clock):
             raise _wrong("clock_seconds is not a number of seconds.")
         report["clock_seconds"] = float(clock)
     if memory is not None:
