@@ -130,7 +130,9 @@ def _needs(strategy: Strategy) -> str:
         f"It needs at least {least} updates in every round unless its parameters say otherwise." if least > 1 else "",
         "It must see every update by itself." if strategy.needs_individual_updates else "",
         f"Its devices report {' and '.join(f'`{name}`' for name in strategy.reports)}." if strategy.reports else "",
-        "Its devices keep something from round to round." if strategy.needs_device_state else "",
+        "Its devices keep something from round to round, so of the codecs it takes `float16` and `int8`."
+        if strategy.needs_device_state
+        else "",
         "A run with it names a `trusted` organization." if strategy.trusts else "",
         "Each device has a model of its own and reports on it too." if strategy.personal else "",
         f"`local` says which tensors stay on the devices, a pattern such as `layers.4.*`; by default {staying.default}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from fedportal_sdk.variates import feddyn_after, feddyn_shift, scaffold_after, scaffold_shift
+from fedwire.codecs import Codec, Float16, Int8, draws
 from fedwire.vectors import decode_vector
 from tests.aggregation.conftest import Folder, manifest_of
 from training.aggregation import variates
@@ -39,22 +41,39 @@ class Server:
     state: Path | None = None
     known: set[int] = field(default_factory=set)
 
-    def round(self, rows: dict[int, tuple[np.ndarray, int]], threads: int = 1) -> str:
-        """Updates and numbers of steps by device; the digest of the model."""
+    def round(self, rows: dict[int, tuple[np.ndarray, int]], threads: int = 1, codec: Codec | None = None) -> str:
+        """Updates, or their files with a `codec`, and numbers of steps by device; the digest of the model."""
         found, manifest = find(self.strategy), manifest_of(len(self.weights))
         updates = [
-            replace(self.folder.update(manifest, vector, 1), reports={"steps": steps})
-            for vector, steps in rows.values()
+            replace(
+                self.folder.update(manifest, update, 1) if codec is None else self.encoded(update),
+                reports={"steps": steps},
+            )
+            for update, steps in rows.values()
         ]
         files = StateFiles(self.state, self.folder.fresh(), Cohort(len(self.known), len(self.known | rows.keys())))
         base, out = self.folder.model(manifest, self.weights), self.folder.fresh()
         values = found.checked(self.parameters)
         digests = write_model(
-            found, values, manifest=manifest, base=base, updates=updates, out=out, state=files, threads=threads
+            found,
+            values,
+            manifest=manifest,
+            base=base,
+            updates=updates,
+            out=out,
+            state=files,
+            threads=threads,
+            codec=codec,
         )
         self.weights = np.frombuffer(out.read_bytes()[-4 * len(self.weights) :], "<f4")
         self.state, self.known = files.out, self.known | rows.keys()
         return digests.digest + digests.state
+
+    def encoded(self, content: np.ndarray) -> Update:
+        """An encoded update as the portal keeps it."""
+        path = self.folder.fresh()
+        path.write_bytes(content.tobytes())
+        return Update(path, hashlib.sha256(content.tobytes()).hexdigest(), 1)
 
     @property
     def mean(self) -> np.ndarray:
@@ -115,6 +134,41 @@ def test_the_server_knows_the_mean_of_what_devices_keep_whoever_takes_part(
                 own[device] = feddyn_after(before, delta.astype(np.float64), 0.1)
         server.round(rows)
         np.testing.assert_allclose(server.mean, np.mean(list(own.values()), axis=0), atol=2e-5)
+
+
+@pytest.mark.parametrize("strategy", ["scaffold", "feddyn"])
+@pytest.mark.parametrize("codec", [Int8(3), Float16(3)], ids=lambda codec: codec.name)
+def test_the_server_knows_the_mean_also_where_updates_are_encoded(folder: Folder, strategy: str, codec: Codec) -> None:
+    generator = np.random.default_rng(1)
+    server = Server(folder, strategy, {"learning_rate": 0.25} if strategy == "scaffold" else {}, f32(0, 0, 0))
+    own: dict[int, np.ndarray] = {}
+    for number, who in enumerate(([0, 1, 2], [1], [0, 3], [2, 3, 1])):
+        common = server.mean.astype(np.float64) if server.state else np.zeros(3)
+        rows = {}
+        for device in who:
+            written = codec.encode(generator.standard_normal(3, dtype=np.float32), draws(device, number))
+            read, before = codec.decode(written).astype(np.float64), own.get(device, np.zeros(3))
+            rows[device] = (written, device + 1)
+            if strategy == "scaffold":
+                own[device] = scaffold_after(before, common, read, device + 1, 0.25)
+            else:
+                own[device] = feddyn_after(before, read, 0.1)
+        server.round(rows, codec=codec)
+        np.testing.assert_allclose(server.mean, np.mean(list(own.values()), axis=0), atol=2e-5)
+
+
+def test_threads_and_order_leave_no_trace_in_encoded_updates_either(folder: Folder) -> None:
+    codec = Int8((1 << 20) + 5)
+    numbers = np.random.default_rng(0)
+    rows = {
+        i: (codec.encode(numbers.standard_normal(codec.numbers, dtype=np.float32), draws(i, 1)), i + 1)
+        for i in range(3)
+    }
+    for strategy in ("scaffold", "feddyn"):
+        forward, backward = (Server(folder, strategy, {}, np.zeros(codec.numbers, np.float32)) for _ in range(2))
+        for _ in range(2):
+            digest = forward.round(rows, codec=codec)
+            assert digest == backward.round(dict(reversed(rows.items())), threads=3, codec=codec)
 
 
 def test_threads_and_order_leave_no_trace(folder: Folder) -> None:
@@ -195,6 +249,35 @@ def test_dynamic_regularization_reaches_the_optimum() -> None:
         h = folded(variates.feddyn(alpha), h, deltas, number == 0)
         x = x + deltas.mean(axis=0) - h / alpha
     np.testing.assert_allclose(x, OPTIMUM, atol=1e-6)
+
+
+def read_back(codec: Codec, deltas: np.ndarray, number: int) -> np.ndarray:
+    """What the portal reads of these updates."""
+    return np.stack(
+        [codec.decode(codec.encode(one.astype(np.float32), draws(i, number))) for i, one in enumerate(deltas)]
+    ).astype(np.float64)
+
+
+@pytest.mark.parametrize("codec", [Int8(2), Float16(2)], ids=lambda codec: codec.name)
+def test_encoded_updates_reach_the_optimum_too(codec: Codec) -> None:
+    x, common, own = np.zeros(2), np.zeros(2), np.zeros((3, 2))
+    for number in range(600):
+        shifts = [scaffold_shift(own[i], common) for i in range(3)]
+        deltas = np.stack([trained(i, x, shifts[i], steps) for i, steps in enumerate(STEPS)])
+        sent = read_back(codec, deltas, number)
+        own = np.stack([scaffold_after(own[i], common, sent[i], steps, RATE) for i, steps in enumerate(STEPS)])
+        common = folded(variates.scaffold(RATE), common, sent, number == 0)
+        x = x + np.asarray(weights_of("scaffold")) @ sent
+    np.testing.assert_allclose(x, OPTIMUM, atol=1e-5)
+
+    alpha, x, h, own = 0.5, np.zeros(2), np.zeros(2), np.zeros((3, 2))
+    for number in range(400):
+        deltas = np.stack([trained(i, x, feddyn_shift(own[i]), 400, alpha) for i in range(3)])
+        sent = read_back(codec, deltas, number)
+        own = np.stack([feddyn_after(own[i], sent[i], alpha) for i in range(3)])
+        h = folded(variates.feddyn(alpha), h, sent, number == 0)
+        x = x + sent.mean(axis=0) - h / alpha
+    np.testing.assert_allclose(x, OPTIMUM, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["scaffold", "feddyn"])

@@ -163,10 +163,10 @@ class Federation:
         act = partial(FederatedClient.train, model=None, data=rows, target_col="diagnosis", forever=True)
         return Device(client, act)
 
-    def start(self, model: str, strategy: str, rounds: int = ROUNDS) -> str:
+    def start(self, model: str, strategy: str, rounds: int = ROUNDS, **more: Any) -> str:
         """Start a run for a fresh model; its id."""
         self.story.shared_model(model, SPEC)
-        config = {**LOCAL, **CHOSEN[strategy], "seed": SEED, "evaluate": False}
+        config = {**LOCAL, **CHOSEN[strategy], "seed": SEED, "evaluate": False, **more}
         wish = {"model_id": model, "federation_id": FEDERATION, "strategy": strategy, "rounds": rounds}
         wish |= {"config": config, "min_devices": 3, "round_seconds": 60}
         return str(self.story.call("acme", "POST", routes.SESSIONS, wish)["session_id"])
@@ -213,7 +213,7 @@ def test_neither_a_killed_portal_nor_restarted_devices_spoil_what_devices_keep(f
     story, digests = federation.story, []
     for disturbed in (False, True):
         model = f"disturbed-{disturbed}".lower()
-        run = federation.start(model, "scaffold", rounds=6)
+        run = federation.start(model, "scaffold", rounds=6, codec="int8")
         for number in (1, 2) if disturbed else ():
             story.wait_for(run, partial(reached, number))
             story.portal.kill()

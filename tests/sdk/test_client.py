@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from fedportal_sdk import FederatedClient, FedportalError
-from fedwire import routes
+from fedwire import codecs, routes
 from fedwire.architectures import Architecture
 from fedwire.tensors import decode_update, encode_model
 from fedwire.vectors import encode_vector
@@ -292,6 +292,20 @@ def test_steps_are_corrected_by_what_the_device_kept_and_what_the_portal_sends(s
     assert any(first)
     np.testing.assert_allclose(second, [-0.5, -1, 1.5], atol=1e-6)
     assert [answer["steps"] for answer in portal.answers] == [1, 1]
+
+
+def test_what_a_device_keeps_moves_by_what_the_portal_reads_of_an_encoded_update(start: Start, csv_file: Path) -> None:
+    # With cᵢ = -C(Δ)/½ the same step again is Δ - C(Δ): what the codec left out, and not 0.
+    plain, encoded, plan = Portal(corrected(1, 0)), Portal(corrected(1, 0), corrected(2, 1)), {"name": "int8"}
+    for asked in encoded.tasks:
+        asked["training"] |= {"codec": plan, "requires": ["scaffold", "codec.int8", codecs.READ_BACK]}
+    start(plain).train(None, csv_file, "diagnosis", rounds=1)
+    start(encoded).train(None, csv_file, "diagnosis", rounds=2)
+    codec, delta = codecs.of(plan, MANIFEST), np.array(deltas(plain)[0])
+    first, second = (codec.decode(np.frombuffer(update, np.uint8)) for update in encoded.updates)
+    left_out = delta - first
+    assert np.abs(left_out).max() > 0
+    np.testing.assert_allclose(second, left_out, atol=np.abs(left_out).max() / 100)
 
 
 def test_an_answer_that_did_not_count_leaves_no_trace_in_what_is_kept(start: Start, csv_file: Path) -> None:

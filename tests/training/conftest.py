@@ -16,7 +16,7 @@ from federations.services import device_tasks, task_rows
 from federations.services import federations as federation_services
 from fedportal.celery import app as celery_app
 from fedportal.common import blobs, clock
-from fedwire import metrics, statistics
+from fedwire import codecs, metrics, statistics
 from fedwire.architectures import Architecture
 from fedwire.tensors import Manifest, decode_model, encode_update, unflatten
 from registry.models import Model
@@ -66,7 +66,11 @@ class Site:
         """Store the update as the door would; its digest."""
         manifest = Manifest.from_json(task.content["manifest"])
         vector = self.vector(task) if vector is None else vector
-        sha = blobs.put(encode_update(manifest, unflatten(manifest, vector)))
+        plan, drawn = task.content["training"].get("codec"), (task.content["training"]["seed"], task.content["round"])
+        if plan is None:
+            sha = blobs.put(encode_update(manifest, unflatten(manifest, vector)))
+        else:
+            sha = blobs.put(codecs.of(plan, manifest).encode(vector, codecs.draws(*drawn)).tobytes())
         device_tasks.note_upload(task.pk, sha, float(np.linalg.norm(vector)))
         return sha
 

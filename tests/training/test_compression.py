@@ -89,11 +89,15 @@ def test_a_codec_above_the_cap_is_refused_and_one_that_fits_is_named() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, found in STRATEGIES.items() if found.needs_device_state])
-def test_a_strategy_whose_devices_remember_takes_plain_updates_only(stage: Stage, name: str) -> None:
-    with pytest.raises(FedportalError) as refused:
-        stage.start(strategy=name, config={"codec": "int8"})
-    assert refused.value.context["field"] == "config.codec"
-    assert stage.start(strategy=name).config["codec"] is None
+def test_a_strategy_whose_devices_remember_takes_codecs_that_leave_nothing_out(stage: Stage, name: str) -> None:
+    (site, *_) = stage.three()
+    for codec in ("topk", "sketch"):
+        with pytest.raises(FedportalError, match="takes one of none, float16, int8, because") as refused:
+            stage.start(strategy=name, config={"codec": codec})
+        assert refused.value.context["field"] == "config.codec"
+    run = stage.start(strategy=name, config={"codec": "int8"})
+    assert site.task.content["training"]["requires"] == [name, "codec.int8", "codec.read_back"]
+    assert (run.config["codec"], stage.start(strategy=name).config["codec"]) == ({"name": "int8"}, None)
 
 
 def send(site: Site, seed: int) -> np.ndarray:

@@ -54,13 +54,20 @@ def to_the_end(run: Run, sites: list[Site]) -> list[tuple[str, str, str]]:
     return list(run.rounds.order_by("number").values_list("result_blob", "digest", "state_blob"))
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "fedadam", "scaffold", "median", "krum", "geometric_median"])
-def test_rounds_in_parts_give_the_models_of_rounds_in_one_piece(large: Stage, settings: Any, strategy: str) -> None:
-    run, sites = begin(large, strategy)
+@pytest.mark.parametrize(
+    ("strategy", "codec"),
+    [(one, "none") for one in ("fedavg", "fedadam", "scaffold", "median", "krum", "geometric_median")]
+    + [("scaffold", "int8"), ("feddyn", "float16")],
+)
+def test_rounds_in_parts_give_the_models_of_rounds_in_one_piece(
+    large: Stage, settings: Any, strategy: str, codec: str
+) -> None:
+    config = {"evaluate": False, "codec": codec}
+    run, sites = begin(large, strategy, config=config)
     in_parts = to_the_end(run, sites)
     assert run.events.filter(kind="round.part").exists()
     settings.FEDPORTAL_SHARD_FROM = 0
-    again, _ = begin(large, strategy, sites=sites, version=run.base_version)
+    again, _ = begin(large, strategy, sites=sites, version=run.base_version, config=config)
     assert to_the_end(again, sites) == in_parts
     assert not again.events.filter(kind="round.part").exists()
 

@@ -37,7 +37,7 @@ def ask(run: Run, opened: Round, devices: Sequence[Device], deadline: datetime |
     floors = {organization: policy.least_records for organization, policy in limits.items()}
     strategy = strategies.find(run.strategy)
     half = local.told(strategy.device_half(run.config["parameters"]), run)
-    half = compression.told(half, written if trains else None)
+    half = compression.told(half, written if trains else None, keeps=strategy.needs_device_state)
     reports: dict[str, Any] = {"reports": list(strategy.reports)} if trains and strategy.reports else {}
     if trains and strategy.needs_individual_updates:
         reports["individual"] = True

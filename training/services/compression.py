@@ -30,6 +30,8 @@ TITLES: Mapping[str, str] = {
     "topk": "Top-k: only the largest numbers",
     "sketch": "Count sketch: the heaviest numbers out of a small table",
 }
+# Those that say something of every number, to within a small part of the largest ones near it.
+WHOLE = ("none", "float16", "int8")
 DEFAULT_FRACTION = 0.01
 DEFAULT_ROWS = 5
 # A sketch takes about a tenth of the plain update unless its columns are given.
@@ -65,10 +67,13 @@ def plan(values: Mapping[str, Any], manifest: Manifest, seed: int) -> dict[str, 
 
 
 def check_strategy(values: Mapping[str, Any], strategy: Strategy) -> None:
-    """Raises `field_invalid` for a codec with a strategy whose devices correct their work by what the portal read."""
+    """Raises `field_invalid` for a codec that leaves most of an update out, or for later, with a strategy whose devices
+    move what they keep by what the portal read: that would be no mean of gradients any more."""
     codec = values.get("codec") or codecs.NONE
-    if strategy.needs_device_state and codec != codecs.NONE:
-        raise _invalid("codec", f"{strategy.name} needs what devices keep to agree with what came; it takes none only")
+    if strategy.needs_device_state and codec in codecs.NAMES and codec not in WHOLE:
+        usable = ", ".join(WHOLE)
+        why = f"what its devices keep moves by what the portal reads of an update, of which {codec} leaves most out"
+        raise _invalid("codec", f"{strategy.title} takes one of {usable}, because {why}")
 
 
 def cap(values: Mapping[str, Any]) -> int | None:
@@ -79,12 +84,14 @@ def cap(values: Mapping[str, Any]) -> int | None:
     return _whole("most_update_bytes", value, 1, MOST_BYTES)
 
 
-def told(half: Mapping[str, Any], stored: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A strategy's device half with the plan in it: whole numbers, and that the device has to know the codec."""
+def told(half: Mapping[str, Any], stored: Mapping[str, Any] | None, *, keeps: bool = False) -> dict[str, Any]:
+    """A strategy's device half with the plan in it: whole numbers, and that the device has to know the codec, and where
+    it `keeps` a vector, to move it by the update as the portal reads it."""
     if stored is None:
         return dict(half)
     numbers = {name: value for name, value in stored.items() if name != "fraction"}
-    return {**half, "codec": numbers, "requires": [*half.get("requires", ()), codecs.ability(stored["name"])]}
+    abilities = (codecs.ability(stored["name"]), *((codecs.READ_BACK,) if keeps else ()))
+    return {**half, "codec": numbers, "requires": [*half.get("requires", ()), *abilities]}
 
 
 def ratio(plain: int | None, received: int | None) -> float | None:

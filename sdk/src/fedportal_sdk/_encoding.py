@@ -69,6 +69,11 @@ class Encoder:
         self._residual = wanted - sent
         return content
 
+    def read_back(self, task: Task, manifest: Manifest, content: memoryview, delta: Float32) -> Float32:
+        """What the portal reads of the update Δ that was written as `content`."""
+        plan = task["training"].get("codec")
+        return delta if plan is None else codecs.of(plan, manifest).decode(np.frombuffer(content, np.uint8))
+
     def hold(self, task: Task, answer: Answer) -> None:
         """The update that was encoded last is about to be sent with this answer."""
         if self._residual is not None:

@@ -246,7 +246,8 @@ class Loop:
         self._keep(task, arrays, trained)
         if drift is not None:
             # Before the answer leaves: the portal's next task says whether it counted.
-            vector = drift.after(delta, trained.samples)
+            read = self._encoder.read_back(task, self._door.manifest(task), content, delta)
+            vector = drift.after(read, trained.samples)
             self._variates.keep(task["run"], task["round"], task.get("counted_round", 0), vector)
         answer: Answer = {
             "samples": trained.samples,

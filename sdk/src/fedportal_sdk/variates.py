@@ -63,7 +63,10 @@ class Drift:
         return shift.astype(np.float32)
 
     def after(self, delta: Float32, rows: int) -> Float32:
-        """The device's vector after an update Δ [P] from training on so many rows. Raises `not_finite`."""
+        """The device's vector after an update Δ [P], as the portal reads it, from training on so many rows.
+
+        Raises `not_finite`.
+        """
         if self.ability == "scaffold":
             found = scaffold_after(self.own, self.common, delta, self.plan.steps(rows), self.plan.learning_rate)
         else:

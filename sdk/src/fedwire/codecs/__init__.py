@@ -34,6 +34,7 @@ __all__ = [
     "MOST_ROWS",
     "NAMES",
     "NONE",
+    "READ_BACK",
     "TILE",
     "Bytes",
     "Codec",
@@ -63,7 +64,10 @@ def ability(name: str) -> str:
     return f"codec.{name}"
 
 
-ABILITIES: frozenset[str] = frozenset(ability(name) for name in _CODECS)
+# What a task requires besides, where a device moves a vector that it keeps by its update: that it does so by the update
+# as the portal reads it.
+READ_BACK = ability("read_back")
+ABILITIES: frozenset[str] = frozenset((*(ability(name) for name in _CODECS), READ_BACK))
 
 
 def draws(seed: int, number: int) -> np.random.Generator:
