@@ -1,0 +1,100 @@
+"""Noise that protects: discrete Gaussian, from the operating system's randomness, in whole numbers.
+
+A draw of floating-point noise tells by its last bits what it was added to (Mironov 2012; Jin et al. 2022), and an
+exact sampler tells by its time what it drew (ibid.). So numbers are brought to a grid of whole numbers first, and noise
+is looked up in a table of the cumulative distribution: a binary search of always the same number of steps for each
+draw, over words of a cipher's stream. There is no seed. The discrete Gaussian and what it is worth: Canonne, Kamath,
+Steinke, "The Discrete Gaussian for Differential Privacy", NeurIPS 2020, arXiv:2004.00010.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from functools import lru_cache
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedwire.masking import streams
+from fedwire.tensors import Float32
+
+# The table ends where what lies beyond has a probability below 2⁻⁶⁴: at nine standard deviations and a half.
+TAIL = 9.5
+# Tables larger than this do not stay in the cache; a grid that is finer gains nothing.
+MOST_SIGMA = 4096.0
+# A grid's step is this part of the noise's standard deviation: then the grid adds nothing that one could see.
+GRID = 1024.0
+BLOCK = 1 << 16
+# Keeps 60 bits of the smallest probability of a table; a power of two, so a float64 loses nothing by it.
+_SCALE = 2.0**124
+
+
+def discrete_gaussian(sigma: float, count: int) -> NDArray[np.int64]:
+    """`count` draws of P(x) ∝ exp(-x²/2σ²) over the whole numbers.
+
+    Each draw is within `error_of(σ, 1)` of the distribution in total variation; whoever states a δ adds that of all.
+    Raises ValueError for σ beyond (0, MOST_SIGMA].
+    """
+    if not 0.0 < sigma <= MOST_SIGMA:
+        raise ValueError(f"no table for the standard deviation {sigma}")
+    table, key = _cumulative(sigma), secrets.token_bytes(streams.KEY_BYTES)
+    words = np.zeros(count, "<u8")
+    streams.add(words, key)
+    found = np.empty(count, np.int64)
+    for start in range(0, count, BLOCK):
+        stop = start + BLOCK
+        found[start:stop] = np.searchsorted(table, words[start:stop], side="right")
+    found -= _reach(sigma)
+    return found
+
+
+def error_of(sigma: float, count: int) -> float:
+    """By how much the δ of `count` draws is larger than that of the distribution itself: the table's probabilities are
+    those of float64, cut to 64 bits."""
+    return count * (2.0**-52 + (2 * _reach(sigma) + 1) * 2.0**-64)
+
+
+def noised(values: Float32, sigma: float) -> Float32:
+    """The numbers, on a grid of σ/GRID, with discrete Gaussian noise of the standard deviation σ added to each.
+
+    Rounding to the grid moves each number by at most half a step, so the L2 sensitivity C of the whole grows to at most
+    C + √P·σ/GRID; `sensitivity` gives it. Raises ValueError for a σ that is not positive.
+    """
+    if not (sigma > 0.0 and math.isfinite(sigma)):
+        raise ValueError(f"no noise of the standard deviation {sigma}")
+    step = sigma / GRID
+    found = np.empty(len(values), np.float32)
+    for start in range(0, len(values), BLOCK):
+        part = np.rint(values[start : start + BLOCK].astype(np.float64) / step)
+        part += discrete_gaussian(GRID, len(part))
+        found[start : start + BLOCK] = part * step
+    return found
+
+
+def sensitivity(clip: float, parameters: int, sigma: float) -> float:
+    """By how much the numbers on the grid can differ in L2 when those before it differ by at most `clip`."""
+    return clip + math.sqrt(parameters) * sigma / GRID
+
+
+def _reach(sigma: float) -> int:
+    return math.ceil(TAIL * sigma) + 1
+
+
+@lru_cache(maxsize=8)
+def _cumulative(sigma: float) -> NDArray[np.uint64]:
+    """For each whole number but the largest, the probability of it and all below, of 2⁶⁴.
+
+    Probabilities are those of float64's exponential function, each within one unit of its last place; from there on all
+    is whole numbers. What is above a number is as much as what is below its opposite.
+    """
+    reach = _reach(sigma)
+    weights = np.exp(-(np.arange(reach, -1, -1, dtype=np.float64) ** 2) / (2 * sigma * sigma))  # of -reach … 0
+    below = list(accumulate(int(weight) for weight in weights * _SCALE))
+    total = 2 * below[-1] - int(_SCALE)
+    lower = [(some << 64) // total for some in below[:-1]]  # up to -1
+    upper = [2**64 - 1 - some for some in reversed(lower)]
+    table: NDArray[np.uint64] = np.array([*lower, *upper], np.uint64)
+    table.flags.writeable = False
+    return table

@@ -1,0 +1,109 @@
+"""The discrete Gaussian: its distribution, what it says of its error, and that nobody can seed it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+
+import numpy as np
+import pytest
+
+from fedwire import noise
+
+SIGMAS = [0.3, 0.5, 1.0, 3.0, 64.0, 1024.0, 4096.0]
+DRAWS = 400_000
+
+
+def exact(sigma: float) -> dict[int, float]:
+    """P(x) ∝ exp(-x²/2σ²), summed with the exactness of `math.fsum`."""
+    reach = math.ceil(12 * sigma) + 2
+    weights = {x: math.exp(-(x * x) / (2 * sigma * sigma)) for x in range(-reach, reach + 1)}
+    total = math.fsum(weights.values())
+    return {x: weight / total for x, weight in weights.items()}
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_table_is_the_distribution_to_the_last_bits(sigma: float) -> None:
+    table = [0, *map(int, noise._cumulative(sigma)), 2**64]
+    assert table == sorted(table)
+    reach = noise._reach(sigma)
+    found = {
+        x: (after - before) / 2**64
+        for x, before, after in zip(range(-reach, reach + 1), table, table[1:], strict=False)
+    }
+    expected = exact(sigma)
+    assert sum(abs(found.get(x, 0.0) - share) for x, share in expected.items()) / 2 < noise.error_of(sigma, 1)
+    assert all(found.get(x, 0.0) == pytest.approx(share, rel=1e-9) for x, share in expected.items() if share > 1e-9)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0])
+def test_draws_are_as_frequent_as_they_should_be(sigma: float) -> None:
+    """Chi squared over the numbers that are expected at least fifty times: within six standard deviations."""
+    drawn, counts = np.unique(noise.discrete_gaussian(sigma, DRAWS), return_counts=True)
+    found, squares, cells = dict(zip(drawn.tolist(), counts.tolist(), strict=True)), 0.0, 0
+    for x, share in exact(sigma).items():
+        if share * DRAWS >= 50:
+            squares += (found.get(x, 0) - share * DRAWS) ** 2 / (share * DRAWS)
+            cells += 1
+    assert abs(squares - (cells - 1)) < 6 * math.sqrt(2 * (cells - 1)) + 6
+
+
+@pytest.mark.parametrize("sigma", [3.0, 64.0, 4096.0])
+def test_draws_have_the_moments_of_the_normal_distribution(sigma: float) -> None:
+    drawn = noise.discrete_gaussian(sigma, DRAWS) / sigma
+    assert abs(drawn.mean()) < 6 / math.sqrt(DRAWS)
+    assert abs(drawn.var() - 1) < 6 * math.sqrt(2 / DRAWS)
+    assert abs((drawn**4).mean() - 3) < 6 * math.sqrt(96 / DRAWS)
+    assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 6 / math.sqrt(DRAWS)
+
+
+def test_no_two_draws_are_alike() -> None:
+    assert (noise.discrete_gaussian(64.0, 1000) != noise.discrete_gaussian(64.0, 1000)).mean() > 0.9
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, 4097.0, math.nan, math.inf])
+def test_standard_deviations_without_a_table_are_refused(sigma: float) -> None:
+    with pytest.raises(ValueError, match="standard deviation"):
+        noise.discrete_gaussian(sigma, 1)
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])
+def test_what_is_no_noise_is_refused(sigma: float) -> None:
+    with pytest.raises(ValueError, match="standard deviation"):
+        noise.noised(np.zeros(3, np.float32), sigma)
+
+
+def test_error_is_counted_for_each_number() -> None:
+    assert noise.error_of(1024.0, 1_000_000) == pytest.approx(1e6 * noise.error_of(1024.0, 1))
+    assert noise.error_of(1024.0, 1_000_000) < 2e-9
+
+
+def test_noised_numbers_lie_on_the_grid_around_what_they_were() -> None:
+    values = np.linspace(-5, 5, 200_000, dtype=np.float32)
+    found = noise.noised(values, 0.25)
+    places = found.astype(np.float64) / (0.25 / noise.GRID)
+    assert np.abs(places - np.rint(places)).max() < 1e-6 * np.abs(places).max()
+    left = found - values
+    assert abs(left.mean()) < 6 * 0.25 / math.sqrt(len(values))
+    assert left.std() == pytest.approx(0.25, rel=6 * math.sqrt(1 / (2 * len(values))))
+
+
+def test_grid_moves_a_vector_by_no_more_than_it_says() -> None:
+    """Two vectors that differ by the clip differ by at most `sensitivity` once they lie on the grid."""
+    generator = np.random.default_rng(0)
+    for size in (1, 10, 1000):
+        one = generator.normal(size=size)
+        other = one + generator.normal(size=size) * (0.5 / np.sqrt(size) / 3)
+        step = 2.0 / noise.GRID
+        moved = np.linalg.norm(np.rint(one / step) * step - np.rint(other / step) * step)
+        assert moved <= noise.sensitivity(float(np.linalg.norm(one - other)), size, 2.0) + 1e-12
+
+
+def test_there_is_no_seed() -> None:
+    """Neither a parameter nor numpy's generators: only the operating system's randomness."""
+    names = {node.attr for node in ast.walk(ast.parse(inspect.getsource(noise))) if isinstance(node, ast.Attribute)}
+    assert "token_bytes" in names
+    assert not names & {"random", "default_rng", "seed", "Generator", "RandomState"}
+    for function in (noise.discrete_gaussian, noise.noised):
+        assert set(inspect.signature(function).parameters) <= {"sigma", "count", "values"}
