@@ -228,6 +228,16 @@ def test_other_addresses_answer_with_an_error_of_the_catalogue(doors: Doors, met
         assert wire.request(method, path, body=b"{}" if method != "GET" else None).code == code
 
 
+def test_a_body_that_nobody_reads_is_not_the_next_request(doors: Doors) -> None:
+    """Behind a proxy devices share connections: the answer to what one hides in a body would be another's."""
+    with doors.wire() as wire:
+        reply = wire.request("GET", f"{routes.TASK_NEXT}?wait=0", body=b"GET / HTTP/1.1\r\n\r\n")
+        assert (reply.status, reply.headers.get("connection")) == (200, "close")
+    with doors.wire() as wire:
+        wire.head("POST", doors.path("answer"), {"Content-Length": 2, "content-length": 3})
+        assert wire.reply().code == "field_invalid"
+
+
 def test_bodies_have_a_length_and_a_limit(doors: Doors) -> None:
     with doors.wire() as wire:
         wire.head("POST", doors.path("answer"))

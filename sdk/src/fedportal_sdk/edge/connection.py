@@ -91,6 +91,7 @@ class Connection(BaseHTTPRequestHandler):
         try:
             self.unread = self._announced()
             self.serve()
+            self._drain()
         except FedportalError as error:
             self.refuse(error)
         except (ConnectionError, TimeoutError, ssl.SSLError):
@@ -193,7 +194,9 @@ class Connection(BaseHTTPRequestHandler):
             self.connection.sendfile(file, start, stop - start)
 
     def begin(self, status: int, length: int, headers: Mapping[str, str]) -> None:
-        """Status and headers."""
+        """Status and headers. A body that was not read must not be taken for the next request."""
+        if self.unread:
+            self.close_connection = True
         self.connection.settimeout(IDLE_SECONDS)
         self.send_response(status)
         for name, value in {"Cache-Control": "no-store", **headers}.items():
@@ -206,8 +209,6 @@ class Connection(BaseHTTPRequestHandler):
 
     def refuse(self, error: FedportalError) -> None:
         """Answer with the error; what is still to come of the body is thrown away for a moment."""
-        if self.unread:
-            self.close_connection = True
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
         if error.status == 503:
             headers["Retry-After"] = "1"
@@ -221,15 +222,16 @@ class Connection(BaseHTTPRequestHandler):
         """Nothing: what matters is logged by whoever knows what it means."""
 
     def _announced(self) -> int:
-        """The length of the body. Raises `length_missing`."""
-        length = self.headers.get("Content-Length")
-        if "Transfer-Encoding" in self.headers or (length is None and self.command in ("PUT", "POST")):
+        """The length of the body. Raises `length_missing`, and `field_invalid` for what is no length, or two."""
+        said = self.headers.get_all("Content-Length", [])
+        if "Transfer-Encoding" in self.headers or (not said and self.command in ("PUT", "POST")):
             self.close_connection = True
             raise FedportalError("length_missing")
-        if not (length or "0").isascii() or not (length or "0").isdigit() or len(length or "0") > 15:
+        length = said[0] if said else "0"
+        if len(said) > 1 or not length.isascii() or not length.isdigit() or len(length) > 15:
             self.close_connection = True
             raise FedportalError("field_invalid", field="Content-Length", reason="it is not a whole number.")
-        return int(length or "0")
+        return int(length)
 
     def _drain(self) -> None:
         """Closing on a sender that is still sending would destroy the answer on its way."""
