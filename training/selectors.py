@@ -124,17 +124,24 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
     }
 
 
-def cards(run: Run, actor: Actor | None, show: str, start: int, stop: int) -> list[dict[str, Any]]:
-    """The devices with these places in the latest round, trouble first; of those called `show` if it is not ""."""
+def cards(
+    run: Run, actor: Actor | None, show: str, find: str, number: int, size: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Page `number`, from 1, of the devices in the latest round, trouble first, and how many there are on all pages; of
+    those called `show` and with `find` in their or their organization's name where these are not "". A page beyond the
+    last is the last."""
     latest = list(rounds_of(run).order_by("-number", "-attempt")[:2])
     if not latest:
-        return []
+        return [], 0
     called_off = latest[0]["state"] == RoundState.CANCELLED
     shown = buffering.parts(run.pk, latest[0])
-    parts = tally.page(shown, show, start, stop, called_off=called_off).values(*part_cards.PART)
+    chosen = tally.chosen(shown, show, find, called_off=called_off)
+    count = chosen.count()
+    start = size * (min(number, max(-(-count // size), 1)) - 1)
+    parts = chosen[start : start + size].values(*part_cards.PART)
     before = latest[1] if len(latest) > 1 else None
     found = part_cards.cards(list(parts), latest[0]["number"], before, called_off=called_off)
-    return unusual.on_cards(found, unusual.sight(actor, run))
+    return unusual.on_cards(found, unusual.sight(actor, run)), count
 
 
 def overview(run: Run) -> dict[str, Any]:

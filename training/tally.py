@@ -95,12 +95,13 @@ def worded(parts: QuerySet[Assignment], *, called_off: bool) -> QuerySet[Assignm
     return parts.annotate(word=name)
 
 
-def page(
-    shown: QuerySet[Assignment], show: str, start: int, stop: int, *, called_off: bool
-) -> QuerySet[Assignment, Any]:
-    """The parts with these places among those of a round that are called `show` ("": all), trouble first."""
+def chosen(shown: QuerySet[Assignment], show: str, find: str = "", *, called_off: bool) -> QuerySet[Assignment, Any]:
+    """Those of a round's parts that are called `show`, and whose device or organization has `find` in its name, in
+    whatever case; "" for all. Trouble comes first."""
     parts = worded(shown, called_off=called_off)
     if show:
         parts = parts.filter(word=show)
+    if find:
+        parts = parts.filter(Q(device__identifier__icontains=find) | Q(organization__name__icontains=find))
     place = Case(*[When(word=name, then=Value(at)) for at, name in enumerate(WORDS)], output_field=IntegerField())
-    return parts.order_by(place, F("organization__name"), F("device__identifier"))[start:stop]
+    return parts.order_by(place, F("organization__name"), F("device__identifier"))

@@ -8,6 +8,7 @@ const TROUBLE = ["refused", "late", "dropped", "declined"];
 const UNFINISHED = ["training", "waiting"];
 const UNSETTLED = new Set(["offered", "training", "declined", "expired"]);
 const asked = new URLSearchParams(location.search);
+const find = (asked.get("find") ?? "").trim();
 let chosen = WORDS.includes(asked.get("show")) ? asked.get("show") : "";
 let page = Math.max(1, Number.parseInt(asked.get("devices"), 10) || 1);
 
@@ -29,22 +30,37 @@ export function counted(cards, tally) {
   return { large: false, total: cards.length, counts };
 }
 
+function matches(card) {
+  const text = find.toLowerCase();
+  return card.device.identifier.toLowerCase().includes(text) || card.organization.name.toLowerCase().includes(text);
+}
+
+function query(word, number) {
+  return new URLSearchParams({ ...(word && { show: word }), ...(find && { find }), ...(number > 1 && { devices: number }) });
+}
+
+function nobody(over) {
+  if (find) return `No device${chosen ? ` that is ${chosen}` : ""} has “${find}” in its name.`;
+  if (chosen) return `No device is ${chosen} now.`;
+  return over ? "No device took part." : "No device takes part yet.";
+}
+
 export function drawDevices(cards, tally, over = false) {
   at("devices-title").textContent = `Devices in ${over ? "the last" : "this"} round`;
   const { large, total, counts } = counted(cards, tally);
   counts.set("", total);
   drawCounts(counts);
-  if (large) return drawPage(cards, tally);
+  at("find-box").hidden = total <= MOST_CARDS && !find;
+  if (large) return drawPage(cards, tally, over);
   const words = new Map(cards.map((card) => [card, wordOf(card)]));
-  let shown = cards.filter((card) => !chosen || words.get(card) === chosen);
+  let shown = cards.filter((card) => (!chosen || words.get(card) === chosen) && matches(card));
   if (shown.length > MOST_CARDS) {
     shown = shown.toSorted((one, other) => WORDS.indexOf(words.get(one)) - WORDS.indexOf(words.get(other)));
   }
   const last = Math.max(1, Math.ceil(shown.length / MOST_CARDS));
   page = Math.min(page, last);
   const made = shown.slice((page - 1) * MOST_CARDS, page * MOST_CARDS).map((card) => drawCard(card, words.get(card)));
-  const nobody = chosen ? `No device is ${chosen} now.` : over ? "No device took part." : "No device takes part yet.";
-  at("participants").replaceChildren(...(made.length ? made : [element("li", "soft", nobody)]));
+  at("participants").replaceChildren(...(made.length ? made : [element("li", "soft", nobody(over))]));
   at("card-pages").hidden = last === 1;
   at("page-of").textContent = `Page ${page} of ${last}`;
   document.querySelector('[data-page="-1"]').hidden = page === 1;
@@ -53,15 +69,17 @@ export function drawDevices(cards, tally, over = false) {
 }
 
 /* A page of a large round: the cards that are here stay and change; another page comes from the portal. */
-function drawPage(cards, tally) {
-  at("participants").replaceChildren(...cards.slice(0, MOST_CARDS).map((card) => drawCard(card, wordOf(card))));
-  const last = Math.max(1, Math.ceil((chosen ? tally.words[chosen] ?? 0 : tally.total) / MOST_CARDS));
+function drawPage(cards, tally, over) {
+  const made = cards.filter(matches).slice(0, MOST_CARDS).map((card) => drawCard(card, wordOf(card)));
+  at("participants").replaceChildren(...(made.length ? made : [element("li", "soft", nobody(over))]));
+  const count = find ? Number(at("find").dataset.find) : chosen ? tally.words[chosen] ?? 0 : tally.total;
+  const last = Math.max(1, Math.ceil(count / MOST_CARDS));
   at("card-pages").hidden = last === 1;
   at("page-of").textContent = `Page ${page} of ${last}`;
   for (const turn of [-1, 1]) {
     const link = document.querySelector(`[data-page="${turn}"]`);
     link.hidden = page + turn < 1 || page + turn > last;
-    link.href = `?${new URLSearchParams({ show: chosen, devices: page + turn })}#devices`;
+    link.href = `?${query(chosen, page + turn)}#devices`;
   }
   drawGroups(tally.groups);
 }
@@ -72,7 +90,7 @@ function drawCounts(counts) {
     let link = list.querySelector(`[data-show="${word}"]`);
     if (!link && counts.get(word)) {
       link = element("a");
-      link.href = `?show=${word}#devices`;
+      link.href = `?${query(word, 1)}#devices`;
       link.dataset.show = word;
       const item = element("li");
       item.append(link);
@@ -137,8 +155,8 @@ export function listen(redraw, large) {
     event.preventDefault();
     if (link.dataset.page) page += Number(link.dataset.page);
     else [chosen, page] = [link.dataset.show, 1];
-    const query = new URLSearchParams({ ...(chosen && { show: chosen }), ...(page > 1 && { devices: page }) });
-    history.replaceState(null, "", `${location.pathname}?${query}`);
+    at("find-among").value = chosen;
+    history.replaceState(null, "", `${location.pathname}?${query(chosen, page)}`);
     redraw();
   });
 }

@@ -163,11 +163,21 @@ def test_a_crowd_is_shown_page_by_page_and_word_by_word(
         expect(page.locator(".part-sent")).to_have_count(5)
         expect(sent).to_have_attribute("aria-current", "true")
         expect(page.locator("[data-card-pages]")).to_be_hidden()
+        page.get_by_label("Find a device").fill("HOSPITAL-10")
+        page.get_by_role("button", name="Find").click()
+        expect(page.locator("[data-live]")).to_have_text("live")
+        expect(cards).to_have_count(5)  # those that have sent something, still
+        page.get_by_role("link", name=re.compile("^all")).click()
+        expect(cards).to_have_count(9)
+        page.get_by_label("Find a device").fill("nobody")
+        page.keyboard.press("Enter")
+        expect(page.locator("[data-participants]")).to_have_text("No device has “nobody” in its name.")
+        page.get_by_role("link", name="Show all").click()
+        expect(cards).to_have_count(24)
+        expect(page.locator("[data-live]")).to_have_text("live")
         story.portal.do("answer", device_pks=some[5:6])
         expect(sent).to_have_text("sent 6")
         if some is crowd:
-            page.get_by_role("link", name=re.compile("^all")).click()
-            expect(cards).to_have_count(24)
             fits(page, "crowd", tmp_path)
         end(story, run)
 

@@ -111,6 +111,28 @@ def test_pages_of_a_large_round_come_from_the_database_trouble_first(stage: Stag
     assert names("?devices=10")[0][-1] == "d-00228"
     assert names("?show=declined")[0] == ["d-00229"]
     assert panel["counts"] == [("declined", 1), ("waiting", 229)]
+    found, panel = names("?find=D-002")
+    assert (found[:2], len(found), panel["found"], panel["last"]) == (["d-00229", "d-00200"], 24, 30, 2)
+    assert names("?find=d-002&devices=9")[0][-1] == "d-00228"
+    assert names("?find=d-002&show=declined")[0] == ["d-00229"]
+    assert names("?find=METRO")[1]["found"] == MANY
+    answer = browser.get(f"/runs/{run.public_id}?find=nobody&show=waiting").content.decode()
+    assert "No device that is waiting has “nobody” in its name." in answer
+    assert 'href="?show=waiting&amp;find=nobody#devices"' in answer
+
+
+def test_devices_of_a_small_round_are_found_by_name_and_organization(stage: Stage) -> None:
+    stage.three()
+    run = stage.start()
+
+    def found(query: str) -> list[str]:
+        panel = stage.cast.browser("olga").get(f"/runs/{run.public_id}?{query}").context["panel"]
+        return [card["device"]["identifier"] for card in panel["cards"]]
+
+    assert found("find=-1") == ["acme-1", "metro-1"]
+    assert found("find=Acme") == ["acme-1", "acme-2"]
+    assert found("find=metro&show=waiting") == ["metro-1"]
+    assert found("find=metro&show=sent") == []
 
 
 def test_every_word_of_a_card_is_the_word_of_the_tally(stage: Stage) -> None:

@@ -61,8 +61,7 @@ def one(request: Any, run: str) -> HttpResponse:
     devices = panel(
         shown["participants"],
         shown["tally"],
-        asked.get("show", ""),
-        asked.get("devices", ""),
+        asked.dict(),
         partial(cards, found, request.actor),
     )
     if wanted:
