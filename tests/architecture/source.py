@@ -6,7 +6,7 @@ import ast
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -21,7 +21,10 @@ class Module:
     path: Path
     name: str
     text: str
-    tree: ast.Module
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text, str(self.path))
 
     @property
     def where(self) -> str:
@@ -93,4 +96,4 @@ def _read(path: Path) -> Module:
     text = path.read_text(encoding="utf-8")
     parts = path.relative_to(ROOT / "sdk/src" if "sdk" in path.relative_to(ROOT).parts[:1] else ROOT).with_suffix("")
     names = [part for part in parts.parts if part != "__init__"]
-    return Module(path, ".".join(names), text, ast.parse(text, str(path)))
+    return Module(path, ".".join(names), text)

@@ -132,11 +132,12 @@ def test_every_variable_is_documented():
 def test_numpy_multiplies_in_one_thread_wherever_the_portal_runs(entry: str) -> None:
     """So that a round has the same bits on every machine. It is read when numpy is loaded, and not later."""
     code = (
-        "import builtins, os, sys; plain = builtins.__import__; seen = []\n"
+        "import builtins, os; plain = builtins.__import__\n"
         "def watch(name, *more, **named):\n"
-        "    if name == 'numpy' and not seen: seen.append(os.environ.get('OPENBLAS_NUM_THREADS'))\n"
+        "    if name == 'numpy':\n"
+        "        print(os.environ.get('OPENBLAS_NUM_THREADS'), flush=True); os._exit(0)\n"
         "    return plain(name, *more, **named)\n"
-        f"builtins.__import__ = watch; import django, {entry}; django.setup(); import numpy; print(*seen)"
+        f"builtins.__import__ = watch; import django, {entry}; django.setup(); import numpy"
     )
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     environment |= {"DJANGO_SETTINGS_MODULE": "fedportal.settings", "PYTHONPATH": f"{ROOT}:{ROOT / 'sdk' / 'src'}"}
