@@ -314,4 +314,13 @@ def test_devices_check_themselves_and_who_stands_behind_an_edge_is_counted(
     unaided = visit(java_script_enabled=False)
     unaided.goto(page.url)
     expect(unaided.locator("[data-participants]")).to_contain_text("400 rows of 12 devices, 0.25 s")
+
+    late = devices["metro"][0]
+    story.portal.do("only", device_pks=[good, slow, late])
+    story.portal.do("answer", device_pks=[slow])
+    expect(title(page)).to_have_text("Round 2 of 10")
+    newcomer = rows.filter(has_text="which came later")
+    expect(newcomer.locator(".badge")).to_have_text(["waiting"])
+    story.portal.do("answer", device_pks=[late], check={"failed": [], **found})
+    expect(newcomer.locator(".badge")).to_have_text(["passed"])
     end(story, run)
