@@ -395,6 +395,7 @@ def _sentence(allowed: Iterable[str], organization: str) -> str:
     if len(names) == len(Role):
         listed = "Anyone"
     else:
-        listed = " or ".join(f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names)
+        *others, last = (f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names)
+        listed = " or ".join(filter(None, (", ".join(others), last)))
         listed = listed[0].upper() + listed[1:]
     return f"{listed} of {organization} may do this." if organization else f"{listed} may do this."

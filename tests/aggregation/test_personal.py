@@ -182,7 +182,7 @@ def test_what_cannot_stay_is_refused_with_what_to_do() -> None:
     assert "name its last layer by a pattern" in refusal(None).message
     assert "no batch normalisation" in refusal("", NORMS).message
     assert "no tensor of the model is called like 'z*'" in refusal("z*").message
-    assert "nothing would be averaged" in refusal("*").message
+    assert "nothing would be averaged; name fewer, or take a model of several layers" in refusal("*").message
     for unusable in (7, "a\nb", "x" * 2000):
         assert "a pattern of tensor names" in refusal(unusable).message
 

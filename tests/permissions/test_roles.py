@@ -66,7 +66,7 @@ def test_each_role_may_exactly_what_its_row_says(cast: Cast, role: Role) -> None
     [
         ("federation.train", "An owner or a data scientist of acme may do this."),
         ("federation.manage", "An owner or an admin of acme may do this."),
-        ("organization.manage_devices", "An owner or an admin or a device operator of acme may do this."),
+        ("organization.manage_devices", "An owner, an admin or a device operator of acme may do this."),
         ("organization.view", "Anyone of acme may do this."),
     ],
 )

@@ -25,8 +25,22 @@ def test_preview_says_beside_the_field_how_many_are_needed(stage: Stage) -> None
     preview = previews.of(stage.olga, stage.model, **wish)
     assert not preview.ok
     assert [problem.field for problem in preview.problems if problem.level == "error"] == ["min_participants"]
-    assert "Krum with these settings needs at least 5 updates in every round" in preview.problems[0].sentence
+    sentence = preview.problems[0].sentence
+    assert "Krum with these settings needs at least 5 updates in every round; ask for so many" in sentence
+    assert "withstand fewer faulty ones" in sentence
+    assert preview.need == 2  # as it was said, though it is too few
     assert previews.of(stage.olga, stage.model, **{**wish, "config": {"faulty": 0}, "min_participants": 3}).ok
+
+
+def test_the_form_and_the_runs_page_call_parameters_by_words(stage: Stage) -> None:
+    stage.three()
+    browser = stage.cast.browser("olga")
+    form = browser.get(f"/runs/new?model={stage.model.public_id}&strategy=median").content.decode()
+    assert "Faulty updates to withstand" in form
+    assert "Mix each with its nearest" in form
+    assert "Nnm" not in form
+    run = stage.start(strategy="median", min_participants=3)
+    assert "Faulty updates to withstand" in browser.get(f"/runs/{run.public_id}").content.decode()
 
 
 @pytest.mark.parametrize("wrong", [{"faulty": -1}, {"faulty": "many"}, {"unheard": 1}])

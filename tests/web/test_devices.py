@@ -112,7 +112,7 @@ def test_who_may_not_change_a_device_sees_who_may(cast: Cast) -> None:
     viewer = Client()
     viewer.force_login(cast.colleague(cast.metro, Role.VIEWER), backend="django.contrib.auth.backends.ModelBackend")
     page = text_of(viewer, f"/devices/{cast.device.public_id}")
-    assert "An owner or an admin or a device operator of metro may do this." in page
+    assert "An owner, an admin or a device operator of metro may do this." in page
     assert "Quarantine" not in page
     assert "Register a device" not in text_of(viewer, "/devices")
 

@@ -36,7 +36,8 @@ class Staying:
         if not names:
             raise _invalid(f"no tensor of the model is called like {text.strip()!r}" if text.strip() else self.missing)
         if not travelling(manifest, names).weights:
-            raise _invalid("all weights of the model would stay on the devices, and nothing would be averaged")
+            reason = "all weights of the model would stay on the devices, and nothing would be averaged"
+            raise _invalid(f"{reason}; name fewer, or take a model of several layers, or ditto or finetune")
         return names
 
     def schema(self) -> dict[str, str]:

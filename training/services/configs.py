@@ -128,6 +128,11 @@ def whole(field: str, value: Any, low: int, high: int) -> int:
     return value
 
 
+def countable(value: Any) -> bool:
+    """Whether `value` is a minimum of devices that a round may have, whatever the strategy says of it."""
+    return type(value) is int and 1 <= value <= MOST_PARTICIPANTS
+
+
 def truth(field: str, value: Any) -> bool:
     """`value` as true or false. Raises `field_invalid`."""
     if not isinstance(value, bool):
@@ -161,7 +166,8 @@ def check_least(strategy: str, parameters: Values, min_participants: int) -> Non
     found = strategies.find(strategy)
     least = found.least_updates(parameters)
     if min_participants < least:
-        reason = f"{found.title} with these settings needs at least {least} updates in every round."
+        reason = f"{found.title} with these settings needs at least {least} updates in every round; ask for so many"
+        reason += ", or withstand fewer faulty ones." if parameters.get("faulty") else "."
         raise FedportalError("field_invalid", field="min_participants", reason=reason)
 
 

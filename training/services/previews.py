@@ -82,7 +82,7 @@ def of(
     refused += configs.complaints(strategy, config or {}, base, {**limits, "plan": plan})
     wrong = {preflight.field_of(error) for error in refused}
     label = "" if "group" in wrong else configs.group(group)
-    need = 1 if "min_participants" in wrong else min_participants
+    need = min_participants if configs.countable(min_participants) else 1
     asks = Terms() if wrong & set(terms.FIELDS) else terms.checked(plan or {}, need)
     refused += trust.complaints(strategy, config or {}, place, asks)
     settled = configs.checked(strategy, config or {}, base) if not refused and base is not None else None

@@ -24,6 +24,7 @@ from training.models import Run
 from training.selectors import cards
 from training.services import best, compression, keeping, local, runs, schedules
 from training.services.terms import Terms
+from training.web import startform
 from training.web.cards import panel
 from training.web.charts import MEASURES, Chart, charts, further, legend
 from training.web.fairness import fairness, slices
@@ -245,7 +246,7 @@ def _settled(run: Run) -> dict[str, Any]:
         "Updates": compression.shown(run.config.get("codec")),
         **({"Most bytes of an update": f"{most:,}"} if (most := run.config.get("most_update_bytes")) else {}),
         **local.shown(run.config),
-        **{name.replace("_", " ").capitalize(): value for name, value in parameters.items()},
+        **{startform.label(name): value for name, value in parameters.items()},
     }
 
 

@@ -54,6 +54,8 @@ LABELS = {
     "local": "Stays on the devices",
     "trusted": "Trusted organization",
     "work_shares": "Less work for some devices",
+    "faulty": "Faulty updates to withstand",
+    "nnm": "Mix each with its nearest",
 }
 DEFAULTS = {
     "strategy": "fedavg",
@@ -303,6 +305,11 @@ def strategy_fields(strategy: str, said: Mapping[str, str], wrong: Mapping[str, 
     return [_staying(found.staying, said, wrong), *fields] if found.staying is not None else fields
 
 
+def label(name: str) -> str:
+    """What people read in place of the name of a field or a strategy's parameter."""
+    return LABELS.get(name, name.replace("_", " ").capitalize())
+
+
 def _trusted(said: Mapping[str, str], wrong: Mapping[str, str]) -> Field:
     name, told = PREFIX + trust.FIELD, "A member whose updates all others are compared with: its name or id."
     refused = wrong.get(f"config.{trust.FIELD}", "")
@@ -319,7 +326,7 @@ def _field(parameter: Parameter, said: Mapping[str, str], wrong: Mapping[str, st
     name = PREFIX + parameter.name
     return Field(
         name,
-        parameter.name.replace("_", " ").capitalize(),
+        label(parameter.name),
         f"{parameter.about} {parameter.allowed.capitalize()}; {parameter.default:g} unless you say otherwise.",
         said.get(name, f"{parameter.default:g}"),
         f"{parameter.low:.15g}",
