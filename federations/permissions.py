@@ -396,6 +396,5 @@ def _sentence(allowed: Iterable[str], organization: str) -> str:
         listed = "Anyone"
     else:
         *others, last = (f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names)
-        listed = " or ".join(filter(None, (", ".join(others), last)))
-        listed = listed[0].upper() + listed[1:]
+        listed = " or ".join(filter(None, (", ".join(others), last))).capitalize()
     return f"{listed} of {organization} may do this." if organization else f"{listed} may do this."

@@ -8,7 +8,7 @@ from fedportal.common import health, sweeping
 from fedportal.common.jobs import ring
 from training import outlook, tasks
 from training.services import healing, intake, pulse, runs, shards
-from training.web import startform
+from training.web.labels import LABELS
 
 
 def connect() -> None:
@@ -18,7 +18,7 @@ def connect() -> None:
     permissions.follow(within=runs.in_federation, relation=runs.relation)
     above.register(foresight=outlook.left_out, parts=outlook.parts_of, strategies=outlook.strategy_titles)
     above.register_names(outlook.run_names)
-    labels.add(startform.LABELS)
+    labels.add(LABELS)
     shards.listen(ring_for_part)
     sweeping.register(healing.sweep)
     health.register(

@@ -24,10 +24,10 @@ from training.models import Run
 from training.selectors import cards
 from training.services import best, compression, keeping, local, runs, schedules
 from training.services.terms import Terms
-from training.web import startform
 from training.web.cards import panel
 from training.web.charts import MEASURES, Chart, charts, further, legend
 from training.web.fairness import fairness, slices
+from training.web.labels import label
 from training.web.lists import WORDS
 from training.web.log import page_of_log
 from training.web.own_models import own_models
@@ -246,7 +246,7 @@ def _settled(run: Run) -> dict[str, Any]:
         "Updates": compression.shown(run.config.get("codec")),
         **({"Most bytes of an update": f"{most:,}"} if (most := run.config.get("most_update_bytes")) else {}),
         **local.shown(run.config),
-        **{startform.label(name): value for name, value in parameters.items()},
+        **{label(name): value for name, value in parameters.items()},
     }
 
 

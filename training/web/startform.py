@@ -28,35 +28,9 @@ from training.services import best, compression, configs, local, terms, trust
 from training.services.preflight import Problem
 from training.services.terms import FIELDS, Terms
 from training.web import shares
+from training.web.labels import LABELS, label
 
 PREFIX = "p."
-# Where a field is not called by its name with spaces.
-LABELS = {
-    "min_participants": "Least devices a round",
-    "round_seconds": "Seconds a round may take",
-    "standardise": "Standardise the columns",
-    "evaluate": "Measure every round",
-    "mode": "A round asks",
-    "sample": "Devices a round asks",
-    "over_selection": "Ask so many times the least",
-    "quota": "Least of each organization",
-    "cap": "Most of each organization",
-    "stragglers": "Once enough have answered",
-    "grace_seconds": "Seconds of grace",
-    "schedule": "Slow devices",
-    "buffer": "Answers for a model",
-    "most_staleness": "Oldest start, in models",
-    "staleness_exponent": "How fast older answers lose weight",
-    "codec_fraction": "Share of the numbers",
-    "codec_rows": "Rows of the table",
-    "codec_columns": "Columns of the table",
-    "most_update_bytes": "Most bytes a round",
-    "local": "Stays on the devices",
-    "trusted": "Trusted organization",
-    "work_shares": "Less work for some devices",
-    "faulty": "Faulty updates to withstand",
-    "nnm": "Mix each with its nearest",
-}
 DEFAULTS = {
     "strategy": "fedavg",
     "rounds": "20",
@@ -242,8 +216,8 @@ def plan_fields(said: Mapping[str, str], wrong: Mapping[str, str]) -> list[Field
         ),
     )
     return [
-        Field(name, label, told, said.get(name, ""), str(low), str(high), wrong=wrong.get(name, ""))
-        for name, label, told, low, high in rows
+        Field(name, title, told, said.get(name, ""), str(low), str(high), wrong=wrong.get(name, ""))
+        for name, title, told, low, high in rows
     ]
 
 
@@ -303,11 +277,6 @@ def strategy_fields(strategy: str, said: Mapping[str, str], wrong: Mapping[str, 
     if found.trusts:
         return [_trusted(said, wrong), *fields]
     return [_staying(found.staying, said, wrong), *fields] if found.staying is not None else fields
-
-
-def label(name: str) -> str:
-    """What people read in place of the name of a field or a strategy's parameter."""
-    return LABELS.get(name, name.replace("_", " ").capitalize())
 
 
 def _trusted(said: Mapping[str, str], wrong: Mapping[str, str]) -> Field:
