@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedportal_sdk import FederatedClient, data
+from fedportal_sdk import data
 from fedportal_sdk.trainers import DenseTrainer, Plan
 from fedwire import routes
 from fedwire.architectures import Architecture
 from fedwire.personal import norms, travelling
-from fedwire.tensors import decode_model, flatten, unflatten
-from tests.journeys.story import FEDERATION, MEMBERS, Device, Story
-from tests.journeys.test_strategies import identifier, reached, rows_of
-from tests.running import Portal
+from fedwire.tensors import flatten, unflatten
+from tests.journeys.hospitals import ROUNDS, SEED, Federation, federation_of, identifier, reached
+from tests.journeys.story import MEMBERS
 from training.aggregation.strategies import find
 from training.services.cohorts import seed_for
 from training.wording import Party
@@ -29,8 +28,6 @@ SPEC: dict[str, Any] = {"kind": "mlp", "inputs": 4, "hidden": [6], "classes": 2}
 ARCHITECTURE = Architecture.parse(SPEC)
 MANIFEST = ARCHITECTURE.manifest()
 HEAD = ("layers.2.bias", "layers.2.weight")
-ROUNDS, SEED = 3, 11
-ROWS = {"acme": 60, "metro": 100, "valley": 150}
 SGD = {"epochs": 2, "batch_size": 24, "learning_rate": 0.3, "momentum": 0.4, "weight_decay": 0.01}
 CHOSEN: dict[str, dict[str, float]] = {
     "fedper": {},
@@ -116,67 +113,32 @@ def plain(strategy: str, hospitals: list[Hospital]) -> np.ndarray:
     return w
 
 
-class Federation:
-    """Three hospitals that take part in whatever comes."""
-
-    def __init__(self, portal: Portal, folder: Path) -> None:
-        self.story = Story(portal, SPEC)
-        self.folder = folder
-        self.files = [rows_of(folder / f"{name}.csv", n, ROWS[name]) for n, name in enumerate(MEMBERS)]
-        self.devices = [self.device(number) for number in range(len(MEMBERS))]
-
-    def device(self, number: int) -> Device:
-        """Start a hospital's device, for the first time or again."""
-        name = MEMBERS[number]
-        client = FederatedClient(self.story.keys[name], identifier(number), self.story.portal.url, self.folder / name)
-        client.register()
-        act = partial(FederatedClient.train, model=None, data=self.files[number], target_col="diagnosis", forever=True)
-        return Device(client, act)
-
-    def start(self, model: str, strategy: str, rounds: int = ROUNDS, spec: dict[str, Any] = SPEC, **config: Any) -> str:
-        """Start a run for a fresh model; its id."""
-        self.story.shared_model(model, spec)
-        wish = {"model_id": model, "federation_id": FEDERATION, "strategy": strategy, "rounds": rounds}
-        wish |= {
-            "config": {**SGD, **CHOSEN.get(strategy, {}), "seed": SEED, **config},
-            "min_devices": 3,
-            "round_seconds": 60,
-        }
-        return str(self.story.call("acme", "POST", routes.SESSIONS, wish)["session_id"])
-
-    def result(self, model: str) -> dict[str, np.ndarray]:
-        """The weights of the model's latest version."""
-        version = self.story.versions(model)[0]["version"]
-        content = self.story.doors["acme"].send("GET", routes.MODEL_DOWNLOAD.format(model=model, version=version)).data
-        return decode_model(content)[1]
-
-    def own(self, model: str) -> list[np.ndarray]:
-        """The hospitals' own models, as they lie on their disks."""
-        return [flatten(MANIFEST, device.client.personal_model(model).arrays) for device in self.devices]
-
-
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     """One portal for all."""
-    with Portal() as portal:
-        made = Federation(portal, tmp_path_factory.mktemp("hospitals"))
-        try:
-            yield made
-        finally:
-            for device in made.devices:
-                device.client.close()
+    with federation_of(SPEC, tmp_path_factory.mktemp("hospitals")) as made:
+        yield made
+
+
+def start(federation: Federation, model: str, strategy: str, **more: Any) -> str:
+    return federation.start(model, strategy, **{**SGD, **CHOSEN.get(strategy, {}), **more})
+
+
+def own_models(federation: Federation, model: str) -> list[np.ndarray]:
+    """The hospitals' own models, as they lie on their disks."""
+    return [flatten(MANIFEST, device.client.personal_model(model).arrays) for device in federation.devices]
 
 
 @pytest.mark.parametrize("strategy", CHOSEN)
 def test_three_rounds_and_every_own_model_are_those_of_the_papers(federation: Federation, strategy: str) -> None:
     model = f"by-{strategy}"
-    run = federation.start(model, strategy)
+    run = start(federation, model, strategy)
     snapshot = federation.story.completed(run)
     hospitals = [Hospital.of(number, federation.files[number]) for number in range(len(MEMBERS))]
     expected, found = plain(strategy, hospitals), federation.result(model)
     np.testing.assert_allclose(flatten(MANIFEST, found), expected, atol=2e-5, rtol=2e-5)
     p = find(strategy).checked({**SGD, **CHOSEN[strategy]})
-    for hospital, own in zip(hospitals, federation.own(model), strict=True):
+    for hospital, own in zip(hospitals, own_models(federation, model), strict=True):
         np.testing.assert_allclose(own, hospital.model(strategy, expected, p), atol=5e-5, rtol=5e-5)
         assert np.abs(own - expected).max() > 0.01
     stays = HEAD if find(strategy).staying is not None else ()
@@ -196,14 +158,14 @@ def test_a_restarted_device_goes_on_with_its_own_part(federation: Federation) ->
     story, digests, own = federation.story, [], []
     for disturbed in (False, True):
         model = f"restarted-{disturbed}".lower()
-        run = federation.start(model, "fedper", rounds=4, codec="int8")
+        run = start(federation, model, "fedper", rounds=4, codec="int8")
         if disturbed:
             story.wait_for(run, partial(reached, 2))
             federation.devices[1].client.close()
             federation.devices[1] = federation.device(1)
         story.completed(run)
         digests.append(story.versions(model)[0]["digest"])
-        own.append([vector.tobytes() for vector in federation.own(model)])
+        own.append([vector.tobytes() for vector in own_models(federation, model)])
     assert digests[0] == digests[1]
     assert own[0] == own[1]
 
@@ -214,7 +176,7 @@ def test_batch_normalisation_stays_with_fedbn_and_is_averaged_without(federation
     base, stays = normed.initial(0), norms(normed.manifest())
     assert len(stays) == 4
     for strategy in ("fedbn", "fedavg"):
-        run = federation.start(f"normed-{strategy}", strategy, spec=spec)
+        run = start(federation, f"normed-{strategy}", strategy, spec=spec)
         snapshot, found = federation.story.completed(run), federation.result(f"normed-{strategy}")
         same = {name for name in base if found[name].tobytes() == base[name].tobytes()}
         assert same == (set(stays) if strategy == "fedbn" else set())

@@ -12,21 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedportal_sdk import FederatedClient, data
+from fedportal_sdk import data
 from fedportal_sdk.trainers import DenseTrainer, Plan
-from fedwire import routes
 from fedwire.architectures import Architecture
-from fedwire.tensors import decode_model, flatten
-from tests.journeys.story import FEDERATION, MEMBERS, Device, Story
-from tests.running import Portal
+from fedwire.tensors import flatten
+from tests.journeys.hospitals import ROUNDS, SEED, Federation, federation_of, identifier, reached
+from tests.journeys.story import MEMBERS
 from training.aggregation.strategies import find
 from training.services.cohorts import seed_for
 from training.wording import Party
 
 SPEC: dict[str, Any] = {"kind": "logistic", "inputs": 4, "classes": 2}
 ARCHITECTURE = Architecture.parse(SPEC)
-ROUNDS, SEED = 3, 11
-ROWS = {"acme": 60, "metro": 100, "valley": 150}
 LOCAL = {"epochs": 2, "batch_size": 24, "learning_rate": 0.3}
 # What is chosen beside the defaults, so that each formula matters.
 CHOSEN: dict[str, dict[str, float]] = {
@@ -40,17 +37,6 @@ CHOSEN: dict[str, dict[str, float]] = {
     "scaffold": {"server_learning_rate": 0.9, "weight_decay": 0.01},
     "feddyn": {"alpha": 0.7, "momentum": 0.3},
 }
-
-
-def rows_of(path: Path, number: int, count: int) -> Path:
-    """The patients of one hospital: from place to place other columns speak for the disease."""
-    random = np.random.default_rng(number)
-    features = random.normal(size=(count, 4)) + 0.5 * number
-    sick = features @ np.roll([2.0, -1.0, 0.5, 0.0], number) + 0.3 * random.normal(size=count) > 0.4
-    lines = (",".join(f"{value:.6f}" for value in row) for row in features)
-    text = "\n".join(f"{line},{'M' if is_sick else 'B'}" for line, is_sick in zip(lines, sick, strict=True))
-    path.write_text(f"a,b,c,d,diagnosis\n{text}\n")
-    return path
 
 
 @dataclass
@@ -145,67 +131,29 @@ def stepped(
     return rate * m / (np.sqrt(v) + p["tau"]), m, v
 
 
-class Federation:
-    """Three hospitals that take part in whatever comes."""
-
-    def __init__(self, portal: Portal, folder: Path) -> None:
-        self.story = Story(portal, SPEC)
-        self.folder = folder
-        self.files = [rows_of(folder / f"{name}.csv", n, ROWS[name]) for n, name in enumerate(MEMBERS)]
-        self.devices = [self.device(number) for number in range(len(MEMBERS))]
-
-    def device(self, number: int) -> Device:
-        """Start a hospital's device, for the first time or again."""
-        name, url = MEMBERS[number], self.story.portal.url
-        client = FederatedClient(self.story.keys[name], identifier(number), url, self.folder / name)
-        client.register()
-        rows = self.files[number]
-        act = partial(FederatedClient.train, model=None, data=rows, target_col="diagnosis", forever=True)
-        return Device(client, act)
-
-    def start(self, model: str, strategy: str, rounds: int = ROUNDS, **more: Any) -> str:
-        """Start a run for a fresh model; its id."""
-        self.story.shared_model(model, SPEC)
-        config = {**LOCAL, **CHOSEN[strategy], "seed": SEED, "evaluate": False, **more}
-        wish = {"model_id": model, "federation_id": FEDERATION, "strategy": strategy, "rounds": rounds}
-        wish |= {"config": config, "min_devices": 3, "round_seconds": 60}
-        return str(self.story.call("acme", "POST", routes.SESSIONS, wish)["session_id"])
-
-    def result(self, model: str) -> np.ndarray:
-        """The weights of the model's latest version."""
-        version = self.story.versions(model)[0]["version"]
-        content = self.story.doors["acme"].send("GET", routes.MODEL_DOWNLOAD.format(model=model, version=version)).data
-        return flatten(ARCHITECTURE.manifest(), decode_model(content, ARCHITECTURE.manifest())[1])
-
-
-def identifier(number: int) -> str:
-    return f"hospital-{number + 1:03d}"
-
-
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     """One portal for all."""
-    with Portal() as portal:
-        made = Federation(portal, tmp_path_factory.mktemp("hospitals"))
-        try:
-            yield made
-        finally:
-            for device in made.devices:
-                device.client.close()
+    with federation_of(SPEC, tmp_path_factory.mktemp("hospitals")) as made:
+        yield made
+
+
+def start(federation: Federation, model: str, strategy: str, **more: Any) -> str:
+    return federation.start(model, strategy, **{**LOCAL, **CHOSEN[strategy], "evaluate": False, **more})
+
+
+def weights(federation: Federation, model: str) -> np.ndarray:
+    return flatten(ARCHITECTURE.manifest(), federation.result(model))
 
 
 @pytest.mark.parametrize("strategy", CHOSEN)
 def test_three_rounds_are_those_of_the_papers(federation: Federation, strategy: str) -> None:
-    federation.story.completed(federation.start(f"by-{strategy}", strategy))
-    found = federation.result(f"by-{strategy}")
+    federation.story.completed(start(federation, f"by-{strategy}", strategy))
+    found = weights(federation, f"by-{strategy}")
     hospitals = [Hospital.of(name, identifier(number), federation.files[number]) for number, name in enumerate(MEMBERS)]
     expected = plain(strategy, hospitals, {**LOCAL, **CHOSEN[strategy]})
     assert np.abs(expected - flatten(ARCHITECTURE.manifest(), ARCHITECTURE.initial(0))).max() > 0.05
     np.testing.assert_allclose(found, expected, atol=2e-5, rtol=2e-5)
-
-
-def reached(number: int, snapshot: dict[str, Any]) -> bool:
-    return bool(snapshot["run"]["current_round"] >= number)
 
 
 @pytest.mark.slow
@@ -213,7 +161,7 @@ def test_neither_a_killed_portal_nor_restarted_devices_spoil_what_devices_keep(f
     story, digests = federation.story, []
     for disturbed in (False, True):
         model = f"disturbed-{disturbed}".lower()
-        run = federation.start(model, "scaffold", rounds=6, codec="int8")
+        run = start(federation, model, "scaffold", rounds=6, codec="int8")
         for number in (1, 2) if disturbed else ():
             story.wait_for(run, partial(reached, number))
             story.portal.kill()
