@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from fedportal_sdk import data
-from fedportal_sdk.local import FunctionWork, Refusal, TableWork, standardised
+from fedportal_sdk.functions import FunctionWork
+from fedportal_sdk.local import Refusal, TableWork, standardised
 from fedwire import metrics, statistics
 from fedwire.architectures import MEAN, STD, Architecture
 from fedwire.errors import FedportalError

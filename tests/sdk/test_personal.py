@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from fedportal_sdk import data
-from fedportal_sdk.local import FunctionWork, TableWork, measured
+from fedportal_sdk.functions import FunctionWork
+from fedportal_sdk.local import TableWork, measured
 from fedportal_sdk.parts import Parts
 from fedportal_sdk.trainers import DenseTrainer, Plan
 from fedwire.architectures import Architecture

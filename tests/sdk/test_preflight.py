@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from fedportal_sdk import data, preflight
-from fedportal_sdk.local import FunctionWork, TableWork
+from fedportal_sdk.functions import FunctionWork
+from fedportal_sdk.local import TableWork
 from fedportal_sdk.preflight import Found, ahead_of, blank, examined
 from fedwire.architectures import Architecture
 from fedwire.errors import FedportalError

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fedportal_sdk import data
-from fedportal_sdk.local import FunctionWork, TableWork
+from fedportal_sdk.functions import FunctionWork
+from fedportal_sdk.local import TableWork
 from fedportal_sdk.slicing import slices_of
 from fedwire import metrics
 from fedwire.errors import FedportalError

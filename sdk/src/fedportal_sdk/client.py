@@ -30,7 +30,8 @@ from fedportal_sdk._http import Http
 from fedportal_sdk._loop import LONGEST_WAIT, Loop, Participation
 from fedportal_sdk._machine import about_this_machine
 from fedportal_sdk._retry import Patience, Stop, Stopped
-from fedportal_sdk.local import EvaluateFn, FunctionWork, LocalTrainFn, TableWork, Work, measured
+from fedportal_sdk.functions import EvaluateFn, FunctionWork, LocalTrainFn
+from fedportal_sdk.local import TableWork, Work, measured
 from fedportal_sdk.parts import OwnModel, Parts
 from fedportal_sdk.slicing import Slices, columns_of
 from fedportal_sdk.variates import Variates
