@@ -15,7 +15,7 @@ from fedportal.common import clock
 from fedwire.errors import FedportalError
 from fedwire.states import MOVES, RoundKind, RoundState, RunState, word
 from registry.models import Model
-from training import checks, part_cards, plan_words, standing, tally, wording
+from training import checks, curve_points, part_cards, plan_words, standing, tally, wording
 from training.aggregation import strategies
 from training.aggregation.strategy import ASYNCHRONOUS
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, TAKING_PART
@@ -211,7 +211,7 @@ def curves(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
     trained = {number: row for number, row in done.items() if row["kind"] == RoundKind.TRAIN}
     measured = {max(number - 1, 0): row["metrics"] for number, row in sorted(done.items()) if row["metrics"]}
     return [
-        wording.point(number, measured.get(number, {}), took(trained.get(number)))
+        curve_points.of(number, measured.get(number, {}), took(trained.get(number)))
         for number in sorted({*measured, *trained})
     ]
 

@@ -13,7 +13,7 @@ from fedwire.reports import MAX_NAME
 from fedwire.states import RoundKind, RoundState
 from registry.models import ModelVersion
 from registry.services import versions
-from training import progress, wording
+from training import curve_points, progress
 from training.aggregation import strategies
 from training.models import Round, Run
 from training.services import comparable, finishing
@@ -36,7 +36,7 @@ def criterion(value: Any) -> dict[str, Any]:
         raise _invalid(f"`metric` must be a name of up to {MAX_NAME} characters.")
     greater = given.get("greater")
     if greater is None:
-        greater = not wording.lower_is_better(metric)
+        greater = not curve_points.lower_is_better(metric)
     if not isinstance(greater, bool):
         raise _invalid("`greater` must be true or false.")
     return {"metric": metric, "greater": greater}
@@ -50,7 +50,7 @@ def of(run: Run) -> dict[str, Any]:
 def value_of(run: Run, point: Mapping[str, Any]) -> float | None:
     """What counts of a point of the curves; None where it was not measured."""
     metric, point = of(run)["metric"], judged(run, point)
-    value = point.get(metric) if metric in wording.RATIOS else point.get("others", {}).get(metric)
+    value = point.get(metric) if metric in curve_points.RATIOS else point.get("others", {}).get(metric)
     return None if value is None else float(value)
 
 

@@ -15,7 +15,7 @@ from fedportal.common import clock, faults
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 from fedwire.states import AssignmentState, RoundKind, RoundState
-from training import checks, lifecycle, progress, wording
+from training import checks, curve_points, lifecycle, progress, wording
 from training.aggregation.kernels import Truncated
 from training.lifecycle import Lost
 from training.models import Assignment, Round, Run
@@ -299,7 +299,7 @@ def _known_point(run: Run, number: int, metrics: dict[str, Any]) -> dict[str, An
     if row is not None:
         spent = seconds(row["opened_at"], row["closed_at"])
         took = {**row, **buffering.summary(row["staleness"]), "seconds": spent, **compression.measured(row)}
-    return wording.point(max(number - 1, 0), metrics, took)
+    return curve_points.of(max(number - 1, 0), metrics, took)
 
 
 def _note_in_run(claimed: Round, outcome: Outcome, points: Sequence[dict[str, Any]]) -> Run:

@@ -19,7 +19,7 @@ from fedwire import codecs
 from fedwire.errors import FedportalError
 from registry.models import Model, Share
 from registry.selectors import find_model, find_version, models_for, versions_of
-from training import checks, selectors, wording
+from training import checks, curve_points, selectors
 from training.aggregation.staying import Staying
 from training.aggregation.strategies import STRATEGIES
 from training.aggregation.strategy import ASYNCHRONOUS, SYNCHRONOUS, Parameter
@@ -318,9 +318,9 @@ def numbers_of(model: Model | None) -> list[str]:
 def measured(model: Model | None) -> list[str]:
     """What devices are known to measure of the model, for whoever chooses by what the best round is found."""
     if model is None:
-        return list(wording.RATIOS)
+        return list(curve_points.RATIOS)
     kept = versions_of(model).values_list("metrics", flat=True)[:MOST_VERSIONS]
-    return [*wording.RATIOS, *sorted({name for metrics in kept for name in metrics.get("others") or {}})]
+    return [*curve_points.RATIOS, *sorted({name for metrics in kept for name in metrics.get("others") or {}})]
 
 
 def groups(actor: Actor) -> list[str]:
