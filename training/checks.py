@@ -59,8 +59,10 @@ def next_step(code: str) -> str:
 
 def of_run(run: Run) -> list[dict[str, Any]]:
     """The devices of the run's check, those that failed first, MOST_SHOWN at most; [] for a run without. One query."""
-    rows = list(_parts(run))
-    shown = [_row(dict(zip(COLUMNS, row[1:], strict=True))) for row in rows if row[0] == max(one[0] for one in rows)]
+    rows = [(row[0], dict(zip(COLUMNS, row[1:], strict=True))) for row in _parts(run)]
+    last, leaves_out = max((attempt for attempt, _ in rows), default=0), run.config.get("preflight") == LEAVE_OUT
+    # Who is left out is not asked again by another attempt.
+    shown = [_row(part) for attempt, part in rows if attempt == last or (leaves_out and _is_failing(part))]
     return sorted(shown, key=lambda row: ORDER.index(row["verdict"]))[:MOST_SHOWN]
 
 
@@ -104,6 +106,10 @@ def asked(run: Run) -> Any:
     parts = Assignment.objects.filter(round__run=run, round__kind=RoundKind.CHECK)
     answered = (AssignmentState.SUBMITTED, AssignmentState.DECLINED)
     return parts.filter(Q(round__state=RoundState.DONE) | Q(state__in=answered))
+
+
+def _is_failing(part: Mapping[str, Any]) -> bool:
+    return part["state"] == AssignmentState.SUBMITTED and bool(part["reason"])
 
 
 def failing(run: Run) -> Any:

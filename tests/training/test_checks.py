@@ -391,3 +391,21 @@ def test_who_comes_later_to_a_run_without_a_check_takes_part_at_once(stage: Stag
     late.arrive()
     assert late.task.kind == "train"
     assert stage.snapshot(run)["preflight"] == []
+
+
+def test_a_device_that_is_left_out_is_shown_however_often_the_check_is_tried(stage: Stage) -> None:
+    (first, second, third), run = begin(stage, min_participants=2)
+    check(first, "data_shape")
+    rewind(run)
+    rounds.settle(current(run).pk)
+    assert (current(run).kind, current(run).attempt) == ("check", 2)
+    for site in (second, third):
+        site.seen()
+        site.arrive()
+        check(site)
+    assert (current(run).kind, first.tasks()) == ("train", [])
+    assert {name: row["verdict"] for name, row in shown(stage, run).items()} == {
+        "acme-1": "failed",
+        "acme-2": "passed",
+        "metro-1": "passed",
+    }
