@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from fedportal_sdk.cli.main import main
 from fedportal_sdk.simulation import Attackers, Dropout, Outcome, Settings, Skew, Speeds, page, plots, report
 from fedportal_sdk.simulation.characters import characters, durations, falls_out, nonsense, poisoned, turned
 from fedportal_sdk.simulation.crews import crew_for
@@ -356,3 +359,12 @@ def test_a_line_goes_through_its_points():
     left, bottom, right, top = map(float, re.search(r'points="([\d.]+),([\d.]+) ([\d.]+),([\d.]+)"', drawn).groups())
     assert (left, right) == (plots.LEFT, plots.WIDTH - plots.RIGHT)
     assert (top, bottom) == (plots.TOP, plots.HEIGHT - plots.BOTTOM)
+
+
+def test_a_simulation_that_does_not_begin_leaves_an_earlier_report_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text("of last week")
+    nothing = {"FEDPORTAL_HOME": str(tmp_path), "FEDPORTAL_URL": "http://127.0.0.1:1", "FEDPORTAL_API_KEY": ""}
+    found = CliRunner().invoke(main, ["simulate", "--report", str(file)], env=nothing)
+    assert found.exit_code == 1
+    assert file.read_text() == "of last week"

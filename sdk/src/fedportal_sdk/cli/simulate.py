@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.text import Text
@@ -94,7 +94,7 @@ def simulate(file: Path | None, keep_devices: bool, processes: int, ray: bool, a
     """
     settings, wish = _settings(said), _wish(said)
     if file is not None:
-        _write(file, "")  # before the work, not after it
+        _write(file, "", "a")  # whether it can be written is said before the work; what is there stays until then
     owner = Owner()
     if not owner.has_key:
         raise FedportalError("not_configured", what="API key", variable="FEDPORTAL_API_KEY")
@@ -163,9 +163,10 @@ def _wish(said: dict[str, Any]) -> Wish:
     )
 
 
-def _write(file: Path, text: str) -> None:
+def _write(file: Path, text: str, mode: Literal["w", "a"] = "w") -> None:
     try:
-        file.write_text(text, encoding="utf-8")
+        with open(file, mode, encoding="utf-8") as opened:
+            opened.write(text)
     except OSError as error:
         reason = error.strerror or str(error)
         raise FedportalError("file_unwritable", path=str(file), reason=reason) from error
