@@ -6,6 +6,8 @@ import ast
 import inspect
 import re
 import shlex
+import subprocess
+import sys
 
 import click
 import pytest
@@ -39,6 +41,13 @@ def test_a_command_of_the_documentation_is_understood(page: str, line: str) -> N
 def test_a_management_command_of_the_documentation_exists(name: str) -> None:
     own = ROOT / "federations" / "management" / "commands" / f"{name}.py"
     assert own.exists() or name in ("migrate", "collectstatic", "createsuperuser")
+
+
+def test_a_python_without_django_is_told_which_one_to_use() -> None:
+    bare = [sys.executable, "-S", "-E", "manage.py", "migrate"]  # without what is installed
+    done = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "This Python has no Django. Use that of the folder .venv: .venv/bin/python manage.py …\n"
 
 
 @pytest.mark.parametrize(("page", "text"), [(block.page, block.text) for block in blocks("python")])
