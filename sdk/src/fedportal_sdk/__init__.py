@@ -9,14 +9,14 @@ from fedwire.errors import FedportalError
 from fedwire.version import VERSION
 
 if TYPE_CHECKING:
-    from fedportal_sdk._loop import Participation
+    from fedportal_sdk._participation import Participation
     from fedportal_sdk._retry import Stopped
     from fedportal_sdk.client import FederatedClient
 
 __all__ = ["FederatedClient", "FedportalError", "Participation", "Stopped", "__version__"]
 __version__ = VERSION
 # Loaded when they are asked for: most of the command line does without them, and without numpy.
-_MADE_IN = {"FederatedClient": "client", "Participation": "_loop", "Stopped": "_retry"}
+_MADE_IN = {"FederatedClient": "client", "Participation": "_participation", "Stopped": "_retry"}
 
 
 def __getattr__(name: str) -> Any:

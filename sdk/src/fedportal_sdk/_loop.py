@@ -8,13 +8,13 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fedportal_sdk import personal, preflight
 from fedportal_sdk._door import DeviceDoor, update_of
 from fedportal_sdk._encoding import Encoder
+from fedportal_sdk._participation import Participation
 from fedportal_sdk._retry import Stop, Stopped
 from fedportal_sdk.local import Refusal, Trained, Work
 from fedportal_sdk.parts import Parts
@@ -42,19 +42,6 @@ RENEWABLE = frozenset({"key_expired", "key_invalid"})
 # What a task may require of a device in training["requires"], beyond what its kind of work can do; anything else needs
 # a newer SDK.
 ABILITIES: frozenset[str] = codecs.ABILITIES
-
-
-@dataclass
-class Participation:
-    """What came of taking part. `state`: the run's last known state, or "left" when this device ended it."""
-
-    rounds: int = 0  # training rounds answered
-    runs: list[str] = field(default_factory=list)
-    state: str = "left"
-    result_version: str | None = None
-    evaluation: Evaluation | None = None  # the last report this device sent
-    samples: int = 0  # rows trained on in the last round
-    seconds: float = 0.0  # spent on training, all rounds
 
 
 class Loop:

@@ -27,8 +27,9 @@ from fedportal_sdk import data as rows
 from fedportal_sdk._config import DeviceRecord, Home, key_id_of
 from fedportal_sdk._door import DeviceDoor
 from fedportal_sdk._http import Http
-from fedportal_sdk._loop import LONGEST_WAIT, Loop, Participation
+from fedportal_sdk._loop import LONGEST_WAIT, Loop
 from fedportal_sdk._machine import about_this_machine
+from fedportal_sdk._participation import Participation
 from fedportal_sdk._retry import Patience, Stop, Stopped
 from fedportal_sdk.functions import EvaluateFn, FunctionWork, LocalTrainFn
 from fedportal_sdk.local import TableWork, Work, measured

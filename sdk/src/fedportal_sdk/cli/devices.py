@@ -12,7 +12,7 @@ import click
 from rich.text import Text
 
 from fedportal_sdk._config import Home
-from fedportal_sdk._loop import Participation
+from fedportal_sdk._participation import Participation
 from fedportal_sdk.cli import output
 from fedportal_sdk.client import FederatedClient
 from fedportal_sdk.data import load

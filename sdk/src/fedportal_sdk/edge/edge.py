@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedportal_sdk._loop import Participation
+from fedportal_sdk._participation import Participation
 from fedportal_sdk._retry import Patience, Stopped
 from fedportal_sdk.client import FederatedClient
 from fedportal_sdk.edge.connection import Server
