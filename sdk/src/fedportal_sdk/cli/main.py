@@ -32,7 +32,7 @@ PARTS = {
     "pull": Part("models", "pull", "Fetch a version of a model."),
     "push": Part("models", "push", "Push weights as a version; the model is registered if it is new."),
     "simulate": Part("simulate", "simulate", SIMULATE),
-    "team": Part("team", "team", "The people of your organization."),
+    "team": Part("team", "team", "People, policy and webhooks of your organization."),
     "train": Part("training", "train", "Start runs and follow them."),
 }
 

@@ -53,7 +53,7 @@ BUDGET, DAYS = OrNone(float, "number|none"), OrNone(int, "days|none")
 
 @click.group(cls=output.Group)
 def team() -> None:
-    """The people of your organization.
+    """People, policy and webhooks of your organization.
 
     \b
     Examples:
