@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from fedwire.errors import FedportalError
@@ -15,7 +16,7 @@ from training.privacy import unmasking
 from training.privacy.unmasking import Given, Roster
 
 
-def played(conductor: Conductor) -> tuple[Roster, list[str], dict[str, Given], object]:
+def played(conductor: Conductor) -> tuple[Roster, list[str], dict[str, Given], np.ndarray]:
     """A session up to the shares; one device is gone after it shared its keys."""
     roster, delivered = conductor.share(conductor.gather())
     total, survivors = conductor.mask(roster, delivered, ["device-004"])

@@ -1,0 +1,175 @@
+"""What noise is worth: ε for a δ, of everything that an organization's rows were used for.
+
+A round adds Gaussian noise of `noise` times the clip to a sum in which each unit (a device, an organization or a
+record) takes part with the probability `rate`. Two data sets are neighbours when one has one unit more than the other
+(add or remove). Nothing is gained by sampling unless devices toss the coin themselves and nobody learns who took part;
+whoever cannot promise that accounts for a rate of 1.
+
+Rounds that were planned are composed by privacy loss distributions (Meiser and Mohammadi, CCS 2018; Koskela et al.,
+AISTATS 2020), whose bound is tight; those that are chosen as one goes, by Rényi divergences, whose sums may be looked
+at any time (Feldman and Zrnic, NeurIPS 2021, arXiv:2008.11193). Both by the library dp-accounting. Rounds of the rate 1
+add up to one Gaussian mechanism, for which there is a formula (Balle and Wang, ICML 2018, arXiv:1805.06530).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from dp_accounting import dp_event
+from dp_accounting.pld import PLDAccountant
+from dp_accounting.rdp import RdpAccountant
+
+# The library warns of orders of the divergence that it leaves out; the others bound ε as well.
+logging.getLogger("absl").setLevel(logging.ERROR)
+
+# ε is sought up to this and told as infinite beyond, to this part of itself.
+MOST_EPSILON = 1e6
+PRECISION = 1e-7
+# Noise beyond this is no training.
+LEAST_NOISE, MOST_NOISE = 1e-2, 1e5
+# Orders beside those of the library, for much noise: there large ones are the best.
+ORDERS = [1 + number / 10 for number in range(1, 100)] + list(range(11, 64)) + [128, 256, 512, 1024, 2048, 4096]
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """So many rounds of noise. `noise`: σ over the clip. `rate`: with what probability a unit takes part in a round.
+
+    Raises ValueError for a noise that is not positive, a rate beyond (0, 1], or fewer than no rounds.
+    """
+
+    noise: float
+    rate: float = 1.0
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        if not (self.noise > 0 and math.isfinite(self.noise) and 0 < self.rate <= 1 and self.rounds >= 0):
+            raise ValueError(f"there is no such mechanism: {self}")
+
+
+def epsilon(mechanisms: Iterable[Mechanism], delta: float) -> float:
+    """ε of rounds that were planned before the first of them, tight; 0 for none. Raises ValueError unless 0 < δ < 1."""
+    _check(delta)
+    whole, sampled = _merged(mechanisms)
+    if not sampled:
+        return _gaussian_epsilon(whole, delta)
+    return _planned(whole, tuple(sorted(sampled.items())), delta)
+
+
+def running_epsilon(mechanisms: Iterable[Mechanism], delta: float) -> float:
+    """ε of rounds each of which was chosen with the earlier ones in view; 0 for none. Never less than `epsilon`.
+
+    Raises ValueError unless 0 < δ < 1.
+    """
+    _check(delta)
+    whole, sampled = _merged(mechanisms)
+    if not whole and not sampled:
+        return 0.0
+    accountant = RdpAccountant(ORDERS)
+    if whole:
+        accountant.compose(dp_event.GaussianDpEvent(1 / whole))
+    for (noise, rate), rounds in sorted(sampled.items()):
+        accountant.compose(_sampled(noise, rate), rounds)
+    return float(accountant.get_epsilon(delta))
+
+
+def noise_for(target: float, delta: float, rate: float = 1.0, rounds: int = 1) -> float:
+    """The least noise with which so many planned rounds have at most this ε.
+
+    Raises ValueError where none does, or for a target that is not positive.
+    """
+    if not target > 0 or rounds < 1:
+        raise ValueError("a target is positive, and there is a round at least")
+
+    def spent(noise: float) -> float:
+        return epsilon([Mechanism(noise, rate, rounds)], delta)
+
+    if spent(MOST_NOISE) > target:
+        raise ValueError("no noise is enough for this")
+    return _least(lambda noise: spent(noise) <= target, LEAST_NOISE, MOST_NOISE, 1e-5)
+
+
+def rounds_left(before: Iterable[Mechanism], each: Mechanism, budget: float, delta: float) -> int:
+    """How many further rounds like `each` the budget is enough for, as rounds that are chosen as one goes."""
+    past = list(before)
+
+    def fits(rounds: int) -> bool:
+        return running_epsilon([*past, Mechanism(each.noise, each.rate, rounds)], delta) <= budget
+
+    if not fits(1):
+        return 0
+    most = 1
+    while fits(2 * most):
+        most *= 2
+    least, beyond = most, 2 * most
+    while beyond - least > 1:
+        middle = (least + beyond) // 2
+        least, beyond = (middle, beyond) if fits(middle) else (least, middle)
+    return least
+
+
+def _check(delta: float) -> None:
+    if not 0 < delta < 1:
+        raise ValueError("δ lies between 0 and 1")
+
+
+def _merged(mechanisms: Iterable[Mechanism]) -> tuple[float, Counter[tuple[float, float]]]:
+    """All rounds of the rate 1 as one: the square root of the sum of 1/noise²; and how many of each other kind."""
+    squares, sampled = 0.0, Counter[tuple[float, float]]()
+    for one in mechanisms:
+        if one.rate == 1:
+            squares += one.rounds / one.noise**2
+        elif one.rounds:
+            sampled[one.noise, one.rate] += one.rounds
+    return math.sqrt(squares), sampled
+
+
+@lru_cache(maxsize=256)
+def _planned(whole: float, sampled: tuple[tuple[tuple[float, float], int], ...], delta: float) -> float:
+    accountant = PLDAccountant()
+    if whole:
+        accountant.compose(dp_event.GaussianDpEvent(1 / whole))
+    for (noise, rate), rounds in sampled:
+        accountant.compose(_sampled(noise, rate), rounds)
+    return float(accountant.get_epsilon(delta))
+
+
+def _sampled(noise: float, rate: float) -> dp_event.DpEvent:
+    return dp_event.PoissonSampledDpEvent(rate, dp_event.GaussianDpEvent(noise))
+
+
+def _gaussian_epsilon(mu: float, delta: float) -> float:
+    """ε of one Gaussian mechanism of the sensitivity μ over its standard deviation, by Balle and Wang:
+    δ(ε) = Φ(μ/2 - ε/μ) - e^ε·Φ(-μ/2 - ε/μ)."""
+    if mu == 0 or _gaussian_delta(mu, 0.0) <= delta:
+        return 0.0
+    if _gaussian_delta(mu, MOST_EPSILON) > delta:
+        return math.inf
+    return _least(lambda found: _gaussian_delta(mu, found) <= delta, 0.0, MOST_EPSILON, PRECISION)
+
+
+def _gaussian_delta(mu: float, found: float) -> float:
+    second = _log_normal(-mu / 2 - found / mu)
+    return math.exp(_log_normal(mu / 2 - found / mu)) - math.exp(min(found + second, 0.0))
+
+
+def _log_normal(x: float) -> float:
+    """log Φ(x), also far to the left, where Φ itself is too small for a float."""
+    if x > -30:
+        return math.log(math.erfc(-x / math.sqrt(2)) / 2)
+    squared = x * x  # the asymptotic series, whose error is below the first term that is left out
+    series = 1 - 1 / squared + 3 / squared**2 - 15 / squared**3
+    return -squared / 2 - math.log(-x * math.sqrt(2 * math.pi)) + math.log(series)
+
+
+def _least(enough: Callable[[float], bool], low: float, high: float, precision: float) -> float:
+    """The smallest number between these that is enough, not less, and at most this part more."""
+    while high - low > precision * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
