@@ -14,7 +14,7 @@ from tests.services import Unavailable
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def portal() -> Iterator[Production]:
     """A portal of several processes; skipped, and said by `dev.py test`, where the servers cannot be had."""
     try:
@@ -25,9 +25,20 @@ def portal() -> Iterator[Production]:
         yield running
 
 
-def test_a_run_completes_across_processes(portal: Production, tmp_path: Path) -> None:
-    story = Story(portal)
-    with devices(story, tmp_path) as taking_part:
+@pytest.fixture(scope="module")
+def story(portal: Production) -> Story:
+    """One federation for both runs: to set all this up takes half a minute."""
+    return Story(portal)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the devices keep their keys: they are the same in both runs."""
+    return tmp_path_factory.mktemp("devices")
+
+
+def test_a_run_completes_across_processes(portal: Production, story: Story, home: Path) -> None:
+    with devices(story, home) as taking_part:
         run = story.start(rounds=5)
         ended = story.completed(run)
         assert {device.join().state for device in taking_part} == {"completed"}
@@ -36,10 +47,11 @@ def test_a_run_completes_across_processes(portal: Production, tmp_path: Path) ->
     assert portal.dead() == []
 
 
-def test_a_run_survives_the_death_of_its_worker(portal: Production, tmp_path: Path) -> None:
-    story = Story(portal)
-    with devices(story, tmp_path) as taking_part:
-        run = story.start(rounds=20)
+def test_a_run_survives_the_death_of_its_worker(portal: Production, story: Story, home: Path) -> None:
+    model = "survivor"
+    story.shared_model(model)
+    with devices(story, home, model=model) as taking_part:
+        run = story.start(rounds=20, model=model)
         story.wait_for(run, lambda snapshot: snapshot["run"]["current_round"] >= 2)
         portal.kill_worker()
         portal.start_worker()
