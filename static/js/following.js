@@ -20,10 +20,14 @@ export function follow(address, run) {
   let heard = Date.now();
   let begun = Date.now();
   let askedAt = 0;
+  let owed = false; // how the run stands was asked for, and the answer could not be taken
   const early = new Map();
 
   function ask(what) {
-    if (socket?.readyState !== WebSocket.OPEN) return;
+    if (socket?.readyState !== WebSocket.OPEN) {
+      owed ||= what.ask === "snapshot";
+      return;
+    }
     askedAt = Date.now();
     socket.send(JSON.stringify(what));
   }
@@ -48,6 +52,7 @@ export function follow(address, run) {
       return run.gap();
     }
     known = Math.max(known, message.sequence);
+    owed = true; // it holds messages that are still under way: once they are here, one more
   }
 
   function hear(message) {
@@ -63,6 +68,12 @@ export function follow(address, run) {
     }
     if (early.size > MOST_HELD) early.clear();
     if (known > run.number()) mend();
+    else if (owed) settle();
+  }
+
+  function settle() {
+    owed = false;
+    setTimeout(() => ask({ ask: "snapshot" }), AGAIN_MS);
   }
 
   function connect() {
@@ -77,6 +88,7 @@ export function follow(address, run) {
       known = run.number();
       early.clear();
       run.tell("live", "live");
+      if (owed) settle();
     });
     here.addEventListener("message", (event) => { if (socket === here) hear(JSON.parse(event.data)); });
     here.addEventListener("close", (event) => { if (socket === here) lost(event.code); });

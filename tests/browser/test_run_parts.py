@@ -5,13 +5,14 @@ The devices answer inside the portal, when a test says so.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, WebSocketRoute, expect
 
 from fedwire import metrics, routes
 from tests.browser import every_page
@@ -323,4 +324,50 @@ def test_devices_check_themselves_and_who_stands_behind_an_edge_is_counted(
     expect(newcomer.locator(".badge")).to_have_text(["waiting"])
     story.portal.do("answer", device_pks=[late], check={"failed": [], **found})
     expect(newcomer.locator(".badge")).to_have_text(["passed"])
+    end(story, run)
+
+
+class Overtaken:
+    """A connection on which one kind of message comes after the snapshot that was asked for when it was on its way."""
+
+    def __init__(self, page: Page, late: str) -> None:
+        self.waits = self.overtook = False
+        self._late, self._held = late, list[str]()
+        page.route_web_socket(re.compile("/ws/runs/"), self._between)
+
+    def _between(self, browser: WebSocketRoute) -> None:
+        portal = browser.connect_to_server()
+
+        def pass_on(text: str | bytes) -> None:
+            kind = json.loads(text)["kind"]
+            if kind == self._late and self.waits and not self.overtook:
+                self._held.append(str(text))
+                return
+            browser.send(text)
+            if kind == "snapshot" and self._held:
+                self.overtook = True
+                for held in self._held:
+                    browser.send(held)
+
+        portal.on_message(pass_on)
+
+
+def test_what_only_a_snapshot_tells_is_shown_also_when_it_overtakes_messages(
+    visit: Visit, story: Story, devices: dict[str, list[int]]
+) -> None:
+    """The page cannot take a snapshot that is ahead of its messages, so it asks for another; nothing else makes it."""
+    first, late = devices["acme"][0], devices["metro"][0]
+    run = begin(story, [first], preflight="leave_out", evaluate=False)
+    page = visit()
+    page.add_init_script("Object.defineProperty(document, 'hidden', { get: () => true })")
+    story.portal.do("answer", device_pks=[first], check={"failed": [], "warned": [], "sdk_version": "0.1.0"})
+    overtaken = Overtaken(page, "round.opened")
+    watch(page, run)
+    expect(title(page)).to_have_text("Round 1 of 10")
+    overtaken.waits = True
+    story.portal.do("only", device_pks=[first, late])
+    story.portal.do("answer", device_pks=[first])
+    newcomer = page.locator("[data-preflight] > li").filter(has_text="which came later")
+    expect(newcomer.locator(".badge")).to_have_text(["waiting"])
+    assert overtaken.overtook
     end(story, run)
