@@ -22,6 +22,7 @@ from fedwire.masking.session import Session, vector_digest
 from fedwire.masking.terms import least_threshold
 from tests.masking.conductor import Conductor
 from training.privacy import unmasking
+from training.privacy.unmasking import Roster
 
 WATCHED = 3  # devices of which the time is taken
 MEGABYTE = 1 << 20
@@ -63,21 +64,9 @@ def measure(devices: int, parameters: int, drop: float) -> dict[str, object]:
     gone = names[:: round(1 / drop)][: round(devices * drop)] if drop else []
     watched = [name for name in names if name not in gone][:WATCHED]
 
-    sessions: dict[str, Session] = {}
-    for name in names:
-        with clock.of(name):
-            sessions[name] = conductor.session(name)
-        clock.sends(name, asdict(sessions[name].advert))
-    roster = unmasking.rostered(conductor.terms, [session.advert for session in sessions.values()])
-    signature, sealed = roster.signed(conductor.key), {}
-    for name in names:
-        with clock.of(name):
-            sealed[name], own = sessions[name].share(roster.adverts, signature)
-        clock.sends(name, [sealed[name], own])
-    roster = replace(roster, sharers=tuple(names))
-
+    sessions, roster, sealed = _joined(conductor, clock)
     gc.collect()
-    before, server = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0.0
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     total, survivors = unmasking.empty(conductor.terms), [name for name in names if name not in gone]
     encoded = conductor.terms.ring.encode(update, 1)
     for name in survivors:
@@ -117,6 +106,22 @@ def measure(devices: int, parameters: int, drop: float) -> dict[str, object]:
         "server_s": round(server, 3),
         "server_rss_growth_mb": round(grown(before), 1),
     }
+
+
+def _joined(conductor: Conductor, clock: Clock) -> tuple[dict[str, Session], Roster, dict[str, dict[str, str]]]:
+    """All devices come and share their keys: their sessions, the roster, and what each keeps with others, sealed."""
+    sessions: dict[str, Session] = {}
+    for name in conductor.names:
+        with clock.of(name):
+            sessions[name] = conductor.session(name)
+        clock.sends(name, asdict(sessions[name].advert))
+    roster = unmasking.rostered(conductor.terms, [session.advert for session in sessions.values()])
+    signature, sealed = roster.signed(conductor.key), {}
+    for name in conductor.names:
+        with clock.of(name):
+            sealed[name], own = sessions[name].share(roster.adverts, signature)
+        clock.sends(name, [sealed[name], own])
+    return sessions, replace(roster, sharers=tuple(conductor.names)), sealed
 
 
 def main(arguments: list[str] | None = None) -> None:

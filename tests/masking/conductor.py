@@ -144,12 +144,11 @@ class Conductor:
 
     def play(self, *phases: Iterable[str]) -> tuple[np.ndarray, list[str]]:
         """A whole session; `phases`: who is gone from D1, D2, D3 and D4 on. The sum, unmasked, and whose it is."""
-        gone: set[str] = set()
-        steps = [gone := gone | set(some) for some in (*phases, *([()] * (4 - len(phases))))]
-        roster, delivered = self.share(self.gather(), steps[0])
-        total, survivors = self.mask(roster, delivered, steps[1])
-        agreed = self.agree(roster, survivors, steps[2])
-        found = unmasking.recovered(roster, survivors, self.give(roster, survivors, agreed, steps[3]))
+        shares, masks, agrees, gives = (*phases, (), (), (), ())[:4]  # who is gone in one step is in none of the next
+        roster, delivered = self.share(self.gather(), shares)
+        total, survivors = self.mask(roster, delivered, masks)
+        agreed = self.agree(roster, survivors, agrees)
+        found = unmasking.recovered(roster, survivors, self.give(roster, survivors, agreed, gives))
         unmasking.unmask(total, roster, survivors, found)
         return total, survivors
 

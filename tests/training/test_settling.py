@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -30,9 +31,8 @@ def closing(stage: Stage, silent: Callable[[], None], devices: int) -> int:
     return len(asked)
 
 
-def test_closing_a_round_of_many_devices_asks_no_more_than_one_of_few(stage: Stage, silent: Callable[[], None]) -> None:
-    assert closing(stage, silent, 12) <= MOST_QUERIES
-
-
-def test_closing_a_round_of_few_devices_stays_within_the_budget(stage: Stage, silent: Callable[[], None]) -> None:
-    assert closing(stage, silent, 2) <= MOST_QUERIES
+@pytest.mark.parametrize("devices", [2, 12])
+def test_closing_a_round_stays_within_its_budget_however_many_devices(
+    stage: Stage, silent: Callable[[], None], devices: int
+) -> None:
+    assert closing(stage, silent, devices) <= MOST_QUERIES

@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -42,15 +42,15 @@ class Roster:
     adverts: tuple[Advert, ...]
     sharers: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return statements.roster_digest(self.terms.digest, self.adverts)
 
-    @property
+    @cached_property
     def by_device(self) -> dict[str, Advert]:
         return {advert.device: advert for advert in self.adverts}
 
-    @property
+    @cached_property
     def places(self) -> dict[str, int]:
         """Device → the place of its shares."""
         return {advert.device: place for place, advert in enumerate(self.adverts, 1)}
