@@ -89,6 +89,7 @@ class Task(TypedDict):
     training: dict[str, Any]
     answer: AnswerShape
     check: NotRequired[Asked]  # of a check task
+    masking: NotRequired[dict[str, Any]]  # of secure aggregation, see docs/protocol.md
 
 
 class Histograms(TypedDict):
@@ -149,6 +150,8 @@ class Answer(TypedDict):
     work_share: NotRequired[float]  # of the steps that were asked for, where the device did not take all; absent: all
     check: NotRequired[Report]  # of a check task, which stands for no rows: `samples` is 0
     base_loss: NotRequired[float]  # mean loss of the downloaded model over the rows trained on
+    ready: NotRequired[bool]  # of a round of secure aggregation: it has trained, and its update waits here
+    masking: NotRequired[dict[str, Any]]  # what a step of secure aggregation asks for
 
 
 class Receipt(TypedDict):

@@ -26,7 +26,8 @@ class Terms:
     """S0: what the server announces and signs. `base_model` and `task`: SHA-256, hexadecimal.
 
     `threshold`: so many devices together can take masks off. `least_devices`, `least_organizations`: with fewer vectors
-    there is no sum.
+    there is no sum. `noise`: the standard deviation of each device's share of the noise, over the clip; 0 without.
+    `beacon`: of a cohort that was divided into groups, the digest of what its devices drew the groups from.
     """
 
     session: str  # 16 random bytes, hexadecimal
@@ -43,6 +44,8 @@ class Terms:
     threshold: int
     least_devices: int
     least_organizations: int
+    noise: float = 0.0
+    beacon: str = ""
     signature: str = ""
 
     @property
