@@ -13,8 +13,8 @@ from fedwire.tensors import Manifest
 # Numbers per tile: two float32 tiles of this length stay in a processor's second cache.
 TILE = 1 << 16
 # Numbers per piece of a tile, for work on many rows at once: two threads hold a tile per update together. Shorter rows
-# would stay in a nearer cache, but a call on them is over so soon that threads mostly wait for the interpreter: rows half
-# as long take half as much time again on two processors.
+# would stay in a nearer cache, but a call on them is over so soon that threads mostly wait for the interpreter: with
+# rows half as long it takes half as much time again on two processors.
 PIECE = TILE // 2
 # Most numbers per block: what a thread takes at a time, so that threads of unequal speed end together.
 BLOCK = 16 * TILE
