@@ -10,7 +10,7 @@ from django.db.models import Q
 from federations.models import Organization
 from fedwire import checks
 from fedwire.errors import CATALOGUE
-from fedwire.states import AssignmentState, RoundKind, RoundState
+from fedwire.states import AssignmentState, RoundKind, RoundState, RunState
 from training import wording
 from training.lifecycle import UNFINISHED
 from training.models import Assignment, Round, Run
@@ -28,6 +28,8 @@ SENTENCES: Mapping[str, str] = {
     "tensor_names": "the model's weights do not fit its architecture",
 }
 PASSED, FAILED, UNCHECKED, WAITING = "passed", "failed", "not checked", "waiting"
+# What a check comes to that nobody answered.
+UNANSWERED = (AssignmentState.EXPIRED, AssignmentState.LATE)
 ORDER = (FAILED, UNCHECKED, WAITING, PASSED)
 OFF, REPORT, LEAVE_OUT, STOP = "off", "report", "leave_out", "stop"
 MODES: Mapping[str, str] = {
@@ -37,6 +39,7 @@ MODES: Mapping[str, str] = {
     STOP: "do not start when one fails",
 }
 MOST_SHOWN = 200
+AGAIN = "It is asked again when it is next heard of, and for nothing else before it has answered."
 COLUMNS = (
     *("device__public_id", "device__identifier", "organization__public_id", "organization__name"),
     *("state", "reason", "update__answer__check", "offered_at", "round__closed_at"),
@@ -62,7 +65,8 @@ def of_run(run: Run) -> list[dict[str, Any]]:
     rows = [(row[0], dict(zip(COLUMNS, row[1:], strict=True))) for row in _parts(run)]
     last, leaves_out = max((attempt for attempt, _ in rows), default=0), run.config.get("preflight") == LEAVE_OUT
     # Who is left out is not asked again by another attempt.
-    shown = [_row(part) for attempt, part in rows if attempt == last or (leaves_out and _is_failing(part))]
+    asks_again = run.state == RunState.RUNNING and run.config.get("preflight") != REPORT
+    shown = [_row(part, asks_again) for attempt, part in rows if attempt == last or (leaves_out and _is_failing(part))]
     return sorted(shown, key=lambda row: ORDER.index(row["verdict"]))[:MOST_SHOWN]
 
 
@@ -87,9 +91,16 @@ def absent(run: Run, organizations: Iterable[Organization]) -> dict[int, str]:
     if run.config.get("preflight", OFF) == OFF or run.pk is None:
         return {}
     checking = asked(run).filter(state__in=UNFINISHED, round__state=RoundState.DONE)
-    now = set(checking.values_list("organization_id", flat=True))
-    left = set(failing(run).values_list("organization_id", flat=True)) if run.config["preflight"] != REPORT else set()
-    why = dict.fromkeys(left, "devices of {} failed the preflight") | dict.fromkeys(now, "a device of {} checks itself")
+    kept_out = (
+        (failing(run), "devices of {} failed the preflight"),
+        (unanswered(run), "a device of {} did not answer its check"),
+    )
+    why: dict[int, str] = {}
+    for parts, reason in (
+        *(kept_out if run.config["preflight"] != REPORT else ()),
+        (checking, "a device of {} checks itself"),
+    ):
+        why |= dict.fromkeys(parts.values_list("organization_id", flat=True), reason)
     return {one.pk: why[one.pk].format(one.name) for one in organizations if one.pk in why}
 
 
@@ -101,11 +112,19 @@ def over(run: Run) -> Round | None:
 
 
 def asked(run: Run) -> Any:
-    """The parts of devices that need not be asked for a check any more: those of the check that is over, and answers to
-    attempts before it."""
+    """The parts of devices that need not be asked for a check now: answers, and those of the check that is over whose
+    time runs, or, where the run just reports what fails, ran out."""
     parts = Assignment.objects.filter(round__run=run, round__kind=RoundKind.CHECK)
     answered = (AssignmentState.SUBMITTED, AssignmentState.DECLINED)
-    return parts.filter(Q(round__state=RoundState.DONE) | Q(state__in=answered))
+    closed = UNANSWERED if run.config.get("preflight") == REPORT else ()
+    return parts.filter(Q(state__in=answered) | Q(state__in=(*UNFINISHED, *closed), round__state=RoundState.DONE))
+
+
+def unanswered(run: Run | int) -> Any:
+    """The parts of the check that is over whose time ran out without an answer."""
+    return Assignment.objects.filter(
+        round__run=run, round__kind=RoundKind.CHECK, round__state=RoundState.DONE, state__in=UNANSWERED
+    )
 
 
 def _is_failing(part: Mapping[str, Any]) -> bool:
@@ -127,14 +146,17 @@ def _parts(run: Run) -> Sequence[Any]:
     return rows
 
 
-def _row(part: Mapping[str, Any]) -> dict[str, Any]:
+def _row(part: Mapping[str, Any], asks_again: bool) -> dict[str, Any]:
     party = Party(*(part[name] for name in COLUMNS[:4]))
     report = part["update__answer__check"] or {}
     findings = [_finding(FAILED, code) for code in report.get("failed", [])]
     findings += [_finding("warned", code) for code in report.get("warned", [])]
     verdict = _verdict(part["state"], report)
     if verdict == FAILED and not findings:
-        findings = [{"level": FAILED, "code": "", "sentence": f"it did not answer: {part['reason']}", "next_step": ""}]
+        step = AGAIN if asks_again and part["round__closed_at"] is not None else ""
+        findings = [
+            {"level": FAILED, "code": "", "sentence": f"it did not answer: {part['reason']}", "next_step": step}
+        ]
     if verdict == UNCHECKED:
         findings = [{"level": "warned", "code": "", "sentence": wording.told(part["reason"]), "next_step": ""}]
     return {

@@ -241,6 +241,7 @@ def parts(done: int, count: int) -> str:
 
 
 JOINED = {"round.joined": "joined the round", "check.asked": "came later and checks itself first"}
+ASKED_AGAIN = "did not answer its check and is asked again"
 
 
 def sentence(kind: str, data: Mapping[str, Any]) -> str:
@@ -254,7 +255,7 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
     if kind == "assignment.refused":
         return f"{_who(data)} sent something that was refused{reason}."
     if kind in JOINED:
-        return f"{_who(data['participant'])} {JOINED[kind]}."
+        return f"{_who(data['participant'])} {ASKED_AGAIN if data.get('again') else JOINED[kind]}."
     if kind == "assignment.changed":
         return f"{_who(data)}: {data['word']}{reason}."
     if kind == "assignments.closed":

@@ -79,7 +79,8 @@ const CHANGES = {
     if (card) ask.again(); // whether the round waits for it in vain
   },
   "assignments.closed": (state, data, ask) => {
-    if (data.asynchronous) { ask.again(); return; } // only some of those that had not answered
+    if (data.asynchronous || data.number === CHECK) ask.again(); // only some had not answered; what it says of checks
+    if (data.asynchronous) return;
     if (!sameRound(state, data)) return;
     ask.recount();
     for (const card of state.participants) {

@@ -23,7 +23,8 @@ from training.services import cohorts, compression, local, part_rows, remembered
 def ask(run: Run, opened: Round, devices: Sequence[Device], deadline: datetime | None = None) -> None:
     """Offer each device its task, with the floor of its organization's policy, and note its part.
 
-    `deadline`: when its time is over, by default with the round's. Call it inside a unit.
+    `deadline`: when its time is over, by default with the round's. With one, in a round that is over, devices whose
+    parts came to nothing are asked again. Call it inside a unit.
     """
     trains, measures = opened.kind == RoundKind.TRAIN, opened.kind != RoundKind.STATISTICS
     written = run.config.get("codec")
@@ -70,7 +71,10 @@ def ask(run: Run, opened: Round, devices: Sequence[Device], deadline: datetime |
             for device in devices
         ]
     )
-    part_rows.offer(opened, tasks, opened.opened_at if deadline is None else clock.now())
+    if deadline is None:
+        part_rows.offer(opened, tasks, opened.opened_at)
+    else:
+        part_rows.offer(opened, part_rows.offer_again(opened, tasks, now := clock.now()), now)
 
 
 def cards(devices: Iterable[Device]) -> list[dict[str, Any]]:

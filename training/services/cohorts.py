@@ -18,7 +18,7 @@ from federations.models import Device, DeviceKey, Member, Organization
 from federations.services import enrolment
 from federations.services.enrolment import Rules
 from fedportal.common import clock
-from fedwire.states import AssignmentState, DeviceState, MemberState, RunState
+from fedwire.states import AssignmentState, DeviceState, MemberState, RoundKind, RunState
 from training import checks
 from training.lifecycle import UNFINISHED
 from training.models import Assignment, Pulse, Round, Run
@@ -141,14 +141,16 @@ def missing(run: Run, present: Iterable[int]) -> dict[str, str]:
 
 
 def came_to_wait(device_pks: Iterable[int]) -> None:
-    """These devices wait for work. Those that declined lately are thereby heard of again, and asked again."""
-    declined = Assignment.objects.filter(
+    """These devices wait for work. Those that declined lately, or let the time of a check pass, are thereby heard of
+    again, and asked again."""
+    unanswered = Q(state__in=checks.UNANSWERED, round__kind=RoundKind.CHECK)
+    closed = Assignment.objects.filter(
+        Q(state=AssignmentState.DECLINED) | unanswered,
         device=OuterRef("pk"),
-        state=AssignmentState.DECLINED,
         round__run__state=RunState.RUNNING,
         changed_at__gt=OuterRef("last_seen_at"),
     )
-    Device.objects.filter(Exists(declined), pk__in=list(device_pks)).update(last_seen_at=clock.now())
+    Device.objects.filter(Exists(closed), pk__in=list(device_pks)).update(last_seen_at=clock.now())
 
 
 def work_shares(run: Run, devices: Sequence[Device]) -> Mapping[int, float]:
@@ -210,9 +212,10 @@ def _barred(run: Run) -> Mapping[int, str]:
 
 def unchecked(run: Run, among: Iterable[int] | None = None) -> list[Device]:
     """The devices (of those in `among`) that are there, that nothing bars, and that were not asked for the check with
-    which the run began."""
+    which the run began, or did not answer it and were heard of since."""
     asked = checks.asked(run).filter(device=OuterRef("pk"))
-    found = _able(run).filter(~Exists(asked))
+    silent = checks.unanswered(run).filter(device=OuterRef("pk"), changed_at__gt=OuterRef("last_seen_at"))
+    found = _able(run).filter(~Exists(asked), ~Exists(silent))
     devices = _ordered(found if among is None else found.filter(pk__in=list(among)))
     refused = _rules(run).refused if devices else {}
     return [device for device in devices if device.organization_id not in refused]

@@ -26,7 +26,7 @@ from fedwire.states import AssignmentState, DeviceState, MemberState, RoundKind,
 from training import lifecycle, progress, tasks
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, UNFINISHED
 from training.models import Assignment, Round, Run
-from training.services import cohorts, finishing, needs, opening, pulse, quorum, rounds, shards, stalls
+from training.services import cohorts, finishing, latecomers, needs, opening, pulse, quorum, rounds, shards, stalls
 from training.services.terms import CUT, GRACE
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,8 @@ def sweep() -> None:
     drop_the_gone()
     drop_the_silent()
     drop_the_overdue()
+    for run_pk in latecomers.waited_for():
+        _carefully(latecomers.check, run_pk)
     for round_pk in opening.short_of_devices():
         _carefully(opening.fill, round_pk)
     begin_graces()

@@ -48,6 +48,7 @@ def advance(run_pk: int) -> int | None:
 
     The primary key of the round it opened, if that is complete already because there is nobody to ask.
     """
+    latecomers.check(run_pk)
     with unit():
         run = locked(run_pk)
         if not may_go_on(Run.objects.filter(pk=run.pk)).exists():
@@ -92,8 +93,7 @@ def welcome(device_pks: Sequence[int]) -> None:
         return
     cohorts.came_to_wait(device_pks)
     for run_pk in latecomers.waited_for(device_pks):
-        with unit():
-            latecomers.check(locked(run_pk), device_pks)
+        latecomers.check(run_pk, device_pks)
     for round_pk in short_of_devices():
         fill(round_pk, device_pks)
 
@@ -120,7 +120,6 @@ def fill(round_pk: int, among: Iterable[int] | None = None) -> None:
         look = Look(found, needs.of_round(found), needs.standing(found))
         if run.state != RunState.RUNNING or found.kind == RoundKind.EVALUATE or not look.has_room:
             return
-        latecomers.check(run, among)
         parts = _parts(run, found)
         have = Counter(filter(None, parts.values()))
         devices = cohorts.available(run, among, parts=parts)
@@ -162,7 +161,6 @@ def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
     terms, checking = Terms.of(run.plan), step.kind == RoundKind.CHECK
     asynchronous = step.kind == RoundKind.TRAIN and (terms.asynchronous or buffering.is_left_over(run, last))
     busy = buffering.busy(run) if asynchronous else {}
-    latecomers.check(run)
     available = cohorts.available(run, parts=busy)
     need = needs.of(run, step.kind, asynchronous)
     opened = Round.objects.create(

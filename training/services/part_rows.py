@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from federations.models import Device, DeviceTask, Member, Organization
 from fedportal.common import sql
 from fedwire.states import AssignmentState, DeviceState, MemberState, RoundKind, RoundState
+from training import lifecycle
 from training.lifecycle import Lost
 from training.models import Assignment, Round, Run, Update
 from training.services.terms import Terms
@@ -88,6 +89,20 @@ def offer(opened: Round, tasks: Sequence[DeviceTask], at: datetime) -> None:
         some = rows[start : start + MOST_ROWS]
         marks = ", ".join([f"({sql.marks(len(_OFFERED))})"] * len(some))
         sql.write(_OFFER + marks, [value for row in some for value in row])
+
+
+def offer_again(closed: Round, tasks: Sequence[DeviceTask], at: datetime) -> list[DeviceTask]:
+    """Offer the devices of these tasks the parts anew that they have in the round already; the tasks of the others.
+
+    Call it inside a unit. Raises Lost when such a part may not be offered any more.
+    """
+    parts = Assignment.objects.filter(round=closed, device__in=[task.device_id for task in tasks])
+    having = set(parts.values_list("device_id", flat=True))
+    for task in tasks:
+        if task.device_id in having:
+            fresh = {"task": task, "reason": "", "refusal": None, "offered_at": at, "changed_at": at}
+            lifecycle.move_one(parts.filter(device=task.device_id), AssignmentState.OFFERED, **fresh)
+    return [task for task in tasks if task.device_id not in having]
 
 
 def of_tasks(task_pks: Sequence[int]) -> list[Part]:

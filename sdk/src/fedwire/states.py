@@ -122,8 +122,9 @@ MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
         ),
         AssignmentState.SUBMITTED: frozenset(),
         AssignmentState.DECLINED: frozenset(),
-        AssignmentState.EXPIRED: frozenset({AssignmentState.LATE}),
-        AssignmentState.LATE: frozenset(),
+        # A check that was not answered is asked for again, in the same part.
+        AssignmentState.EXPIRED: frozenset({AssignmentState.LATE, AssignmentState.OFFERED}),
+        AssignmentState.LATE: frozenset({AssignmentState.OFFERED}),
     },
     "member": {
         MemberState.INVITED: frozenset({MemberState.ACTIVE, MemberState.DECLINED, MemberState.REMOVED}),
