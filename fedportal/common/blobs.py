@@ -103,6 +103,14 @@ def verify(sha: str) -> bool:
         return False
 
 
+def is_damaged(sha: str) -> bool:
+    """Whether the blob is there and can be read, but is not what its name says (reads the whole file)."""
+    try:
+        return not verify(sha) and exists(sha)
+    except OSError:
+        return False
+
+
 def remove(sha: str) -> None:
     """Remove the blob, if it is there. Only for one that no row names: whoever has its digest will miss it."""
     path(sha).unlink(missing_ok=True)

@@ -244,7 +244,7 @@ def test_damaged_file_fails_the_attempt_after_some_claims(stage: Stage, silent: 
         rounds.settle(first.pk)
     first.refresh_from_db()
     assert first.state == "failed"
-    assert first.reason.startswith("a file of this round cannot be read")
+    assert first.reason == "the file of the update of acme-1 of acme was lost or damaged on the portal"
 
 
 def test_full_disk_leaves_the_round_for_later(stage: Stage, silent: Hush, monkeypatch: Any) -> None:

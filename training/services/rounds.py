@@ -18,11 +18,12 @@ from fedwire.states import AssignmentState, RoundKind, RoundState
 from training import checks, curve_points, lifecycle, progress, wording
 from training.aggregation.kernels import Truncated
 from training.lifecycle import Lost
-from training.models import Assignment, Round, Run
+from training.models import Assignment, Round, Run, Update
 from training.services import (
     best,
     buffering,
     compression,
+    damage,
     finishing,
     giving,
     lease,
@@ -203,6 +204,9 @@ def _work(claimed: Round) -> int | None:
         raise
     except Exception as error:
         code = error.code if isinstance(error, FedportalError) else ""
+        # Numbers that are none come of damage, too: the door takes no update with any.
+        if code in ("", "not_finite") and (damaged := _damaged(claimed)):
+            return _without(claimed, damaged)
         if code == "not_finite":
             # The numbers grew beyond all bounds. The same devices would do the same again, so the run ends.
             _give_up(claimed, wording.grew(f"in the model of round {claimed.number}", claimed.run.config))
@@ -225,6 +229,27 @@ def _work(claimed: Round) -> int | None:
     _close(claimed, outcome)
     faults.point("after_publish")
     return claimed.run_id
+
+
+def _damaged(claimed: Round) -> list[Update]:
+    """The updates whose files are damaged. That one is not there may pass: it is given up after some claims."""
+    with Lease(claimed.pk, claimed.fence).held():
+        return damage.of(claimed, missing=claimed.fence >= MOST_CLAIMS)
+
+
+def _without(claimed: Round, damaged: Sequence[Update]) -> int | None:
+    """Go on without these updates: an asynchronous round with the answers that are left, if they are enough; of another
+    the attempt fails, and the next one asks all devices anew."""
+    with unit():
+        news, reason = damage.put_aside(claimed, damaged)
+        need = needs.of_round(claimed)
+        if not (claimed.asynchronous and needs.standing(claimed).enough(need)):
+            if claimed.asynchronous:
+                buffering.give_back(claimed)
+            return _fail(claimed, RoundState.AGGREGATING, reason, news)
+        buffering.take(claimed, None if buffering.is_last(claimed) else need.buffer)
+        progress.tell_all(claimed.run, news)
+    return _work(claimed)
 
 
 def _why_not(error: Exception) -> str:

@@ -86,8 +86,16 @@ def void_claims() -> None:
 
 def tidy() -> None:
     """Forget the parts of rounds that are over, with their files."""
-    over = Shard.objects.exclude(round__state=RoundState.AGGREGATING)
-    for pk, part in list(over.values_list("pk", "part")):
+    _forget(Shard.objects.exclude(round__state=RoundState.AGGREGATING))
+
+
+def forget(closing: Round) -> None:
+    """Forget all parts of the round: it is made of other updates now. Call it inside a unit."""
+    _forget(Shard.objects.filter(round=closing))
+
+
+def _forget(rows: QuerySet[Shard]) -> None:
+    for pk, part in list(rows.values_list("pk", "part")):
         if part:
             blobs.scratch(part).unlink(missing_ok=True)
         Shard.objects.filter(pk=pk).delete()

@@ -120,7 +120,7 @@ MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
         AssignmentState.TRAINING: frozenset(
             {AssignmentState.SUBMITTED, AssignmentState.DECLINED, AssignmentState.LATE, AssignmentState.EXPIRED}
         ),
-        AssignmentState.SUBMITTED: frozenset(),
+        AssignmentState.SUBMITTED: frozenset({AssignmentState.EXPIRED}),  # when the file of its update is damaged
         AssignmentState.DECLINED: frozenset(),
         # A check that was not answered is asked for again, in the same part.
         AssignmentState.EXPIRED: frozenset({AssignmentState.LATE, AssignmentState.OFFERED}),
