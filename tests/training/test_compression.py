@@ -14,9 +14,10 @@ from federations.services import device_tasks
 from fedportal.common import blobs
 from fedwire import codecs
 from fedwire.errors import FedportalError
-from fedwire.tensors import Manifest, TensorSpec
-from tests.training.conftest import Site, Stage, current, weights_of
+from fedwire.tensors import Manifest, TensorSpec, encode_update, unflatten
+from tests.training.conftest import LOGISTIC, Site, Stage, current, weights_of
 from training import selectors
+from training.aggregation import strategies
 from training.aggregation.strategies import STRATEGIES
 from training.models import Run
 from training.services import compression, previews
@@ -83,9 +84,58 @@ def test_a_codec_above_the_cap_is_refused_and_one_that_fits_is_named() -> None:
     assert error.message.startswith("With the codec float16 an update takes 200,")
     assert error.next_step.startswith("Choose the codec int8, which takes 100,")
     assert "topk with codec_fraction 0.01" in refusal({"most_update_bytes": 5000}).next_step
-    assert "even with codec_fraction 0.001" in refusal({"codec": "topk", "most_update_bytes": 10}).next_step
+    assert (
+        "even the codec topk with codec_fraction 0.001 takes"
+        in refusal({"codec": "topk", "most_update_bytes": 10}).next_step
+    )
     fitting = {"codec": "int8", "most_update_bytes": codecs.of({"name": "int8"}, LARGE).nbytes}
     assert compression.plan(fitting, LARGE, 7) == {"name": "int8"}
+
+
+@pytest.mark.parametrize("name", ["scaffold", "feddyn"])
+def test_a_codec_that_the_strategy_refuses_is_not_what_would_fit(name: str) -> None:
+    strategy = strategies.find(name)
+    with pytest.raises(FedportalError) as refused:
+        compression.plan({"codec": "float16", "most_update_bytes": 5000}, LARGE, 7, strategy)
+    least = codecs.of({"name": "int8"}, LARGE).nbytes
+    assert refused.value.next_step == f"Allow more: even the codec int8 takes {least:,} bytes."
+    with pytest.raises(FedportalError) as refused:
+        compression.plan({"most_update_bytes": least}, LARGE, 7, strategy)
+    assert refused.value.next_step.startswith("Choose the codec int8, which takes")
+
+
+@pytest.mark.parametrize(
+    ("codec", "inputs", "saves"),
+    [
+        *(
+            ("topk", 30, "nothing"),
+            ("sketch", 3, "nothing"),
+            ("int8", 30, "almost nothing"),
+            ("int8", 3, "almost nothing"),
+        ),
+        *(("float16", 30, ""), ("sketch", 30, ""), ("topk", 300, ""), ("none", 3, "")),
+    ],
+)
+def test_a_codec_that_saves_nothing_is_warned_of_with_the_bytes(
+    codec: str, inputs: int, saves: str, stage: Stage
+) -> None:
+    model = stage.shared("small", {**LOGISTIC, "inputs": inputs})
+    preview = previews.of(
+        stage.olga, model, federation=stage.cast.federation, rounds=1, config={"codec": codec, "seed": 7}
+    )
+    found = [one for one in preview.problems if one.code == "codec_saves_nothing"]
+    assert preview.ok
+    if not saves:
+        assert found == []
+        return
+    (problem,) = found
+    manifest = Manifest.from_json(model.versions.get().manifest)
+    values = np.ones(manifest.parameters, np.float32)
+    encoded = codecs.of(compression.plan({"codec": codec}, manifest, 7), manifest).encode(values, codecs.draws(1, 1))
+    plain = encode_update(manifest, unflatten(manifest, values))
+    told = f"With the codec {codec} an update of this model takes {len(encoded)} bytes, and {len(plain)} plain."
+    assert (problem.level, problem.field, problem.sentence) == ("warning", "config.codec", told)
+    assert problem.next_step.startswith(f"Leave the codec out: it saves {saves} here")
 
 
 @pytest.mark.parametrize("name", [name for name, found in STRATEGIES.items() if found.needs_device_state])

@@ -48,11 +48,13 @@ OFFERS: tuple[Mapping[str, Any], ...] = (
 )
 
 
-def plan(values: Mapping[str, Any], manifest: Manifest, seed: int) -> dict[str, Any] | None:
+def plan(
+    values: Mapping[str, Any], manifest: Manifest, seed: int, strategy: Strategy | None = None
+) -> dict[str, Any] | None:
     """The plan of the codec that `values` choose, as it is stored; None for plain updates.
 
     Raises `field_invalid` for what cannot be chosen, `codec_too_large` when an update would take more than
-    `most_update_bytes`.
+    `most_update_bytes`, with a codec that would fit and that the strategy takes.
     """
     said = {name: value for name, value in values.items() if name in FIELDS and value is not None}
     name = said.get("codec", codecs.NONE)
@@ -62,7 +64,7 @@ def plan(values: Mapping[str, Any], manifest: Manifest, seed: int) -> dict[str, 
         if name not in FIELDS[field]:
             raise _invalid(field, f"the codec {name} has no such setting")
     chosen = _plan(name, said, manifest, seed)
-    _check_cap(chosen, cap(said), manifest)
+    _check_cap(chosen, cap(said), manifest, strategy)
     return chosen
 
 
@@ -70,10 +72,20 @@ def check_strategy(values: Mapping[str, Any], strategy: Strategy) -> None:
     """Raises `field_invalid` for a codec that leaves most of an update out, or for later, with a strategy whose devices
     move what they keep by what the portal read: that would be no mean of gradients any more."""
     codec = values.get("codec") or codecs.NONE
-    if strategy.needs_device_state and codec in codecs.NAMES and codec not in WHOLE:
+    if codec in codecs.NAMES and not suits(strategy, codec):
         usable = ", ".join(WHOLE)
         why = f"what its devices keep moves by what the portal reads of an update, of which {codec} leaves most out"
         raise _invalid("codec", f"{strategy.title} takes one of {usable}, because {why}")
+
+
+def suits(strategy: Strategy | None, codec: str) -> bool:
+    """Whether the strategy takes updates that this codec wrote."""
+    return codec in WHOLE or strategy is None or not strategy.needs_device_state
+
+
+def sizes(stored: Mapping[str, Any] | None, manifest: Manifest) -> tuple[int, int]:
+    """The bytes of an update as the codec writes it, and as it is plain; every update of a run takes as many."""
+    return codecs.of(stored, manifest).nbytes, codecs.of(None, manifest).nbytes
 
 
 def cap(values: Mapping[str, Any]) -> int | None:
@@ -140,7 +152,9 @@ def _table(said: Mapping[str, Any], manifest: Manifest) -> dict[str, int]:
     return {"rows": rows, "columns": _whole("codec_columns", columns, 1, codecs.MOST_COLUMNS)}
 
 
-def _check_cap(chosen: Mapping[str, Any] | None, most: int | None, manifest: Manifest) -> None:
+def _check_cap(
+    chosen: Mapping[str, Any] | None, most: int | None, manifest: Manifest, strategy: Strategy | None
+) -> None:
     codec = codecs.of(chosen, manifest)
     if most is None or codec.nbytes <= most:
         return
@@ -150,18 +164,24 @@ def _check_cap(chosen: Mapping[str, Any] | None, most: int | None, manifest: Man
         codec=codec.name,
         needed=f"{codec.nbytes:,}",
         most=f"{most:,}",
-        fits=_fitting(most, manifest),
+        fits=_fitting(most, manifest, strategy),
     )
 
 
-def _fitting(most: int, manifest: Manifest) -> str:
-    """Which codec would fit under the cap, that which loses least."""
-    for offer in OFFERS:
-        codec = codecs.of(_plan(offer["codec"], offer, manifest, 0), manifest)
-        if codec.nbytes <= most:
-            share = f" with codec_fraction {offer['codec_fraction']:g}" if "codec_fraction" in offer else ""
-            return f"Choose the codec {codec.name}{share}, which takes {codec.nbytes:,} bytes, or allow more."
-    return f"Allow more: even with codec_fraction 0.001 the codec topk takes {codec.nbytes:,} bytes."
+def _fitting(most: int, manifest: Manifest, strategy: Strategy | None) -> str:
+    """Which codec would fit under the cap, of those that the strategy takes that which loses least."""
+    offers = [offer for offer in OFFERS if suits(strategy, offer["codec"])]
+    sizes = [codecs.of(_plan(offer["codec"], offer, manifest, 0), manifest).nbytes for offer in offers]
+    for offer, nbytes in zip(offers, sizes, strict=True):
+        if nbytes <= most:
+            return f"Choose {_offered(offer)}, which takes {nbytes:,} bytes, or allow more."
+    least = min(sizes)
+    return f"Allow more: even {_offered(offers[sizes.index(least)])} takes {least:,} bytes."
+
+
+def _offered(offer: Mapping[str, Any]) -> str:
+    share = f" with codec_fraction {offer['codec_fraction']:g}" if "codec_fraction" in offer else ""
+    return f"the codec {offer['codec']}{share}"
 
 
 def _fraction(value: Any) -> float:

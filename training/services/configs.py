@@ -51,7 +51,7 @@ def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> d
         "seed": seed,
         "local": stays,
         "trusted": trust.said(found, values.get(trust.FIELD)),
-        "codec": compression.plan(values, local.travelling(version, stays), seed),
+        "codec": compression.plan(values, local.travelling(version, stays), seed, found),
         "most_update_bytes": compression.cap(values),
         "standardise": _standardise(values.get("standardise"), version),
         "evaluate": truth("config.evaluate", values.get("evaluate", True)),
@@ -95,7 +95,8 @@ def complaints(
         lambda: work_shares(values.get("work_shares")),
     ]
     if version is not None:
-        checks.append(lambda: compression.plan(values, _travels(strategy, values, version), 0))
+        known = strategies.STRATEGIES.get(strategy)
+        checks.append(lambda: compression.plan(values, _travels(strategy, values, version), 0, known))
         checks += [lambda: check_trainable(version), lambda: _standardise(values.get("standardise"), version)]
     if strategy in strategies.STRATEGIES:
         found = strategies.find(strategy)

@@ -18,6 +18,8 @@ from training.wording import listed
 ERROR, WARNING = "error", "warning"
 # Above this learning rate people are warned.
 STEEP = 10
+# An encoded update that takes more of the plain one's bytes than this is hardly worth what it loses.
+WORTH = 0.9
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Facts:
     standardise: bool = False
     rate: float | None = None  # the learning rate that was asked for
     failed: str = ""  # why the last run with the same settings failed, if its numbers grew without end
+    written: tuple[str, int, int] | None = None  # the codec of the updates, and their bytes with it and plain
     lessened: Mapping[str, int] = field(default_factory=dict)  # group that is asked for less work → its devices
 
 
@@ -118,6 +121,7 @@ def problems(facts: Facts) -> list[Problem]:
     if facts.rate is not None and facts.rate > STEEP and not facts.failed:
         sentence = f"A learning rate of {facts.rate:g} is very high: the numbers may grow beyond all bounds."
         found.append(Problem(WARNING, "steep", "config.learning_rate", sentence, "Most models learn with 0.001 to 1."))
+    found += _hardly_smaller(facts.written)
     if facts.places:
         found += [
             *_too_few(facts),
@@ -301,6 +305,17 @@ def _alone(places: Sequence[Place]) -> list[Problem]:
         return []
     sentence = f"Of all members only {giving[0].name} has devices that would take part."
     return [Problem(WARNING, "alone", "", sentence, "Ask for enough devices that others must take part, or wait.")]
+
+
+def _hardly_smaller(written: tuple[str, int, int] | None) -> list[Problem]:
+    """A codec that saves nothing worth it, as on a model so small that most of an update is its header."""
+    if written is None or written[1] <= WORTH * written[2]:
+        return []
+    codec, encoded, plain = written
+    saves = "nothing" if encoded >= plain else "almost nothing"
+    sentence = f"With the codec {codec} an update of this model takes {encoded:,} bytes, and {plain:,} plain."
+    step = f"Leave the codec out: it saves {saves} here, and plain updates are exact."
+    return [Problem(WARNING, "codec_saves_nothing", "config.codec", sentence, step)]
 
 
 def _hasty(slowest: float, seconds: float) -> Problem:

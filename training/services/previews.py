@@ -23,7 +23,7 @@ from registry.services import versions
 from training import plan_words, wording
 from training.lifecycle import ALIVE_RUNS
 from training.models import Assignment, Round, Run, Update
-from training.services import cohorts, configs, preflight, runs, sampling, terms, trust
+from training.services import cohorts, compression, configs, local, preflight, runs, sampling, terms, trust
 from training.services.preflight import Facts, Place, Problem
 from training.services.sampling import Limits
 from training.services.terms import Terms
@@ -102,6 +102,7 @@ def of(
         rate=_rate(config or {}),
         failed=_failed(model, place, strategy, base, config or {}) if not refused and place and base else "",
         standardise=settled is not None and settled["standardise"],
+        written=_written(base, settled) if settled is not None and base is not None else None,
         lessened=cohorts.labelled(Run(federation=place, group=label), shares),
     )
     return Preview(
@@ -115,6 +116,13 @@ def of(
         settings={**limits, "strategy": strategy, "standardise": facts.standardise, "plan": asks.as_json()},
         plan=_told(facts, shares),
     )
+
+
+def _written(base: ModelVersion, settled: Mapping[str, Any]) -> tuple[str, int, int] | None:
+    """The codec of the updates, and their bytes with it and plain; None for plain ones."""
+    if settled["codec"] is None:
+        return None
+    return settled["codec"]["name"], *compression.sizes(settled["codec"], local.travelling(base, settled["local"]))
 
 
 def _told(facts: Facts, shares: Mapping[str, float]) -> str:
