@@ -105,15 +105,25 @@ def of(
         written=_written(base, settled) if settled is not None and base is not None else None,
         lessened=cohorts.labelled(Run(federation=place, group=label), shares),
     )
+    return _seen(facts, place, base, {**limits, "strategy": strategy}, shares)
+
+
+def _seen(
+    facts: Facts,
+    place: Federation | None,
+    base: ModelVersion | None,
+    settings: Mapping[str, Any],
+    shares: Mapping[str, float],
+) -> Preview:
     return Preview(
         problems=tuple(preflight.problems(facts)),
         places=tuple(facts.places),
         expected=sum(row.expected for row in facts.places),
-        need=need,
+        need=facts.need,
         sentence=preflight.forecast(facts) if place is not None else "The run cannot start yet.",
         federation=place,
         version=base,
-        settings={**limits, "strategy": strategy, "standardise": facts.standardise, "plan": asks.as_json()},
+        settings={**settings, "standardise": facts.standardise, "plan": facts.terms.as_json()},
         plan=_told(facts, shares),
     )
 
