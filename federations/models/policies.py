@@ -12,7 +12,7 @@ class Policy(models.Model):
     """An organization's limits; they bind every run its devices are asked to join. No row: the defaults below."""
 
     organization = models.OneToOneField(Organization, models.CASCADE, related_name="policy")
-    # ε and δ that all runs together may spend; empty: none may. Nothing spends it before a run promises privacy.
+    # ε that all runs together may spend, and the δ at which it is counted; empty: no limit, and the portal's usual δ.
     privacy_epsilon = models.FloatField(null=True, blank=True)
     privacy_delta = models.FloatField(null=True, blank=True)
     # The disclosure floor: the fewest rows a device trains on, and the fewest of its devices that take part together.

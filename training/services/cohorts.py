@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -22,7 +23,7 @@ from fedwire.states import AssignmentState, DeviceState, MemberState, RoundKind,
 from training import checks
 from training.lifecycle import UNFINISHED
 from training.models import Assignment, Pulse, Round, Run
-from training.services import sampling
+from training.services import budgets, sampling
 from training.services.sampling import Candidate, Limits
 from training.services.terms import Terms
 from training.wording import Party
@@ -198,7 +199,9 @@ def seen_since(now: datetime) -> datetime:
 
 def _rules(run: Run) -> Rules:
     together = not Terms.of(run.plan).asynchronous
-    return enrolment.rules(run.federation_id, strategy=run.strategy, together=together)
+    rules = enrolment.rules(run.federation_id, strategy=run.strategy, together=together)
+    exhausted = budgets.exhausted(run)
+    return replace(rules, refused={**exhausted, **rules.refused}) if exhausted else rules
 
 
 def _barred(run: Run) -> Mapping[int, str]:

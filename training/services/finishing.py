@@ -14,7 +14,7 @@ from registry.services import versions
 from training import lifecycle, progress
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED, Lost
 from training.models import Assignment, Round, Run
-from training.services import giving, notices
+from training.services import budgets, giving, notices
 from training.services.terms import Terms
 
 
@@ -87,6 +87,7 @@ def call_off_rounds(run: Run, reason: str) -> None:
     opened = Round.objects.filter(run=run, state__in=ALIVE_ROUNDS)
     if opened.exists() or asked.exists():
         raise Lost
+    budgets.settle(run)
 
 
 def close_parts(parts: Any, reason: str, *, cancelled: bool = False) -> list[int]:

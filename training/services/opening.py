@@ -22,7 +22,9 @@ from registry.models import ModelVersion
 from training import checks, part_cards, progress
 from training.models import Round, Run
 from training.services import (
+    affording,
     asking,
+    budgets,
     buffering,
     cohorts,
     finishing,
@@ -67,7 +69,7 @@ def advance(run_pk: int) -> int | None:
 def _why_over(run: Run, last: Mapping[str, Any]) -> str:
     """Why the run does not go on after its latest round; "" when it does."""
     if last["state"] == RoundState.FAILED:
-        return starters.why_over(run)
+        return starters.why_over(run) or affording.why_over(run)
     return checks.why_not(run) if last["kind"] == RoundKind.CHECK and last["state"] == RoundState.DONE else ""
 
 
@@ -125,6 +127,7 @@ def fill(round_pk: int, among: Iterable[int] | None = None) -> None:
         devices = cohorts.available(run, among, parts=parts)
         if found.kind != RoundKind.CHECK:
             devices = cohorts.drawn(run, found, _wanted(look, devices), have, look.at_work)
+        devices = _affording(run, found, devices)
         if not devices:
             return
         asking.ask(run, found, devices)
@@ -178,6 +181,7 @@ def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
     have = Counter(busy.values())
     at_work = needs.standing(opened).unfinished if asynchronous else None
     devices = available if checking else cohorts.drawn(run, opened, available, have, at_work)
+    devices = _affording(run, opened, devices)
     asking.ask(run, opened, devices)
     have.update(device.organization_id for device in devices)
     news = {
@@ -195,6 +199,12 @@ def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
     if asynchronous:  # the buffer may be full already
         return opened.pk if needs.standing(opened).complete(need) else None
     return opened.pk if step.kind == RoundKind.EVALUATE and not devices else None
+
+
+def _affording(run: Run, opened: Round, devices: list[Device]) -> list[Device]:
+    """Those of the devices whose organizations have budget for the round, which is theirs from here on."""
+    refused = budgets.reserve(run, opened, (device.organization_id for device in devices))
+    return [device for device in devices if device.organization_id not in refused]
 
 
 def _asynchronous(run: Run, opened: Round, need: Need) -> dict[str, Any]:

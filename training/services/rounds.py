@@ -21,6 +21,7 @@ from training.lifecycle import Lost
 from training.models import Assignment, Round, Run, Update
 from training.services import (
     best,
+    budgets,
     buffering,
     compression,
     damage,
@@ -191,6 +192,7 @@ def _fail(found: Round, before: str, reason: str, news: Sequence[progress.News] 
     lifecycle.move_one(row, RoundState.FAILED, reason=reason, closed_at=clock.now())
     failed = {**_named(found), "reason": reason}
     progress.tell_all(found.run, [*news, ("round.failed", failed)])
+    budgets.settle(found.run)
     return found.run_id
 
 
@@ -313,6 +315,7 @@ def _close(claimed: Round, outcome: Outcome) -> None:
             "best_value": run.best_value,
         }
         progress.tell(run, "round.done", news)
+        budgets.settle(run)
         faults.point("before_publish")
 
 

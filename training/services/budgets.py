@@ -1,0 +1,147 @@
+"""Privacy budgets: a round's cost is reserved with its opening, and charged or refunded when it is over.
+
+The ledger of an organization is one row, locked by whoever opens a round until the unit ends; of any number that open
+rounds at once, no more get through than the budget is enough for. It is locked last: after tasks, parts, rounds and
+runs, several in the order of their organizations. A run without a mechanism asks and writes nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from django.db.models import Exists, OuterRef
+
+from federations.models import Member, Organization, Policy
+from fedportal.common import clock
+from fedwire.states import MemberState, RoundKind
+from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
+from training.models import Assignment, Ledger, Round, Run, Spending, Update
+from training.models.budgets import CHARGED, REFUNDED, RESERVED
+from training.privacy import ledgers
+from training.privacy.accounting import Mechanism
+from training.privacy.protection import DEFAULT_DELTA, Protection
+
+
+def mechanism_of(run: Run) -> Mechanism | None:
+    """What a training round of the run costs each organization that takes part; None when it costs nothing."""
+    protection = Protection.of(run.config)
+    return Mechanism(protection.noise) if protection.spends else None
+
+
+def delta_of(policy: Policy | None) -> float:
+    """The δ at which the organization's budget is counted."""
+    return (policy.privacy_delta if policy is not None else None) or DEFAULT_DELTA
+
+
+def reserve(run: Run, opened: Round, organizations: Iterable[int]) -> frozenset[int]:
+    """Reserve what the round costs each of these organizations, once; those whose budget is not enough for it.
+
+    Call it inside the unit that opens the round or lets devices in; it holds their ledgers until that ends.
+    """
+    each = mechanism_of(run) if opened.kind == RoundKind.TRAIN else None
+    wanted = sorted(set(organizations)) if each is not None else []
+    if each is None or not wanted:
+        return frozenset()
+    Ledger.objects.bulk_create([Ledger(organization_id=pk) for pk in wanted], ignore_conflicts=True)
+    held = list(Ledger.objects.select_for_update().filter(organization__in=wanted).order_by("organization_id"))
+    there = set(Spending.objects.filter(round=opened).values_list("organization_id", flat=True))
+    policies = {policy.organization_id: policy for policy in Policy.objects.filter(organization__in=wanted)}
+    unit, refused = Protection.of(run.config).unit, set[int]()
+    rows, changed = list[Spending](), list[Ledger]()
+    for ledger in held:
+        if ledger.organization_id in there:
+            continue
+        if not _fits(ledger.counts, policies.get(ledger.organization_id), unit, each):
+            refused.add(ledger.organization_id)
+            continue
+        ledger.counts = ledgers.added(ledger.counts, unit, each)
+        rows.append(_row(run, opened, ledger.organization_id, unit, each))
+        changed.append(ledger)
+    Spending.objects.bulk_create(rows)
+    Ledger.objects.bulk_update(changed, ["counts"])
+    return frozenset(refused)
+
+
+def settle(run: Run) -> None:
+    """Charge or refund what is reserved in rounds of the run that are over; any number of calls do it once.
+
+    An organization pays for a round as soon as one of its answers was accepted, whatever became of the round. Nothing
+    is refunded while one may still come: of an asynchronous round devices are at work after it is closed. Call it
+    inside the unit that ends a round, after everything else is locked.
+    """
+    if mechanism_of(run) is None:
+        return
+    over = Spending.objects.filter(run=run, state=RESERVED).exclude(round__state__in=ALIVE_ROUNDS)
+    owners = sorted(set(over.values_list("organization_id", flat=True)))
+    if not owners:
+        return
+    held = Ledger.objects.select_for_update().filter(organization__in=owners).order_by("organization_id")
+    by_owner = {ledger.organization_id: ledger for ledger in held}
+    of = {"round": OuterRef("round"), "organization": OuterRef("organization")}
+    gave, works = Exists(Update.objects.filter(**of)), Exists(Assignment.objects.filter(**of, state__in=UNFINISHED))
+    refunds = list[Ledger]()
+    paid, back = list[int](), list[int]()
+    for row in over.filter(organization__in=owners).annotate(gave=gave, works=works).order_by("pk"):
+        if row.gave:
+            paid.append(row.pk)
+        elif not row.works:
+            back.append(row.pk)
+            ledger, each = by_owner[row.organization_id], Mechanism(row.noise, row.rate, row.rounds)
+            ledger.counts = ledgers.added(ledger.counts, row.unit, each, -1)
+            refunds.append(ledger)
+    for state, pks in ((CHARGED, paid), (REFUNDED, back)):
+        if pks:
+            Spending.objects.filter(pk__in=pks, state=RESERVED).update(state=state, settled_at=clock.now())
+    Ledger.objects.bulk_update(refunds, ["counts"])
+
+
+def exhausted(run: Run) -> Mapping[int, str]:
+    """Organization → why its devices are not asked, for the active members whose budget is not enough for another
+    round of the run; not those that have reserved the round that is open. One query, none without a mechanism."""
+    each = mechanism_of(run)
+    if each is None:
+        return {}
+    open_round = Spending.objects.filter(
+        organization=OuterRef("organization"), run=run.pk, state=RESERVED, round__state__in=ALIVE_ROUNDS
+    )
+    bound = Member.objects.filter(
+        federation_id=run.federation_id, state=MemberState.ACTIVE, organization__policy__privacy_epsilon__isnull=False
+    )
+    rows = bound.exclude(Exists(open_round)) if run.pk is not None else bound
+    unit = Protection.of(run.config).unit
+    return {
+        member.organization_id: wording_of(member.organization)
+        for member in rows.select_related("organization__policy", "organization__ledger").order_by("pk")
+        if not _fits(counts_of(member.organization), member.organization.policy, unit, each)
+    }
+
+
+def counts_of(organization: Organization) -> Mapping[str, int]:
+    """What was reserved or charged of the organization so far."""
+    ledger: Ledger | None = getattr(organization, "ledger", None)
+    return ledger.counts if ledger is not None else {}
+
+
+def wording_of(organization: Organization) -> str:
+    """Why devices of an organization without budget are not asked, without a full stop."""
+    return f"the privacy budget of {organization.name} is not enough for another round"
+
+
+def _fits(counts: Mapping[str, int], policy: Policy | None, unit: str, each: Mechanism) -> bool:
+    if policy is None or policy.privacy_epsilon is None:
+        return True
+    return ledgers.fits(counts, unit, each, policy.privacy_epsilon, delta_of(policy))
+
+
+def _row(run: Run, opened: Round, organization: int, unit: str, each: Mechanism) -> Spending:
+    return Spending(
+        organization_id=organization,
+        run=run,
+        round=opened,
+        unit=unit,
+        noise=each.noise,
+        rate=each.rate,
+        rounds=each.rounds,
+        delta=Protection.of(run.config).delta,
+        at=opened.opened_at,
+    )
