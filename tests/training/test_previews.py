@@ -261,3 +261,28 @@ def test_the_api_previews_what_it_would_start(stage: Stage) -> None:
         "/api/v1/training/sessions/preview", {**wish, "privacy": "local"}, content_type="application/json"
     )
     assert refused.json()["context"]["field"] == "privacy"
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("fraction", "codec_fraction"),
+        ("feedback", "error_feedback"),
+        ("Momentun", "momentum"),
+        ("learningrate", "learning_rate"),
+        ("min_participant", "min_participants"),
+        ("sample", "sample"),
+        ("magic", None),
+    ],
+)
+def test_a_name_that_is_no_parameter_says_which_may_have_been_meant(stage: Stage, said: str, meant: str | None) -> None:
+    (problem,) = [one for one in foreseen(stage, config={said: 0.5}).problems if one.level == "error"]
+    assert problem.code == "strategy_parameter"
+    assert ("Did you mean" in problem.sentence) is (meant is not None)
+    with pytest.raises(FedportalError) as refused:
+        stage.start(config={said: 0.5})
+    assert refused.value.context.get("meant") == meant
+    assert refused.value.message == problem.sentence
+    if meant is not None:
+        what = "" if meant in ("momentum", "learning_rate") else ", a setting of the run"
+        assert problem.sentence.endswith(f"Did you mean {meant}{what}?")

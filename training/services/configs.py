@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,9 @@ GROUP_LENGTH = 60
 MOST_SHARES = 50
 # Names that clients of the common vocabulary use for the same thing.
 ALIASES: Mapping[str, str] = {"local_epochs": "epochs", "lr": "learning_rate"}
+# What is said of a run beside its configuration and the terms of its rounds.
+LIMITS = ("rounds", "min_participants", "round_seconds", "group")
+CLOSE = 0.75  # how like another name is that may have been meant, from 0 to 1
 _RUN_FIELDS = ("seed", "standardise", "evaluate", "best", "preflight", "work_shares", *compression.FIELDS)
 
 
@@ -43,6 +47,8 @@ def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> d
     found = strategies.find(strategy)
     values = {ALIASES.get(name, name): value for name, value in given.items() if value is not None}
     parameters = {name: value for name, value in values.items() if name not in run_fields(found)}
+    for name in parameters:
+        _check_name(found, name)
     compression.check_strategy(values, found)
     local.check_norms(found, version)
     seed = _seed(values.get("seed"))
@@ -105,12 +111,39 @@ def complaints(
         if version is not None:
             checks.append(lambda: local.chosen(found, values.get(local.FIELD), version))
             checks.append(lambda: local.check_norms(found, version))
-        checks += [partial(found.checked, {name: value}) for name, value in parameters.items()]
+        checks += [partial(_check_parameter, found, name, value) for name, value in parameters.items()]
         checks.append(lambda: _check_together(strategy, parameters, plan["min_participants"]))
         checks.append(lambda: _check_schedule(strategy, parameters, plan))
     need = plan["min_participants"] if type(plan["min_participants"]) is int else 1
     refused = [error for check in checks if (error := _refusal(check)) is not None]
     return [*refused, *terms.complaints(plan.get("plan") or {}, need)]
+
+
+def _check_parameter(strategy: Strategy, name: str, value: Any) -> None:
+    _check_name(strategy, name)
+    strategy.checked({name: value})
+
+
+def _check_name(strategy: Strategy, name: str) -> None:
+    """Raises `strategy_parameter` for a name that the strategy has not, with what may have been meant."""
+    own = [parameter.name for parameter in strategy.parameters]
+    if name in own:
+        return
+    reason, meant = f"{strategy.name} has no such parameter; it has {', '.join(own)}.", _meant(strategy, name)
+    if meant is None:
+        raise FedportalError("strategy_parameter", name=name, reason=reason)
+    what = "" if meant in own else ", a setting of the run"
+    raise FedportalError("strategy_parameter", name=name, reason=f"{reason} Did you mean {meant}{what}?", meant=meant)
+
+
+def _meant(strategy: Strategy, name: str) -> str | None:
+    """The parameter of the strategy, or the setting of a run, whose name is most like this one, as a whole or in one of
+    its words; None where none is."""
+    own = [parameter.name for parameter in strategy.parameters]
+    known = list(dict.fromkeys([*own, *run_fields(strategy), *LIMITS, *terms.FIELDS]))
+    close = get_close_matches(name.lower(), known, 1, CLOSE)
+    within = [one for one in known if name.lower() in one.split("_")]
+    return next(iter([*close, *within]), None)
 
 
 def _travels(strategy: str, values: Mapping[str, Any], version: ModelVersion) -> Manifest:

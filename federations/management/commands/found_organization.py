@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from federations import roles
+from federations.management import migrations
 from federations.models import Person
 from federations.services import audit, keys, organizations, people
 from fedportal.common.transactions import unit
@@ -29,7 +30,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            answer = found(options["name"], options["email"], options["password"], options["person_name"])
+            with migrations.asked_for():
+                answer = found(options["name"], options["email"], options["password"], options["person_name"])
         except FedportalError as error:
             raise CommandError(f"{error.message} {error.next_step}") from error
         self.stdout.write(json.dumps(answer))

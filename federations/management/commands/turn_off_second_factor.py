@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from federations.management import migrations
 from federations.models import Person
 from federations.services import audit, second_factor
 
@@ -20,9 +21,10 @@ class Command(BaseCommand):
         parser.add_argument("--email", required=True)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        person = Person.objects.filter(email=Person.objects.normalize(options["email"])).first()
-        if person is None:
-            raise CommandError("There is no account with this address.")
-        if not second_factor.turn_off(person, audit.PORTAL):
-            raise CommandError("This person has no second factor.")
+        with migrations.asked_for():
+            person = Person.objects.filter(email=Person.objects.normalize(options["email"])).first()
+            if person is None:
+                raise CommandError("There is no account with this address.")
+            if not second_factor.turn_off(person, audit.PORTAL):
+                raise CommandError("This person has no second factor.")
         self.stdout.write(f"{person.email} signs in with the password alone.")

@@ -92,6 +92,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     ),
     "already_member": K(409, "{name} is already a member or invited.", "Nothing is left to do."),
     "not_invited": K(403, "Your organization has no open invitation to this federation.", "Ask its owner for one."),
+    "no_agreement": K(
+        404,
+        "The federation {federation} has no study agreement.",
+        "Its owner publishes one: `fedportal federation agreement publish {federation} --title TITLE --file FILE`.",
+    ),
     "agreement_outdated": K(
         409,
         "Version {version} of the study agreement is not the current one.",

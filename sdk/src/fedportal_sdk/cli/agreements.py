@@ -39,7 +39,7 @@ def show(federation: str, number: int | None, every: bool, as_json: bool) -> Non
         cells = ((v["version"], v["title"], v["id"], output.day(v["expires_at"]), _state(v)) for v in versions)
         output.table(cells, ("version", "title", "id", "ends", "state"), "No agreement was published yet.")
         return
-    chosen = _version(versions, number)
+    chosen = _version(federation, versions, number)
     if as_json:
         output.print_json(chosen)
     else:
@@ -79,7 +79,7 @@ def publish(federation: str, title: str, text: IO[str], expires: datetime | None
 def accept(federation: str, chosen: str | None, as_json: bool) -> None:
     """Accept the current version for your organization; without --agreement you are shown it and asked."""
     if chosen is None:
-        current = _version(output.portal().agreements(federation), None)
+        current = _version(federation, output.portal().agreements(federation), None)
         if as_json:
             raise click.UsageError("Name the version that you have read with --agreement.")
         _print(current)
@@ -89,8 +89,10 @@ def accept(federation: str, chosen: str | None, as_json: bool) -> None:
     output.say(f"Your organization has accepted version {accepted['version']}.", accepted, as_json)
 
 
-def _version(versions: list[dict[str, Any]], number: int | None) -> dict[str, Any]:
-    """The version with this number, or the current one. Raises `not_found`."""
+def _version(federation: str, versions: list[dict[str, Any]], number: int | None) -> dict[str, Any]:
+    """The version with this number, or the current one. Raises `no_agreement` where there is none, `not_found`."""
+    if not versions:
+        raise FedportalError("no_agreement", federation=federation)
     found = [v for v in versions if (v["current"] if number is None else v["version"] == number)]
     if not found:
         raise FedportalError("not_found", what="agreement")

@@ -77,10 +77,17 @@ def complain(error: FedportalError) -> None:
         click.echo(json.dumps(error.body(), ensure_ascii=False), err=True)
         return
     err.print(f"[bold red]Error:[/] {_plain(error.message)}")
-    option = _option(str(error.context.get("field", "")), context) if error.code == "field_invalid" else ""
-    next_step = f"Correct {option} and try again." if option else error.next_step
+    next_step = _next_step(error, context)
     if next_step:
         err.print(f"[dim]Next:[/]  {_plain(next_step)}")
+
+
+def _next_step(error: FedportalError, context: click.Context | None) -> str:
+    """What to do now, in the words of the present command where the error names a field of the portal's."""
+    if error.code == "strategy_parameter" and (option := _option(str(error.context.get("meant") or ""), context)):
+        return f"Say it with {option}."
+    option = _option(str(error.context.get("field", "")), context) if error.code == "field_invalid" else ""
+    return f"Correct {option} and try again." if option else error.next_step
 
 
 def _option(field: str, context: click.Context | None) -> str:
