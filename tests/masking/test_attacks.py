@@ -44,6 +44,9 @@ def refusal(act: Callable[[], object]) -> str:
     + [({"devices": number}, "a session has 1 to 128 devices.") for number in (0, -1, 129, 10_000)]
     + [({"clip": clip}, "the clip is not a positive number within this device's policy.") for clip in (0.0, -1.0, 1e9)]
     + [({"bits": bits}, "the ring is none that this device takes part in.") for bits in (0, 8, 16, 31, 128)]
+    + [({"noise": noise}, "the noise is no number from 0 to 1024.") for noise in (-0.1, 2000.0)]
+    + [({"noise": 0.3, "most_weight": 2}, "a weight multiplies what noise is to hide.")]
+    + [({"noise": noise, "bits": 32}, "the ring is too coarse for the noise.") for noise in (1e-12, 1e-8)]
     + [
         ({"most_weight": weight}, "the largest weight is not within this device's policy.")
         for weight in (0, -5, 1 << 30)
@@ -83,6 +86,19 @@ CHANGED_TERMS: list[dict[str, object]] = [
     {"signature": ""},
     {"signature": "no signature"},
 ]
+
+
+@pytest.mark.parametrize(("noise", "enough"), [(0.0, False), (0.3, False), (0.32, True), (1.0, True)])
+def test_device_asks_for_noise_in_the_smallest_sum(noise: float, enough: bool) -> None:
+    """Ten shares of 0.316 clips each add up to one clip."""
+    conductor = Conductor(noise=noise)
+    conductor.policies[VICTIM] = Policy(least_noise=1.0)
+    if enough:
+        conductor.session(VICTIM)
+        return
+    with pytest.raises(FedportalError) as caught:
+        conductor.session(VICTIM)
+    assert reason_of(caught.value) == "there is less noise than this device asks for."
 
 
 @pytest.mark.parametrize("changes", CHANGED_TERMS)

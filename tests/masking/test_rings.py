@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fedwire.errors import FedportalError
-from fedwire.masking.rings import Ring
+from fedwire.masking.rings import MOST_ROOM, Ring
 
 RINGS = [Ring(32, 1.0, 128, 1), Ring(32, 0.5, 3, 100), Ring(64, 2.0, 1024, 1 << 20), Ring(64, 1e-3, 12, 1)]
 FLOATS = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=True)
@@ -93,3 +95,57 @@ def test_sum_that_no_honest_devices_make_is_refused() -> None:
     for total in ([0, 5], [5, 5], [2, 2 * ring.largest + 1], [2, -2 * ring.largest - 1]):
         with pytest.raises(ValueError, match=r"weights|larger"):
             ring.decode(np.array(total, "<i4").view("<u4"))
+
+
+NOISY = [Ring(32, 1.0, 12, 1, 0.3), Ring(32, 2.0, 128, 1, 5.0), Ring(64, 1.0, 128, 1, 1.0)]
+
+
+@pytest.mark.parametrize("ring", NOISY)
+def test_noise_has_its_share_of_the_ring(ring: Ring) -> None:
+    assert ring.room >= 8
+    assert ring.total < 1 << (ring.bits - 1)
+    assert ring.sigma == ring.noise * ring.largest
+    if ring.room < MOST_ROOM:
+        assert Ring(ring.bits, ring.clip, ring.devices, 1).room > ring.room
+
+
+@pytest.mark.parametrize("ring", NOISY)
+def test_each_device_adds_noise_of_the_terms(ring: Ring) -> None:
+    update = np.zeros(200_000, np.float32)
+    update[0] = ring.clip / 2
+    found = signed(ring, ring.encode(update, 1))
+    assert found[0] == 1
+    added = found[2:].astype(np.float64) / ring.sigma
+    assert abs(added.mean()) < 6 / math.sqrt(len(added))
+    assert abs(added.var() - 1) < 6 * math.sqrt(2 / len(added))
+    assert abs(found[1] - ring.largest / 2) < 10 * ring.sigma
+
+
+def test_mean_under_noise_is_that_of_the_updates_and_the_noise() -> None:
+    ring = Ring(32, 1.0, 12, 1, 0.3)
+    update = np.full(100_000, 0.001, np.float32)
+    total = sum((ring.encode(update, 1) for _ in range(12)), np.zeros(100_001, ring.word))
+    mean, weights = ring.decode(total)
+    assert weights == 12
+    sigma = 0.3 * math.sqrt(12) / 12
+    assert mean.std() == pytest.approx(sigma, rel=0.02)
+    assert mean.mean() == pytest.approx(0.001, abs=6 * sigma / math.sqrt(100_000))
+
+
+def test_no_weight_multiplies_what_noise_hides() -> None:
+    with pytest.raises(ValueError, match="weight"):
+        Ring(32, 1.0, 12, 8, 0.3).encode(np.float32([1]), 2)
+
+
+@pytest.mark.parametrize("ring", [Ring(32, 1.0, 128, 1), Ring(32, 0.5, 1 << 20, 1), Ring(64, 2.0, 12, 1)])
+@given(update=arrays(np.float32, st.integers(1, 200), elements=st.floats(-10, 10, width=32)))
+def test_rounding_makes_no_vector_longer_than_the_sensitivity(ring: Ring, update: np.ndarray) -> None:
+    """‖q‖ ≤ 2ᴮ - 1 + √P: what one device can change in the sum, in steps of the grid."""
+    found = signed(ring, ring.encode(update, 1))[1:].astype(np.float64)
+    assert np.linalg.norm(found) / ring.scale <= ring.sensitivity(len(update)) * (1 + 1e-9)
+
+
+def test_sensitivity_by_hand() -> None:
+    ring = Ring(32, 1.0, 1 << 20, 1)  # 11 bits: 2,047 steps
+    assert ring.sensitivity(10_000) == pytest.approx(1 + 100 / 2047)
+    assert Ring(32, 10.0, 12, 1).sensitivity(1_000_000) == pytest.approx(10, rel=1e-5)

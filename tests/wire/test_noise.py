@@ -49,6 +49,52 @@ def test_draws_are_as_frequent_as_they_should_be(sigma: float) -> None:
     assert abs(squares - (cells - 1)) < 6 * math.sqrt(2 * (cells - 1)) + 6
 
 
+def folded(step: int, part: float) -> dict[int, float]:
+    """The distribution of step·x + y with x of the standard deviation `part` and y of OVERLAP·step, summed up."""
+    total: dict[int, float] = {}
+    fine = exact(noise.OVERLAP * step)
+    for x, share in exact(part).items():
+        for y, other in fine.items():
+            total[step * x + y] = total.get(step * x + y, 0.0) + share * other
+    return total
+
+
+@pytest.mark.parametrize(("step", "part"), [(2, 10.0), (7, 10.0), (30, 8.0)])
+def test_composition_is_one_discrete_gaussian(step: int, part: float) -> None:
+    found = folded(step, part)
+    expected = exact(math.hypot(step * part, noise.OVERLAP * step))
+    assert sum(abs(found.get(x, 0.0) - share) for x, share in expected.items()) / 2 < 1e-13
+
+
+@pytest.mark.parametrize("sigma", [1.0, 4096.0, 4096.5, 1e6, 2.0**33, 2.0**50])
+def test_parts_have_tables_and_the_whole_variance(sigma: float) -> None:
+    parts = noise._parts(sigma)
+    assert all(0 < part <= noise.MOST_SIGMA for _, part in parts)
+    assert math.sqrt(sum((step * part) ** 2 for step, part in parts)) == pytest.approx(sigma, rel=1e-12)
+    assert noise.furthest(sigma) >= noise.TAIL * sigma
+    assert noise.wide_error_of(sigma, 1000) < 1e-9
+
+
+@pytest.mark.parametrize("sigma", [5000.0, 1e6, 2.0**33])
+def test_wide_draws_have_the_moments_of_the_normal_distribution(sigma: float) -> None:
+    drawn = noise.wide_gaussian(sigma, DRAWS)
+    assert np.abs(drawn).max() <= noise.furthest(sigma)
+    assert abs((drawn / sigma).mean()) < 6 / math.sqrt(DRAWS)
+    assert abs((drawn / sigma).var() - 1) < 6 * math.sqrt(2 / DRAWS)
+    assert abs(((drawn / sigma) ** 4).mean() - 3) < 6 * math.sqrt(96 / DRAWS)
+    for modulus in (2, 3, 1024):  # no step of a coarser part shows
+        counts = np.bincount(drawn % modulus, minlength=modulus)
+        expected = DRAWS / modulus
+        squares = ((counts - expected) ** 2 / expected).sum()
+        assert abs(squares - (modulus - 1)) < 6 * math.sqrt(2 * (modulus - 1)) + 6
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf, 2.0**51])
+def test_wide_noise_without_a_standard_deviation_is_none(sigma: float) -> None:
+    with pytest.raises(ValueError, match="standard deviation"):
+        noise.wide_gaussian(sigma, 1)
+
+
 @pytest.mark.parametrize("sigma", [3.0, 64.0, 4096.0])
 def test_draws_have_the_moments_of_the_normal_distribution(sigma: float) -> None:
     drawn = noise.discrete_gaussian(sigma, DRAWS) / sigma

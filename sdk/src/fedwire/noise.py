@@ -24,6 +24,9 @@ from fedwire.tensors import Float32
 TAIL = 9.5
 # Tables larger than this do not stay in the cache; a grid that is finer gains nothing.
 MOST_SIGMA = 4096.0
+# Of a composition of draws the finer part has a standard deviation of so many steps of the coarser one. The sum is then
+# off by less than e⁻³¹⁵, for this is more than twice the smoothing parameter of the whole numbers.
+OVERLAP = 4.0
 # A grid's step is this part of the noise's standard deviation: then the grid adds nothing that one could see.
 GRID = 1024.0
 BLOCK = 1 << 16
@@ -56,6 +59,30 @@ def error_of(sigma: float, count: int) -> float:
     return count * (2.0**-52 + (2 * _reach(sigma) + 1) * 2.0**-64)
 
 
+def wide_gaussian(sigma: float, count: int) -> NDArray[np.int64]:
+    """`count` draws as `discrete_gaussian` gives them, of any standard deviation up to 2⁵⁰.
+
+    Where there is no table a draw is x₀ + k₁·x₁ + …, each part from a table of its own: if the finer part is wide
+    compared with the steps k of the coarser one, the sum is a discrete Gaussian whose variance is that of both together
+    (Peikert, CRYPTO 2010; used like this by Micciancio and Walter, "Gaussian Sampling over the Integers", CRYPTO 2017).
+    So a grid may be as fine as a ring has bits, and rounding to it costs next to no sensitivity.
+    """
+    found = np.zeros(count, np.int64)
+    for step, part in _parts(sigma):
+        found += step * discrete_gaussian(part, count)
+    return found
+
+
+def wide_error_of(sigma: float, count: int) -> float:
+    """`error_of` for `wide_gaussian`: the parts' errors add up, and the composition's own is too small to count."""
+    return sum(error_of(part, count) for _, part in _parts(sigma))
+
+
+def furthest(sigma: float) -> int:
+    """No draw of `wide_gaussian` is larger than this, nor smaller than its opposite."""
+    return sum(step * _reach(part) for step, part in _parts(sigma))
+
+
 def noised(values: Float32, sigma: float) -> Float32:
     """The numbers, on a grid of σ/GRID, with discrete Gaussian noise of the standard deviation σ added to each.
 
@@ -76,6 +103,18 @@ def noised(values: Float32, sigma: float) -> Float32:
 def sensitivity(clip: float, parameters: int, sigma: float) -> float:
     """By how much the numbers on the grid can differ in L2 when those before it differ by at most `clip`."""
     return clip + math.sqrt(parameters) * sigma / GRID
+
+
+def _parts(sigma: float) -> list[tuple[int, float]]:
+    """Steps, and the standard deviation of the draw that is multiplied with each: Σ (step·part)² = σ²."""
+    if not 0.0 < sigma <= 2.0**50:
+        raise ValueError(f"no noise of the standard deviation {sigma}")
+    found = []
+    while sigma > MOST_SIGMA:
+        step = math.ceil(sigma / MOST_SIGMA)
+        found.append((step, math.sqrt((sigma / step) ** 2 - OVERLAP**2)))
+        sigma = OVERLAP * step
+    return [*found, (1, sigma)]
 
 
 def _reach(sigma: float) -> int:

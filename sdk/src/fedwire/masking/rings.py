@@ -3,10 +3,15 @@
 A vector is [w, w·q₁, …, w·q_P]: the update clipped as a whole, multiplied to whole numbers of at most `room` bits,
 rounded at random so that the rounding has no bias, and weighted; so the sum of vectors holds the sum of weights, and
 is at most half of the ring, whatever the devices say. Clipping comes before the weight, always.
+
+Where noise is asked for, each device adds its share of it to the whole numbers, after they were rounded: then the last
+bits tell nothing, and nobody has to be trusted with a sum that has none yet. The weight is 1, for it would multiply
+what one device can change.
 """
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedwire import noise
 from fedwire.errors import FedportalError
 from fedwire.masking import streams
 from fedwire.tensors import Float32
@@ -23,6 +29,8 @@ LEAST_ROOM = 8  # bits; with fewer the update would be noise
 # float64 counts whole numbers exactly up to 53 bits, and a float32 has no more than 24 that say anything.
 MOST_ROOM = 33
 BLOCK = 1 << 16
+# In steps of the grid; with less, a sum of shares of noise is not the discrete Gaussian that is accounted for.
+LEAST_SIGMA = 8.0
 # Draws of 32 bits decide the rounding, so a fraction is rounded up with a probability that is off by at most 2⁻³².
 _FRACTION = 2.0**-32
 
@@ -30,17 +38,23 @@ _FRACTION = 2.0**-32
 @dataclass(frozen=True)
 class Ring:
     """Numbers of `bits` bits, holding updates that were clipped to the L2 norm `clip`; at most `devices` vectors of a
-    weight up to `most_weight` are added."""
+    weight up to `most_weight` are added. `noise`: the standard deviation of each device's share of it, over the clip.
+    """
 
     bits: int
     clip: float
     devices: int
     most_weight: int
+    noise: float = 0.0
 
     @property
     def room(self) -> int:
-        """The bits of a number before its weight: B = bits - 1 - ⌈log₂(devices · most_weight)⌉."""
-        return min(self.bits - 1 - (self.devices * self.most_weight - 1).bit_length(), MOST_ROOM)
+        """The bits of a number before its weight: B = bits - 1 - ⌈log₂(devices · most_weight)⌉, and fewer where noise
+        must fit in, too."""
+        room = min(self.bits - 1 - (self.devices * self.most_weight - 1).bit_length(), MOST_ROOM)
+        while self.noise and room > 0 and self._total(room) >= 1 << (self.bits - 1):
+            room -= 1
+        return room
 
     @property
     def largest(self) -> int:
@@ -60,15 +74,27 @@ class Ring:
     @property
     def total(self) -> int:
         """No number of an honest sum is larger than this, nor smaller than its opposite."""
-        return self.devices * self.most_weight * self.largest
+        return self._total(self.room)
+
+    @property
+    def sigma(self) -> float:
+        """The standard deviation of each device's share of the noise, in steps of the grid; 0 without."""
+        return self.noise * self.largest
+
+    def sensitivity(self, parameters: int) -> float:
+        """By how much, in L2 and in the update's units, one device of weight 1 can change the sum of P numbers.
+
+        Rounding moves each number by less than a step, so the vector is at most 2ᴮ - 1 + √P steps long: C + √P / scale.
+        """
+        return self.clip + math.sqrt(parameters) / self.scale
 
     def encode(self, update: Float32, weight: int) -> NDArray[Any]:
-        """The vector [P + 1] of an update [P] with this weight, before it is masked.
+        """The vector [P + 1] of an update [P] with this weight, and its share of the noise, before it is masked.
 
         Raises `not_finite` for an update that is not, and ValueError for a weight that the ring has no room for.
         """
-        if not 0 < weight <= self.most_weight:
-            raise ValueError(f"no weight {weight} where {self.most_weight} is the most")
+        if not 0 < weight <= (1 if self.noise else self.most_weight):
+            raise ValueError(f"no weight {weight} where {self.most_weight} is the most, and 1 with noise")
         factor = self._clipping(update) * self.scale
         key = secrets.token_bytes(streams.KEY_BYTES)
         drawn = streams.draws(key, len(update))
@@ -80,6 +106,8 @@ class Ring:
             whole = np.floor(exact + drawn[start:stop] * _FRACTION).astype(np.int64)
             np.clip(whole, -self.largest, self.largest, out=whole)
             whole *= weight
+            if self.noise:
+                whole += noise.wide_gaussian(self.sigma, len(whole))
             found[1 + start : 1 + stop] = whole.view(np.uint64).astype(self.word)
         return found
 
@@ -92,10 +120,17 @@ class Ring:
         if not 0 < weights <= self.devices * self.most_weight:
             raise ValueError(f"the weights add up to {weights}")
         signed = total[1:].view(np.dtype(f"<i{self.bits // 8}"))
-        most = weights * self.largest
+        most = weights * (self.largest + self._furthest(self.room))
         if len(signed) and max(int(signed.max()), -int(signed.min())) > most:
             raise ValueError("a number of the sum is larger than all devices together may make it")
         return (signed / (weights * self.scale)).astype(np.float32), weights
+
+    def _total(self, room: int) -> int:
+        return self.devices * (self.most_weight * ((1 << room) - 1) + self._furthest(room))
+
+    def _furthest(self, room: int) -> int:
+        """How far noise can move a number that has so many bits."""
+        return noise.furthest(self.noise * ((1 << room) - 1)) if self.noise else 0
 
     def _clipping(self, update: Float32) -> float:
         """What brings the update down to the clip: 1 for one that is within it."""

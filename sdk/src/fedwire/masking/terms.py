@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,8 @@ from fedwire.masking.statements import Advert
 
 # Larger cohorts are held in several sessions, so that what a device does never grows.
 MOST_DEVICES = 128
+# Of a device's share, over the clip; with more nothing would be left of the update.
+MOST_NOISE = 1024.0
 
 
 def refused(reason: str) -> FedportalError:
@@ -50,7 +53,12 @@ class Terms:
 
     @property
     def ring(self) -> Ring:
-        return Ring(self.bits, self.clip, self.devices, self.most_weight)
+        return Ring(self.bits, self.clip, self.devices, self.most_weight, self.noise)
+
+    @property
+    def multiplier(self) -> float:
+        """The standard deviation of the noise that the smallest sum has, over the clip; 0 without noise."""
+        return self.noise * math.sqrt(self.least_devices)
 
     def fields(self) -> dict[str, Any]:
         """What the server's signature covers."""
@@ -72,6 +80,7 @@ class Policy:
     most_clip: float = 1000.0
     most_weight: int = 1 << 20
     bits: tuple[int, ...] = rings.BITS
+    least_noise: float = 0.0  # standard deviation of the noise in the smallest sum, over the clip; 0: none is asked for
     federations: frozenset[str] = field(default_factory=frozenset)  # empty: any
 
     def check(self, terms: Terms) -> None:
@@ -88,11 +97,15 @@ class Policy:
         yield "the largest weight is not within this device's policy.", not 0 < terms.most_weight <= self.most_weight
         yield f"a session has 1 to {MOST_DEVICES} devices.", not 0 < terms.devices <= MOST_DEVICES
         yield "there are no parameters.", terms.parameters < 1
+        yield "the noise is no number from 0 to 1024.", not 0 <= terms.noise <= MOST_NOISE
         yield "the ring has no room for so many devices and weights.", terms.ring.room < rings.LEAST_ROOM
+        yield "a weight multiplies what noise is to hide.", terms.noise > 0 and terms.most_weight != 1
+        yield "the ring is too coarse for the noise.", 0 < terms.ring.sigma < rings.LEAST_SIGMA
         least = max(self.least_devices, 2)
         yield f"fewer than {least} devices could make a sum.", terms.least_devices < least
         few = terms.least_organizations < self.least_organizations
         yield f"fewer than {self.least_organizations} organizations could make a sum.", few
+        yield "there is less noise than this device asks for.", terms.multiplier < self.least_noise
         yield (
             "the federation is none that this device works for.",
             bool(self.federations and terms.federation not in self.federations),
