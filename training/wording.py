@@ -284,6 +284,16 @@ def _who(card: Mapping[str, Any]) -> str:
     return f"{card['device']['identifier']} of {card['organization']['name']}"
 
 
+def flagged(count: int, rounds: Sequence[int], score: float, number: int) -> str:
+    """In which rounds a device's updates were flagged, of which `rounds` are the newest, and the highest score; the
+    same as in static/js/flagged.js."""
+    if count == 1:
+        return f"round {number}, score {score:.1f}"
+    earlier = ["…"] if count > len(rounds) else []
+    named = ", ".join([*earlier, *map(str, rounds)])
+    return f"{count} rounds ({named}), highest score {score:.1f} in round {number}"
+
+
 def listed(names: Sequence[str], count: int = 0) -> str:
     """ "acme, metro and valley", of many only the first few; `count`: how many there are if these are not all."""
     names, count = list(names), max(count, len(names))

@@ -264,10 +264,17 @@ def test_a_flag_is_seen_by_whom_it_concerns_and_its_device_is_quarantined_by_a_b
     story.portal.do("answer", device_pks=[*devices["acme"], *devices["valley"]])
     for page in (olga, mia):
         box = page.locator("[data-flagged-box]")
-        expect(box).to_contain_text("of metro, round 1")
+        expect(box).to_contain_text("of metro, round 1, score")
         expect(box).to_contain_text("times the median of the round")
         same(page)
     expect(title(vera)).to_have_text("Round 2 of 5")
+    story.portal.do("answer", device_pks=devices["metro"][:1], times=60)
+    story.portal.do("answer", device_pks=[*devices["acme"], *devices["valley"]])
+    expect(title(vera)).to_have_text("Round 3 of 5")
+    for page in (olga, mia):  # one line for the device, however often
+        expect(page.locator("[data-flagged] > li")).to_have_count(1)
+        expect(page.locator("[data-flagged] > li")).to_contain_text("of metro, 2 rounds (1, 2), highest score")
+        same(page)
     expect(vera.locator("[data-flagged-box]")).to_be_hidden()
     assert "median" not in vera.content()
     fits(mia, "flagged", tmp_path)

@@ -10,6 +10,7 @@ import pytest
 
 from federations.models import Device, DeviceTask, News
 from federations.services import devices
+from fedportal_sdk.cli import standing
 from tests.training.conftest import Site, Stage
 from tests.training.test_rounds import finish
 from training import selectors
@@ -66,11 +67,33 @@ def test_event_snapshot_and_card_say_which_and_why(stage: Stage) -> None:
     (told,) = run.events.get(kind="round.done", data__kind="train").data["flagged"]
     assert (told["device"]["identifier"], told["organization"]["name"], told["number"]) == ("metro-1", "metro", 1)
     shown = stage.snapshot(run)
-    assert shown["flagged"] == [told]
+    where = f"round 1, score {told['score']:.1f}"
+    assert shown["flagged"] == [{**told, "count": 1, "rounds": [1], "where": where}]
     run.rounds.filter(kind="evaluate").delete()  # the round it happened in is the latest again
     cards = {card["device"]["identifier"]: card["unusual"] for card in stage.snapshot(run)["participants"]}
     assert cards["metro-1"] == told["reason"]
     assert cards["acme-1"] == ""
+
+
+def test_a_device_that_is_flagged_again_and_again_is_one_line_with_its_rounds(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = play(stage, rounds=4)
+    events = run.events.filter(kind="round.done", data__kind="train").order_by("sequence")
+    told = [one for event in events for one in event.data["flagged"]]
+    highest = max(told, key=lambda one: one["score"])
+    score = f"highest score {highest['score']:.1f} in round {highest['number']}"
+    (shown,) = stage.snapshot(run)["flagged"]
+    assert (shown["count"], shown["rounds"], shown["score"]) == (4, [1, 2, 3, 4], highest["score"])
+    assert (shown["where"], shown["reason"]) == (f"4 rounds (1, 2, 3, 4), {score}", highest["reason"])
+    page = stage.cast.browser("olga").get(f"/runs/{run.public_id}").content.decode()
+    assert f"metro-1</strong> of metro, 4 rounds (1, 2, 3, 4), {score}: {highest['reason']}." in page
+    line = f"  flagged: metro-1 of metro, {shown['where']}: {highest['reason']}."
+    assert line in standing.described(stage.snapshot(run)).plain.splitlines()
+    monkeypatch.setattr(unusual, "MOST_READ", 2)  # of very many only the newest are looked at, and all are counted
+    (shown,) = stage.snapshot(run)["flagged"]
+    assert (shown["count"], shown["rounds"]) == (4, [3, 4])
+    assert shown["where"].startswith("4 rounds (…, 3, 4), highest score")
 
 
 def test_its_organization_and_who_started_the_run_hear_of_it_once(stage: Stage) -> None:

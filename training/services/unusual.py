@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.db.models import Count
+
 from federations import permissions, roles
 from federations.permissions import Actor
 from fedwire.codecs import Codec
 from fedwire.states import DeviceState
 from fedwire.tensors import Manifest
+from training import wording
 from training.aggregation import anomaly
 from training.aggregation.layout import Layout
 from training.aggregation.transforms import Update as FoldedUpdate
@@ -22,6 +25,9 @@ from training.services import notices, part_rows
 # Comparing all pairs takes n²·P multiplications. Beyond this a round would wait for it, so nobody is compared.
 MOST_PRODUCTS = 20_000_000_000
 MOST_SHOWN = 50
+# So many of a run's flagged updates are read, the newest, to say in which rounds each device had some.
+MOST_READ = 2000
+MOST_ROUNDS = 10  # of a device are named
 EVERYBODYS = "*"
 PARTY = ("device__public_id", "device__identifier", "organization__public_id", "organization__name")
 # Update's primary key → {"score", "flagged", "reason"}
@@ -102,14 +108,31 @@ def on_cards(cards: list[dict[str, Any]], whose: str) -> list[dict[str, Any]]:
 
 
 def of_run(run: Run, whose: str, managed: str = "") -> list[dict[str, Any]]:
-    """The run's flagged updates that `sight` lets one see, newest first. One query.
+    """The devices with flagged updates that `sight` lets one see, at most MOST_SHOWN, those flagged last first: how
+    often, in which rounds, and the highest score with its round and reason. One query, two where they are many.
 
     Of devices of the organization `managed` that get no work any more `idle` says their state.
     """
     rows = Update.objects.filter(round__run=run, flagged=True)
     if whose != EVERYBODYS:
         rows = rows.filter(organization__public_id=whose)
-    return _shown(rows.order_by("-pk"), managed)
+    found: dict[str, list[dict[str, Any]]] = {}
+    newest = _shown(rows.order_by("-pk"), managed, MOST_READ)
+    for one in newest:
+        found.setdefault(one["device"]["id"], []).append(one)
+    counts: dict[str, int] = {}
+    if len(newest) == MOST_READ:
+        counts = dict(rows.order_by().values_list("device__public_id").annotate(count=Count("pk")))
+    shown = list(found.items())[:MOST_SHOWN]
+    return [_of_device(flags, counts.get(device, len(flags))) for device, flags in shown]
+
+
+def _of_device(flags: Sequence[dict[str, Any]], count: int) -> dict[str, Any]:
+    """What is shown of a device with these flags, newest first."""
+    highest = max(flags, key=lambda one: one["score"])
+    rounds = [one["number"] for one in flags[:MOST_ROUNDS]][::-1]
+    where = wording.flagged(count, rounds, highest["score"], highest["number"])
+    return {**highest, "count": count, "rounds": rounds, "where": where}
 
 
 def managed_by(actor: Actor | None) -> str:
@@ -120,7 +143,7 @@ def managed_by(actor: Actor | None) -> str:
     return own.public_id
 
 
-def _shown(rows: Any, managed: str = "") -> list[dict[str, Any]]:
+def _shown(rows: Any, managed: str = "", most: int = MOST_SHOWN) -> list[dict[str, Any]]:
     columns = ("counted_in__number", "anomaly", "device__state", *PARTY)
     return [
         {
@@ -131,5 +154,5 @@ def _shown(rows: Any, managed: str = "") -> list[dict[str, Any]]:
             "reason": found["reason"],
             **({"idle": state} if organization == managed and state != DeviceState.ACTIVE else {}),
         }
-        for number, found, state, device, identifier, organization, name in rows.values_list(*columns)[:MOST_SHOWN]
+        for number, found, state, device, identifier, organization, name in rows.values_list(*columns)[:most]
     ]

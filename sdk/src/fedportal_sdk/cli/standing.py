@@ -34,6 +34,7 @@ def described(snapshot: Snapshot) -> Text:
     if round_ and round_.get("waiting"):
         lines.append(round_["waiting"]["sentence"])
     lines += [_checked(row) for row in snapshot.get("preflight", []) if row["findings"]]
+    lines += [_flagged(row) for row in snapshot.get("flagged", [])]
     for row in snapshot["contributions"]:
         devices = "1 device" if row["devices"] == 1 else f"{row['devices']} devices"
         updates = f"updates {row['updates']}/{row['expected']}"
@@ -49,6 +50,13 @@ def _checked(row: dict[str, Any]) -> str:
     """A line on a device that has something to see to."""
     found = "; ".join(f"{one['sentence']}. {one['next_step']}".strip() for one in row["findings"])
     return f"  preflight: {row['device']['identifier']} of {row['organization']['name']} {row['verdict']}: {found}"
+
+
+def _flagged(row: dict[str, Any]) -> str:
+    """A line on a device with updates that were unlike the others."""
+    return (
+        f"  flagged: {row['device']['identifier']} of {row['organization']['name']}, {row['where']}: {row['reason']}."
+    )
 
 
 def _others(curves: list[dict[str, Any]]) -> str:

@@ -95,10 +95,11 @@ class Owner(Portal):
         return list(self._rows(path_of(routes.SESSION_ROUNDS, run=run), "rounds"))
 
     def flagged(self, run: str) -> list[Json]:
-        """The updates that the portal found unlike the others, each with its round, device, score and reason."""
+        """The updates that the portal found unlike the others, each with its round, device, score and reason; of a run
+        of very many events instead of each the one of its device with the highest score."""
         snapshot = self.status(run)
         if snapshot["sequence"] > MOST_EVENTS:
-            return list(snapshot["flagged"])
+            return [one for one in snapshot["flagged"] for _ in range(one["count"])]
         return [
             {"number": event["data"]["number"], **one}
             for event in self._events(run)
