@@ -68,18 +68,33 @@ export function drawDevices(cards, tally, over = false) {
   drawGroups(cards.length > MOST_CARDS ? groupsOf(cards, words) : []);
 }
 
+/* How many cards of a large round all pages show. */
+function countOf(tally) {
+  return find ? Number(at("find").dataset.find) : chosen ? tally.words[chosen] ?? 0 : tally.total;
+}
+
+/* Whether the page shows other cards than the first ones of the round. */
+export function elsewhere() {
+  return page > 1 || chosen !== "" || find !== "";
+}
+
+/* Whether there are more cards for this page of a large round than are here. */
+export function lacking(cards, tally) {
+  return cards.filter(matches).length < Math.min(MOST_CARDS, countOf(tally) - (page - 1) * MOST_CARDS);
+}
+
 /* A page of a large round: the cards that are here stay and change; another page comes from the portal. */
 function drawPage(cards, tally, over) {
   const made = cards.filter(matches).slice(0, MOST_CARDS).map((card) => drawCard(card, wordOf(card)));
   at("participants").replaceChildren(...(made.length ? made : [element("li", "soft", nobody(over))]));
-  const count = find ? Number(at("find").dataset.find) : chosen ? tally.words[chosen] ?? 0 : tally.total;
-  const last = Math.max(1, Math.ceil(count / MOST_CARDS));
+  const last = Math.max(1, Math.ceil(countOf(tally) / MOST_CARDS));
+  const here = Math.min(page, last); // for a page beyond the last the portal sends that one
   at("card-pages").hidden = last === 1;
-  at("page-of").textContent = `Page ${page} of ${last}`;
+  at("page-of").textContent = `Page ${here} of ${last}`;
   for (const turn of [-1, 1]) {
     const link = document.querySelector(`[data-page="${turn}"]`);
-    link.hidden = page + turn < 1 || page + turn > last;
-    link.href = `?${query(chosen, page + turn)}#devices`;
+    link.hidden = here + turn < 1 || here + turn > last;
+    link.href = `?${query(chosen, here + turn)}#devices`;
   }
   drawGroups(tally.groups);
 }

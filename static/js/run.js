@@ -13,6 +13,7 @@ import { showTimes } from "./page.js";
 import { drawPreflight } from "./preflight.js";
 import { drawProgress, drawRound } from "./progress.js";
 import { ENDED } from "./sentences.js";
+import { turner } from "./turning.js";
 
 const CHARTS_MS = 200;
 const WONDER_MS = 500;
@@ -81,6 +82,7 @@ function draw() {
 
 function drawCards() {
   drawDevices(state.participants, state.tally, ENDED.has(state.run.state));
+  if (isLarge(state)) turn();
 }
 
 /* Nothing more is to come. */
@@ -102,6 +104,10 @@ function drawCurves() {
   drawOwn(curves, names);
 }
 
+const turn = turner(() => state, (participants, tally) => {
+  Object.assign(state, { participants, tally });
+  paint();
+});
 listen(drawCards, () => isLarge(state));
 listenToChoices(document, () => [state.curves, state.names]);
 draw();

@@ -183,6 +183,37 @@ def test_a_crowd_is_shown_page_by_page_and_word_by_word(
         end(story, run)
 
 
+def test_a_page_of_a_crowd_follows_the_next_round(visit: Visit, story: Story, devices: dict[str, list[int]]) -> None:
+    crowd = [one["pk"] for one in story.portal.do("enrol", count=CROWD, organization="metro", first=501)]
+    run = begin(story, crowd, evaluate=False)
+    second, sent = watch(visit(), run), watch(visit(MIA), run)
+    second.get_by_role("link", name="Next").click()
+    expect(second.locator("[data-page-of]")).to_have_text("Page 2 of 9")
+    sent.locator("[data-show=waiting]").click()
+    sent.goto(sent.url.replace("waiting", "sent"))
+    for page in (second, sent):
+        expect(page.locator("[data-live]")).to_have_text("live")
+        page.evaluate("window.never_reloaded = true")
+    story.portal.do("answer", device_pks=crowd)
+    for page in (second, sent):
+        expect(title(page)).to_have_text("Round 2 of 10")
+    fresh = visit()
+    fresh.goto(second.url)
+    names = fresh.locator("[data-participants] strong").all_inner_texts()
+    assert len(names) == 24
+    expect(second.locator("[data-participants] strong")).to_have_text(names)
+    expect(second.locator("[data-page-of]")).to_have_text("Page 2 of 9")
+    expect(sent.locator("[data-participants]")).to_have_text("No device is sent now.")
+    story.portal.do("answer", device_pks=crowd[:7])
+    expect(sent.locator("[data-participants] .part-sent")).to_have_count(7)
+    same(second)
+    same(sent)
+    second.get_by_role("link", name="Next").click()
+    expect(second.locator("[data-page-of]")).to_have_text("Page 3 of 9")
+    assert not set(second.locator("[data-participants] strong").all_inner_texts()) & set(names)
+    end(story, run)
+
+
 def report(right: float, brier: float) -> dict[str, Any]:
     """On 40 held-out rows, of which this share is right; younger rows are easier."""
     halves = {
