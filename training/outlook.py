@@ -17,7 +17,7 @@ from training import wording
 from training.aggregation import strategies
 from training.lifecycle import ALIVE_RUNS
 from training.models import Assignment, Run, Update
-from training.services import cohorts
+from training.services import budgets, cohorts
 
 # More runs at once are not looked at: the page says how it is, and is no report.
 MOST_RUNS = 100
@@ -38,7 +38,7 @@ def run_names(actor: Actor, ids: Iterable[str]) -> Mapping[str, str]:
 def left_out(organization: Organization, policy: Policy) -> list[LeftOut]:
     """The runs that are going on and would leave the organization's devices out under `policy`, and why.
 
-    Three queries, however many runs. Devices that have not sent anything in a run yet are not judged by their rows.
+    Four queries, however many runs. Devices that have not sent anything in a run yet are not judged by their rows.
     """
     member = Member.objects.filter(
         federation_id=OuterRef("federation_id"), organization=organization, state=MemberState.ACTIVE
@@ -48,7 +48,8 @@ def left_out(organization: Organization, policy: Policy) -> list[LeftOut]:
     if not runs:
         return []
     groups, rows = _present(organization), _least_rows(organization, runs)
-    told = ((run, _reasons(run, policy, groups, rows)) for run in runs)
+    counts = budgets.counts_of(organization)
+    told = ((run, _reasons(run, policy, groups, rows, counts)) for run in runs)
     return [
         LeftOut(run.model.name, run.federation.name, f"/runs/{run.public_id}", tuple(reasons))
         for run, reasons in told
@@ -115,7 +116,11 @@ def _title(strategy: str) -> str:
 
 
 def _reasons(
-    run: Run, policy: Policy, groups: Sequence[frozenset[str]], rows: Mapping[int, Sequence[int]]
+    run: Run,
+    policy: Policy,
+    groups: Sequence[frozenset[str]],
+    rows: Mapping[int, Sequence[int]],
+    counts: Mapping[str, int],
 ) -> list[str]:
     reasons = []
     if policy.allowed_strategies and run.strategy not in policy.allowed_strategies:
@@ -125,6 +130,8 @@ def _reasons(
         reasons.append(
             f"{present} of your devices could take part now; the policy asks for at least {policy.least_devices}."
         )
+    if not budgets.affords(run, counts, policy):
+        reasons.append("The privacy budget is not enough for another of its rounds.")
     given = rows.get(run.pk, ())
     small = sum(samples < policy.least_records for samples in given)
     if small:

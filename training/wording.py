@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from fedportal.common import clock
@@ -292,6 +293,11 @@ def flagged(count: int, rounds: Sequence[int], score: float, number: int) -> str
     earlier = ["…"] if count > len(rounds) else []
     named = ", ".join([*earlier, *map(str, rounds)])
     return f"{count} rounds ({named}), highest score {score:.1f} in round {number}"
+
+
+def exact(value: float) -> str:
+    """A number with all its digits and no exponent, as a δ is read: "0.00001"."""
+    return format(Decimal(repr(value)).normalize(), "f")
 
 
 def listed(names: Sequence[str], count: int = 0) -> str:

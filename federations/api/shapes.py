@@ -253,7 +253,7 @@ class TeamShape(serializers.Serializer[Any]):
 
 
 class PolicyShape(serializers.Serializer[Policy]):
-    """An organization's policy. Budgets and rollback settings are kept; nothing spends or uses them yet."""
+    """An organization's policy. Rollback settings are kept; nothing uses them yet."""
 
     org_id = serializers.CharField(source="organization.public_id")
     total_epsilon_budget = serializers.FloatField(source="privacy_epsilon", allow_null=True)

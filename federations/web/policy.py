@@ -115,19 +115,18 @@ LIMITS: Mapping[str, Limit] = {
         ),
         Limit(
             "privacy_epsilon",
-            "How much all runs together may reveal about a single patient, in the measure of differential privacy: "
-            "the smaller, the less. Empty: no budget is set.",
-            "Kept and shown, nothing more. No run adds the noise that such a guarantee needs, so none is given and "
-            "nothing is spent.",
+            "How much all runs with noise together may reveal about whether one of your devices took part, or one "
+            "record where a run adds noise for records, in the measure of differential privacy: the smaller, the less. "
+            "Empty: no limit.",
+            "A round that would go beyond it, counted over all federations, does not ask your devices; the others go "
+            "on. Runs without noise promise nothing and spend nothing. What is spent stands under Privacy budget.",
             _float,
-            effect=Effect.KEPT,
         ),
         Limit(
             "privacy_delta",
             "How likely that measure may fail, such as 0.00001. It goes with ε.",
-            "Kept and shown, as ε.",
+            "At this δ the budget is counted. Empty: 0.00001.",
             _float,
-            effect=Effect.KEPT,
         ),
         Limit(
             "auto_rollback",

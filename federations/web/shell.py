@@ -25,6 +25,7 @@ TABS = {
     "organization": (
         ("People", "/team"),
         ("Policy", "/policy"),
+        ("Privacy budget", "/budget"),
         ("Keys", "/keys"),
         ("Webhooks", "/webhooks"),
         ("Audit log", "/audit"),

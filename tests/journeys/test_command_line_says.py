@@ -164,6 +164,7 @@ def people(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     """The policy is set; a colleague comes, gets another role and goes."""
     yield world.metro, ["team", "policy"]
     yield world.metro, ["team", "set-policy", "--privacy-budget", "4.0", "--strategies", "fedavg"]
+    yield world.metro, ["team", "budget"]
     yield world.acme, ["team", "add", "otto@acme.example"]
     world.accept("otto@acme.example")
     yield world.acme, ["team", "role", "otto@acme.example", "auditor"]

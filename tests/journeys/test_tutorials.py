@@ -53,8 +53,9 @@ def test_an_owner_a_member_and_engineers_type_what_their_pages_say(world: World)
 
 def test_a_privacy_officer_types_what_the_page_says(world: World) -> None:
     said = pasted(block(OFFICER, "sh", "set-policy").text, world.folder, world.metro.environment)
-    assert "none set" in said.partition("The policy is set")[0]
+    assert "no limit" in said.partition("The policy is set")[0]
     assert "ε 4, δ 1e-05" in said.partition("The policy is set")[2]
+    assert "nothing is spent" in pasted(block(OFFICER, "sh", "team budget").text, world.folder, world.metro.environment)
     assert world.metro.json("team", "policy")["least_records"] == 50
 
 

@@ -100,10 +100,10 @@ def test_only_those_tabs_are_shown_that_one_may_open(cast: Cast) -> None:
         assert [browser.get(address).status_code for address in found] == [200] * len(found)
         return found
 
-    assert tabs(cast.browser("otto")) == ["/team", "/policy", "/keys"]
-    assert tabs(cast.browser("olga")) == ["/team", "/policy", "/keys", "/webhooks", "/audit"]
+    assert tabs(cast.browser("otto")) == ["/team", "/policy", "/budget", "/keys"]
+    assert tabs(cast.browser("olga")) == ["/team", "/policy", "/budget", "/keys", "/webhooks", "/audit"]
     officer = browser_of(cast.colleague(cast.acme, Role.PRIVACY_OFFICER))
-    assert tabs(officer) == ["/team", "/policy", "/keys", "/audit"]
+    assert tabs(officer) == ["/team", "/policy", "/budget", "/keys", "/audit"]
 
 
 def test_the_only_owner_is_not_offered_to_leave(cast: Cast) -> None:
@@ -216,17 +216,17 @@ def test_each_limit_says_what_it_does_today_and_what_not(cast: Cast) -> None:
     page = text_of(cast.browser("mia"), "/policy")
     budget = re.search(r"Privacy budget ε(.*?)Privacy budget δ", page)
     assert budget
-    assert "Kept, no effect yet" in budget[1]
-    assert "nothing is spent" in budget[1]
-    assert page.count("Holds") == 4
-    assert page.count("no effect yet") == 4
+    assert "Holds" in budget[1]
+    assert "Runs without noise promise nothing and spend nothing" in budget[1]
+    assert page.count("Holds") == 6
+    assert page.count("no effect yet") == 2
 
 
 def test_who_may_not_set_the_policy_reads_it_and_who_may(cast: Cast) -> None:
     policies.change(cast.actor("olga"), cast.acme, least_records=25)
     page = cast.browser("otto").get("/policy").content.decode()
     assert 'value="25"' in page
-    assert page.count('<fieldset class="card" disabled>') == 3
+    assert page.count('<fieldset class="card" disabled>') == 4
     assert "Set the policy" not in page
     assert "An owner or a privacy officer of acme may do this." in page
     assert "(before:" not in page  # the log is not for viewers

@@ -3,6 +3,7 @@
 from django.urls import URLPattern, path
 
 from training.api import views
+from training.api.budgets import Budget
 from training.api.device_runs import DeviceRun
 from training.api.federated import FederatedSessions, OneFederatedSession
 
@@ -10,6 +11,7 @@ urlpatterns: list[URLPattern] = [
     path("device/runs/<str:run>", DeviceRun.as_view(), name="api-device-run"),
     path("federated/sessions", FederatedSessions.as_view(), name="api-federated-sessions"),
     path("federated/sessions/<str:run>", OneFederatedSession.as_view(), name="api-federated-session"),
+    path("orgs/<str:org>/budget", Budget.as_view(), name="api-budget"),
     path("training/strategies", views.Strategies.as_view(), name="api-strategies"),
     path("training/sessions", views.Sessions.as_view(), name="api-sessions"),
     path("training/sessions/preview", views.Preview.as_view(), name="api-session-preview"),

@@ -116,6 +116,12 @@ def exhausted(run: Run) -> Mapping[int, str]:
     }
 
 
+def affords(run: Run, counts: Mapping[str, int], policy: Policy | None) -> bool:
+    """Whether an organization with these counts may take part in another round of the run under this policy."""
+    each = mechanism_of(run)
+    return each is None or _fits(counts, policy, Protection.of(run.config).unit, each)
+
+
 def counts_of(organization: Organization) -> Mapping[str, int]:
     """What was reserved or charged of the organization so far."""
     ledger: Ledger | None = getattr(organization, "ledger", None)

@@ -2,11 +2,12 @@
 
 from django.urls import path
 
-from training.web import home, page_of_run, starting, views
+from training.web import budget, home, page_of_run, starting, views
 
 urlpatterns = [
     path("", home.home, name="home"),
     path("first-steps/hide", home.hide_steps, name="hide-steps"),
+    path("budget", budget.budget, name="budget"),
     path("runs", views.index, name="runs"),
     path("runs/new", starting.new, name="run-new"),
     path("runs/new/fragment", starting.fragment, name="run-fragment"),

@@ -298,8 +298,7 @@ class Portal:
 
     def set_groups(self, device: str, groups: list[str]) -> Json:
         """Put the device into exactly these groups."""
-        found: Json = self._call("PUT", _path(routes.DEVICE, device=device) + "/groups", {"groups": groups})
-        return found
+        return dict(self._call("PUT", _path(routes.DEVICE, device=device) + "/groups", {"groups": groups}))
 
     def team(self) -> Json:
         """The people of one's organization, and who is invited."""
@@ -312,8 +311,7 @@ class Portal:
 
     def set_role(self, colleague: str, role: str) -> Json:
         """Give a colleague, by address or id, another role."""
-        changed: Json = self._call("PATCH", self._colleague(colleague), {"role": role})
-        return changed
+        return dict(self._call("PATCH", self._colleague(colleague), {"role": role}))
 
     def remove_colleague(self, colleague: str) -> None:
         """Let a colleague go, by address or id; their keys end."""
@@ -321,13 +319,15 @@ class Portal:
 
     def policy(self) -> Json:
         """The policy of one's organization."""
-        found: Json = self._get(_path(routes.ORG_POLICY, org=self.own_organization()))
-        return found
+        return dict(self._get(_path(routes.ORG_POLICY, org=self.own_organization())))
 
     def set_policy(self, **limits: Any) -> Json:
         """Set these limits of the policy, by the API's names; None takes a budget or a lifetime away."""
-        changed: Json = self._call("PATCH", _path(routes.ORG_POLICY, org=self.own_organization()), limits)
-        return changed
+        return dict(self._call("PATCH", _path(routes.ORG_POLICY, org=self.own_organization()), limits))
+
+    def budget(self) -> Json:
+        """The privacy budget of one's organization, with the newest runs that spent of it."""
+        return dict(self._get(_path(routes.ORG_BUDGET, org=self.own_organization())))
 
     def keys(self) -> list[Json]:
         """One's keys; with the right to manage keys those of the whole organization."""

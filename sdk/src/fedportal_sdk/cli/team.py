@@ -60,6 +60,7 @@ def team() -> None:
       fedportal team add otto@acme.example --role data_scientist
       fedportal team list
       fedportal team set-policy --privacy-budget 4.0
+      fedportal team budget
     """
 
 
@@ -147,7 +148,7 @@ def policy(as_json: bool) -> None:
 def set_policy(as_json: bool, **given: Any) -> None:
     """Set limits of your organization's policy; what you leave out stays.
 
-    The privacy budget is kept and shown; nothing spends it before runs with differential privacy exist.
+    The privacy budget binds all runs with noise together: a round that would go beyond it does not ask your devices.
 
     \b
     Examples:
@@ -170,12 +171,67 @@ def set_policy(as_json: bool, **given: Any) -> None:
     output.facts(_policy_facts(changed))
 
 
+@team.command()
+@output.command
+@output.speaking
+def budget(as_json: bool) -> None:
+    """What runs with noise have spent of your privacy budget, and how many more of their rounds it is enough for.
+
+    \b
+    Example:
+      fedportal team budget
+    """
+    found = output.portal().budget()
+    if as_json:
+        output.print_json(found)
+        return
+    output.facts(_budget_facts(found))
+    rows = [
+        (
+            row["run"]["name"],
+            row["federation"]["name"],
+            row["word"],
+            f"{row['charged']}" + (f" + {row['reserved']} open" if row["reserved"] else ""),
+            f"{row['noise']:g}",
+            "beyond use" if row["epsilon"] is None else f"{row['epsilon']:.3f}",
+            _rounds_left(row),
+        )
+        for row in found["runs"]
+    ]
+    columns = ("run", "federation", "state", "rounds paid", "noise", "ε alone", "rounds left")
+    output.table(rows, columns, "No run with noise has asked your devices: nothing is spent.")
+    if found["total"] > len(rows):
+        output.out.print(f"These are the newest {len(rows)} of {found['total']} runs; the page shows all.")
+
+
+def _budget_facts(budget: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The budget, line by line, as a person reads it."""
+    cap = budget["epsilon"]
+    return [
+        ("budget", "no limit" if cap is None else f"ε {cap:g}"),
+        ("spent", f"ε {budget['spent']:.3f}"),
+        ("reserved", f"ε {budget['reserved']:.3f} more, by open rounds" if budget["reserved"] else ""),
+        ("left", "" if budget["left"] is None else f"ε {budget['left']:.3f}"),
+        ("δ", f"{budget['delta']:g}"),
+        ("compared are data", budget["adjacency"]),
+        ("gain from sampling", budget["sampling"]),
+        ("counted by", budget["accountant"]),
+    ]
+
+
+def _rounds_left(row: dict[str, Any]) -> str:
+    if row["needed"] is None:
+        return "it is over"
+    if row["rounds_left"] is None:
+        return "no limit"
+    return f"{row['rounds_left']}, of {row['needed']} to come"
+
+
 def _policy_facts(policy: dict[str, Any]) -> list[tuple[str, Any]]:
     """The policy, line by line, as a person reads it."""
     epsilon, delta = policy["total_epsilon_budget"], policy["total_delta_budget"]
     return [
-        ("privacy budget", f"ε {epsilon:g}" + (f", δ {delta:g}" if delta else "") if epsilon else "none set"),
-        ("", "kept and shown; no run spends it yet"),
+        ("privacy budget", f"ε {epsilon:g}" + (f", δ {delta:g}" if delta else "") if epsilon else "no limit"),
         ("fewest rows", policy["least_records"] or "any number"),
         ("fewest devices", policy["least_devices"] or "any number"),
         ("strategies", ", ".join(policy["allowed_strategies"]) or "all"),

@@ -1,0 +1,163 @@
+"""What an organization sees of its own privacy budget: what is spent, on what, and how far the rest goes.
+
+Others see of it only what a run's label shows. Nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.db.models import QuerySet, Sum
+
+from federations.models import Organization, Policy
+from fedwire.states import word
+from training import wording
+from training.lifecycle import ALIVE_RUNS
+from training.models import Ledger, Run, Spending
+from training.models.budgets import CHARGED, REFUNDED, RESERVED
+from training.privacy import ledgers
+from training.privacy.accounting import Mechanism
+from training.privacy.protection import Protection
+from training.services import budgets
+
+# A picture needs no more points than this, and each takes an accountant.
+MOST_POINTS = 120
+# How the ε of a budget is counted; see `training.privacy.ledgers`.
+FILTER = "Rényi divergences, as a filter"
+EVENT = ("unit", "noise", "rate")
+
+
+def of(organization: Organization) -> dict[str, Any]:
+    """The budget as JSON: the cap (None without one), what is charged and reserved, what is left, and of what the ε is.
+
+    `reserved` is what open rounds add to what is `spent`. Four queries.
+    """
+    policy = Policy.objects.filter(organization=organization).first()
+    ledger = Ledger.objects.filter(organization=organization).first()
+    cap, delta = policy.privacy_epsilon if policy is not None else None, budgets.delta_of(policy)
+    counts: Mapping[str, int] = ledger.counts if ledger is not None else {}
+    held = counts
+    for row in _summed(Spending.objects.filter(organization=organization, state=RESERVED)):
+        held = ledgers.added(held, row["unit"], _mechanism(row), -1)
+    spent, together = ledgers.spent(held, delta), ledgers.spent(counts, delta)
+    return {
+        "organization": {"id": organization.public_id, "name": organization.name},
+        "epsilon": cap,
+        "delta": delta,
+        "unit": ledgers.unit_of(counts),
+        "adjacency": adjacency(ledgers.unit_of(counts)),
+        "sampling": NO_SAMPLING,
+        "accountant": FILTER,
+        "spent": spent,
+        "reserved": max(together - spent, 0.0),
+        "left": None if cap is None else max(cap - together, 0.0),
+        "used": None if cap is None else min(together / cap, 1.0),
+        "federations": federations(organization, delta),
+    }
+
+
+NO_SAMPLING = "none: each is taken to take part in every round"
+
+
+def adjacency(unit: str) -> str:
+    """Which two data sets a bound on ε compares."""
+    return f"with and without one {unit}"
+
+
+def federations(organization: Organization, delta: float) -> list[dict[str, Any]]:
+    """What was charged in each federation, the newest first, as if it were all: these ε do not add up, for the budget
+    counts all rounds together. One query."""
+    rows = _summed(
+        Spending.objects.filter(organization=organization, state=CHARGED),
+        *("run__federation__public_id", "run__federation__name", "run__federation__pk"),
+    )
+    grouped: dict[tuple[str, str], dict[str, int]] = {}
+    for row in sorted(rows, key=lambda row: -row["run__federation__pk"]):
+        key = row["run__federation__public_id"], row["run__federation__name"]
+        grouped[key] = ledgers.added(grouped.get(key, {}), row["unit"], _mechanism(row))
+    return [
+        {
+            "federation": {"id": public_id, "name": name},
+            "rounds": sum(counts.values()),
+            "epsilon": ledgers.spent(counts, delta),
+            "unit": ledgers.unit_of(counts),
+        }
+        for (public_id, name), counts in grouped.items()
+    ]
+
+
+def runs(organization: Organization) -> QuerySet[Run]:
+    """The runs that reserved something of the organization, newest first."""
+    spent = Spending.objects.filter(organization=organization)
+    return Run.objects.filter(pk__in=spent.values("run")).select_related("model", "federation").order_by("-pk")
+
+
+def told(organization: Organization, found: Iterable[Run]) -> list[dict[str, Any]]:
+    """What each of these runs cost the organization, and how many more of its rounds the budget is enough for.
+
+    `epsilon` is that of the run's charged rounds alone, at the run's δ, tight; None when it is beyond all use.
+    `rounds_left` and `needed` are None of a run that is over, and `rounds_left` where there is no limit. Three queries,
+    however many runs.
+    """
+    wanted = list(found)
+    policy = Policy.objects.filter(organization=organization).first()
+    ledger = Ledger.objects.filter(organization=organization).first()
+    counts: Mapping[str, int] = ledger.counts if ledger is not None else {}
+    rows = _summed(Spending.objects.filter(organization=organization, run__in=wanted), "run", "state")
+    by_run: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_run.setdefault(row["run"], []).append(row)
+    return [_run(run, by_run.get(run.pk, []), counts, policy) for run in wanted]
+
+
+def history(organization: Organization, delta: float) -> list[dict[str, Any]]:
+    """How what is spent grew: [{"at", "epsilon", "rounds"}], the oldest first, at most MOST_POINTS, the last always.
+    What was refunded never was. One query."""
+    kept = Spending.objects.filter(organization=organization).exclude(state=REFUNDED)
+    rows = list(kept.order_by("pk").values("at", "rounds", *EVENT))
+    step, counts, points = max(-(-len(rows) // MOST_POINTS), 1), dict[str, int](), list[dict[str, Any]]()
+    for number, row in enumerate(rows, 1):
+        counts = ledgers.added(counts, row["unit"], _mechanism(row))
+        if number % step == 0 or number == len(rows):
+            epsilon = ledgers.spent(counts, delta)
+            points.append({"at": wording.instant(row["at"]), "epsilon": epsilon, "rounds": number})
+    return points
+
+
+def _run(run: Run, rows: list[dict[str, Any]], counts: Mapping[str, int], policy: Policy | None) -> dict[str, Any]:
+    states = {state: sum(row["rounds"] for row in rows if row["state"] == state) for state in _STATES}
+    charged = ledgers.summed((row["unit"], _mechanism(row)) for row in rows if row["state"] == CHARGED)
+    protection, each = Protection.of(run.config), budgets.mechanism_of(run)
+    alive = run.state in ALIVE_RUNS
+    left = None
+    if alive and each is not None and policy is not None and policy.privacy_epsilon is not None:
+        cap, delta = policy.privacy_epsilon, budgets.delta_of(policy)
+        left = ledgers.rounds_left(counts, protection.unit, each, cap, delta)
+    return {
+        "run": {"id": run.public_id, "name": run.name or run.model.name},
+        "model": {"id": run.model.public_id, "name": run.model.name},
+        "federation": {"id": run.federation.public_id, "name": run.federation.name},
+        "state": run.state,
+        "word": word("run", run.state),
+        "unit": protection.unit,
+        "noise": protection.noise,
+        "delta": protection.delta,
+        "epsilon": epsilon if math.isfinite(epsilon := ledgers.planned(charged, protection.delta)) else None,
+        **states,
+        "rounds_left": left,
+        "needed": max(run.total_rounds - run.current_round - bool(states[RESERVED]), 0) if alive else None,
+    }
+
+
+_STATES = (CHARGED, RESERVED, REFUNDED)
+
+
+def _summed(rows: QuerySet[Spending], *by: str) -> list[dict[str, Any]]:
+    """How many rounds of each kind these are."""
+    return [dict(row) for row in rows.order_by().values(*by, *EVENT).annotate(rounds=Sum("rounds"))]
+
+
+def _mechanism(row: Mapping[str, Any]) -> Mechanism:
+    return Mechanism(row["noise"], row["rate"], row["rounds"])
