@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ PROCESSES = 4
 FIRST = ("tests/faults", "tests/browser", "tests/journeys", "tests/protocol")
 # They start some hundred Pythons, of which each would compile the portal or the SDK again where this is set.
 COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
+SIGN_SECONDS = 10.0  # so often an installation that shows no progress says that it goes on
 UNAVAILABLE = 69  # what tests.services exits with when a server cannot be had
 NOTHING_COLLECTED = 5  # pytest's status when a selection matches no test
 
@@ -153,7 +155,10 @@ def install() -> None:
     """Bring .venv up to date; does nothing when its inputs are what they were."""
     stamp, wanted = VENV / "installed", digest()
     if not (stamp.exists() and stamp.read_text() == wanted and PYTHON.exists()):
-        print("fedportal installs what it needs into .venv (a few minutes, once) …", file=sys.stderr)
+        print(
+            "fedportal installs what it needs into .venv (a few minutes, once, torch the most) …",
+            file=sys.stderr,
+        )
         make_venv()
         pip("torch", TORCH)
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -188,13 +193,33 @@ def make_venv() -> None:
 
 
 def pip(what: str, *arguments: str) -> None:
-    """Install something, quietly; ends the program with pip's words if it fails."""
-    print(f"  {what} …", file=sys.stderr)
-    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(done.stdout + done.stderr, file=sys.stderr)
+    """Install something: on a terminal pip shows how far it is, elsewhere a line now and then says that it goes on, and
+    pip's words follow only if it fails. That ends the program."""
+    print(f"  {what} …", file=sys.stderr, flush=True)
+    command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", *arguments]
+    if sys.stderr.isatty():
+        status = subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=False).returncode
+    else:
+        status = patiently(what, [*command, "--quiet"])
+    if status:
         sys.exit(f"Installing {what} failed. Check the network and the disk, then run the same command again.")
+
+
+def patiently(what: str, command: Sequence[str]) -> int:
+    """Run the command, with a line every SIGN_SECONDS; its exit status. What it said is printed if that is not 0."""
+    began = time.monotonic()
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said)
+        while True:
+            try:
+                status = process.wait(SIGN_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                print(f"  {what}, for {time.monotonic() - began:.0f} s …", file=sys.stderr, flush=True)
+        said.seek(0)
+        if status:
+            print(said.read(), file=sys.stderr)
+    return status
 
 
 def build_sdk_wheel() -> None:
