@@ -199,9 +199,7 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         400, "The metrics are not usable: {reason}", "Send sums, counts and histograms as described in the protocol."
     ),
     "audit_unavailable": K(
-        400,
-        "There is no leakage audit of this: {reason}.",
-        "See what it can attack, and what not, in docs/privacy.md.",
+        400, "There is no leakage audit of this: {reason}.", "docs/privacy.md says what it attacks."
     ),
     "architecture_invalid": K(
         400, "The architecture is not usable: {reason}", "See docs/protocol.md for the described architectures."
