@@ -1,27 +1,19 @@
 """The catalogue of errors: code → HTTP status → sentence → what to do next.
 
-Server, SDK and command line speak from this one table. `FedportalError("task_closed", task="tsk_…")` carries the code
-and the values its sentence needs; `body()` is what travels, `from_body()` is what the SDK makes of it.
+Server, SDK and command line speak from this one table; the rows that only devices raise stand in `device_errors`.
+`FedportalError("task_closed", task="tsk_…")` carries the code and the values its sentence needs; `body()` is what
+travels, `from_body()` is what the SDK makes of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
+from fedwire.device_errors import ON_DEVICES
+from fedwire.error_kinds import ErrorKind
 from fedwire.sentences import NAMES_HOLD, Unknown, fill
-
-
-@dataclass(frozen=True)
-class ErrorKind:
-    """One row of the catalogue. `sentence` and `next_step` may name values as `{value}`."""
-
-    status: int
-    sentence: str
-    next_step: str
-
 
 K = ErrorKind
 CATALOGUE: Mapping[str, ErrorKind] = {
@@ -244,70 +236,7 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "Take part in a run with fedbn, fedper, fedrep, ditto or finetune on this machine first.",
     ),
     "no_run": K(404, "The model {model!r} was never trained.", "Start a run: `fedportal train start {model}`."),
-    # Data on the device (raised in the SDK, never sent)
-    "data_missing": K(400, "The file {path} cannot be read: {reason}", "Check the path."),
-    "file_unwritable": K(
-        400, "The file {path} cannot be written: {reason}", "Name another place, with --output or --report."
-    ),
-    "data_empty": K(400, "The file {path} has no rows.", "Check that the export worked."),
-    "data_no_target": K(
-        400,
-        "The file {path} has no column {target!r}; it has {columns}.",
-        "Name the target column: `--target` on the command line, `target_col` in Python.",
-    ),
-    "data_not_numeric": K(
-        400, "Column {column!r} holds text in row {row}: {value!r}.", "Encode it as numbers or leave it out."
-    ),
-    "data_one_class": K(400, "Column {target!r} holds one class only.", "A model needs rows of both classes to train."),
-    "data_gap": K(
-        400, "Column {column!r} has no usable number in row {row}: {value!r}.", "Fill the gap, or leave the row out."
-    ),
-    "data_ragged": K(
-        400, "Row {row} has {got} values and the header has {expected}.", "Check the separator and the quotes."
-    ),
-    "data_classes": K(
-        400,
-        "Column {target!r} holds {got} classes and the model has {expected}.",
-        "Write the classes as 0, 1, …, or name all of them with `labels`.",
-    ),
-    "data_slices": K(
-        400,
-        "The rows cannot be sliced by {name!r}: {reason}",
-        "Name a column of few groups, or give a function that makes them.",
-    ),
-    "data_shape": K(
-        400,
-        "The model takes {expected} columns and the data has {got}.",
-        "Give the model's columns in the model's order; ask its owner for them where its page does not name them.",
-    ),
-    "data_columns": K(
-        400,
-        "The data lack columns that the model takes by name: {missing}.",
-        "Add these columns, or rename yours; the model's page lists all that it takes.",
-    ),
-    "data_column_twice": K(400, "The data have two columns called {column!r}.", "Rename one, or leave it out."),
-    "data_labels": K(
-        400,
-        "Column {target!r} holds {unknown}; the model knows the classes {labels}.",
-        "Write the classes as the model does, or name yours in the model's order (`--label`, `labels=`).",
-    ),
-    "architecture_missing": K(
-        400, "The model has no described architecture.", "Train it with a function of your own: `train_from_remote`."
-    ),
-    "memory_short": K(
-        400,
-        "This machine has {free} MB of free memory, and the model with these rows needs about {needed} MB.",
-        "Close other programs, or use a machine with more memory.",
-    ),
-    "clock_off": K(400, "This machine's clock is {seconds} s off the portal's.", "Let it set its clock by NTP."),
-    "sdk_old": K(
-        400, "This SDK is {own}; the portal brings {other}.", "Upgrade it from the portal's own list, `/sdk/`."
-    ),
-    "torch_missing": K(400, "This needs torch, which is not installed.", "Run `pip install torch`."),
-    "package_missing": K(
-        400, "{what} needs the package {package}, which is not installed.", "Run `pip install {package}`."
-    ),
-    "not_configured": K(400, "The {what} is not known.", "Pass it, set {variable}, or run `fedportal login`."),
+    **ON_DEVICES,
     # Transport and the unexpected
     "tls_failed": K(
         400,
