@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -93,6 +94,23 @@ class DeviceDoor:
         _check_digest(digest)
         wanted = File(routes.TASK_STATE.format(task=task["id"]), digest, vectors_bytes(parameters, 1))
         return self._read_in(wanted, lambda content: decode_vector(content, parameters), progress)
+
+    def document(self, task: Task) -> dict[str, Any]:
+        """The JSON file that belongs to a phase of secure aggregation, at most 1 MiB; empty where none does.
+
+        Raises as `model` does, and `bad_request` for what is none.
+        """
+        if not task["base_digest"]:
+            return {}
+        _check_digest(task["base_digest"])
+        content = self._small_file(File(routes.TASK_MODEL.format(task=task["id"]), task["base_digest"], SMALL))
+        try:
+            value = json.loads(content)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise FedportalError("bad_request", reason="The portal's document is no JSON object.")
+        return value
 
     def manifest(self, task: Task) -> Manifest:
         """The task's manifest; parsed once while it stays the same. Raises `bad_request` for a digest that is none."""

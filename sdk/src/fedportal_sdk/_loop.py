@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fedportal_sdk import personal, preflight
+from fedportal_sdk import _masking, personal, preflight
 from fedportal_sdk._door import DeviceDoor, update_of
 from fedportal_sdk._encoding import Encoder
+from fedportal_sdk._masking import Masking
 from fedportal_sdk._participation import Participation
 from fedportal_sdk._retry import Stop, Stopped
 from fedportal_sdk.local import Refusal, Trained, Work
@@ -41,7 +42,7 @@ NOT_THERE = frozenset({"upload_incomplete", "digest_mismatch"})
 RENEWABLE = frozenset({"key_expired", "key_invalid"})
 # What a task may require of a device in training["requires"], beyond what its kind of work can do; anything else needs
 # a newer SDK.
-ABILITIES: frozenset[str] = codecs.ABILITIES
+ABILITIES: frozenset[str] = codecs.ABILITIES | _masking.ABILITIES
 
 
 class Loop:
@@ -51,7 +52,7 @@ class Loop:
     `forever`: do not leave when a run ends. `renew` fetches a fresh device key, `refresh` does so while the present one
     still is good, if it will end soon. `least_records`: this device's own floor, which no portal lowers.
     `residuals`: where it is kept what compressed updates left out. `tell(event, **values)` is told of everything that
-    happens.
+    happens. `masking`: its part in secure aggregation; without it, it declines that.
     """
 
     def __init__(
@@ -71,12 +72,14 @@ class Loop:
         least_records: int = 0,
         busy: threading.Event,
         residuals: Path,
+        masking: Masking | None = None,
     ) -> None:
         self._door, self._work, self._variates, self._parts = door, work, variates, parts
         self._model, self._rounds, self._forever = model, rounds, forever
         self._stop, self._tell, self._renew, self._busy = stop, tell, renew, busy
         self._refresh, self._least_records = refresh, least_records
         self._encoder = Encoder(residuals, self._acknowledged)
+        self._masking = masking
         self._wait = LONGEST_WAIT
         self._waiting = False
         self._running = ""  # the run this device works for at the moment
@@ -131,6 +134,7 @@ class Loop:
         self._tell("finished", run=self._running, state=found["state"], result_version=self.result.result_version)
         self._variates.forget(self._running)
         self._parts.forget(self._running)
+        _masking.forget(self._masking)
         self._running = ""
         return not self._forever
 
@@ -160,6 +164,9 @@ class Loop:
             if task["kind"] == TaskKind.CHECK:
                 self._send(task, self._checked(task), None)
                 return
+            if task["kind"] == TaskKind.SECAGG:
+                self._send(task, *self._masked(task))
+                return
             self._check_floor(task, self._work.records)
             if task["base_digest"]:
                 arrays = self._remote(lambda: self._door.model(task, self._progress("downloading", task))).arrays
@@ -168,7 +175,8 @@ class Loop:
             return
         try:
             answer, content = self._work_on(task, arrays)
-            self._check_floor(task, answer["samples"])
+            if not answer.get("ready"):  # which stands for no number of rows
+                self._check_floor(task, answer["samples"])
         except Refusal as refusal:
             self._decline(task, str(refusal))
             return
@@ -200,6 +208,10 @@ class Loop:
         self._tell("checked", failed=[error.code for error in found.failed], **_named(task))
         return {"samples": 0, "check": found.report()}
 
+    def _masked(self, task: Task) -> tuple[Answer, memoryview | None]:
+        """The answer to a phase of secure aggregation, and what belongs to it. Raises `Refusal`."""
+        return _masking.of(self._masking).step(task, self._remote(lambda: self._door.document(task)))
+
     def _work_on(self, task: Task, arrays: Any) -> tuple[Answer, memoryview | None]:
         """The answer, and the update that belongs to it."""
         unknown = sorted(set(task["training"].get("requires", ())) - ABILITIES - self._work.abilities)
@@ -214,6 +226,7 @@ class Loop:
             return self._evaluated(task, arrays, own), None
         if task["kind"] != TaskKind.TRAIN:
             raise Refusal(f"this device's SDK does not know tasks of kind {task['kind']}")
+        _masking.check(self._masking, task)
         return self._trained(task, arrays, own, started)
 
     def _evaluated(self, task: Task, arrays: Any, own: Any) -> Answer:
@@ -224,7 +237,7 @@ class Loop:
             answer["personal"] = measured
         return answer
 
-    def _trained(self, task: Task, arrays: Any, own: Any, started: float) -> tuple[Answer, memoryview]:
+    def _trained(self, task: Task, arrays: Any, own: Any, started: float) -> tuple[Answer, memoryview | None]:
         """The answer to a training task that was begun at `started`, and its update."""
         drift = self._drift(task)
         measured = self._measured(task, arrays, own) if task["answer"]["metrics"] else None
@@ -236,20 +249,21 @@ class Loop:
             read = self._encoder.read_back(task, self._door.manifest(task), content, delta)
             vector = drift.after(read, trained.samples)
             self._variates.keep(task["run"], task["round"], task.get("counted_round", 0), vector)
-        answer: Answer = {
-            "samples": trained.samples,
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "seconds": round(time.perf_counter() - started, 6),
-        }
+        if masked := task.get("masking") is not None:
+            self._check_floor(task, trained.samples)
+            answer = _masking.of(self._masking).keep(task, delta, trained.samples)
+        else:
+            answer = {"samples": trained.samples, "sha256": hashlib.sha256(content).hexdigest()}
+        answer["seconds"] = round(time.perf_counter() - started, 6)
         if trained.evaluation is not None:
             answer["evaluation"] = trained.evaluation
         if measured is not None:
             answer["personal"] = measured
-        if trained.metrics:
+        if trained.metrics and not masked:
             answer["metrics"] = trained.metrics
         answer.update(trained.reports)  # type: ignore[typeddict-item]
         self._encoder.hold(task, answer)
-        return answer, content
+        return answer, None if masked else content
 
     def _measured(self, task: Task, arrays: Any, own: Any, *, keep: bool = False) -> Evaluation | None:
         """The report of this device's own model, if it has one and holds rows out; `keep`: for use."""
@@ -320,7 +334,7 @@ class Loop:
             raise
         self._encoder.commit(task)
         self.result.evaluation = answer.get("evaluation", self.result.evaluation)
-        if task["kind"] == TaskKind.TRAIN:
+        if _masking.counts(task, answer):
             self.result.rounds += 1
             self.result.samples = answer["samples"]
             self.result.seconds += answer.get("seconds", 0.0)

@@ -27,9 +27,12 @@ from fedportal_sdk import data as rows
 from fedportal_sdk._config import DeviceRecord, Home, key_id_of
 from fedportal_sdk._door import DeviceDoor
 from fedportal_sdk._http import Http
+from fedportal_sdk._journal import FileJournal
 from fedportal_sdk._loop import LONGEST_WAIT, Loop
 from fedportal_sdk._machine import about_this_machine
+from fedportal_sdk._masking import Identity, Masking
 from fedportal_sdk._participation import Participation
+from fedportal_sdk._policy import DevicePolicy, policy_of
 from fedportal_sdk._retry import Patience, Stop, Stopped
 from fedportal_sdk.functions import EvaluateFn, FunctionWork, LocalTrainFn
 from fedportal_sdk.local import TableWork, Work, measured
@@ -106,6 +109,10 @@ class FederatedClient:
     def folder(self) -> Path:
         """What this device keeps at this portal."""
         return self._folder.folder
+
+    def policy(self) -> DevicePolicy:
+        """What this device demands of secure aggregation, from its policy file. Raises field_invalid."""
+        return policy_of(self.folder, self.home.folder)
 
     def register(self, groups: Sequence[str] | None = None) -> DeviceRecord:
         """Register this device, or say again that it is the same one; either way it gets a fresh device key.
@@ -251,6 +258,7 @@ class FederatedClient:
     def _take_part(
         self, work: Work, model: str | None, rounds: int | None, forever: bool, how: type[Loop] = Loop
     ) -> Participation:
+        self.policy()  # with a slip of the pen in it nothing begins
         for_ever = Patience(self._stop, self._report)
         busy = threading.Event()
         try:
@@ -272,9 +280,13 @@ class FederatedClient:
             least_records=self.least_records,
             busy=busy,
             residuals=self._folder.folder / "residuals",
+            masking=Masking(self._identity, self.policy, FileJournal(self.folder), self._tell),
         )
         with self._signs_of_life(busy):
             return loop.run()
+
+    def _identity(self) -> Identity:
+        return self.device_id or "", self.organization, self._folder.private_key()
 
     def _door(self, patience: Patience) -> DeviceDoor:
         return DeviceDoor(self._http, patience, self.home.models, self._folder.folder.name)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from fedportal_sdk._config import Home
 from fedportal_sdk._participation import Participation
-from fedportal_sdk.cli import output
+from fedportal_sdk.cli import output, trust
 from fedportal_sdk.client import FederatedClient
 from fedportal_sdk.data import load
 from fedportal_sdk.local import TableWork
@@ -357,6 +357,9 @@ def groups(device_id: str, names: tuple[str, ...], as_json: bool) -> None:
     """Put a device into exactly these groups."""
     found = output.portal().set_groups(device_id, list(names))
     output.say(f"{device_id} is in {', '.join(names) or 'no group'}.", found, as_json)
+
+
+device.add_command(trust.policy)
 
 
 def words(event: dict[str, Any]) -> str:

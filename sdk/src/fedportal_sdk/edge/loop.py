@@ -122,6 +122,8 @@ class EdgeLoop(Loop):
     def _check_usable(self, task: Task) -> None:
         if task["answer"].get("individual"):
             raise Refusal("the strategy must see each device's update (needs_individual_updates); an edge sends a mean")
+        if task.get("masking") is not None:
+            raise Refusal("secure aggregation is among single devices; an edge sends a mean of many")
         required = task["training"].get("requires", ())
         if unknown := sorted(set(required) - codecs.ABILITIES - self._edge.abilities):
             raise Refusal(f"the strategy requires {', '.join(unknown)} of each device, which a mean of devices has not")
