@@ -7,15 +7,19 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fedportal_sdk import data
+from fedportal_sdk import _masking, data
 from fedportal_sdk._door import update_of
+from fedportal_sdk._policy import read
 from fedwire import histograms
 from fedwire.architectures import Architecture
 from fedwire.histograms import BINS, EQUAL, LOGIT
+from fedwire.masking import statements
 from fedwire.messages import registration_message
 from fedwire.version import PROTOCOL
+from tests.journeys.documentation import Block, blocks
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 
@@ -76,3 +80,25 @@ def test_the_rule_for_held_out_rows_needs_no_numpy() -> None:
     table = data.load((np.zeros((1000, 1)), [0, 1] * 500), "y")
     for seed in (0, 7):
         assert data.held_out(table, seed).tolist() == [u(i, seed) < 0.2 for i in range(1000)]
+
+
+def test_the_statement_of_secure_aggregation_is_the_one_printed() -> None:
+    fields = {"round": 3, "run": "run_1", "session": bytes(range(16)).hex()}
+    printed = re.search(r"```\n([0-9a-f]{64})\n([0-9a-f]{64})\n```", PAGE)
+    assert printed is not None
+    key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    assert "".join(printed.groups()) == statements.sign(key, "example", fields)
+    signed = {"protocol": statements.PROTOCOL, "kind": "example", "fields": fields}
+    assert statements.spelled(signed).decode() in PAGE
+
+
+def test_phases_are_the_ones_printed() -> None:
+    section = PAGE.partition("## 16.")[2]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(_masking.PHASES)
+
+
+@pytest.mark.parametrize("found", blocks("toml"), ids=lambda found: found.page)
+def test_policies_of_the_documentation_are_policies(found: Block, tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(found.text)
+    assert read(path).only_masked

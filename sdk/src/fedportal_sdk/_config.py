@@ -8,6 +8,8 @@ Everything lies in one folder, `FEDPORTAL_HOME` or `~/.fedportal`, readable by i
                                      variates/         what a run has it keep between rounds, see `variates`
                                      residuals/        what compressed updates left out, by run
                                      personal/         its own parts of models, and its own models, see `parts`
+                                     masking.sqlite3   what it said in secure aggregation, and to whom, see `_journal`
+                                     policy.toml       what its owner demands of that, see `_policy`
                                      edge/             what an edge of this name remembers, see `edge.store`
     models/                          the last downloaded models, by digest
 """

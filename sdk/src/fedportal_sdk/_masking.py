@@ -34,7 +34,8 @@ from fedwire.tensors import Float32
 log = logging.getLogger("fedportal")
 
 ABILITIES: frozenset[str] = frozenset({PROTOCOL})
-LAST_PHASE = "unmask"
+PHASES = ("advertise", "share", "mask", "agree", "unmask")
+LAST_PHASE = PHASES[-1]
 LOST = "this device does not have what it trained for this round any more; it was started again, or came too late"
 # The device's id, its organization's and its own key.
 Identity = tuple[str, str, Ed25519PrivateKey]
@@ -108,13 +109,8 @@ class Masking:
         """The answer to one phase, and the masked vector's bytes where that is the one to send. Raises `Refusal`."""
         with self._declining(task):
             asked = task.get("masking") or {}
-            steps = {
-                "advertise": self._advertise,
-                "share": self._share,
-                "mask": self._mask,
-                "agree": self._agree,
-                LAST_PHASE: self._unmask,
-            }
+            taken = (self._advertise, self._share, self._mask, self._agree, self._unmask)
+            steps = dict(zip(PHASES, taken, strict=True))
             if asked.get("phase") not in steps:
                 raise refused(f"this device's SDK does not know the phase {str(asked.get('phase'))[:20]!r}.")
             part = self._part
