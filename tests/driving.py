@@ -28,7 +28,7 @@ from django.conf import settings  # noqa: E402
 from django.db import close_old_connections  # noqa: E402
 
 from federations.models import Device, DeviceKey, DeviceTask, Organization  # noqa: E402
-from federations.services import device_tasks, keys  # noqa: E402
+from federations.services import desk, device_tasks, keys  # noqa: E402
 from federations.services.device_tasks import NewTask  # noqa: E402
 from fedportal import embedded  # noqa: E402
 from fedportal.common import blobs, clock, live  # noqa: E402
@@ -127,6 +127,18 @@ def only(device_pks: list[int]) -> None:
         Device.objects.filter(pk__in=device_pks).update(last_seen_at=clock.now())
 
 
+def come(device_pks: list[int], at_once: int = 1) -> list[float]:
+    """The devices come to wait, so many at a time; the seconds that the portal took for each lot."""
+    took = []
+    for start in range(0, len(device_pks), at_once):
+        some = device_pks[start : start + at_once]
+        desk.note_seen(some, clock.now())
+        began = time.perf_counter()
+        desk.note_idle(some)
+        took.append(time.perf_counter() - began)
+    return took
+
+
 def answer(device_pks: list[int], samples: int = 10, times: float = 1.0, **more: Any) -> int:
     """The devices answer what they are asked, each much like the others; the number of tasks. Updates are `times` as
     long; `more` are further fields of the answer."""
@@ -210,7 +222,7 @@ ACTIONS = {
     action.__name__: action
     for action in (
         *(enrol, offer, task, close, revoke_keys, set_state, seen),
-        *(only, answer),
+        *(only, come, answer),
         *(put_blob, make_blob, waiting, heard, files, sql_busy, replay),
     )
 }

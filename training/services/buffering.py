@@ -57,6 +57,12 @@ def waiting(run: Run) -> QuerySet[Update]:
     return Update.objects.filter(counted_in__isnull=True, round__run=run)
 
 
+def occupied(run: Run) -> QuerySet[Assignment]:
+    """The parts of `busy` devices: those that are out, and those whose answers wait."""
+    train = Assignment.objects.filter(round__run=run, round__kind=RoundKind.TRAIN)
+    return train.filter(Q(state__in=UNFINISHED) | Q(update__in=waiting(run)))
+
+
 def busy(run: Run) -> dict[int, int]:
     """Device → its organization, for those that have a task of the run or an answer in its buffer."""
     columns = ("device_id", "organization_id")

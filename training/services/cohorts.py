@@ -33,17 +33,22 @@ SEED_BITS = 53
 
 
 def available(
-    run: Run, among: Iterable[int] | None = None, *, parts: Mapping[int, int | None] | None = None
+    run: Run,
+    among: Iterable[int] | None = None,
+    *,
+    taken: QuerySet[Assignment] | None = None,
+    have: Mapping[int, int] | None = None,
 ) -> list[Device]:
     """The devices that can take part now, in a fixed order, with their organizations.
 
     Active devices of active members that nothing bars, in the run's group, with a usable key, heard of within
-    FEDPORTAL_PRESENCE_SECONDS, and, if they declined a part of this run, heard of since. `among`: only these. `parts`:
-    devices that have a part in the round already and are left out, each with its organization while it takes part;
-    they count where an organization lets so many of its devices take part only together.
+    FEDPORTAL_PRESENCE_SECONDS, and, if they declined a part of this run, heard of since. `among`: only these. `taken`:
+    parts whose devices are left out; `have`: how many devices of each organization take part, which count where an
+    organization lets so many of its devices take part only together.
     """
-    parts = parts or {}
     present = _present(run)
+    if taken is not None:
+        present = present.filter(~Exists(taken.filter(device=OuterRef("pk"))))
     found = _ordered(present if among is None else present.filter(pk__in=list(among)))
     if not found:
         return []
@@ -52,10 +57,9 @@ def available(
     if among is not None and bound:  # these come together or not at all, so the others of them are asked too
         free = [device for device in found if device.organization_id not in bound]
         found = sorted([*free, *_ordered(present.filter(organization__in=bound))], key=_place)
-    fresh = [device for device in found if device.pk not in parts]
-    count = Counter(device.organization_id for device in fresh) + Counter(filter(None, parts.values()))
+    count = Counter(device.organization_id for device in found) + Counter(have or {})
     barred = rules.barred(count)
-    return [device for device in fresh if device.organization_id not in barred]
+    return [device for device in found if device.organization_id not in barred]
 
 
 def barred(run: Run) -> list[tuple[Organization, str]]:

@@ -20,7 +20,7 @@ from fedwire.architectures import Architecture
 from fedwire.states import MemberState, RoundKind, RoundState, RunState
 from registry.models import ModelVersion
 from training import checks, part_cards, progress
-from training.models import Round, Run
+from training.models import Assignment, Round, Run
 from training.services import (
     affording,
     asking,
@@ -122,9 +122,8 @@ def fill(round_pk: int, among: Iterable[int] | None = None) -> None:
         look = Look(found, needs.of_round(found), needs.standing(found))
         if run.state != RunState.RUNNING or found.kind == RoundKind.EVALUATE or not look.has_room:
             return
-        parts = _parts(run, found)
-        have = Counter(filter(None, parts.values()))
-        devices = cohorts.available(run, among, parts=parts)
+        have, taken = _taking_part(found, look)
+        devices = cohorts.available(run, among, taken=taken, have=have)
         if found.kind != RoundKind.CHECK:
             devices = cohorts.drawn(run, found, _wanted(look, devices), have, look.at_work)
         devices = _affording(run, found, devices)
@@ -138,13 +137,13 @@ def fill(round_pk: int, among: Iterable[int] | None = None) -> None:
         )
 
 
-def _parts(run: Run, found: Round) -> dict[int, int | None]:
-    """Device → its organization while it takes part, None when its part came to nothing; see `cohorts.available`."""
-    counting = plan.counting(found.kind)
-    rows = found.assignments.values_list("device_id", "organization_id", "state")
-    if not found.asynchronous:
-        return {device: of if state in counting else None for device, of, state in rows}
-    return {**dict.fromkeys(device for device, _, _ in rows), **buffering.busy(run)}
+def _taking_part(found: Round, look: Look) -> tuple[Counter[int], QuerySet[Assignment]]:
+    """How many devices of each organization take part, and the parts whose devices are not asked: those of the round,
+    also if they came to nothing, and those of devices that are busy."""
+    own = found.assignments.all()
+    if found.asynchronous:
+        return Counter(buffering.busy(found.run).values()), own | buffering.occupied(found.run)
+    return Counter(look.standing.having(look.need.kind)), own
 
 
 def _wanted(look: Look, devices: Sequence[Device]) -> list[Device]:
@@ -164,7 +163,8 @@ def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
     terms, checking = Terms.of(run.plan), step.kind == RoundKind.CHECK
     asynchronous = step.kind == RoundKind.TRAIN and (terms.asynchronous or buffering.is_left_over(run, last))
     busy = buffering.busy(run) if asynchronous else {}
-    available = cohorts.available(run, parts=busy)
+    have = Counter(busy.values())
+    available = cohorts.available(run, taken=buffering.occupied(run) if asynchronous else None, have=have)
     need = needs.of(run, step.kind, asynchronous)
     opened = Round.objects.create(
         organization_id=run.organization_id,
@@ -178,7 +178,6 @@ def _open(run: Run, step: Step, last: dict[str, Any] | None) -> int | None:
         deadline=now + timedelta(seconds=plan.seconds_for(run, step.kind, took)),
         target=None if checking else terms.target(need.buffer or run.min_participants, len(available) + len(busy)),
     )
-    have = Counter(busy.values())
     at_work = needs.standing(opened).unfinished if asynchronous else None
     devices = available if checking else cohorts.drawn(run, opened, available, have, at_work)
     devices = _affording(run, opened, devices)
