@@ -22,7 +22,7 @@ from registry.services import versions
 # How much of a model's history a picture shows.
 DRAWN, DRAWN_BEFORE, DRAWN_AFTER = 6, 3, 4
 # What a version notes of those who took part in its run.
-AMONG_MEMBERS = ("organizations", "federation", "fairness", "slices", "personal", "devices")
+AMONG_MEMBERS = ("organizations", "federation", "privacy_spent", "fairness", "slices", "personal", "devices")
 
 
 def model_names(actor: Actor, ids: Iterable[str]) -> Mapping[str, str]:

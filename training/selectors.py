@@ -20,7 +20,7 @@ from training.aggregation import strategies
 from training.aggregation.strategy import ASYNCHRONOUS
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, TAKING_PART
 from training.models import Round, Run
-from training.services import best, buffering, cohorts, compression, giving, keeping, opening, plan, unusual
+from training.services import best, buffering, cohorts, compression, giving, keeping, labelling, opening, plan, unusual
 from training.services.terms import SCHEDULES, Terms
 
 # More points than a picture has pixels are of no use to anybody.
@@ -112,6 +112,7 @@ def snapshot(run: Run, actor: Actor | None = None) -> dict[str, Any]:
         "participants": unusual.on_cards(shown_cards, whose),
         "tally": counted.as_json(),
         "barred": _barred(fresh),
+        "label": labelling.of(fresh),
         "preflight": checks.of_run(fresh) if plan.checks_first(fresh) else [],
         "flagged": unusual.of_run(fresh, whose, managed),
         "manages": managed,

@@ -17,7 +17,7 @@ from training import wording
 from training.lifecycle import ALIVE_RUNS
 from training.models import Ledger, Run, Spending
 from training.models.budgets import CHARGED, REFUNDED, RESERVED
-from training.privacy import ledgers
+from training.privacy import labels, ledgers
 from training.privacy.accounting import Mechanism
 from training.privacy.protection import Protection
 from training.services import budgets
@@ -47,8 +47,8 @@ def of(organization: Organization) -> dict[str, Any]:
         "epsilon": cap,
         "delta": delta,
         "unit": ledgers.unit_of(counts),
-        "adjacency": adjacency(ledgers.unit_of(counts)),
-        "sampling": NO_SAMPLING,
+        "adjacency": labels.adjacency(ledgers.unit_of(counts)),
+        "sampling": labels.sampling(counts),
         "accountant": FILTER,
         "spent": spent,
         "reserved": max(together - spent, 0.0),
@@ -56,14 +56,6 @@ def of(organization: Organization) -> dict[str, Any]:
         "used": None if cap is None else min(together / cap, 1.0),
         "federations": federations(organization, delta),
     }
-
-
-NO_SAMPLING = "none: each is taken to take part in every round"
-
-
-def adjacency(unit: str) -> str:
-    """Which two data sets a bound on ε compares."""
-    return f"with and without one {unit}"
 
 
 def federations(organization: Organization, delta: float) -> list[dict[str, Any]]:

@@ -119,9 +119,13 @@ class VersionDetailShape(VersionShape):
     parameters = serializers.SerializerMethodField()
     manifest = serializers.JSONField()
     lineage = serializers.SerializerMethodField()
+    label = serializers.SerializerMethodField(help_text="What the run that made it protected; null without a run.")
 
     def get_parameters(self, version: ModelVersion) -> int:
         return selectors.parameters(version)
+
+    def get_label(self, version: ModelVersion) -> dict[str, Any] | None:
+        return version.lineage.get("label")
 
     def get_lineage(self, version: ModelVersion) -> dict[str, Any]:
         return selectors.lineage(version)

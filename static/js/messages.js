@@ -1,6 +1,7 @@
 /* What a message changes in the state of the page, which is a snapshot from the portal and what came since. */
 import { counted, wordOf } from "./cards.js";
 import { withFlagged } from "./flagged.js";
+import { isMoving } from "./label.js";
 import { addPoint } from "./points.js";
 import { ENDED } from "./sentences.js";
 
@@ -50,6 +51,7 @@ const CHANGES = {
     state.tally = { total, words: { waiting: total }, groups: [] };
     state.round = { number: data.number, attempt: data.attempt, kind: data.kind, state: "open", word: "collecting updates",
       opened_at: moment, deadline: data.deadline, waiting: data.waiting, asynchronous: data.asynchronous ?? false, buffer: data.buffer ?? 0 };
+    if (isMoving(state.label)) ask.again(); // whose budget is not enough, and what is reserved
     if (data.asynchronous) ask.recount(); // some of these have been at work for long
   },
   "round.joined": (state, data, ask) => {
@@ -96,7 +98,7 @@ const CHANGES = {
   "round.part": (state, data) => {
     if (sameRound(state, data)) Object.assign(state.round, { state: "aggregating", word: data.word });
   },
-  "round.done": (state, data) => {
+  "round.done": (state, data, ask) => {
     if (sameRound(state, data)) Object.assign(state.round, { state: "done", word: "done", waiting: null });
     state.run.current_round = data.current_round ?? state.run.current_round;
     const before = state.run.best_round;
@@ -109,6 +111,7 @@ const CHANGES = {
     }
     state.run.progress = Math.min(state.run.current_round / state.run.total_rounds, 1);
     if (data.contributions) state.contributions = data.contributions;
+    if (isMoving(state.label)) ask.again();
     if (data.preflight) state.preflight = data.preflight;
     for (const point of [...(data.points ?? []), data.point]) if (point) addPoint(state, point);
     if (data.flagged) state.flagged = withFlagged(state.flagged, data.flagged);

@@ -6,6 +6,7 @@ import { drawFairness } from "./fairness.js";
 import { drawFlagged } from "./flagged.js";
 import { follow } from "./following.js";
 import { drawGiven } from "./given.js";
+import { drawLabel } from "./label.js";
 import { drawOlder, gap, log } from "./log.js";
 import { change, isLarge, kept } from "./messages.js";
 import { drawOwn } from "./own.js";
@@ -75,6 +76,7 @@ function draw() {
   drawFlagged(state);
   drawPreflight(state.preflight ?? []);
   drawGiven(state.contributions);
+  drawLabel(state.label);
   drawCurves();
   drawOlder();
   for (const part of [at("log"), at("participants"), at("waiting-box"), at("paused")]) if (part) showTimes(part);

@@ -311,6 +311,7 @@ ROWS: list[Row] = [
     Row("POST", API + "training/sessions/preview", 200, 403, 403, 404, staff=404, body=_new_run, rex=404),
     Row("GET", _RUN, 200, 200, 200, 404, staff=404),
     Row("GET", _RUN + "/snapshot", 200, 200, 200, 404, staff=404),
+    Row("GET", _RUN + "/label", 200, 200, 200, 404, staff=404),
     Row("GET", _RUN + "/rounds", 200, 200, 200, 404, staff=404),
     Row("GET", _RUN + "/events", 200, 200, 200, 404, staff=404),
     Row("POST", _RUN + "/pause", 200, 403, 403, 404, staff=404),

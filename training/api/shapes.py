@@ -170,6 +170,7 @@ class SnapshotShape(serializers.Serializer[Any]):
     participants = serializers.ListField(child=serializers.DictField())
     tally = serializers.DictField()
     barred = serializers.ListField(child=serializers.DictField())
+    label = serializers.DictField(help_text="What is protected from whom; see /training/sessions/{run}/label.")
     preflight = serializers.ListField(child=serializers.DictField())
     contributions = serializers.ListField(child=serializers.DictField())
     curves = serializers.ListField(child=serializers.DictField())

@@ -3,9 +3,9 @@
 from django.urls import URLPattern, path
 
 from training.api import views
-from training.api.budgets import Budget
 from training.api.device_runs import DeviceRun
 from training.api.federated import FederatedSessions, OneFederatedSession
+from training.api.privacy import Budget, Label
 
 urlpatterns: list[URLPattern] = [
     path("device/runs/<str:run>", DeviceRun.as_view(), name="api-device-run"),
@@ -17,6 +17,7 @@ urlpatterns: list[URLPattern] = [
     path("training/sessions/preview", views.Preview.as_view(), name="api-session-preview"),
     path("training/sessions/<str:run>", views.OneSession.as_view(), name="api-session"),
     path("training/sessions/<str:run>/snapshot", views.Snapshot.as_view(), name="api-session-snapshot"),
+    path("training/sessions/<str:run>/label", Label.as_view(), name="api-session-label"),
     path("training/sessions/<str:run>/rounds", views.Rounds.as_view(), name="api-session-rounds"),
     path("training/sessions/<str:run>/events", views.Events.as_view(), name="api-session-events"),
     path("training/sessions/<str:run>/pause", views.Pause.as_view(), name="api-session-pause"),

@@ -14,7 +14,7 @@ from registry.services import versions
 from training import lifecycle, progress
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED, Lost
 from training.models import Assignment, Round, Run
-from training.services import budgets, giving, notices
+from training.services import budgets, giving, labelling, notices
 from training.services.terms import Terms
 
 
@@ -114,6 +114,8 @@ def lineage(run: Run, made: Round, chosen: str = "last") -> dict[str, Any]:
 
     `chosen`: whether it is the "last" or the "best" model of the run.
     """
+    label = labelling.of(run)
+    spent = label.pop("organizations")
     best = _rounds(run).filter(number=run.best_round, kind=RoundKind.TRAIN).first() if run.best_round else None
     return {
         "run": run.public_id,
@@ -133,6 +135,8 @@ def lineage(run: Run, made: Round, chosen: str = "last") -> dict[str, Any]:
             }
             for share in sorted(giving.shares(run), key=lambda share: share.organization)
         ],
+        "label": label,
+        "privacy_spent": spent,
         "base": {"version": run.base_version.version, "digest": run.base_version.digest},
         "result": {"round": made.number, "digest": made.digest, "sha256": made.result_blob},
         "best": {

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fedportal_sdk.cli import output
+from fedportal_sdk.cli import cards, output
 from fedportal_sdk.data import columns_of_csv
 from fedportal_sdk.portal import Portal
 from fedwire.architectures import Architecture
@@ -94,7 +94,7 @@ def push(
 @output.command
 @output.speaking
 def pull(model: str, form: str, number: str, target: Path | None, as_json: bool) -> None:
-    """Fetch a version of a model.
+    """Fetch a version of a model, and beside it a text that says what it is and what was protected when it was made.
 
     \b
     Examples:
@@ -106,14 +106,17 @@ def pull(model: str, form: str, number: str, target: Path | None, as_json: bool)
     place = target or Path(f"{model}-{version['version']}.{ENDINGS[form]}")
     with output.bar(f"pulling {place.name}") as progress:
         portal.pull(model, place, version=version["version"], format=form, progress=progress)
+    about = place.with_suffix(".md")
+    about.write_text(cards.text(model, version, place.name), encoding="utf-8")
     said = {
         "file": str(place),
         "model": model,
         "version": version["version"],
         "format": form,
         "bytes": place.stat().st_size,
+        "about": str(about),
     }
-    output.say(f"{model} {version['version']} is in {place}.", said, as_json)
+    output.say(f"{model} {version['version']} is in {place}; {about.name} says what it is.", said, as_json)
 
 
 @click.group("model", cls=output.Group)

@@ -1,4 +1,4 @@
-"""The address of an organization's privacy budget."""
+"""The addresses of an organization's privacy budget and of a run's privacy label."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from rest_framework.response import Response
 from federations import permissions
 from federations.selectors import find_organization
 from fedportal.common.api import Door, limit_offset
-from training import spending
+from training import selectors, spending
 from training.api.shapes import Reference
 from training.models import Run
+from training.services import labelling
 
 PAGE = [
     OpenApiParameter("limit", OpenApiTypes.INT, description="At most this many runs (50, at most 200)."),
@@ -70,6 +71,58 @@ class BudgetShape(serializers.Serializer[Any]):
     total = serializers.IntegerField()
 
 
+class OrganizationSpending(serializers.Serializer[Any]):
+    """What the rounds of a run amount to for one organization, open ones too."""
+
+    organization = Reference()
+    rounds = serializers.IntegerField()
+    epsilon = serializers.FloatField(allow_null=True)
+    delta = serializers.FloatField()
+    unit = serializers.CharField()
+    adjacency = serializers.CharField()
+    sampling = serializers.CharField()
+    accountant = serializers.CharField()
+
+
+class SumsShape(serializers.Serializer[Any]):
+    """Whether the portal sees updates by themselves. `hidden` of `updates` it never did."""
+
+    setting = serializers.CharField(help_text="plain, secure or grouped.")
+    sees = serializers.CharField(help_text="each update, some updates, sums only or nothing yet.")
+    updates = serializers.IntegerField()
+    hidden = serializers.IntegerField()
+    coverage = serializers.FloatField(allow_null=True)
+    certified = serializers.BooleanField(help_text="Whether organizations certified the keys behind it.")
+    sentence = serializers.CharField()
+
+
+class NoiseShape(serializers.Serializer[Any]):
+    """The noise, and the largest ε of any organization. Without a claim it is null, with all that belongs to it."""
+
+    mechanism = serializers.CharField()
+    by = serializers.CharField()
+    noise = serializers.FloatField(allow_null=True)
+    clip = serializers.FloatField(allow_null=True)
+    towards = serializers.ListField(child=serializers.CharField())
+    epsilon = serializers.FloatField(allow_null=True)
+    delta = serializers.FloatField(allow_null=True)
+    unit = serializers.CharField(allow_null=True)
+    adjacency = serializers.CharField(allow_null=True)
+    sampling = serializers.CharField(allow_null=True)
+    accountant = serializers.CharField(allow_null=True)
+    sentence = serializers.CharField()
+
+
+class LabelShape(serializers.Serializer[Any]):
+    """What is protected from whom in a run, by what happened so far."""
+
+    sums = SumsShape()
+    noise = NoiseShape()
+    unprotected = serializers.ListField(child=serializers.CharField())
+    sentences = serializers.ListField(child=serializers.CharField())
+    organizations = OrganizationSpending(many=True)
+
+
 class Budget(Door):
     """/orgs/{org}/budget"""
 
@@ -81,3 +134,12 @@ class Budget(Door):
         found: list[Run]
         found, total = limit_offset(request, spending.runs(organization))
         return Response({**spending.of(organization), "runs": spending.told(organization, found), "total": total})
+
+
+class Label(Door):
+    """/training/sessions/{run}/label"""
+
+    @extend_schema(responses=LabelShape)
+    def get(self, request: Request, run: str) -> Response:
+        """The run's privacy label: what is protected from whom, and what is not."""
+        return Response(labelling.of(selectors.find_run(self.actor, run)))

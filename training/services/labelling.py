@@ -1,0 +1,56 @@
+"""What a run's privacy label is made of, read from its rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Count, Q, Sum
+
+from fedwire.states import RoundKind
+from training.aggregation import strategies
+from training.models import Run, Spending, Update
+from training.models.budgets import REFUNDED
+from training.privacy import labels, ledgers
+from training.privacy.accounting import Mechanism
+from training.privacy.labels import Facts, Spent
+from training.privacy.protection import Protection
+
+
+def of(run: Run) -> dict[str, Any]:
+    """The label of the run as it stands. No query for a run without protection, one for sums, one for noise."""
+    return labels.label(facts(run))
+
+
+def facts(run: Run) -> Facts:
+    """What happened in the run that its label tells of."""
+    protection = Protection.of(run.config)
+    updates, hidden = _masked(run) if protection.hides else (sum(one["updates"] for one in run.given.values()), 0)
+    return Facts(
+        protection=protection,
+        updates=updates,
+        hidden=hidden,
+        spent=_spent(run) if protection.spends else (),
+        evaluates=bool(run.config.get("evaluate", True)),
+        standardises=bool(run.config.get("standardise")),
+        checks=run.config.get("preflight", "off") != "off",
+        personal=strategies.find(run.strategy).personal,
+    )
+
+
+def _masked(run: Run) -> tuple[int, int]:
+    """How many updates came, and how many of those masked: what lies with the portal as a file was seen by it."""
+    given = Update.objects.filter(round__run=run, round__kind=RoundKind.TRAIN)
+    counted = given.aggregate(all=Count("pk"), hidden=Count("pk", filter=Q(blob="")))
+    return counted["all"], counted["hidden"]
+
+
+def _spent(run: Run) -> tuple[Spent, ...]:
+    """By organization, open rounds too: an answer to one may be there already."""
+    kept = Spending.objects.filter(run=run).exclude(state=REFUNDED).order_by()
+    by = ("organization__public_id", "organization__name", "unit", "noise", "rate")
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for public_id, name, unit, noise, rate, rounds in kept.values_list(*by).annotate(rounds=Sum("rounds")):
+        counts = found.get((public_id, name), {})
+        found[public_id, name] = ledgers.added(counts, unit, Mechanism(noise, rate, rounds))
+    ordered = sorted(found.items(), key=lambda row: row[0][1].casefold())
+    return tuple(Spent(public_id, name, counts) for (public_id, name), counts in ordered)
