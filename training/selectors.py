@@ -36,6 +36,7 @@ CONFIG = (
     "most_update_bytes",
     "local",
     "trusted",
+    "privacy",
     "parameters",
 )
 ROUND = (

@@ -274,7 +274,7 @@ def status_of(actor: Actor, run: Run) -> dict[str, Any]:
 def _wanted(actor: Actor, said: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `runs.start` in what a client sent. Raises `not_found`, and `field_invalid` for privacy."""
     if said.get("privacy") not in NO_PRIVACY or said.get("epsilon") is not None:
-        reason = "this portal promises no differential privacy for a run; leave it out or send none."
+        reason = "what a run protects stands in config.privacy; leave this out or send none."
         raise FedportalError("field_invalid", field="privacy", reason=reason)
     model = find_model(actor, said["model_id"])
     reference, version = said.get("federation_id"), said.get("version")

@@ -22,7 +22,7 @@ class Run(models.Model):
     result_version = models.ForeignKey(ModelVersion, models.SET_NULL, null=True, blank=True, related_name="+")
     strategy = models.CharField(max_length=40, default="fedavg")
     # seed, standardise, evaluate, best, codec (its plan; None: plain), most_update_bytes, local (what stays on the
-    # devices; None: nothing), "parameters" of the strategy
+    # devices; None: nothing), privacy (see `training.privacy.protection`; None: nothing), "parameters" of the strategy
     config = models.JSONField(default=dict)
     # Whom a round asks and when it closes, see `training.services.terms`; {}: everybody, and when all have answered
     plan = models.JSONField(default=dict, blank=True)

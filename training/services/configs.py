@@ -19,7 +19,7 @@ from registry.models import ModelVersion
 from training import checks
 from training.aggregation import strategies
 from training.aggregation.strategy import ASYNCHRONOUS, Strategy, Values
-from training.services import best, compression, local, schedules, terms, trust
+from training.services import best, compression, local, protections, schedules, terms, trust
 from training.services.cohorts import SEED_BITS
 from training.services.terms import Terms
 
@@ -34,12 +34,15 @@ ALIASES: Mapping[str, str] = {"local_epochs": "epochs", "lr": "learning_rate"}
 # What is said of a run beside its configuration and the terms of its rounds.
 LIMITS = ("rounds", "min_participants", "round_seconds", "group")
 CLOSE = 0.75  # how like another name is that may have been meant, from 0 to 1
-_RUN_FIELDS = ("seed", "standardise", "evaluate", "best", "preflight", "work_shares", *compression.FIELDS)
+_RUN_FIELDS = (
+    *("seed", "standardise", "evaluate", "best", "preflight", "work_shares", protections.FIELD),
+    *compression.FIELDS,
+)
 
 
 def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> dict[str, Any]:
     """The configuration of a run as stored: seed, standardise, evaluate, best, codec, most_update_bytes, local,
-    parameters.
+    privacy (None: none), parameters.
 
     What is not a field of the run is a parameter of the strategy. Raises `strategy_unknown`, `strategy_parameter`,
     `field_invalid`, `codec_too_large`.
@@ -64,6 +67,7 @@ def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> d
         "best": best.criterion(values.get("best")),
         "preflight": _preflight(values.get("preflight")),
         "work_shares": work_shares(values.get("work_shares")),
+        protections.FIELD: protections.stored(protections.checked(values.get(protections.FIELD))),
         "parameters": found.checked(parameters),
     }
 
@@ -116,6 +120,7 @@ def complaints(
         checks.append(lambda: _check_schedule(strategy, parameters, plan))
     need = plan["min_participants"] if type(plan["min_participants"]) is int else 1
     refused = [error for check in checks if (error := _refusal(check)) is not None]
+    refused += protections.complaints(values.get(protections.FIELD))
     return [*refused, *terms.complaints(plan.get("plan") or {}, need)]
 
 

@@ -21,8 +21,9 @@ from registry.selectors import may_train
 from training import checks, plan_words, selectors, wording
 from training.aggregation.strategy import ASYNCHRONOUS, SYNCHRONOUS
 from training.models import Run
+from training.privacy.protection import Protection
 from training.selectors import cards
-from training.services import best, compression, keeping, local, runs, schedules
+from training.services import best, compression, keeping, local, protections, runs, schedules
 from training.services.terms import Terms
 from training.web.cards import panel
 from training.web.charts import MEASURES, Chart, charts, further, legend
@@ -246,6 +247,7 @@ def _settled(run: Run) -> dict[str, Any]:
         "Updates": compression.shown(run.config.get("codec")),
         **({"Most bytes of an update": f"{most:,}"} if (most := run.config.get("most_update_bytes")) else {}),
         **local.shown(run.config),
+        **({"Privacy": protections.shown(Protection.of(run.config))} if run.config.get("privacy") else {}),
         **{label(name): value for name, value in parameters.items()},
     }
 

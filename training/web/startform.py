@@ -27,7 +27,7 @@ from training.models import Run
 from training.services import best, compression, configs, local, terms, trust
 from training.services.preflight import Problem
 from training.services.terms import FIELDS, Terms
-from training.web import shares
+from training.web import protecting, shares
 from training.web.labels import LABELS, label
 
 PREFIX = "p."
@@ -154,6 +154,7 @@ def wish(actor: Actor, said: Mapping[str, str]) -> dict[str, Any]:
     if said.get("preflight", "") not in ("", checks.OFF):
         config["preflight"] = said["preflight"]
     config |= shares.wish(said, number)
+    config |= protecting.wish(said, number)
     return {
         "plan": {name: number(text) for name in FIELDS if (text := said.get(name, "").strip())},
         "model": model,
@@ -365,6 +366,7 @@ def again(run: Run) -> dict[str, Any]:
         "error_feedback": words.get(codec.get("feedback")),
         "most_update_bytes": config.get("most_update_bytes"),
         **shares.again(config.get("work_shares")),
+        **protecting.again(config),
         PREFIX + trust.FIELD: config.get(trust.FIELD),
         PREFIX + local.FIELD: (config.get(local.FIELD) or {}).get("pattern"),
         **{PREFIX + name: value for name, value in config.get("parameters", {}).items()},

@@ -1,0 +1,142 @@
+"""How a run protects what its devices send, as it is chosen at its start: read, checked, and said in a few words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from fedwire.errors import FedportalError
+from fedwire.masking import rings
+from fedwire.masking import terms as masking
+from training.privacy.protection import ADAPTIVE, CLIPPINGS, GROUPED, MECHANISMS, SUMS, Protection
+
+FIELD = "privacy"
+LEAST_CLIP, MOST_CLIP = 1e-9, 1e9
+# Less noise than this promises nothing, more leaves nothing to learn.
+LEAST_NOISE, MOST_NOISE = 0.01, 1e4
+LEAST_DELTA, MOST_DELTA = 1e-15, 0.1
+MOST_DEVICES = 100_000
+MOST_WEIGHT = 1 << 20
+# A group has to hold the devices that a sum needs.
+LEAST_GROUP = 2
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a field may be: one of these words, or a number between these bounds."""
+
+    allowed: str
+    fits: Callable[[Any], bool]
+
+
+def _words(allowed: tuple[str, ...]) -> Setting:
+    return Setting(f"one of {', '.join(allowed)}", lambda value: isinstance(value, str) and value in allowed)
+
+
+def _whole(low: int, high: int) -> Setting:
+    return Setting(
+        f"a whole number from {low:,} to {high:,}", lambda value: type(value) is int and bool(low <= value <= high)
+    )
+
+
+def _number(allowed: str, fits: Callable[[float], bool]) -> Setting:
+    # The bounds come first: an integer too large for a float must not raise.
+    return Setting(allowed, lambda value: type(value) in (int, float) and fits(value) and math.isfinite(value))
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "sums": _words(SUMS),
+    "mechanism": _words(MECHANISMS),
+    "clip": _number(f"a number from {LEAST_CLIP:g} to {MOST_CLIP:g}", lambda value: LEAST_CLIP <= value <= MOST_CLIP),
+    "noise": _number(
+        f"0, or a number from {LEAST_NOISE:g} to {MOST_NOISE:g}",
+        lambda value: value == 0 or LEAST_NOISE <= value <= MOST_NOISE,
+    ),
+    "delta": _number(
+        f"a number from {LEAST_DELTA:g} to {MOST_DELTA:g}", lambda value: LEAST_DELTA <= value <= MOST_DELTA
+    ),
+    "clipping": _words(CLIPPINGS),
+    "quantile": _number("a number between 0 and 1", lambda value: 0 < value < 1),
+    "least_devices": _whole(2, MOST_DEVICES),
+    "least_organizations": _whole(1, MOST_DEVICES),
+    "bits": Setting(
+        f"one of {', '.join(map(str, rings.BITS))}", lambda value: type(value) is int and value in rings.BITS
+    ),
+    "most_weight": _whole(1, MOST_WEIGHT),
+    "group": _whole(LEAST_GROUP, masking.MOST_DEVICES),
+}
+_FLOATS = {field.name for field in fields(Protection) if isinstance(field.default, float)}
+
+
+def checked(value: Any) -> Protection:
+    """The protection in `value`, an object of fields of `Protection`; None and {} are none at all.
+
+    Raises `field_invalid` with the field's name for what is unknown, of another type, or out of its range, and for
+    noise that nobody would add, or a mechanism without any.
+    """
+    given = _object(value)
+    for name, said in given.items():
+        if not SETTINGS[name].fits(said):
+            raise _invalid(name, f"it must be {SETTINGS[name].allowed}.")
+    values: dict[str, Any] = {name: float(said) if name in _FLOATS else said for name, said in given.items()}
+    found = Protection(**values)
+    if found.spends and not found.noise:
+        raise _invalid("noise", f"the mechanism {found.mechanism} needs some, as a multiple of the clip.")
+    if found.noise and not found.spends:
+        raise _invalid("noise", "nobody would add it; choose a mechanism.")
+    if found.spends and found.most_weight != 1:
+        raise _invalid("most_weight", "under noise every device counts once, so it must be 1.")
+    return found
+
+
+def complaints(value: Any) -> list[FedportalError]:
+    """Everything that `checked` refuses: each field by itself, or, when those are right, what does not go together."""
+    try:
+        given = _object(value)
+    except FedportalError as error:
+        return [error]
+    wrong = [name for name, said in given.items() if not SETTINGS[name].fits(said)]
+    found = [_invalid(name, f"it must be {SETTINGS[name].allowed}.") for name in wrong]
+    try:
+        if not found:
+            checked(given)
+    except FedportalError as error:
+        return [error]
+    return found
+
+
+def stored(protection: Protection) -> dict[str, Any] | None:
+    """As it stands in a run's configuration; None for a run that protects nothing."""
+    return protection.as_json() if protection.hides or protection.spends else None
+
+
+def shown(protection: Protection) -> str:
+    """The protection in a few words."""
+    if not (protection.hides or protection.spends):
+        return "none: the portal sees each update"
+    words = []
+    if protection.hides:
+        words.append("sums of groups only" if protection.sums == GROUPED else "sums only")
+    if protection.spends:
+        words.append(f"{protection.mechanism} noise {protection.noise:g} × clip, δ {protection.delta:g}")
+    clip = f"clip {protection.clip:g}"
+    if protection.clipping == ADAPTIVE:
+        clip += f" to begin with, then the {protection.quantile:g} quantile"
+    return ", ".join([*words, clip])
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """The fields that say something. Raises `field_invalid`."""
+    if value is not None and not isinstance(value, Mapping):
+        raise FedportalError("field_invalid", field=f"config.{FIELD}", reason="it must be an object of settings.")
+    given = {name: said for name, said in (value or {}).items() if said is not None}
+    for name in given:
+        if name not in SETTINGS:
+            raise _invalid(str(name), f"there is no such setting; there are {', '.join(SETTINGS)}.")
+    return given
+
+
+def _invalid(field: str, reason: str) -> FedportalError:
+    return FedportalError("field_invalid", field=f"config.{FIELD}.{field}", reason=reason)
