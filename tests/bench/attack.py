@@ -14,12 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from contextlib import ExitStack
+from functools import cache
+from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedportal_sdk.simulation import Attackers, Outcome, Settings, Simulation
 from fedportal_sdk.simulation.fleet import Place
 from fedportal_sdk.simulation.owner import Owner, Wish
+from tests.bench import _jobs
 from tests.running import Portal
 
 DEVICES, ATTACKERS, FACTOR = 20, 4, -4.0
@@ -36,14 +40,36 @@ TARGETS = {
 MEAN, COLLAPSED = "fedavg", 0.30
 
 
-def play(portal: Portal, key: str, home: Path, strategy: str, seed: int, rounds: int, *, attacked: bool) -> Outcome:
+class Job(NamedTuple):
+    """One run."""
+
+    strategy: str
+    seed: int
+    rounds: int
+    attacked: bool
+
+    def __str__(self) -> str:
+        return f"{self.strategy}, seed {self.seed}, {'attacked' if self.attacked else 'calm'}"
+
+
+@cache
+def place() -> tuple[Portal, str, Path]:
+    """The portal of this process, with a key and a folder; it ends with the process."""
+    stack = ExitStack()
+    Finalize(None, stack.close, exitpriority=10)
+    portal = stack.enter_context(Portal())
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedportal-bench-")))
+    return portal, portal.found("acme", "olga@acme.example")["api_key"], folder
+
+
+def play(job: Job) -> Outcome:
     """One run from its first to its last model."""
-    attackers = (Attackers(ATTACKERS, "sign-flip", FACTOR),) if attacked else ()
-    settings = Settings(devices=DEVICES, data="digits", attackers=attackers, seed=seed)
-    faulty = {} if strategy == MEAN else {"faulty": ATTACKERS}
-    wish = Wish(strategy=strategy, rounds=rounds, min_devices=DEVICES, config={**LEARNING, **faulty})
-    owner = Owner(portal.url, key, home=home)
-    outcome = Simulation(owner, Place(portal.url, key), settings, wish).play()
+    portal, key, home = place()
+    attackers = (Attackers(ATTACKERS, "sign-flip", FACTOR),) if job.attacked else ()
+    settings = Settings(devices=DEVICES, data="digits", attackers=attackers, seed=job.seed)
+    faulty = {} if job.strategy == MEAN else {"faulty": ATTACKERS}
+    wish = Wish(strategy=job.strategy, rounds=job.rounds, min_devices=DEVICES, config={**LEARNING, **faulty})
+    outcome = Simulation(Owner(portal.url, key, home=home), Place(portal.url, key), settings, wish).play()
     if outcome.state != "completed":
         raise RuntimeError(f"{outcome.state}: {outcome.reason}\n{portal.tail()}")
     return outcome
@@ -79,25 +105,24 @@ def judged(line: dict[str, Any], mean: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print one line per strategy."""
+    """Print one line per strategy, and on standard error one per run."""
     parser = argparse.ArgumentParser(prog="attack", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--seed", type=int, action="append", help="only this one; repeatable")
     parser.add_argument("--only", choices=TARGETS, action="append", help="beside the mean only this; repeatable")
+    _jobs.add_option(parser)
     options = parser.parse_args(arguments)
+    strategies, seeds = (MEAN, *(options.only or TARGETS)), options.seed or range(options.seeds)
+    jobs = [Job(one, seed, options.rounds, attack) for one in strategies for attack in (True, False) for seed in seeds]
     mean: dict[str, Any] = {}
-    with Portal() as portal, tempfile.TemporaryDirectory(prefix="fedportal-bench-") as home:
-        key = portal.found("acme", "olga@acme.example")["api_key"]
-        for strategy in (MEAN, *(options.only or TARGETS)):
-            attacked, calm = (
-                [
-                    play(portal, key, Path(home), strategy, seed, options.rounds, attacked=attack)
-                    for seed in range(options.seeds)
-                ]
-                for attack in (True, False)
-            )
-            line = measured(strategy, attacked, calm)
-            mean = mean or line
+    found: list[Outcome] = []
+    played = _jobs.done(play, jobs, options.jobs, lambda job, outcome: f"{job}: accuracy {outcome.accuracy}")
+    for job, outcome in zip(jobs, played, strict=True):
+        found.append(outcome)
+        if len(found) == 2 * len(seeds):
+            line = measured(job.strategy, found[: len(seeds)], found[len(seeds) :])
+            mean, found = mean or line, []
             print(json.dumps(judged(line, mean)), flush=True)
 
 

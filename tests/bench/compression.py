@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # twenty devices share the cores
 
@@ -26,6 +26,7 @@ from fedportal_sdk.trainers import trainer_for
 from fedwire import routes
 from fedwire.architectures import Architecture
 from fedwire.tensors import decode_model
+from tests.bench import _jobs
 from tests.bench._fleet import federation
 from tests.bench.rounds import MODEL, wait
 from tests.running import Portal
@@ -80,14 +81,27 @@ def measure(owner: Owner, portal: Portal, digits: Digits, config: dict[str, Any]
     return accuracy, sum(row["bytes_plain"] for row in rows), sum(row["bytes_up"] for row in rows)
 
 
-def lines(names: list[str], count: int, rounds: int, seeds: int) -> Iterator[dict[str, object]]:
+class Job(NamedTuple):
+    """Runs with these codecs on the same devices."""
+
+    names: list[str]
+    devices: int
+    rounds: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.names)}, seed {self.seed}"
+
+
+def measured(job: Job) -> list[Any]:
+    """What `measure` finds for each of the codecs."""
+    digits = Digits(job.devices, job.seed)
+    with federation(ARCHITECTURE, digits.parts) as (owner, portal):
+        return [measure(owner, portal, digits, CODECS[name], job.rounds, job.seed) for name in job.names]
+
+
+def lines(found: dict[str, list[Any]], count: int, rounds: int) -> Iterator[dict[str, object]]:
     """One line per codec, over all seeds."""
-    found: dict[str, list[Any]] = {name: [] for name in names}
-    for seed in range(1, seeds + 1):
-        digits = Digits(count, seed)
-        with federation(ARCHITECTURE, digits.parts) as (owner, portal):
-            for name in names:
-                found[name].append(measure(owner, portal, digits, CODECS[name], rounds, seed))
     plain = np.mean([row[0] for row in found["none"]])
     for name, rows in found.items():
         accuracy = float(np.mean([row[0] for row in rows]))
@@ -96,24 +110,35 @@ def lines(names: list[str], count: int, rounds: int, seeds: int) -> Iterator[dic
             "codec": name,
             "devices": count,
             "rounds": rounds,
-            "seeds": seeds,
+            "seeds": len(rows),
             "accuracy": round(accuracy, 4),
             "points_lost": round(100 * float(plain - accuracy), 2),
             "ratio": round(sum(row[1] for row in rows) / sum(row[2] for row in rows), 2),
-            "bytes_per_device_and_round": round(sum(row[2] for row in rows) / (seeds * rounds * count)),
+            "bytes_per_device_and_round": round(sum(row[2] for row in rows) / (len(rows) * rounds * count)),
         }
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print one line per codec."""
+    """Print one line per codec, and on standard error one per job: a codec and a seed where processes are several,
+    else all codecs of a seed, which have the same devices."""
     parser = argparse.ArgumentParser(prog="compression", description=__doc__)
     parser.add_argument("--only", choices=CODECS)
     parser.add_argument("--devices", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seed", type=int, action="append", help="only this one; repeatable")
+    _jobs.add_option(parser)
     options = parser.parse_args(arguments)
     names = list(dict.fromkeys(["none", options.only])) if options.only else list(CODECS)
-    for line in lines(names, options.devices, options.rounds, options.seeds):
+    lots = [[name] for name in names] if options.jobs > 1 else [names]
+    seeds = options.seed or range(1, options.seeds + 1)
+    jobs = [Job(lot, options.devices, options.rounds, seed) for seed in seeds for lot in lots]
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    done = _jobs.done(measured, jobs, options.jobs, lambda job, rows: f"{job}: accuracy {[row[0] for row in rows]}")
+    for job, rows in zip(jobs, done, strict=True):
+        for name, row in zip(job.names, rows, strict=True):
+            found[name].append(row)
+    for line in lines(found, options.devices, options.rounds):
         print(json.dumps(line), flush=True)
 
 
