@@ -70,6 +70,7 @@ WORDS = {
     "run.stopped": "Stopped a run",
     "run.completed": "A run was completed",
     "run.failed": "A run failed",
+    "run.leakage_audited": "Audited what a run gives away of rows",
     "webhook.added": "Added a webhook",
     "webhook.removed": "Removed a webhook",
     "webhook.switched_off": "A webhook was switched off because it failed",

@@ -33,6 +33,8 @@ ORGANIZATION: Mapping[str, Roles] = {
     "organization.accept_agreement": frozenset({OWNER, ADMIN, PRIVACY}),
     "organization.create_model": frozenset({OWNER, SCIENTIST}),
     "organization.set_policy": frozenset({OWNER, PRIVACY}),
+    # Reads what the portal holds of the organization's own devices, and the models that they began with.
+    "organization.audit_leakage": frozenset({OWNER, PRIVACY}),
     "organization.manage": frozenset({OWNER}),
 }
 
@@ -111,7 +113,7 @@ SCOPES: Mapping[str, frozenset[str]] = {
     "models:write": _READ_MODELS
     | {"model.push", "model.share", "model.manage", "federation.share", "organization.create_model"},
     "runs:read": _READ_RUNS,
-    "runs:write": _READ_RUNS | {"run.control", "model.train", "federation.train"},
+    "runs:write": _READ_RUNS | {"run.control", "model.train", "federation.train", "organization.audit_leakage"},
     "team:read": _READ_TEAM,
     "team:write": _READ_TEAM
     | {
@@ -136,7 +138,7 @@ SCOPE_WORDS: Mapping[str, str] = {
     "models:read": "See and download models that your organization owns or that are shared with it.",
     "models:write": "Describe models, upload versions, and share them with federations.",
     "runs:read": "See runs, their rounds and results.",
-    "runs:write": "Start, pause, resume and stop runs.",
+    "runs:write": "Start, pause, resume and stop runs, and audit what they give away.",
     "team:read": "See people, devices and the audit log.",
     "team:write": "Change people, roles, devices and the policy, and make and revoke keys.",
     ANY_SCOPE: "Everything that you may do. For your own command line; never put it on a device.",
@@ -158,6 +160,7 @@ WORDS: Mapping[str, str] = {
     "organization.accept_agreement": "accept a study agreement for the organization",
     "organization.create_model": "create models",
     "organization.set_policy": "change the policy",
+    "organization.audit_leakage": "audit what runs give away of the organization's rows",
     "organization.manage": "rename the organization or hand it over",
     "federation.view": "see this federation",
     "federation.view_roster": "see who is in this federation",
@@ -181,7 +184,7 @@ ABOUT: Mapping[str, str] = {
     ADMIN: "Looks after people, keys, devices and federations; does not train and does not set the policy.",
     SCIENTIST: "Makes models, shares them and starts runs; may register devices.",
     OPERATOR: "Registers devices and looks after them; may pull models for them.",
-    PRIVACY: "Sets the policy, accepts study agreements and reads the audit log; does not train.",
+    PRIVACY: "Sets the policy, accepts study agreements, audits runs and reads the audit log; does not train.",
     AUDITOR: "Reads everything, the audit log too, and changes nothing; keys of their own only read too.",
     VIEWER: "Sees federations, models, runs and devices, and changes nothing; keys of their own only see too.",
 }

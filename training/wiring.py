@@ -6,7 +6,9 @@ from federations import above, permissions
 from federations.web import labels
 from fedportal.common import health, sweeping
 from fedportal.common.jobs import ring
-from training import outlook, tasks
+from fedportal.door import hooks
+from fedwire import routes
+from training import door, outlook, tasks
 from training.services import healing, intake, pulse, runs, shards
 from training.web.labels import LABELS
 
@@ -19,6 +21,7 @@ def connect() -> None:
     above.register(foresight=outlook.left_out, parts=outlook.parts_of, strategies=outlook.strategy_titles)
     above.register_names(outlook.run_names)
     labels.add(LABELS)
+    hooks.register_download(routes.SESSION_HELD_FILE, door.held)
     shards.listen(ring_for_part)
     sweeping.register(healing.sweep)
     health.register(

@@ -120,6 +120,13 @@ WORDS: dict[tuple[str, str], Words] = {
         may=(("202", "The file is being made (`format_pending`); ask again."),),
         who=tuple(PERSON),
     ),
+    ("GET", routes.SESSION_HELD_FILE): Words(
+        "training_sessions_held_file",
+        "A model of the run's rounds, or an update of one of your organization's devices, as it is stored.",
+        FILE,
+        further=(_RANGE,),
+        who=tuple(PERSON),
+    ),
 }
 
 

@@ -48,7 +48,6 @@ MORE = {
     "a federation one is invited to": ("/federations/{federation}", "vera"),
     "devices/groups/remove": ("/devices/groups/remove?group=ward", "olga"),
     "runs, none found": ("/runs?state=failed", "olga"),
-    "budget, nothing spent": ("/budget", "vera"),
 }
 
 POPULATE = """
@@ -56,13 +55,10 @@ import json
 from django.contrib.auth.tokens import default_token_generator
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
-from federations.models import Device, Person, Policy
+from federations.models import Device, Person
 from federations.services import devices, notifications, people
 from tests.cast import PASSWORD
 from tests.permissions.stage import build
-from fedportal.common import clock, ids
-from training.models import Ledger, Round, Run, Spending
-from training.privacy.protection import Protection
 stage = build()
 devices.set_groups(stage.cast.actor("olga"), Device.objects.get(public_id=stage.own["device"]), ["ward"])
 people.sign_up("nia@nowhere.example", PASSWORD, "Nia")
@@ -72,19 +68,6 @@ world = dict(stage.own, reset=f"/password-reset/{uid}/{default_token_generator.m
 kind = next(kind for kind in notifications.KINDS.values())
 link = notifications.unsubscribe_link(otto, stage.cast.acme, kind)
 world["unsubscribe"] = "/unsubscribe/" + link.partition("/unsubscribe/")[2]
-run = Run.objects.filter(organization=stage.cast.acme).first()
-run.pk, run.public_id, run.state, run.finished_at = None, ids.run_id(), "completed", clock.now()
-run.config["privacy"] = Protection(mechanism="central", noise=4.0).as_json()
-run.save(force_insert=True)
-for number in range(1, 7):
-    made = Round.objects.create(
-        organization=run.organization, run=run, number=number, state="done", base_blob="", deadline=clock.now()
-    )
-    Spending.objects.create(
-        organization=stage.cast.acme, run=run, round=made, state="charged", unit="device", noise=4.0, delta=1e-5
-    )
-Ledger.objects.create(organization=stage.cast.acme, counts={"device 4.0 1.0": 6})
-Policy.objects.update_or_create(organization=stage.cast.acme, defaults={"privacy_epsilon": 8.0})
 print("WORLD", json.dumps(world))
 """
 

@@ -19,6 +19,7 @@ from fedportal.common import blobs, clock
 from fedportal.common.transactions import unit
 from registry.services import models, versions
 from tests.cast import PASSWORD, Cast, assemble, client_with, register
+from training.models import Round
 from training.services import runs
 
 # World → name of a part of an address → the id that stands there. "missing" ids look right and belong to nothing.
@@ -126,7 +127,11 @@ def _registry(stage: Stage) -> None:
         models.share(actor, shared, Federation.objects.get(public_id=world["federation"]))
         upload = versions.begin_upload(actor, kept, 1000, "0" * 64)
         run = runs.start(actor, shared, rounds=1)
+        digest = blobs.put(f"a model of {name}'s".encode())
+        closed = {"kind": "train", "state": "done", "deadline": clock.now(), "base_blob": digest}
+        Round.objects.create(organization=run.organization, run=run, number=1, attempt=0, **closed)
         world |= {
+            "digest": digest,
             "run": run.public_id,
             "member_act": "suspend",
             "device_act": "revoke",

@@ -82,6 +82,14 @@ def _new_federated(stage: Stage, world: World) -> dict[str, Any]:
     return {"name": "nightly", "base_workload_id": world["model"], "total_rounds": 1, "config": {}}
 
 
+def _new_audit(stage: Stage, world: World) -> dict[str, Any]:
+    guard = {"sums": "plain", "mechanism": "none", "clip": 10.0, "noise": 0.0, "devices": 1, "codec": "none"}
+    figures = {"attacks": {"ratios": 120.0}, "floor": 14.0, "closest": 120.0, "share": 1.0, "told": None}
+    inverted = {"case": "open", "guard": guard, "rows": 9, **figures}
+    rows = {"source": "made", "count": 9}
+    return {"rows": rows, "round": 1, "sdk": "0.1.0", "inversion": [inverted], "membership": []}
+
+
 def _new_webhook(stage: Stage, world: World) -> dict[str, Any]:
     return {"url": "https://hooks.example/fedportal", "which": "all"}
 
@@ -229,6 +237,7 @@ PAGES: list[Row] = [
     # The form comes back with the error, and its status is the error's.
     _page("POST", "runs/new", 400, 400, 400, 400, staff=400),
     _page("GET", _RUNP, 200, 200, 200, 404, staff=404),
+    _page("GET", _RUNP + "/leakage", 200, 200, 200, 404, staff=404),
     _page("GET", _RUNP + "/<str:verb>", 200, 403, 403, 404, staff=404, mixed=False),
     _page("POST", _RUNP + "/<str:verb>", 302, 403, 403, 404, staff=404, mixed=False),
 ]
@@ -314,6 +323,9 @@ ROWS: list[Row] = [
     Row("GET", _RUN + "/label", 200, 200, 200, 404, staff=404),
     Row("GET", _RUN + "/rounds", 200, 200, 200, 404, staff=404),
     Row("GET", _RUN + "/events", 200, 200, 200, 404, staff=404),
+    Row("GET", _RUN + "/leakage", 200, 200, 200, 404, staff=404),
+    Row("POST", _RUN + "/leakage", 201, 403, 201, 404, staff=404, body=_new_audit),
+    Row("GET", _RUN + "/held", 200, 403, 200, 404, staff=404),
     Row("POST", _RUN + "/pause", 200, 403, 403, 404, staff=404),
     Row("POST", _RUN + "/resume", 409, 403, 403, 404, staff=404),
     Row("POST", _RUN + "/schedule", 200, 403, 403, 404, staff=404, body=lambda s, w: {"schedule": "asynchronous"}),
@@ -353,6 +365,7 @@ DOOR_ROWS: dict[tuple[str, str], int | tuple[int, int, int, int]] = {
     # An upload is its person's alone.
     ("PUT", routes.UPLOAD): (200, 404, 404, 404),
     ("GET", routes.MODEL_DOWNLOAD): (200, 403, 200, 404),
+    ("GET", routes.SESSION_HELD_FILE): (200, 403, 200, 404),
 }
 
 

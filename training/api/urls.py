@@ -3,6 +3,7 @@
 from django.urls import URLPattern, path
 
 from training.api import views
+from training.api.audits import Held, Leakage
 from training.api.device_runs import DeviceRun
 from training.api.federated import FederatedSessions, OneFederatedSession
 from training.api.privacy import Budget, Label
@@ -20,6 +21,8 @@ urlpatterns: list[URLPattern] = [
     path("training/sessions/<str:run>/label", Label.as_view(), name="api-session-label"),
     path("training/sessions/<str:run>/rounds", views.Rounds.as_view(), name="api-session-rounds"),
     path("training/sessions/<str:run>/events", views.Events.as_view(), name="api-session-events"),
+    path("training/sessions/<str:run>/leakage", Leakage.as_view(), name="api-session-leakage"),
+    path("training/sessions/<str:run>/held", Held.as_view(), name="api-session-held"),
     path("training/sessions/<str:run>/pause", views.Pause.as_view(), name="api-session-pause"),
     path("training/sessions/<str:run>/resume", views.Resume.as_view(), name="api-session-resume"),
     path("training/sessions/<str:run>/schedule", views.Schedule.as_view(), name="api-session-schedule"),

@@ -1,8 +1,9 @@
 """Runs, their rounds, each device's part in a round, and what happened."""
 
+from training.models.audits import LeakageAudit
 from training.models.budgets import Ledger, Spending
 from training.models.rounds import Assignment, Round, Update
 from training.models.runs import Pulse, Run, RunEvent
 from training.models.shards import Shard
 
-__all__ = ["Assignment", "Ledger", "Pulse", "Round", "Run", "RunEvent", "Shard", "Spending", "Update"]
+__all__ = ["Assignment", "LeakageAudit", "Ledger", "Pulse", "Round", "Run", "RunEvent", "Shard", "Spending", "Update"]

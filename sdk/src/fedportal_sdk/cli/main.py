@@ -24,6 +24,7 @@ class Part(NamedTuple):
 EDGE = "Stand between the portal and the organization's devices: the portal gets their mean, and no single update."
 SIMULATE = "Let simulated devices train MODEL, or a model that is made for it, at the real portal."
 PARTS = {
+    "audit": Part("audit", "audit", "Audit what a run gives away of rows."),
     "device": Part("devices", "device", "Let this machine take part, and look after the organization's devices."),
     "edge": Part("edge", "edge", EDGE),
     "federation": Part("federations", "federation", "Found federations, invite, join, and share models."),

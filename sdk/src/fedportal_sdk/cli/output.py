@@ -20,6 +20,7 @@ from fedportal_sdk.portal import Portal
 from fedwire.errors import FedportalError
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = TypeVar("P", bound=Portal)
 
 # Fields of the portal's → parameters of commands, where these are called otherwise.
 CALLED_OTHERWISE = {"min_participants": "min_devices", "work_shares": "shares"}
@@ -159,7 +160,12 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 def portal() -> Portal:
     """The portal one logged in to."""
-    found = Portal(report=_away)
+    return portal_as(Portal)
+
+
+def portal_as(kind: type[P]) -> P:
+    """The same, with what this kind of portal can do besides."""
+    found = kind(report=_away)
     if not found.has_key:
         raise FedportalError("not_configured", what="API key", variable="FEDPORTAL_API_KEY")
     return found
