@@ -57,6 +57,8 @@ FEDPORTAL_PRESENCE_SECONDS = int(env("PRESENCE_SECONDS", "60"))
 FEDPORTAL_SWEEP_SECONDS = float(env("SWEEP_SECONDS", "10"))
 # Seconds a worker's claim on a round holds without being renewed.
 FEDPORTAL_LEASE_SECONDS = float(env("LEASE_SECONDS", "30"))
+# Seconds that devices have for each step of a session of secure aggregation.
+FEDPORTAL_MASKING_SECONDS = float(env("MASKING_SECONDS", "60"))
 # Largest model file, in bytes.
 FEDPORTAL_MAX_MODEL_BYTES = int(env("MAX_MODEL_BYTES", str(8 << 30)))
 # Largest number of samples a device may claim for one update.
@@ -251,10 +253,7 @@ AUTH_USER_MODEL = "federations.Person"
 AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "guardian.backends.ObjectPermissionBackend"]
 ANONYMOUS_USER_NAME = None
 GUARDIAN_RAISE_403 = False
-PASSWORD_HASHERS = [
-    "django.contrib.auth.hashers.Argon2PasswordHasher",
-    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
-]
+PASSWORD_HASHERS = [f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("Argon2", "PBKDF2")]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},

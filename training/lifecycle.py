@@ -16,7 +16,7 @@ from fedportal.common import sql
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 from fedwire.states import MOVES, AssignmentState, RoundState, RunState
-from training.models import Assignment, Round, Run
+from training.models import Assignment, MaskedSum, Round, Run
 
 M = TypeVar("M", bound=Model)
 T = TypeVar("T")
@@ -24,13 +24,13 @@ T = TypeVar("T")
 UNFINISHED = (AssignmentState.OFFERED, AssignmentState.TRAINING)
 # The parts that count towards the minimum of a round: they have answered or still may.
 TAKING_PART = (*UNFINISHED, AssignmentState.SUBMITTED)
-ALIVE_ROUNDS = (RoundState.OPEN, RoundState.AGGREGATING)
+ALIVE_ROUNDS = (RoundState.OPEN, RoundState.MASKING, RoundState.AGGREGATING)
 ALIVE_RUNS = (RunState.PENDING, RunState.RUNNING, RunState.PAUSED)
 
 # So often an act is tried anew when somebody else is quicker.
 TRIES = 5
 
-_KINDS: Mapping[type[Model], str] = {Run: "run", Round: "round", Assignment: "assignment"}
+_KINDS: Mapping[type[Model], str] = {Run: "run", Round: "round", Assignment: "assignment", MaskedSum: "sum"}
 
 
 class Lost(Exception):

@@ -9,7 +9,7 @@ from fedportal.common.jobs import ring
 from fedportal.door import hooks
 from fedwire import routes
 from training import door, outlook, tasks
-from training.services import healing, intake, pulse, runs, shards
+from training.services import healing, intake, masked_bell, pulse, runs, seats, shards
 from training.web.labels import LABELS
 
 
@@ -17,12 +17,14 @@ def connect() -> None:
     """Listen to device tasks, let grants on runs follow the members of a federation, tell what the pages of the floor
     below show of runs, register the sweep."""
     intake.connect()
+    seats.connect()
     permissions.follow(within=runs.in_federation, relation=runs.relation)
     above.register(foresight=outlook.left_out, parts=outlook.parts_of, strategies=outlook.strategy_titles)
     above.register_names(outlook.run_names)
     labels.add(LABELS)
     hooks.register_download(routes.SESSION_HELD_FILE, door.held)
     shards.listen(ring_for_part)
+    masked_bell.listen(ring_for_masked)
     sweeping.register(healing.sweep)
     health.register(
         "sweeper",
@@ -35,3 +37,8 @@ def connect() -> None:
 def ring_for_part(round_pk: int) -> None:
     """Have a worker make a part of this round."""
     ring(tasks.make_part, round_pk)
+
+
+def ring_for_masked(round_pk: int, after: float) -> None:
+    """Have a worker look at this round, whose devices add up under masks."""
+    ring(tasks.settle_round, round_pk, after=after)

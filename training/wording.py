@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from fedportal.common import clock
-from fedwire.states import AssignmentState, RoundKind, word
+from fedwire.states import AssignmentState, RoundKind, RoundState, SumState, word
 
 MOST_NAMES = 5
 # States in which the last refusal is what a card tells: nothing usable came.
@@ -245,6 +245,12 @@ JOINED = {"round.joined": "joined the round", "check.asked": "came later and che
 ASKED_AGAIN = "did not answer its check and is asked again"
 
 
+def masking(step: str, done: int, count: int) -> str:
+    """How far the step of a session of secure aggregation is."""
+    how_far = "" if step == SumState.FOLD else f", {done} of {count} devices"
+    return f"{word('round', RoundState.MASKING)}: {word('sum', step)}{how_far}"
+
+
 def sentence(kind: str, data: Mapping[str, Any]) -> str:
     """An event as one line of the log."""
     name = ROUND_NAMES.get(data.get("kind", ""), f"Round {data.get('number')}")
@@ -263,6 +269,8 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         return f"{data['count']} devices: {data['word']}{reason}."
     if kind == "round.enough":
         return f"{name} has enough answers; the others may answer until {data['deadline'][11:19]} UTC."
+    if kind == "round.masking":
+        return f"{name}: {data['word']}."
     if kind in ("round.aggregating", "round.part"):
         made = f", {data['done']} of {data['parts']} parts" if "parts" in data else ""
         return f"{name}: the answers are put together{made}."
@@ -270,6 +278,10 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         return f"{name} took {data.get('seconds') or 0:.2f} s."
     if kind == "round.failed":
         return f"{name} failed{reason}."
+    return _of_run(kind, data, reason)
+
+
+def _of_run(kind: str, data: Mapping[str, Any], reason: str) -> str:
     if kind == "run.kept":
         return f"The last good model is kept as version {data['version']}."
     version = f" as version {data['version']}" if data.get("version") else ""

@@ -144,7 +144,8 @@ def update_ticket(request: DoorRequest) -> UploadTicket:
         expected_bytes=task.update_bytes,
         header=task.update_header,
         explain=explain,
-        float32_finite=codec is None,
+        # Without a header come the words of a masked vector, of which each is as good as any other.
+        float32_finite=codec is None and bool(task.update_header),
         codec=codec,
         stored_sha256=task.upload_sha256,
         on_stored=on_stored,

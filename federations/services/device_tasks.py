@@ -327,6 +327,8 @@ def _checked(task: DeviceTask, said: dict[str, Any]) -> dict[str, Any]:
     """The answer, checked against what the task asks for. What came with one that is too small is not kept."""
     shape = task.content.get("answer", {})
     least, most = shape.get("least_records"), shape.get("max_samples")
+    if task.content.get("masking"):  # how many rows there are is hidden too, so the device keeps to the floor by itself
+        least = None
     needed, individual = shape.get("reports", ()), bool(shape.get("individual"))
     try:
         return answers.check(

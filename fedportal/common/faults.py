@@ -19,6 +19,8 @@ POINTS = (
     "before_commit",  # inside the transaction that records the update
     "after_commit",  # the row is there, the answer has not left
     "before_bell",  # the round is complete, nobody was told
+    "mid_fold",  # one masked vector is added to the sum, the others are not
+    "after_fold",  # the sum is a blob and its vectors are erased, devices are asked to agree
     "round_claimed",  # the worker won the round, nothing is computed
     "mid_aggregation",  # a part of the new model is written
     "mid_shard",  # a block of a part is written, where a model is made in parts

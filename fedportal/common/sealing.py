@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
@@ -25,6 +26,12 @@ def unseal(sealed: str) -> str:
         return _fernet().decrypt(sealed.encode()).decode()
     except InvalidToken as error:
         raise Unreadable("a secret at rest cannot be read: was FEDPORTAL_PEPPER changed?") from error
+
+
+def signing_key(purpose: str) -> Ed25519PrivateKey:
+    """The deployment's own key for one purpose, always the same under the same pepper."""
+    derive = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"fedportal signs: {purpose}".encode())
+    return Ed25519PrivateKey.from_private_bytes(derive.derive(settings.FEDPORTAL_PEPPER.encode()))
 
 
 def _fernet() -> Fernet:

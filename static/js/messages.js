@@ -95,6 +95,9 @@ const CHANGES = {
   "round.aggregating": (state, data) => {
     if (sameRound(state, data)) Object.assign(state.round, { state: "aggregating", word: "aggregating", waiting: null });
   },
+  "round.masking": (state, data) => {
+    if (sameRound(state, data)) Object.assign(state.round, { state: "masking", word: data.word, waiting: null });
+  },
   "round.part": (state, data) => {
     if (sameRound(state, data)) Object.assign(state.round, { state: "aggregating", word: data.word });
   },

@@ -2,8 +2,22 @@
 
 from training.models.audits import LeakageAudit
 from training.models.budgets import Ledger, Spending
+from training.models.masked import MaskedSum, Seat
 from training.models.rounds import Assignment, Round, Update
 from training.models.runs import Pulse, Run, RunEvent
 from training.models.shards import Shard
 
-__all__ = ["Assignment", "LeakageAudit", "Ledger", "Pulse", "Round", "Run", "RunEvent", "Shard", "Spending", "Update"]
+__all__ = [
+    "Assignment",
+    "LeakageAudit",
+    "Ledger",
+    "MaskedSum",
+    "Pulse",
+    "Round",
+    "Run",
+    "RunEvent",
+    "Seat",
+    "Shard",
+    "Spending",
+    "Update",
+]

@@ -12,11 +12,13 @@ from federations.services.device_tasks import NewTask
 from fedportal.common import clock
 from fedwire import codecs
 from fedwire.histograms import LOGIT
+from fedwire.masking.statements import PROTOCOL
 from fedwire.states import RoundKind, TaskKind
 from fedwire.version import VERSION
 from training import wording
 from training.aggregation import strategies
 from training.models import Round, Run
+from training.privacy.protection import Protection
 from training.services import cohorts, compression, local, part_rows, remembered
 
 
@@ -47,6 +49,10 @@ def ask(run: Run, opened: Round, devices: Sequence[Device], deadline: datetime |
     if trains and strategy.sends_state:
         common["state_digest"] = remembered.state_before(run, opened.number)
     shares = cohorts.work_shares(run, devices) if trains else {}
+    masked = trains and Protection.of(run.config).hides
+    if masked:  # the update stays on the device until it is masked, see `training.services.sums`
+        common["masking"] = {"protocol": PROTOCOL}
+        half = {**half, "requires": [*half.get("requires", ()), PROTOCOL]}
     tasks = device_tasks.offer(
         [
             NewTask(
@@ -65,8 +71,8 @@ def ask(run: Run, opened: Round, devices: Sequence[Device], deadline: datetime |
                     },
                 },
                 base_blob=opened.base_blob if measures else "",
-                update_header=codec.header if trains else b"",
-                update_bytes=codec.nbytes if trains else 0,
+                update_header=codec.header if trains and not masked else b"",
+                update_bytes=codec.nbytes if trains and not masked else 0,
             )
             for device in devices
         ]

@@ -14,7 +14,7 @@ from registry.services import versions
 from training import lifecycle, progress
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED, Lost
 from training.models import Assignment, Round, Run
-from training.services import budgets, giving, labelling, notices
+from training.services import budgets, giving, labelling, notices, sums
 from training.services.terms import Terms
 
 
@@ -81,6 +81,7 @@ def call_off_rounds(run: Run, reason: str) -> None:
     # Of asynchronous rounds devices may still be at work that are over themselves.
     asked = Assignment.objects.filter(round__run=run, state__in=UNFINISHED)
     close_parts(asked, reason, cancelled=True)
+    sums.abandon(alive, reason)
     called_off = Round.objects.filter(pk__in=alive)
     lifecycle.move(called_off, RoundState.CANCELLED, reason=reason, closed_at=clock.now())
     list(Run.objects.select_for_update(no_key=True).filter(pk=run.pk).values_list("pk"))

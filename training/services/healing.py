@@ -26,7 +26,19 @@ from fedwire.states import AssignmentState, DeviceState, MemberState, RoundKind,
 from training import lifecycle, progress, tasks
 from training.lifecycle import ALIVE_ROUNDS, ALIVE_RUNS, UNFINISHED
 from training.models import Assignment, Round, Run
-from training.services import cohorts, finishing, latecomers, needs, opening, pulse, quorum, rounds, shards, stalls
+from training.services import (
+    cohorts,
+    finishing,
+    latecomers,
+    needs,
+    opening,
+    pulse,
+    quorum,
+    rounds,
+    shards,
+    stalls,
+    sums,
+)
 from training.services.terms import CUT, GRACE
 
 log = logging.getLogger(__name__)
@@ -61,6 +73,8 @@ def sweep() -> None:
     for round_pk in stalls.untold():
         _carefully(stalls.tell, round_pk)
     for round_pk in due():
+        ring(tasks.settle_round, round_pk)
+    for round_pk in sums.masking_rounds():
         ring(tasks.settle_round, round_pk)
     for run_pk in without_a_round():
         ring(tasks.advance_run, run_pk)

@@ -69,6 +69,8 @@ def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm
         )
     if part.kind == RoundKind.STATISTICS:
         _check_width(part, answer)
+    if task.content.get("masking") and not answer.get("ready"):
+        raise FedportalError("field_invalid", field="ready", reason="this round's updates are added up under masks.")
     answers.check_local_work(task.content.get("training", {}), answer)
     now = clock.now()
     failed = answer["check"]["failed"] if part.kind == RoundKind.CHECK else ()

@@ -23,7 +23,8 @@ from training.aggregation.staleness import polynomial
 from training.aggregation.transforms import Update as FoldedUpdate
 from training.aggregation.variates import NOBODY
 from training.models import Round, Run, Update
-from training.services import local, remembered, shards, trust, unusual
+from training.privacy.protection import Protection
+from training.services import local, remembered, shards, sums, trust, unusual
 from training.services.local import manifest_of
 
 ANSWER = (
@@ -115,6 +116,9 @@ def _own_models(run: Run, answers: Sequence[Mapping[str, Any]]) -> dict[str, Any
 
 def _updates(closing: Round, answers: list[dict[str, Any]]) -> list[FoldedUpdate]:
     strategy, exponent = strategies.find(closing.run.strategy), closing.staleness_exponent
+    if sums.hides(closing):
+        total = sums.write_mean(closing)
+        return [FoldedUpdate(blobs.path(total.mean_blob), total.mean_blob, total.weights or 1)]
     return [
         FoldedUpdate(
             blobs.path(answer["blob"]),
@@ -131,6 +135,8 @@ def _updates(closing: Round, answers: list[dict[str, Any]]) -> list[FoldedUpdate
 
 
 def _unusual(run: Run, answers: list[dict[str, Any]], updates: list[FoldedUpdate]) -> unusual.Found:
+    if Protection.of(run.config).hides:
+        return {}
     travels = local.travels(run)
     codec, pks = codecs.of(run.config.get("codec"), travels), [answer["pk"] for answer in answers]
     return unusual.compared(pks, updates, travels, codec, settings.FEDPORTAL_AGGREGATION_THREADS)

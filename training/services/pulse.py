@@ -17,7 +17,7 @@ from fedportal.common import clock
 from fedportal.common.health import Finding, Level
 from fedportal.common.transactions import unit
 from fedwire.states import RoundState
-from training.models import Pulse, Round
+from training.models import MaskedSum, Pulse, Round
 
 # A gap that is longer than so many intervals was a downtime (a machine that slept).
 MISSED_BEATS = 3
@@ -45,6 +45,7 @@ def beat(after_start: bool) -> timedelta:
             return timedelta()  # another process noticed the same gap
         device_tasks.extend_deadlines(by)
         Round.objects.filter(state=RoundState.OPEN).update(deadline=F("deadline") + by)
+        MaskedSum.objects.filter(round__state=RoundState.MASKING).update(deadline=F("deadline") + by)
         if by < timedelta():
             _forget_the_future(now)
     return by

@@ -14,11 +14,11 @@ from federations.models import Organization
 from fedportal.common import clock, faults
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
-from fedwire.states import AssignmentState, RoundKind, RoundState
+from fedwire.states import AssignmentState, RoundKind, RoundState, SumState
 from training import checks, curve_points, lifecycle, progress, wording
 from training.aggregation.kernels import Truncated
 from training.lifecycle import Lost
-from training.models import Assignment, Round, Run, Update
+from training.models import Assignment, MaskedSum, Round, Run, Update
 from training.services import (
     best,
     budgets,
@@ -34,6 +34,7 @@ from training.services import (
     outcomes,
     pulse,
     remembered,
+    sums,
     unusual,
 )
 from training.services.lease import Lease
@@ -66,6 +67,9 @@ def _settle_one(round_pk: int) -> int | None:
     """The primary key of the run, if the round was closed here and the run may go on."""
     try:
         claimed = _claim(round_pk)
+        if isinstance(claimed, MaskedSum):
+            sums.fold(claimed)
+            return None
         if not isinstance(claimed, Round):
             return claimed
         faults.point("round_claimed")
@@ -74,14 +78,17 @@ def _settle_one(round_pk: int) -> int | None:
         return None
 
 
-def _claim(round_pk: int) -> Round | int | None:
-    """The round, claimed; its run if the round failed; None when there is nothing to do now."""
+def _claim(round_pk: int) -> Round | MaskedSum | int | None:
+    """The round, claimed; its run if the round failed; its session if masked vectors are to be added up; None when
+    there is nothing to do now."""
     with unit():
         found = Round.objects.select_related("run", "run__base_version").filter(pk=round_pk).first()
         if found is None:
             return None
         if found.state == RoundState.AGGREGATING:
             return _claim_again(found)
+        if found.state == RoundState.MASKING:
+            return _claim_masked(found)
         if found.state != RoundState.OPEN:
             return None
         return _claim_open(found)
@@ -101,9 +108,33 @@ def _claim_open(found: Round) -> Round | int | None:
         failed = _fail(found, RoundState.OPEN, _too_few(need, standing), news)
         _check_alone(found)
         return failed
+    if sums.hides(found):
+        return _mask(found, news)
     _begin(found)
     _check_alone(found)
     return _claimed(found, news)
+
+
+def _mask(found: Round, news: Sequence[progress.News]) -> int | None:
+    """open → masking; the run when the attempt failed, because those that are ready are too few."""
+    try:
+        sums.begin(found)
+    except sums.Broken as error:
+        return _fail(found, RoundState.OPEN, str(error), news)
+    progress.tell_all(found.run, news)
+    return None
+
+
+def _claim_masked(found: Round) -> Round | MaskedSum | int | None:
+    """Go on with the round's session; the round, claimed, when its sum can be unmasked."""
+    try:
+        total = sums.step(found)
+    except sums.Broken as error:
+        return _fail(found, RoundState.MASKING, str(error))
+    if total is None or total.state == SumState.FOLD:
+        return total
+    _begin(found)
+    return _claimed(found, [])
 
 
 def _claim_buffer(found: Round, need: Need, standing: Standing) -> Round | int:
@@ -190,6 +221,8 @@ def _fail(found: Round, before: str, reason: str, news: Sequence[progress.News] 
     """The attempt failed. The run goes on, or not, when `opening.advance` looks at it."""
     row = Round.objects.filter(pk=found.pk, state=before, fence=found.fence)
     lifecycle.move_one(row, RoundState.FAILED, reason=reason, closed_at=clock.now())
+    if sums.hides(found):
+        sums.abandon([found.pk], reason)
     failed = {**_named(found), "reason": reason}
     progress.tell_all(found.run, [*news, ("round.failed", failed)])
     budgets.settle(found.run)
@@ -217,7 +250,7 @@ def _work(claimed: Round) -> int | None:
             _give_up(claimed, str(error))
             return None
         # Claiming it again would change nothing: the next attempt may have more devices.
-        if code in ("updates_too_few", "trusted_missing"):
+        if code in ("updates_too_few", "trusted_missing") or isinstance(error, sums.Broken):
             with unit():
                 return _fail(claimed, RoundState.AGGREGATING, str(error))
         # The round stays claimed, and the sweeper brings it back when the lease is over; for want of disk again and
@@ -294,6 +327,8 @@ def _close(claimed: Round, outcome: Outcome) -> None:
         run = _note_in_run(claimed, outcome, points)
         claimed.refresh_from_db(fields=["bytes_up"])
         flagged = unusual.keep(claimed, outcome.unusual)
+        if sums.hides(claimed):
+            sums.close(claimed)
         news = {
             **_named(claimed),
             "digest": outcome.digest,

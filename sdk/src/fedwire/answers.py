@@ -39,6 +39,8 @@ FIELDS = (
     "statistics",
     "metrics",
     "seconds",
+    "ready",
+    "masking",
     *REPORTS,
 )
 
@@ -100,6 +102,7 @@ def check(
         known["metrics"] = _named(known["metrics"], "metrics")
     if "seconds" in known and not (_finite(known["seconds"]) and 0 <= known["seconds"] <= 1e8):
         raise FedportalError("field_invalid", field="seconds", reason="it is not a duration.")
+    _check_masking(known, kind)
     if "work_share" in known:
         known["work_share"] = effort.checked(known["work_share"])
     _check_reports(known, needed)
@@ -133,6 +136,14 @@ def check_local_work(training: Mapping[str, Any], answer: Mapping[str, Any]) -> 
     if not steps * (1 - SLACK) <= answer.get("normaliser", steps) <= highest * (1 + SLACK):
         reason = f"for {steps} steps with this momentum it lies between {steps} and {highest:.10g}."
         raise FedportalError("field_invalid", field="normaliser", reason=reason)
+
+
+def _check_masking(known: Mapping[str, Any], kind: str) -> None:
+    """Raises `field_invalid` for what is no part of secure aggregation; what a step asks for, its floor checks."""
+    if not isinstance(known.get("ready", True), bool):
+        raise FedportalError("field_invalid", field="ready", reason="it is neither true nor false.")
+    if not isinstance(known.get("masking", {}), dict) or (kind == TaskKind.SECAGG and "masking" not in known):
+        raise FedportalError("field_invalid", field="masking", reason="it is not the object that the step asks for.")
 
 
 def _check_devices(value: Any, individual: bool) -> None:

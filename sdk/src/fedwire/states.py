@@ -22,10 +22,24 @@ class RunState(StrEnum):
 
 class RoundState(StrEnum):
     OPEN = "open"
+    MASKING = "masking"
     AGGREGATING = "aggregating"
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+class SumState(StrEnum):
+    """A session of secure aggregation: which step its devices are asked for, or what the portal does meanwhile."""
+
+    ADVERTISE = "advertise"
+    SHARE = "share"
+    MASK = "mask"
+    FOLD = "fold"
+    AGREE = "agree"
+    UNMASK = "unmask"
+    DONE = "done"
+    FAILED = "failed"
 
 
 class RoundKind(StrEnum):
@@ -101,11 +115,25 @@ MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
         RunState.STOPPED: frozenset(),
     },
     "round": {
-        RoundState.OPEN: frozenset({RoundState.AGGREGATING, RoundState.FAILED, RoundState.CANCELLED}),
+        RoundState.OPEN: frozenset(
+            {RoundState.MASKING, RoundState.AGGREGATING, RoundState.FAILED, RoundState.CANCELLED}
+        ),
+        # Of secure aggregation: all have trained, and add up their updates under masks.
+        RoundState.MASKING: frozenset({RoundState.AGGREGATING, RoundState.FAILED, RoundState.CANCELLED}),
         RoundState.AGGREGATING: frozenset({RoundState.DONE, RoundState.FAILED, RoundState.CANCELLED}),
         RoundState.DONE: frozenset(),
         RoundState.FAILED: frozenset(),
         RoundState.CANCELLED: frozenset(),
+    },
+    "sum": {
+        SumState.ADVERTISE: frozenset({SumState.SHARE, SumState.FAILED}),
+        SumState.SHARE: frozenset({SumState.MASK, SumState.FAILED}),
+        SumState.MASK: frozenset({SumState.FOLD, SumState.FAILED}),
+        SumState.FOLD: frozenset({SumState.AGREE, SumState.FAILED}),
+        SumState.AGREE: frozenset({SumState.UNMASK, SumState.FAILED}),
+        SumState.UNMASK: frozenset({SumState.DONE, SumState.FAILED}),
+        SumState.DONE: frozenset(),
+        SumState.FAILED: frozenset(),
     },
     "assignment": {
         AssignmentState.OFFERED: frozenset(
@@ -165,7 +193,19 @@ MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
 # The words of cards, pages and the command line. A state without a word here is shown as itself.
 WORDS: Mapping[str, Mapping[str, str]] = {
     "run": {RunState.PENDING: "waiting to start", RunState.PAUSED: "paused"},
-    "round": {RoundState.OPEN: "collecting updates", RoundState.AGGREGATING: "aggregating"},
+    "round": {
+        RoundState.OPEN: "collecting updates",
+        RoundState.MASKING: "adding up under masks",
+        RoundState.AGGREGATING: "aggregating",
+    },
+    "sum": {
+        SumState.ADVERTISE: "keys are made",
+        SumState.SHARE: "keys are shared",
+        SumState.MASK: "masked updates are sent",
+        SumState.FOLD: "masked updates are added up",
+        SumState.AGREE: "devices agree on who is in the sum",
+        SumState.UNMASK: "masks are taken off the sum",
+    },
     "assignment": {
         AssignmentState.OFFERED: "waiting",
         AssignmentState.TRAINING: "training",

@@ -1,0 +1,64 @@
+"""Sessions of secure aggregation: what is kept of them while they go on, and afterwards for the record."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from federations.models import Device, DeviceTask, Organization
+from fedportal.common import clock
+from fedwire.states import SumState
+from training.models.rounds import Round
+
+
+class MaskedSum(models.Model):
+    """The session in which the devices of a round's attempt add up their updates under masks.
+
+    Kept for the record are who took part and the digests. Of masked vectors and sums only the names of files are here,
+    and these are erased with the files; see `training.services.sums`.
+    """
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")  # the run's
+    round = models.OneToOneField(Round, models.CASCADE, related_name="masked_sum")
+    session = models.CharField(max_length=32, unique=True)  # 16 random bytes, hexadecimal
+    state = models.CharField(max_length=12, choices=[(s, s) for s in SumState], default=SumState.ADVERTISE)
+    reason = models.TextField(blank=True)  # why it failed
+    deadline = models.DateTimeField()  # of the present step
+    terms = models.JSONField()  # with their signature
+    sharers = models.JSONField(default=list)  # ids of the devices that shared their keys, in the order of the roster
+    survivors = models.JSONField(default=list)  # of those whose vectors are in the sum; written once
+    total_blob = models.CharField(max_length=64, blank=True)  # the sum, masked, while it is needed
+    mean_blob = models.CharField(max_length=64, blank=True)  # the mean update, while the model is made of it
+    weights = models.PositiveBigIntegerField(null=True, blank=True)  # the sum of the devices' weights
+    liars = models.JSONField(default=list)  # ids of devices whose shares contradict the others
+    transcript = models.CharField(max_length=64, blank=True)  # digest of terms, roster, sharers, survivors and sum
+    created_at = models.DateTimeField(default=clock.now)
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["round_id"]
+
+    def __str__(self) -> str:
+        return f"sum of round {self.round_id} ({self.state})"
+
+
+class Seat(models.Model):
+    """A device in a session. What it said of the present step is here; shares are sealed, and erased with the sum."""
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")  # the device's
+    total = models.ForeignKey(MaskedSum, models.CASCADE, related_name="seats")
+    device = models.ForeignKey(Device, models.PROTECT, related_name="+")
+    task = models.OneToOneField(DeviceTask, models.SET_NULL, null=True, related_name="+")  # of the present step
+    said = models.CharField(max_length=12, blank=True)  # the last step that it took
+    reason = models.CharField(max_length=300, blank=True)  # why it is not in the sum
+    advert = models.JSONField(null=True)  # with its signature
+    shared = models.JSONField(null=True)  # device → what it is to keep, sealed by this one
+    vector = models.CharField(max_length=64, blank=True)  # blob of its masked vector
+    agreement = models.CharField(max_length=128, blank=True)  # its signature under the survivors
+    given = models.TextField(blank=True)  # the shares that it gives, sealed by the portal
+
+    class Meta:
+        ordering = ["total_id", "id"]
+        constraints = [models.UniqueConstraint(fields=["total", "device"], name="one_seat_each")]
+
+    def __str__(self) -> str:
+        return f"{self.device} in {self.total}"

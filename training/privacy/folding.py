@@ -1,0 +1,58 @@
+"""Adding up masked vectors that lie in files, and what is left of the sum without its masks.
+
+Numbers of a ring are added modulo its size, so neither order nor grouping changes a bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedwire.masking.terms import Terms
+from fedwire.tensors import Manifest
+
+# Numbers that are added at a time: they stay in the processor's cache.
+BLOCK = 1 << 16
+
+
+def fold(terms: Terms, vectors: Iterable[Path], out: Path, on_vector: Callable[[], None] = lambda: None) -> None:
+    """Write the sum [P + 1] of the vectors to `out`; `on_vector` is called after each, and may raise.
+
+    Memory: the sum, 4 or 8 bytes a number, whatever the number of vectors. Raises OSError, and EOFError for a file of
+    another length.
+    """
+    word, length = terms.ring.word, terms.parameters + 1
+    total = np.zeros(length, word)
+    for path in vectors:
+        vector = np.memmap(path, word, "r")
+        if len(vector) != length:
+            raise EOFError(f"{path.name} holds {len(vector)} numbers where {length} were sent")
+        for start in range(0, length, BLOCK):
+            part = total[start : start + BLOCK]
+            np.add(part, vector[start : start + BLOCK], out=part)
+        on_vector()
+    total.tofile(out)
+
+
+def read(terms: Terms, path: Path) -> NDArray[Any]:
+    """The sum [P + 1] that `fold` wrote. Raises OSError, EOFError."""
+    total = np.fromfile(path, terms.ring.word)
+    if len(total) != terms.parameters + 1:
+        raise EOFError(f"{path.name} is no sum of this session")
+    return total
+
+
+def write_mean(terms: Terms, total: NDArray[Any], travels: Manifest, out: Path) -> tuple[int, float]:
+    """Write the weighted mean behind an unmasked sum as an update file; the sum of weights, and the mean's L2 norm.
+
+    Raises ValueError when the sum cannot be one of honest vectors.
+    """
+    mean, weights = terms.ring.decode(total)
+    with open(out, "wb") as file:
+        file.write(travels.update_header())
+        file.write(mean.data)
+    return weights, float(np.linalg.norm(mean.astype(np.float64)))

@@ -1,0 +1,138 @@
+"""What devices do in a session of secure aggregation: each step is the answer to a task of the kind `secagg`.
+
+Every function is called by `federations.services.device_tasks` inside the unit that moves the device's task. What a
+device says is checked by `training.privacy.unmasking` and kept in its seat; the steps follow one another in
+`training.services.sums`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from federations.models import DeviceTask
+from federations.services import device_tasks
+from fedportal.common import clock, faults, sealing
+from fedportal.common.transactions import after_commit
+from fedwire.errors import FedportalError
+from fedwire.masking.statements import Advert
+from fedwire.masking.terms import Terms, refused
+from fedwire.states import SumState, TaskKind, TaskState
+from training import progress, wording
+from training.models import MaskedSum, Seat
+from training.privacy import unmasking
+from training.privacy.unmasking import Roster
+from training.services import masked_bell
+
+UNFINISHED = (TaskState.OPEN, TaskState.TAKEN)
+
+
+def connect() -> None:
+    """Listen to the tasks of sessions."""
+    device_tasks.handle(TaskKind.SECAGG, on_answer=on_answer, on_decline=on_decline)
+
+
+def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm: float | None) -> None:
+    """The device took the step that it was asked for. Raises `masking_refused` for what is not as the protocol has it,
+    `task_closed` when the session went on meanwhile; then nothing is recorded."""
+    total, seat = _seat(task)
+    said = answer["masking"]
+    try:
+        changes = _STEPS[total.state](total, seat, said, stored_sha)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise refused(f"the answer to the step {total.state} is not as the protocol has it.") from error
+    Seat.objects.filter(pk=seat.pk).update(said=total.state, **changes)
+    _go_on(total)
+
+
+def on_decline(task: DeviceTask, reason: str) -> None:
+    """The device goes no further in this session."""
+    try:
+        total, seat = _seat(task)
+    except FedportalError:
+        return
+    Seat.objects.filter(pk=seat.pk).update(reason=reason)
+    _go_on(total)
+
+
+def roster_of(total: MaskedSum) -> Roster:
+    """Who takes part in the session, as far as they have sent their keys."""
+    adverts = total.seats.exclude(advert=None).order_by("device__public_id").values_list("advert", flat=True)
+    return Roster(Terms(**total.terms), tuple(Advert(**advert) for advert in adverts), tuple(total.sharers))
+
+
+def _seat(task: DeviceTask) -> tuple[MaskedSum, Seat]:
+    """The session, its row locked until the unit ends, and the device's seat in it. Raises `task_closed`."""
+    seat = Seat.objects.filter(task=task.pk).select_related("device").defer("shared", "given").first()
+    total = seat and MaskedSum.objects.select_for_update(no_key=True).filter(pk=seat.total_id).first()
+    if seat is None or total is None or total.state != task.content["masking"]["phase"]:
+        raise FedportalError("task_closed", task=task.public_id, state=str(TaskState.EXPIRED))
+    return total, seat
+
+
+def _go_on(total: MaskedSum) -> None:
+    """Tell how far the step is, and ring when nobody is waited for any more."""
+    waited_for = total.seats.filter(task__state__in=UNFINISHED).count()
+    progress.tell(total.round.run, "round.masking", told(total))
+    if not waited_for:
+        after_commit(lambda: faults.point("before_bell"))
+        masked_bell.ring_for(total.round_id)
+
+
+def told(total: MaskedSum) -> dict[str, Any]:
+    """What an event says of the session's present step: how many of those that are asked have taken it, until when."""
+    return {
+        "number": total.round.number,
+        "attempt": total.round.attempt,
+        "kind": str(total.round.kind),
+        "step": str(total.state),
+        "word": word_of(total),
+        "devices": total.seats.count(),
+        "deadline": total.deadline.isoformat(),
+        "seconds_left": max((total.deadline - clock.now()).total_seconds(), 0.0),
+    }
+
+
+def word_of(total: MaskedSum) -> str:
+    """The same in words."""
+    asked = total.seats.exclude(task=None)
+    return wording.masking(total.state, asked.filter(said=total.state).count(), asked.count())
+
+
+def _advertised(total: MaskedSum, seat: Seat, said: Mapping[str, Any], sha: str) -> dict[str, Any]:
+    advert = Advert(**said["advert"])
+    if advert.device != seat.device.public_id or advert.organization != seat.organization.public_id:
+        raise refused("the advert is of another device or organization.")
+    unmasking.check_advert(Terms(**total.terms), advert, seat.device.public_key)
+    return {"advert": said["advert"]}
+
+
+def _shared(total: MaskedSum, seat: Seat, said: Mapping[str, Any], sha: str) -> dict[str, Any]:
+    roster_of(total).check_shares(seat.device.public_id, said["sealed"], said["signature"])
+    return {"shared": said["sealed"]}
+
+
+def _masked(total: MaskedSum, seat: Seat, said: Mapping[str, Any], sha: str) -> dict[str, Any]:
+    roster_of(total).check_vector(seat.device.public_id, sha, said["signature"])
+    return {"vector": sha}
+
+
+def _agreed(total: MaskedSum, seat: Seat, said: Mapping[str, Any], sha: str) -> dict[str, Any]:
+    roster_of(total).check_agreement(seat.device.public_id, total.survivors, said["signature"])
+    return {"agreement": said["signature"]}
+
+
+def _given(total: MaskedSum, seat: Seat, said: Mapping[str, Any], sha: str) -> dict[str, Any]:
+    """Shares are sealed before they touch the database, and erased with the sum."""
+    roster_of(total).check_given(seat.device.public_id, total.survivors, said["given"], said["signature"])
+    return {"given": sealing.seal(json.dumps(said["given"]))}
+
+
+_STEPS = {
+    SumState.ADVERTISE: _advertised,
+    SumState.SHARE: _shared,
+    SumState.MASK: _masked,
+    SumState.AGREE: _agreed,
+    SumState.UNMASK: _given,
+}

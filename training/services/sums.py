@@ -1,0 +1,386 @@
+"""The steps of a session of secure aggregation, from the devices that are ready to the mean of their updates.
+
+A round whose devices have trained goes from open to masking, with one session for exactly those. `step` may be called
+at any time by anybody: when all that are asked have taken a step, or its deadline has passed, the session goes to the
+next in one unit with the tasks for it, if it is not too few who did. Two things are done outside of units, because they
+read files, and both may be done twice: the masked vectors are folded into one sum, and masks are taken off the sum.
+
+What must not outlive its use is erased: each masked vector when the sum is written, and the sum, the shares and the
+mean when the round is closed or fails.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.conf import settings
+
+from federations.models import DeviceTask
+from federations.services import device_tasks
+from federations.services.device_tasks import NewTask
+from fedportal.common import blobs, clock, faults, sealing
+from fedportal.common.transactions import after_commit, unit
+from fedwire.errors import FedportalError
+from fedwire.masking import statements
+from fedwire.masking.terms import Terms, check_cohort, least_threshold, refused
+from fedwire.states import AssignmentState, RoundKind, RoundState, SumState, TaskKind
+from fedwire.tensors import digest_of
+from training import lifecycle, progress, wording
+from training.lifecycle import Lost
+from training.models import Assignment, MaskedSum, Round, Seat, Update
+from training.privacy import folding, unmasking
+from training.privacy.protection import DISTRIBUTED, Protection
+from training.services import cohorts, local, masked_bell, pulse, seats
+from training.services.seats import UNFINISHED
+
+# The states in which a session goes on.
+ALIVE = (
+    *(SumState.ADVERTISE, SumState.SHARE, SumState.MASK),
+    *(SumState.FOLD, SumState.AGREE, SumState.UNMASK),
+)
+SILENT = "it did not take the step {step} in time"
+# Answers of devices are one request each, and more need not be said of those that are missing.
+MOST_NAMED = 5
+
+
+class Broken(Exception):
+    """The session cannot be ended well; the sentence says why."""
+
+
+def hides(found: Round) -> bool:
+    """Whether the round's updates are added up under masks."""
+    return found.kind == RoundKind.TRAIN and Protection.of(found.run.config).hides
+
+
+def begin(found: Round) -> None:
+    """open → masking: make a session for the devices that are ready, and ask for their keys. Call it inside a unit.
+
+    Raises Broken when they are too few for what the run promises, and Lost when somebody else moved the round.
+    """
+    ready = Update.objects.filter(counted_in=found).select_related("device", "organization")
+    updates = sorted(ready, key=lambda update: update.device.public_id)
+    owners = [update.organization.public_id for update in updates]
+    terms = _terms(found, owners)
+    try:
+        check_cohort(terms, owners)
+    except FedportalError as error:
+        raise Broken(error.message) from error
+    if terms.threshold > len(owners):
+        raise Broken("most devices are of one organization, which could take the masks off with the portal alone.")
+    lifecycle.move_one(Round.objects.filter(pk=found.pk, fence=found.fence), RoundState.MASKING)
+    found.state = RoundState.MASKING
+    total = MaskedSum.objects.create(
+        organization_id=found.organization_id,
+        round=found,
+        session=terms.session,
+        deadline=_until(),
+        terms={**terms.fields(), "signature": unmasking.announced(terms, _key()).signature},
+    )
+    Seat.objects.bulk_create(
+        Seat(organization=update.organization, total=total, device=update.device) for update in updates
+    )
+    asked = {"terms": total.terms, "server": _key().public_key().public_bytes_raw().hex()}
+    _ask(total, {seat.pk: asked for seat in total.seats.all()})
+    progress.tell(found.run, "round.masking", seats.told(total))
+
+
+def _terms(found: Round, owners: Sequence[str]) -> Terms:
+    run, protection = found.run, Protection.of(found.run.config)
+    threshold = least_threshold(owners)
+    noise = 0.0
+    if protection.mechanism == DISTRIBUTED:
+        # The noise is enough when only those stay that must, and the largest organization's shares are known to it.
+        largest = 2 * (threshold - 1) - len(owners)
+        noise = protection.noise / max(threshold - max(largest, 0), 1) ** 0.5
+    return Terms(
+        session=secrets.token_hex(16),
+        federation=run.federation.public_id,
+        run=run.public_id,
+        round=found.number,
+        task=statements.digest({"run": run.public_id, "round": found.number, "attempt": found.attempt}),
+        base_model=found.base_blob,
+        parameters=local.travels(run).parameters,
+        bits=protection.bits,
+        clip=protection.clip,
+        most_weight=protection.most_weight,
+        devices=max(len(owners), 1),
+        threshold=threshold,
+        least_devices=protection.least_devices,
+        least_organizations=protection.least_organizations,
+        noise=noise,
+    )
+
+
+def step(found: Round) -> MaskedSum | None:
+    """Go on with the session of a round that is masking, if it is time; the session when what is due needs files: it is
+    to be folded, or unmasked. Call it inside a unit. Raises Broken when it cannot go on."""
+    total = MaskedSum.objects.select_for_update(no_key=True).get(round=found)
+    total.round = found
+    if total.state == SumState.FOLD:
+        return total
+    waited_for = total.seats.filter(task__state__in=UNFINISHED)
+    if waited_for.exists() and (clock.now() < total.deadline or not pulse.is_steady()):
+        return None
+    there, gone = _divided(total)
+    try:
+        return _NEXT[total.state](total, there)
+    except FedportalError as error:
+        raise Broken(f"{error.message}{_named(gone)}") from error
+
+
+def _divided(total: MaskedSum) -> tuple[list[Seat], list[Seat]]:
+    """Who took the present step, in the order of the roster, and who of those that were asked did not."""
+    asked = total.seats.exclude(task=None).select_related("device", "organization").order_by("device__public_id")
+    rows = list(asked)
+    there = [seat for seat in rows if seat.said == total.state]
+    gone = [seat for seat in rows if seat.said != total.state]
+    device_tasks.expire([seat.task_id for seat in gone])
+    silent = [seat.pk for seat in gone if not seat.reason]
+    Seat.objects.filter(pk__in=silent).update(reason=SILENT.format(step=total.state))
+    return there, gone
+
+
+def _named(gone: Sequence[Seat]) -> str:
+    if not gone:
+        return ""
+    names = ", ".join(seat.device.identifier for seat in gone[:MOST_NAMED])
+    more = f" and {len(gone) - MOST_NAMED} more" if len(gone) > MOST_NAMED else ""
+    return f" Missing: {names}{more}."
+
+
+def _to_share(total: MaskedSum, there: Sequence[Seat]) -> None:
+    roster = unmasking.rostered(Terms(**total.terms), seats.roster_of(total).adverts)
+    _check_threshold(roster.terms, there)
+    document = {"adverts": [asdict(advert) for advert in roster.adverts], "signature": roster.signed(_key())}
+    _move(total, SumState.SHARE)
+    _ask(total, {seat.pk: {} for seat in there}, document)
+
+
+def _to_mask(total: MaskedSum, there: Sequence[Seat]) -> None:
+    terms = Terms(**total.terms)
+    check_cohort(terms, [seat.organization.public_id for seat in there])
+    _check_threshold(terms, there)
+    names = [seat.device.public_id for seat in there]
+    delivered = {
+        seat.pk: {"delivered": {other.device.public_id: other.shared[name] for other in there if other.pk != seat.pk}}
+        for name, seat in zip(names, there, strict=True)
+    }
+    _move(total, SumState.MASK, sharers=names)
+    _ask(total, delivered, size=(terms.parameters + 1) * terms.ring.word.itemsize)
+
+
+def _to_fold(total: MaskedSum, there: Sequence[Seat]) -> MaskedSum:
+    """From here on it is decided whose vectors are in the sum; what comes later is refused."""
+    terms = Terms(**total.terms)
+    check_cohort(terms, [seat.organization.public_id for seat in there])
+    _check_threshold(terms, there)
+    _move(total, SumState.FOLD, survivors=[seat.device.public_id for seat in there])
+    found, size = total.round, (terms.parameters + 1) * terms.ring.word.itemsize * len(there)
+    Round.objects.filter(pk=found.pk).update(bytes_up=found.bytes_up + size)
+    outside = total.seats.exclude(pk__in=[seat.pk for seat in there])
+    news = []
+    for seat in outside.select_related("device__organization").order_by("pk"):
+        reason = f"not in the sum: {seat.reason}"[:300]
+        Assignment.objects.filter(round=found, device=seat.device).update(reason=reason)
+        card = wording.participant(cohorts.party_of(seat.device), AssignmentState.SUBMITTED, reason=reason)
+        news.append(("assignment.changed", wording.changed(found.number, found.attempt, card)))
+    progress.tell_all(found.run, news)
+    Update.objects.filter(counted_in=found, device__in=outside.values("device")).delete()
+    # Vectors of devices that sent one and did not sign for it count as not sent.
+    _erase_later(outside.filter(task__isnull=False).values_list("task__upload_sha256", flat=True))
+    return total
+
+
+def fold(total: MaskedSum) -> None:
+    """fold → agree: add up the survivors' vectors, outside of any unit, then erase them and ask the devices to agree on
+    who is in the sum. Harmless when another worker does the same. Raises OSError, EOFError, `storage_full`."""
+    terms, names = Terms(**total.terms), total.survivors
+    rows = total.seats.filter(device__public_id__in=names).order_by("device__public_id")
+    vectors = list(rows.values_list("vector", flat=True))
+    blobs.ensure_room((terms.parameters + 1) * terms.ring.word.itemsize)
+    out = blobs.scratch()
+    try:
+        folding.fold(terms, map(blobs.path, vectors), out, lambda: faults.point("mid_fold"))
+        sha = digest_of(out)
+        blobs.adopt(out, sha)
+    except FileNotFoundError:
+        if MaskedSum.objects.filter(pk=total.pk, state=SumState.FOLD).exists():
+            raise
+        raise Lost from None  # another worker was quicker, and has erased them
+    finally:
+        out.unlink(missing_ok=True)
+    with unit():
+        total.total_blob = sha
+        _move(total, SumState.AGREE, total_blob=sha)
+        signature = seats.roster_of(total).signed_survivors(_key(), names)
+        there = {seat.pk: dict[str, Any]() for seat in rows}
+        _ask(total, there, {"survivors": names, "signature": signature})
+        _erase_later(vectors)
+        progress.tell(total.round.run, "round.masking", seats.told(total))
+    faults.point("after_fold")
+
+
+def _to_unmask(total: MaskedSum, there: Sequence[Seat]) -> None:
+    _check_threshold(Terms(**total.terms), there)
+    _move(total, SumState.UNMASK)
+    agreed = {seat.device.public_id: seat.agreement for seat in there}
+    _ask(total, {seat.pk: {} for seat in there}, {"agreed": agreed})
+
+
+def _to_mean(total: MaskedSum, there: Sequence[Seat]) -> MaskedSum:
+    _check_threshold(Terms(**total.terms), there)
+    return total
+
+
+_NEXT: Mapping[str, Callable[[MaskedSum, Sequence[Seat]], MaskedSum | None]] = {
+    SumState.ADVERTISE: _to_share,
+    SumState.SHARE: _to_mask,
+    SumState.MASK: _to_fold,
+    SumState.AGREE: _to_unmask,
+    SumState.UNMASK: _to_mean,
+}
+
+
+def write_mean(claimed: Round) -> MaskedSum:
+    """Take the masks off the sum and write down the mean update that is behind it; the session with its blob.
+
+    Raises Broken when shares contradict each other or the sum cannot be an honest one, and OSError, EOFError.
+    """
+    total = MaskedSum.objects.get(round=claimed)
+    if total.mean_blob and blobs.exists(total.mean_blob):
+        return total
+    terms, roster = Terms(**total.terms), seats.roster_of(total)
+    rows = total.seats.exclude(given="").values_list("device__public_id", "given")
+    given = {device: json.loads(sealing.unseal(sealed)) for device, sealed in rows}
+    vector = folding.read(terms, blobs.path(total.total_blob))
+    out = blobs.scratch()
+    try:
+        found = unmasking.recovered(roster, total.survivors, given)
+        unmasking.unmask(vector, roster, total.survivors, found)
+        weights, _ = folding.write_mean(terms, vector, local.travels(claimed.run), out)
+        sha = digest_of(out)
+        blobs.adopt(out, sha)
+    except FedportalError as error:
+        raise Broken(error.message) from error
+    except ValueError as error:
+        raise Broken(f"the sum is none of honest updates: {error}.") from error
+    finally:
+        out.unlink(missing_ok=True)
+    liars = sorted(found.liars)
+    with unit():
+        MaskedSum.objects.filter(pk=total.pk).update(mean_blob=sha, weights=weights, liars=liars)
+    total.mean_blob, total.weights, total.liars = sha, weights, liars
+    return total
+
+
+def close(found: Round) -> None:
+    """The round is done: its session is, and what must not outlive it is erased. Call it inside the unit."""
+    total = MaskedSum.objects.get(round=found)
+    record = {"terms": total.terms, "sharers": total.sharers, "survivors": total.survivors, "sum": total.total_blob}
+    transcript = statements.digest({**record, "roster": seats.roster_of(total).digest})
+    row = MaskedSum.objects.filter(pk=total.pk)
+    lifecycle.move_one(row, SumState.DONE, transcript=transcript, closed_at=clock.now())
+    _forget(total)
+
+
+def abandon(rounds: Iterable[int], reason: str) -> None:
+    """The sessions of these rounds end without a sum, and nothing of them is used again. Call it inside a unit."""
+    for total in MaskedSum.objects.filter(round__in=list(rounds), state__in=ALIVE).order_by("pk"):
+        held = total.seats.exclude(task=None)
+        device_tasks.cancel(held.order_by("task").values_list("task_id", flat=True))
+        row = MaskedSum.objects.filter(pk=total.pk)
+        lifecycle.move(row, SumState.FAILED, reason=reason, closed_at=clock.now())
+        _erase_later(held.values_list("task__upload_sha256", flat=True))
+        _erase_later(total.seats.values_list("vector", flat=True))
+        _forget(total)
+
+
+def masking_rounds() -> list[int]:
+    """The rounds whose sessions go on: the sweeper looks at each, for bells get lost and deadlines pass."""
+    return list(Round.objects.filter(state=RoundState.MASKING).order_by("pk").values_list("pk", flat=True))
+
+
+def _forget(total: MaskedSum) -> None:
+    """Erase the sum, the mean, and every share."""
+    total.seats.update(given="", shared=None, vector="")
+    MaskedSum.objects.filter(pk=total.pk).update(total_blob="", mean_blob="")
+    # What was delivered to a device, sealed, stands in its tasks too.
+    for task in DeviceTask.objects.filter(kind=TaskKind.SECAGG, subject=str(total.pk)).defer("update_header"):
+        content = {**task.content, "masking": {"phase": task.content["masking"]["phase"], "session": total.session}}
+        DeviceTask.objects.filter(pk=task.pk).update(content=content)
+    _erase_later([total.total_blob, total.mean_blob])
+
+
+def _erase_later(shas: Iterable[str]) -> None:
+    """Remove these blobs after the commit."""
+    found = sorted({sha for sha in shas if sha})
+    for sha in found:
+        after_commit(partial(blobs.remove, sha))
+
+
+def _move(total: MaskedSum, to: SumState, **values: Any) -> None:
+    deadline = _until()
+    lifecycle.move_one(MaskedSum.objects.filter(pk=total.pk, state=total.state), to, deadline=deadline, **values)
+    total.state, total.deadline = to, deadline
+    for name, value in values.items():
+        setattr(total, name, value)
+    progress.tell(total.round.run, "round.masking", seats.told(total))
+
+
+def _ask(
+    total: MaskedSum, asked: Mapping[int, Mapping[str, Any]], document: Mapping[str, Any] | None = None, size: int = 0
+) -> None:
+    """Offer the devices of these seats the task of the present step; the others have none any more."""
+    found, run = total.round, total.round.run
+    base = blobs.put(statements.spelled(document)) if document is not None else ""
+    rows = list(total.seats.filter(pk__in=list(asked)).select_related("device").order_by("pk"))
+    common = {
+        "run": run.public_id,
+        "model": run.model.public_id,
+        "model_name": run.model.name,
+        "round": found.number,
+        "attempt": found.attempt,
+        "manifest": [],
+        "architecture": None,
+        "training": {},
+    }
+    offered = device_tasks.offer(
+        [
+            NewTask(
+                device=seat.device,
+                kind=TaskKind.SECAGG,
+                subject=str(total.pk),
+                deadline=total.deadline,
+                common=common,
+                content={"masking": {"phase": str(total.state), "session": total.session, **asked[seat.pk]}},
+                base_blob=base,
+                update_bytes=size,
+            )
+            for seat in rows
+        ]
+    )
+    total.seats.exclude(pk__in=list(asked)).update(task=None)
+    for seat, task in zip(rows, offered, strict=True):
+        Seat.objects.filter(pk=seat.pk).update(task=task.pk)
+    # Nobody may come at all: then the deadline decides, which no answer rings for.
+    masked_bell.ring_for(found.pk, settings.FEDPORTAL_MASKING_SECONDS)
+
+
+def _check_threshold(terms: Terms, there: Sequence[Seat]) -> None:
+    if len(there) < terms.threshold:
+        raise refused(f"{len(there)} devices are there where {terms.threshold} are needed to take masks off.")
+
+
+def _until() -> datetime:
+    return clock.now() + timedelta(seconds=settings.FEDPORTAL_MASKING_SECONDS)
+
+
+def _key() -> Ed25519PrivateKey:
+    return sealing.signing_key(statements.PROTOCOL)
