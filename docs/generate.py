@@ -24,6 +24,8 @@ from federations.models import Role  # noqa: E402
 from fedwire.errors import CATALOGUE  # noqa: E402
 from training.aggregation.strategies import STRATEGIES  # noqa: E402
 from training.aggregation.strategy import LOCAL_SGD, Parameter, Strategy  # noqa: E402
+from training.privacy import conflicts  # noqa: E402
+from training.privacy.protection import CENTRAL, DISTRIBUTED, GROUPED, LOCAL, SECURE, Protection  # noqa: E402
 
 DOCS = Path(__file__).resolve().parent
 SETTINGS = DOCS.parent / "fedportal" / "settings.py"
@@ -100,6 +102,30 @@ def strategies_page() -> str:
         "\n\n## Local training\n\nStrategies whose devices train by mini-batch gradient descent have these "
         f"parameters besides their own:\n\n{_parameters(LOCAL_SGD)}\n"
         + "\n".join(_strategy(strategy) for strategy in STRATEGIES.values())
+        + "\n"
+        + privacy_part()
+    )
+
+
+def privacy_part() -> str:
+    """Which protection goes with which strategy, and why others do not."""
+    kinds = [(f"sums: {sums}", Protection(sums=sums)) for sums in (SECURE, GROUPED)]
+    kinds += [(f"noise: {name}", Protection(mechanism=name, noise=1.0)) for name in (CENTRAL, LOCAL)]
+    kinds += [(f"noise: {DISTRIBUTED}", Protection(sums=SECURE, mechanism=DISTRIBUTED, noise=1.0))]
+    rows = [
+        (f"`{name}`", *("yes" if conflicts.suits(strategy, protection) else "" for _, protection in kinds))
+        for name, strategy in STRATEGIES.items()
+    ]
+    reasons = [
+        (conflict.what, f"`{conflict.field}`", conflict.why.format(strategy="the strategy", least="N", mechanism="M"))
+        for conflict in conflicts.CONFLICTS
+    ]
+    return (
+        "## With privacy\n\nWhich strategies go with which protection of updates "
+        "([what each protects from](privacy.md)):\n\n"
+        + _table(("strategy", *(title for title, _ in kinds)), rows)
+        + "\nWhat does not go together, the field at which it is refused, and why:\n\n"
+        + _table(("what", "field", "why"), reasons)
     )
 
 

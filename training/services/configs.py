@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fedportal.common import blobs
-from fedwire import effort
+from fedwire import codecs, effort
 from fedwire.architectures import MEAN, STD, Architecture
 from fedwire.errors import FedportalError
 from fedwire.tensors import Manifest, decode_model
@@ -19,6 +19,8 @@ from registry.models import ModelVersion
 from training import checks
 from training.aggregation import strategies
 from training.aggregation.strategy import ASYNCHRONOUS, Strategy, Values
+from training.privacy.conflicts import Setup
+from training.privacy.protection import OPEN, Protection
 from training.services import best, compression, local, protections, schedules, terms, trust
 from training.services.cohorts import SEED_BITS
 from training.services.terms import Terms
@@ -56,20 +58,24 @@ def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> d
     local.check_norms(found, version)
     seed = _seed(values.get("seed"))
     stays = local.chosen(found, values.get(local.FIELD), version)
-    return {
+    protection = protections.checked(values.get(protections.FIELD))
+    settled = {
         "seed": seed,
         "local": stays,
         "trusted": trust.said(found, values.get(trust.FIELD)),
         "codec": compression.plan(values, local.travelling(version, stays), seed, found),
         "most_update_bytes": compression.cap(values),
-        "standardise": _standardise(values.get("standardise"), version),
-        "evaluate": truth("config.evaluate", values.get("evaluate", True)),
+        "standardise": _standardise(values.get("standardise"), version, protection),
+        # What devices measure leaves them as it is: no ε covers it.
+        "evaluate": truth("config.evaluate", values.get("evaluate", not protection.spends)),
         "best": best.criterion(values.get("best")),
         "preflight": _preflight(values.get("preflight")),
         "work_shares": work_shares(values.get("work_shares")),
-        protections.FIELD: protections.stored(protections.checked(values.get(protections.FIELD))),
+        protections.FIELD: protections.stored(protection),
         "parameters": found.checked(parameters),
     }
+    protections.check(protections.setup_of(found, settled, protection))
+    return settled
 
 
 def run_fields(strategy: Strategy) -> tuple[str, ...]:
@@ -120,8 +126,30 @@ def complaints(
         checks.append(lambda: _check_schedule(strategy, parameters, plan))
     need = plan["min_participants"] if type(plan["min_participants"]) is int else 1
     refused = [error for check in checks if (error := _refusal(check)) is not None]
-    refused += protections.complaints(values.get(protections.FIELD))
+    refused += protections.complaints(values.get(protections.FIELD)) or _disputes(strategy, values, plan)
     return [*refused, *terms.complaints(plan.get("plan") or {}, need)]
+
+
+def check_protection(strategy: str, config: Mapping[str, Any], rounds: Terms, min_participants: int) -> None:
+    """Raises `field_invalid` where how a run with this configuration protects updates does not go with its rounds."""
+    found, protection = strategies.find(strategy), Protection.of(config)
+    protections.check(protections.setup_of(found, config, protection, rounds, min_participants))
+
+
+def _disputes(strategy: str, values: Mapping[str, Any], plan: Mapping[str, Any]) -> list[FedportalError]:
+    """What of a wish does not go with its protection; values that are not usable are refused by themselves."""
+    known, said = strategies.STRATEGIES.get(strategy), plan.get("plan") or {}
+    if known is None:
+        return []
+    setup = Setup(
+        protections.checked(values.get(protections.FIELD)),
+        known,
+        str(values.get("codec") or codecs.NONE),
+        values.get("standardise") is True,
+        said.get("schedule") == ASYNCHRONOUS or not known.synchronous,
+        plan["min_participants"] if countable(plan["min_participants"]) else None,
+    )
+    return protections.disputes(setup)
 
 
 def _check_parameter(strategy: Strategy, name: str, value: Any) -> None:
@@ -266,11 +294,12 @@ def _preflight(value: Any) -> str:
     return str(mode)
 
 
-def _standardise(value: Any, version: ModelVersion) -> bool:
-    """Asked for, or by default whenever the model can and has not been yet: later runs keep what was measured."""
+def _standardise(value: Any, version: ModelVersion, protection: Protection = OPEN) -> bool:
+    """Asked for, or by default whenever the model can and has not been yet: later runs keep what was measured. Never
+    by default in a run that protects anything, for statistics leave each device as they are."""
     able = bool(version.architecture) and Architecture.parse(version.architecture).standardise
     if value is None:
-        return able and not _is_standardised(version)
+        return able and not (protection.hides or protection.spends) and not _is_standardised(version)
     if truth("config.standardise", value) and not able:
         reason = "the model's architecture has no standardisation."
         raise FedportalError("field_invalid", field="config.standardise", reason=reason)

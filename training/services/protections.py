@@ -10,7 +10,12 @@ from typing import Any
 from fedwire.errors import FedportalError
 from fedwire.masking import rings
 from fedwire.masking import terms as masking
+from training.aggregation.strategy import Strategy
+from training.privacy import conflicts
+from training.privacy.conflicts import Conflict, Setup
 from training.privacy.protection import ADAPTIVE, CLIPPINGS, GROUPED, MECHANISMS, SUMS, Protection
+from training.services import terms
+from training.services.terms import Terms
 
 FIELD = "privacy"
 LEAST_CLIP, MOST_CLIP = 1e-9, 1e9
@@ -73,38 +78,48 @@ _FLOATS = {field.name for field in fields(Protection) if isinstance(field.defaul
 def checked(value: Any) -> Protection:
     """The protection in `value`, an object of fields of `Protection`; None and {} are none at all.
 
-    Raises `field_invalid` with the field's name for what is unknown, of another type, or out of its range, and for
-    noise that nobody would add, or a mechanism without any.
+    Raises `field_invalid` with the field's name for what is unknown, of another type, or out of its range.
     """
     given = _object(value)
     for name, said in given.items():
         if not SETTINGS[name].fits(said):
             raise _invalid(name, f"it must be {SETTINGS[name].allowed}.")
     values: dict[str, Any] = {name: float(said) if name in _FLOATS else said for name, said in given.items()}
-    found = Protection(**values)
-    if found.spends and not found.noise:
-        raise _invalid("noise", f"the mechanism {found.mechanism} needs some, as a multiple of the clip.")
-    if found.noise and not found.spends:
-        raise _invalid("noise", "nobody would add it; choose a mechanism.")
-    if found.spends and found.most_weight != 1:
-        raise _invalid("most_weight", "under noise every device counts once, so it must be 1.")
-    return found
+    return Protection(**values)
 
 
 def complaints(value: Any) -> list[FedportalError]:
-    """Everything that `checked` refuses: each field by itself, or, when those are right, what does not go together."""
+    """Everything that `checked` refuses, not only the first."""
     try:
         given = _object(value)
     except FedportalError as error:
         return [error]
     wrong = [name for name, said in given.items() if not SETTINGS[name].fits(said)]
-    found = [_invalid(name, f"it must be {SETTINGS[name].allowed}.") for name in wrong]
-    try:
-        if not found:
-            checked(given)
-    except FedportalError as error:
-        return [error]
-    return found
+    return [_invalid(name, f"it must be {SETTINGS[name].allowed}.") for name in wrong]
+
+
+def disputes(setup: Setup) -> list[FedportalError]:
+    """Everything in the setup that does not go together, each as `field_invalid`."""
+    return [_dispute(conflict, setup) for conflict in conflicts.of(setup)]
+
+
+def check(setup: Setup) -> None:
+    """Raises `field_invalid` for the first conflict of the setup."""
+    for conflict in conflicts.of(setup):
+        raise _dispute(conflict, setup)
+
+
+def setup_of(
+    strategy: Strategy,
+    config: Mapping[str, Any],
+    protection: Protection,
+    rounds: Terms | None = None,
+    min_participants: int | None = None,
+) -> Setup:
+    """A run of this strategy with this configuration, as it is stored; the terms of its rounds where they are known."""
+    codec = (config.get("codec") or {}).get("name", conflicts.PLAIN_CODEC)
+    asynchronous = rounds.asynchronous if rounds is not None else not strategy.synchronous
+    return Setup(protection, strategy, codec, bool(config.get("standardise")), asynchronous, min_participants)
 
 
 def stored(protection: Protection) -> dict[str, Any] | None:
@@ -136,6 +151,12 @@ def _object(value: Any) -> dict[str, Any]:
         if name not in SETTINGS:
             raise _invalid(str(name), f"there is no such setting; there are {', '.join(SETTINGS)}.")
     return given
+
+
+def _dispute(conflict: Conflict, setup: Setup) -> FedportalError:
+    # The terms of rounds are no part of the configuration.
+    place = conflict.field if conflict.field in terms.FIELDS else f"config.{conflict.field}"
+    return FedportalError("field_invalid", field=place, reason=conflict.reason(setup))
 
 
 def _invalid(field: str, reason: str) -> FedportalError:

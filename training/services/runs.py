@@ -74,6 +74,7 @@ def start(
     )
     configs.check_least(strategy, run.config["parameters"], run.min_participants)
     run.plan = configs.plan_of(strategy, run.config["parameters"], plan or {}, run.min_participants).as_json()
+    configs.check_protection(strategy, run.config, Terms.of(run.plan), run.min_participants)
     run.config[trust.FIELD] = trust.settled(strategy, run.config[trust.FIELD], federation, Terms.of(run.plan))
     _begin(actor, run)
     opening.advance(run.pk)

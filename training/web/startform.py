@@ -36,7 +36,6 @@ DEFAULTS = {
     "rounds": "20",
     "min_participants": "2",
     "round_seconds": str(configs.DEFAULT_ROUND_SECONDS),
-    "evaluate": "yes",
 }
 MODES = ((terms.CROSS_SILO, "everybody who is there"), (terms.CROSS_DEVICE, "a sample of them"))
 RULES = (
@@ -357,7 +356,8 @@ def again(run: Run) -> dict[str, Any]:
         **{name: value for name, value in run.plan.items() if value != getattr(Terms, name)},
         "seed": config.get("seed"),
         **_best_of(config.get("best")),
-        **{name: words.get(config.get(name)) for name in ("standardise", "evaluate")},
+        "standardise": words.get(config.get("standardise")),
+        "evaluate": words.get(config.get("evaluate")) if protecting.measures_unusually(config) else None,
         "preflight": mode if (mode := config.get("preflight")) != checks.OFF else None,
         "codec": codec.get("name"),
         "codec_fraction": codec.get("fraction"),

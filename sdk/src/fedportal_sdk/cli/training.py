@@ -11,7 +11,7 @@ import click
 from rich.live import Live
 from rich.text import Text
 
-from fedportal_sdk.cli import output, standing
+from fedportal_sdk.cli import output, protecting, standing
 from fedwire import codecs
 from fedwire.states import RunState
 
@@ -86,6 +86,7 @@ def train() -> None:
 @click.option(
     "--work-share", "shares", multiple=True, metavar="GROUP=0.5", help="Ask devices with this label for less work."
 )
+@protecting.options
 @click.option("--set", "more", multiple=True, metavar="NAME=NUMBER", help="A further parameter of the strategy.")
 @click.option("--dry-run", is_flag=True, help="Only say whom the first round would ask, and what stands in the way.")
 @output.command
@@ -120,6 +121,8 @@ def start(
       fedportal train start radiology-v1 --strategy fedper --local 'layers.4.*'
       fedportal train start radiology-v1 --strategy ditto --set lambda=0.5
       fedportal train start radiology-v1 --strategy fltrust --trusted metro
+      fedportal train start radiology-v1 --dp central --noise 1 --clip 0.5 --min-devices 20
+      fedportal train start radiology-v1 --secure --min-devices 10
     """
     plan = {**{name: config.pop(name) for name in PLAN}, "sample": _sample(sample)}
     begin = functools.partial(
@@ -148,7 +151,8 @@ def _config(
     said: dict[str, Any], metric: str | None, greater: bool | None, shares: tuple[str, ...], more: tuple[str, ...]
 ) -> dict[str, Any]:
     """What devices are told, and what the strategy and the best round go by: all that was said."""
-    config = {name: value for name, value in said.items() if value is not None}
+    privacy = protecting.pop(said)
+    config = {**{name: value for name, value in said.items() if value is not None}, **privacy}
     if metric is not None:
         config["best"] = {"metric": metric, **({} if greater is None else {"greater": greater})}
     if shares:
