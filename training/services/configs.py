@@ -130,12 +130,6 @@ def complaints(
     return [*refused, *terms.complaints(plan.get("plan") or {}, need)]
 
 
-def check_protection(strategy: str, config: Mapping[str, Any], rounds: Terms, min_participants: int) -> None:
-    """Raises `field_invalid` where how a run with this configuration protects updates does not go with its rounds."""
-    found, protection = strategies.find(strategy), Protection.of(config)
-    protections.check(protections.setup_of(found, config, protection, rounds, min_participants))
-
-
 def _disputes(strategy: str, values: Mapping[str, Any], plan: Mapping[str, Any]) -> list[FedportalError]:
     """What of a wish does not go with its protection; values that are not usable are refused by themselves."""
     known, said = strategies.STRATEGIES.get(strategy), plan.get("plan") or {}

@@ -109,6 +109,11 @@ def check(setup: Setup) -> None:
         raise _dispute(conflict, setup)
 
 
+def check_rounds(strategy: Strategy, config: Mapping[str, Any], rounds: Terms, min_participants: int) -> None:
+    """Raises `field_invalid` where how a run with this configuration protects updates does not go with its rounds."""
+    check(setup_of(strategy, config, Protection.of(config), rounds, min_participants))
+
+
 def setup_of(
     strategy: Strategy,
     config: Mapping[str, Any],

@@ -17,9 +17,10 @@ from fedwire.states import MemberState, RoundState, RunState
 from registry.models import Model, ModelVersion, Share
 from registry.services import versions
 from training import lifecycle, progress, tasks
+from training.aggregation import strategies
 from training.lifecycle import Lost
 from training.models import Run
-from training.services import configs, finishing, notices, opening, trust
+from training.services import configs, finishing, notices, opening, protections, trust
 from training.services.terms import Terms
 
 WHAT = "The run"
@@ -74,8 +75,9 @@ def start(
     )
     configs.check_least(strategy, run.config["parameters"], run.min_participants)
     run.plan = configs.plan_of(strategy, run.config["parameters"], plan or {}, run.min_participants).as_json()
-    configs.check_protection(strategy, run.config, Terms.of(run.plan), run.min_participants)
-    run.config[trust.FIELD] = trust.settled(strategy, run.config[trust.FIELD], federation, Terms.of(run.plan))
+    terms = Terms.of(run.plan)
+    protections.check_rounds(strategies.find(strategy), run.config, terms, run.min_participants)
+    run.config[trust.FIELD] = trust.settled(strategy, run.config[trust.FIELD], federation, terms)
     _begin(actor, run)
     opening.advance(run.pk)
     run.refresh_from_db()

@@ -17,7 +17,7 @@ from training.aggregation import strategies
 from training.aggregation.strategy import Strategy, Values
 from training.lifecycle import ALIVE_RUNS, Lost
 from training.models import Round, Run
-from training.services import configs, opening, terms
+from training.services import opening, protections, terms
 from training.services.terms import AHEAD, Terms
 
 
@@ -74,7 +74,7 @@ def _switch(actor: Actor, run: Run, said: Mapping[str, Any]) -> None:
     after = settled(terms.rescheduled(before, said), strategy, fresh.config["parameters"], fresh.min_participants)
     if after == before:
         return
-    configs.check_protection(fresh.strategy, fresh.config, after, fresh.min_participants)
+    protections.check_rounds(strategy, fresh.config, after, fresh.min_participants)
     Run.objects.filter(pk=run.pk).update(plan=after.as_json())
     if after.asynchronous:
         Round.objects.filter(pk__in=held, kind=RoundKind.TRAIN).update(asynchronous=True)
