@@ -121,12 +121,7 @@ def history(organization: Organization, delta: float) -> list[dict[str, Any]]:
 def _run(run: Run, rows: list[dict[str, Any]], counts: Mapping[str, int], policy: Policy | None) -> dict[str, Any]:
     states = {state: sum(row["rounds"] for row in rows if row["state"] == state) for state in _STATES}
     charged = ledgers.summed((row["unit"], _mechanism(row)) for row in rows if row["state"] == CHARGED)
-    protection, each = Protection.of(run.config), budgets.mechanism_of(run)
-    alive = run.state in ALIVE_RUNS
-    left = None
-    if alive and each is not None and policy is not None and policy.privacy_epsilon is not None:
-        cap, delta = policy.privacy_epsilon, budgets.delta_of(policy)
-        left = ledgers.rounds_left(counts, protection.unit, each, cap, delta)
+    protection, alive = Protection.of(run.config), run.state in ALIVE_RUNS
     return {
         "run": {"id": run.public_id, "name": run.name or run.model.name},
         "model": {"id": run.model.public_id, "name": run.model.name},
@@ -138,7 +133,7 @@ def _run(run: Run, rows: list[dict[str, Any]], counts: Mapping[str, int], policy
         "delta": protection.delta,
         "epsilon": epsilon if math.isfinite(epsilon := ledgers.planned(charged, protection.delta)) else None,
         **states,
-        "rounds_left": left,
+        "rounds_left": budgets.rounds_left(run, counts, policy) if alive else None,
         "needed": max(run.total_rounds - run.current_round - bool(states[RESERVED]), 0) if alive else None,
     }
 

@@ -119,6 +119,13 @@ def test_a_gain_from_sampling_names_what_it_rests_on() -> None:
     assert label(facts(PLAIN, LOCAL, 10, 0, (FIVE,)))["noise"]["sampling"] == labels.NO_SAMPLING
 
 
+def test_noise_that_nobody_adds_is_worth_nothing() -> None:
+    asked = Facts(Protection(mechanism=CENTRAL, noise=2.0), 10, 0, (FIVE,), added=False)
+    found = label(asked)
+    assert (found["noise"]["epsilon"], found["noise"]["towards"], found["organizations"]) == (None, [], [])
+    assert "was asked for and nobody adds it, so no ε holds" in words(found)
+
+
 def test_so_little_noise_that_it_says_nothing_is_told_as_such() -> None:
     found = label(facts(PLAIN, LOCAL, 10, 0, (Spent("org_a", "acme", {"device 0.01 1.0": 5000}),)))
     assert found["noise"]["epsilon"] is None

@@ -9,28 +9,21 @@ import pytest
 from federations.models import Organization, Policy
 from federations.services import federations as federation_services
 from federations.services import organizations, policies
-from fedportal.common import ids
 from registry.services import models as model_services
 from tests.training.conftest import Site, Stage, current, rewind
 from training.models import Ledger, Run, Spending
 from training.privacy import accounting, ledgers
 from training.privacy.accounting import Mechanism
-from training.privacy.protection import CENTRAL, DEFAULT_DELTA, RECORDS, Protection
-from training.services import healing, opening, runs
+from training.privacy.protection import CENTRAL, DEFAULT_DELTA, RECORDS
+from training.services import healing, runs
 
 NOISE = 4.0
 
 
 def noisy(stage: Stage, mechanism: str = CENTRAL, noise: float = NOISE, **options: Any) -> Run:
     """A run with noise whose first round is open."""
-    plain = stage.start(**{"min_participants": 1, **options, "config": {"evaluate": False}})
-    runs.stop(stage.olga, Run.objects.get(pk=plain.pk))
-    run = Run.objects.get(pk=plain.pk)
-    run.pk, run.public_id, run.state, run.sequence, run.finished_at = None, ids.run_id(), "pending", 0, None
-    run.config["privacy"] = Protection(mechanism=mechanism, noise=noise).as_json()
-    runs._begin(stage.olga, run)
-    opening.advance(run.pk)
-    return run
+    privacy = {"mechanism": mechanism, "noise": noise}
+    return stage.start(**{"min_participants": 1, **options, "config": {"evaluate": False, "privacy": privacy}})
 
 
 def enough_for(rounds: int, noise: float = NOISE) -> float:

@@ -122,3 +122,30 @@ def test_the_policy_page_says_which_runs_a_budget_would_leave(stage: Stage, spen
     page = browser.post("/policy", typed).content.decode()
     assert "The privacy budget is not enough for another of its rounds." in page
     assert "no limit keeps them out" in browser.get("/policy").content.decode()
+
+
+def test_a_preview_says_how_far_ones_own_budget_goes_and_nothing_of_others(
+    stage: Stage, pair: tuple[Site, Site]
+) -> None:
+    limit(stage.cast.metro, enough_for(2))
+    wish = {
+        "model_id": stage.model.public_id,
+        "rounds": 20,
+        "config": {"privacy": {"mechanism": "central", "noise": NOISE}},
+    }
+
+    def problems() -> dict[str, str]:
+        found = stage.cast.client("olga").post(
+            "/api/v1/training/sessions/preview", wish, content_type="application/json"
+        )
+        return {row["code"]: row["message"] for row in found.json()["problems"]}
+
+    assert "budget" not in problems()
+    limit(stage.cast.acme, enough_for(5))
+    assert problems()["budget"] == (
+        "Your organization's privacy budget is enough for 5 of the 20 rounds; then its devices are left out."
+    )
+    limit(stage.cast.metro, 0.01)
+    found = stage.cast.client("olga").post("/api/v1/training/sessions/preview", wish, content_type="application/json")
+    barred = {row["organization"]["name"]: row["reason"] for row in found.json()["organizations"]}
+    assert barred["metro"] == "the privacy budget of metro is not enough for another round"

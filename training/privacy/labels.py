@@ -44,7 +44,8 @@ class Spent:
 @dataclass(frozen=True)
 class Facts:
     """What happened. `updates`: accepted answers to training rounds; `hidden`: how many of those the portal never saw
-    by themselves. `certified`: every key behind a hidden one was certified by its organization."""
+    by themselves. `certified`: every key behind a hidden one was certified by its organization. `added`: whether the
+    noise that the run was set to have was really there."""
 
     protection: Protection
     updates: int = 0
@@ -55,6 +56,7 @@ class Facts:
     checks: bool = False
     personal: bool = False
     certified: bool = False
+    added: bool = True
 
 
 def label(facts: Facts) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def label(facts: Facts) -> dict[str, Any]:
     model; `sentences` say it in words."""
     spent = [_spent(one, facts.protection) for one in facts.spent if one.counts]
     found = {"sums": _sums(facts), "noise": _noise(facts, spent), "unprotected": unprotected(facts)}
-    return {**found, "sentences": _sentences(found), "organizations": spent}
+    return {**found, "sentences": _sentences(found), "organizations": spent if facts.added else []}
 
 
 def unprotected(facts: Facts) -> list[str]:
@@ -118,7 +120,7 @@ def _seen(facts: Facts, sees: str, hidden: int) -> str:
 
 def _noise(facts: Facts, spent: list[dict[str, Any]]) -> dict[str, Any]:
     protection = facts.protection
-    towards = _towards(facts) if spent else []
+    towards = _towards(facts) if spent and facts.added else []
     known = [one["epsilon"] for one in spent]
     worst = max(known) if towards and known and None not in known else None
     unit = max((one["unit"] for one in spent), default=protection.unit)
@@ -154,6 +156,8 @@ def _told(facts: Facts, towards: list[str], worst: float | None, unit: str, coun
     if not protection.spends:
         return "No noise is added, so no ε holds towards anybody."
     added = f"Noise of {protection.noise:g} times the clip is added by {BY[protection.mechanism]}."
+    if not facts.added:
+        return f"Noise of {protection.noise:g} times the clip was asked for and nobody adds it, so no ε holds."
     if not counted:
         return f"{added} No round has been counted yet, so no ε is claimed."
     if worst is None:

@@ -122,6 +122,16 @@ def affords(run: Run, counts: Mapping[str, int], policy: Policy | None) -> bool:
     return each is None or _fits(counts, policy, Protection.of(run.config).unit, each)
 
 
+def rounds_left(run: Run, counts: Mapping[str, int], policy: Policy | None) -> int | None:
+    """How many more rounds of the run an organization with these counts may take part in under this policy, if no other
+    run spends; None without a limit, or without a cost."""
+    each = mechanism_of(run)
+    if each is None or policy is None or policy.privacy_epsilon is None:
+        return None
+    unit = Protection.of(run.config).unit
+    return ledgers.rounds_left(counts, unit, each, policy.privacy_epsilon, delta_of(policy))
+
+
 def counts_of(organization: Organization) -> Mapping[str, int]:
     """What was reserved or charged of the organization so far."""
     ledger: Ledger | None = getattr(organization, "ledger", None)

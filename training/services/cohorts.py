@@ -52,7 +52,7 @@ def available(
     found = _ordered(present if among is None else present.filter(pk__in=list(among)))
     if not found:
         return []
-    rules = _rules(run)
+    rules = rules_of(run)
     bound = {device.organization_id for device in found} & set(rules.floors) - set(rules.refused)
     if among is not None and bound:  # these come together or not at all, so the others of them are asked too
         free = [device for device in found if device.organization_id not in bound]
@@ -100,7 +100,7 @@ def demanded(run: Run) -> frozenset[int]:
     """The organizations of which a quota asks for devices: those that have any for this run and that nothing bars
     however many are there."""
     owners = set(of_members(run).order_by().values_list("organization_id", flat=True).distinct())
-    return frozenset(owners - set(_rules(run).refused))
+    return frozenset(owners - set(rules_of(run).refused))
 
 
 def drawn(
@@ -118,7 +118,7 @@ def drawn(
         return list(devices)
     taken = sum(have.values()) if at_work is None else at_work
     room = None if found.target is None else max(found.target - taken, 0)
-    floors = _rules(run).floors
+    floors = rules_of(run).floors
     place = (int(run.config["seed"]), found.number, found.attempt)
     candidates = [
         Candidate(one.pk, one.organization_id, sampling.rank(*place, one.organization.name, one.identifier))
@@ -201,7 +201,8 @@ def seen_since(now: datetime) -> datetime:
     return now - presence - timedelta(seconds=pulse or 0)
 
 
-def _rules(run: Run) -> Rules:
+def rules_of(run: Run) -> Rules:
+    """What bars the members of the run's federation from its next round; the run need not be stored."""
     together = not Terms.of(run.plan).asynchronous
     rules = enrolment.rules(run.federation_id, strategy=run.strategy, together=together)
     exhausted = budgets.exhausted(run)
@@ -210,7 +211,7 @@ def _rules(run: Run) -> Rules:
 
 def _barred(run: Run) -> Mapping[int, str]:
     """Organization → why its devices are not asked. Devices are counted only where a policy asks for it."""
-    rules = _rules(run)
+    rules = rules_of(run)
     if not rules.floors:
         return rules.refused
     of_bound = _present(run).filter(organization__in=list(rules.floors)).order_by()
@@ -224,7 +225,7 @@ def unchecked(run: Run, among: Iterable[int] | None = None) -> list[Device]:
     silent = checks.unanswered(run).filter(device=OuterRef("pk"), changed_at__gt=OuterRef("last_seen_at"))
     found = _able(run).filter(~Exists(asked), ~Exists(silent))
     devices = _ordered(found if among is None else found.filter(pk__in=list(among)))
-    refused = _rules(run).refused if devices else {}
+    refused = rules_of(run).refused if devices else {}
     return [device for device in devices if device.organization_id not in refused]
 
 

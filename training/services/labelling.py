@@ -15,6 +15,9 @@ from training.privacy.accounting import Mechanism
 from training.privacy.labels import Facts, Spent
 from training.privacy.protection import Protection
 
+# The mechanisms whose noise is really added, whatever else may be chosen when a run is started.
+ADDED: frozenset[str] = frozenset()
+
 
 def of(run: Run) -> dict[str, Any]:
     """The label of the run as it stands. No query for a run without protection, one for sums, one for noise."""
@@ -34,6 +37,7 @@ def facts(run: Run) -> Facts:
         standardises=bool(run.config.get("standardise")),
         checks=run.config.get("preflight", "off") != "off",
         personal=strategies.find(run.strategy).personal,
+        added=protection.mechanism in ADDED,
     )
 
 

@@ -108,6 +108,8 @@ class Facts:
     rate: float | None = None  # the learning rate that was asked for
     failed: str = ""  # why the last run with the same settings failed, if its numbers grew without end
     written: tuple[str, int, int] | None = None  # the codec of the updates, and their bytes with it and plain
+    rounds: int = 0
+    afforded: int | None = None  # so many of them fit into the own organization's privacy budget; None: no limit
     lessened: Mapping[str, int] = field(default_factory=dict)  # group that is asked for less work → its devices
 
 
@@ -121,7 +123,7 @@ def problems(facts: Facts) -> list[Problem]:
     if facts.rate is not None and facts.rate > STEEP and not facts.failed:
         sentence = f"A learning rate of {facts.rate:g} is very high: the numbers may grow beyond all bounds."
         found.append(Problem(WARNING, "steep", "config.learning_rate", sentence, "Most models learn with 0.001 to 1."))
-    found += _hardly_smaller(facts.written)
+    found += [*_hardly_smaller(facts.written), *_unaffordable(facts)]
     if facts.places:
         found += [
             *_too_few(facts),
@@ -136,6 +138,17 @@ def problems(facts: Facts) -> list[Problem]:
     if facts.slowest is not None and facts.round_seconds < facts.slowest:
         found.append(_hasty(facts.slowest, facts.round_seconds))
     return found
+
+
+def _unaffordable(facts: Facts) -> list[Problem]:
+    """The own organization's budget ends before the run does."""
+    if facts.afforded is None or facts.afforded >= facts.rounds:
+        return []
+    so_many = f"{facts.afforded or 'none'} of the {facts.rounds} rounds"
+    sentence = f"Your organization's privacy budget is enough for {so_many}; then its devices are left out."
+    return [
+        Problem(WARNING, "budget", "config.privacy", sentence, "Add noise, plan fewer rounds, or raise the budget.")
+    ]
 
 
 def of(error: FedportalError) -> Problem:

@@ -15,7 +15,7 @@ from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery
 from federations import permissions
 from federations.models import Device, Federation, Member
 from federations.permissions import Actor
-from federations.services import enrolment, policies
+from federations.services import policies
 from fedwire.errors import FedportalError
 from fedwire.states import AssignmentState, MemberState, RoundKind, RoundState, RunState
 from registry.models import Model, ModelVersion
@@ -23,7 +23,7 @@ from registry.services import versions
 from training import plan_words, wording
 from training.lifecycle import ALIVE_RUNS
 from training.models import Assignment, Round, Run, Update
-from training.services import cohorts, compression, configs, local, preflight, runs, sampling, terms, trust
+from training.services import budgets, cohorts, compression, configs, local, preflight, runs, sampling, terms, trust
 from training.services.preflight import Facts, Place, Problem
 from training.services.sampling import Limits
 from training.services.terms import Terms
@@ -88,10 +88,11 @@ def of(
     settled = configs.checked(strategy, config or {}, base) if not refused and base is not None else None
     if settled is not None:
         asks = configs.plan_of(strategy, settled["parameters"], plan or {}, need)
+    wish = Run(federation=place, group=label, strategy=strategy, config=settled or {}, plan=asks.as_json())
     shares = settled["work_shares"] if settled is not None and place is not None else {}
     facts = Facts(
         model=model.name,
-        places=_places(place, strategy, label, asks, need) if place is not None else (),
+        places=_places(wish, asks, need) if place is not None else (),
         need=need,
         terms=asks,
         group=label,
@@ -103,7 +104,9 @@ def of(
         failed=_failed(model, place, strategy, base, config or {}) if not refused and place and base else "",
         standardise=settled is not None and settled["standardise"],
         written=_written(base, settled) if settled is not None and base is not None else None,
-        lessened=cohorts.labelled(Run(federation=place, group=label), shares),
+        lessened=cohorts.labelled(wish, shares),
+        rounds=rounds if configs.countable(rounds) else 0,
+        afforded=_afforded(actor, wish),
     )
     return _seen(facts, place, base, {**limits, "strategy": strategy}, shares)
 
@@ -152,9 +155,18 @@ def _place(
         return None
 
 
-def _places(federation: Federation, strategy: str, group: str, asks: Terms, need: int) -> list[Place]:
+def _afforded(actor: Actor, wish: Run) -> int | None:
+    """How many rounds the budget of the actor's own organization is enough for; None without a limit, or a cost.
+    What others have left is theirs to know."""
+    own = actor.organization
+    if own is None or budgets.mechanism_of(wish) is None:
+        return None
+    return budgets.rounds_left(wish, budgets.counts_of(own), policies.of(own))
+
+
+def _places(run: Run, asks: Terms, need: int) -> list[Place]:
     """The organizations of the federation, those with devices that would be asked first."""
-    run = Run(federation=federation, group=group, strategy=strategy)
+    federation = run.federation
     devices = cohorts.of_members(run).order_by()
     known = {
         row["organization_id"]: row
@@ -163,7 +175,7 @@ def _places(federation: Federation, strategy: str, group: str, asks: Terms, need
     few = _few(federation, cohorts.here(devices))
     here = cohorts.here(devices).values("organization_id").annotate(present=Count("pk"))
     present = {row["organization_id"]: row["present"] for row in here}
-    rules = enrolment.rules(federation, strategy=strategy, together=not asks.asynchronous)
+    rules = cohorts.rules_of(run)
     barred = rules.barred(present)
     free = {pk: count for pk, count in present.items() if pk in rules.names and pk not in barred}
     room = asks.target(need, sum(free.values()))
@@ -179,7 +191,7 @@ def _places(federation: Federation, strategy: str, group: str, asks: Terms, need
             present=present.get(member.organization_id, 0),
             last_seen_at=known.get(member.organization_id, {}).get("seen"),
             barred=barred.get(member.organization_id, ""),
-            grouped=bool(group),
+            grouped=bool(run.group),
             asked=asked.get(member.organization_id),
             cap=asks.cap,
             answers=answers.get(member.organization_id, 1.0),
