@@ -19,14 +19,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-
-from dp_accounting import dp_event
-from dp_accounting.pld import PLDAccountant
-from dp_accounting.rdp import RdpAccountant
+from typing import Any
 
 # The library warns of orders of the divergence that it leaves out; the others bound ε as well.
 logging.getLogger("absl").setLevel(logging.ERROR)
 
+# Noise and rate → how many rounds.
+Sampled = tuple[tuple[tuple[float, float], int], ...]
 # ε is sought up to this and told as infinite beyond, to this part of itself.
 MOST_EPSILON = 1e6
 PRECISION = 1e-7
@@ -70,12 +69,9 @@ def running_epsilon(mechanisms: Iterable[Mechanism], delta: float) -> float:
     whole, sampled = _merged(mechanisms)
     if not whole and not sampled:
         return 0.0
-    accountant = RdpAccountant(ORDERS)
-    if whole:
-        accountant.compose(dp_event.GaussianDpEvent(1 / whole))
-    for (noise, rate), rounds in sorted(sampled.items()):
-        accountant.compose(_sampled(noise, rate), rounds)
-    return float(accountant.get_epsilon(delta))
+    from dp_accounting.rdp import RdpAccountant  # noqa: PLC0415  (with SciPy half a second and 80 MB; see test_imports)
+
+    return _epsilon_of(RdpAccountant(ORDERS), whole, tuple(sorted(sampled.items())), delta)
 
 
 def noise_for(target: float, delta: float, rate: float = 1.0, rounds: int = 1) -> float:
@@ -130,17 +126,21 @@ def _merged(mechanisms: Iterable[Mechanism]) -> tuple[float, Counter[tuple[float
 
 
 @lru_cache(maxsize=256)
-def _planned(whole: float, sampled: tuple[tuple[tuple[float, float], int], ...], delta: float) -> float:
-    accountant = PLDAccountant()
+def _planned(whole: float, sampled: Sampled, delta: float) -> float:
+    from dp_accounting.pld import PLDAccountant  # noqa: PLC0415
+
+    return _epsilon_of(PLDAccountant(), whole, sampled, delta)
+
+
+def _epsilon_of(accountant: Any, whole: float, sampled: Sampled, delta: float) -> float:
+    """ε of these rounds by an accountant of the library."""
+    from dp_accounting import dp_event  # noqa: PLC0415
+
     if whole:
         accountant.compose(dp_event.GaussianDpEvent(1 / whole))
     for (noise, rate), rounds in sampled:
-        accountant.compose(_sampled(noise, rate), rounds)
+        accountant.compose(dp_event.PoissonSampledDpEvent(rate, dp_event.GaussianDpEvent(noise)), rounds)
     return float(accountant.get_epsilon(delta))
-
-
-def _sampled(noise: float, rate: float) -> dp_event.DpEvent:
-    return dp_event.PoissonSampledDpEvent(rate, dp_event.GaussianDpEvent(noise))
 
 
 def _gaussian_epsilon(mu: float, delta: float) -> float:
