@@ -23,6 +23,8 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "federation.dissolved": ("bad", "{who} dissolved the federation."),
     "agreement.published": ("", "{who} published version {version} of the study agreement."),
     "agreement.accepted": ("good", "{who} accepted version {version} of the study agreement."),
+    "roots.proposed": ("", "{who} asked for its place in the list of keys ({fingerprint})."),
+    "roots.accepted": ("good", "{who} signed a line of the list of keys ({fingerprint})."),
     "agreement.expired": ("bad", "Version {version} of the study agreement expired."),
     "invitation.accepted": ("good", "{who} joined by a letter."),
     "invitation.declined": ("warn", "Somebody who was invited by letter declined."),

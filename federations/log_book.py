@@ -66,6 +66,8 @@ WORDS = {
     "policy.changed": "Changed the policy",
     "agreement.published": "Published a study agreement",
     "agreement.accepted": "Accepted a study agreement",
+    "roots.proposed": "Asked for a place in a list of keys",
+    "roots.accepted": "Signed a line of a list of keys",
     "run.started": "Started a run",
     "run.stopped": "Stopped a run",
     "run.completed": "A run was completed",

@@ -41,6 +41,14 @@ class AgreementAdmin(LookingOnly):
     list_filter = ("published_at", "expires_at")
 
 
+@admin.register(models.RootEntry)
+class RootEntryAdmin(LookingOnly):
+    list_display = ("federation", "seq", "op", "organization", "key", "made_at")
+    list_select_related = ("federation", "organization")
+    search_fields = ("federation__name", "federation__public_id", "organization__name", "key")
+    list_filter = ("op", "made_at")
+
+
 @admin.register(models.Acceptance)
 class AcceptanceAdmin(LookingOnly):
     list_display = ("agreement", "organization", "person", "accepted_at")

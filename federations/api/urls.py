@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from federations.api import agreements, devices, federations, organizations, schema, webhooks
+from federations.api import agreements, devices, federations, organizations, roots, schema, webhooks
 
 __all__ = ["schema", "urlpatterns"]  # the description of keys and sessions registers itself when it is imported
 
@@ -32,6 +32,8 @@ urlpatterns = [
     path("federations/<str:federation>/members/<str:org>/suspend", federations.MemberSuspend.as_view()),
     path("federations/<str:federation>/members/<str:org>/reinstate", federations.MemberReinstate.as_view()),
     path("federations/<str:federation>/members/<str:org>/remove", federations.MemberRemove.as_view()),
+    path("federations/<str:federation>/roots", roots.Roots.as_view()),
+    path("federations/<str:federation>/roots/accept", roots.RootsAccept.as_view()),
     path("federations/<str:federation>/agreements", agreements.Agreements.as_view()),
     path(
         "federations/<str:federation>/agreements/<str:agreement>/accept",

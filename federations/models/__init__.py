@@ -11,6 +11,7 @@ from federations.models.notifications import Choice, Delivery, News, Webhook
 from federations.models.organizations import ROLE_CHOICES, ApiKey, Membership, Organization, Person, Role
 from federations.models.outbox import Letter
 from federations.models.policies import Policy
+from federations.models.roots import RootEntry
 from federations.models.tries import Tries
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Person",
     "Policy",
     "Role",
+    "RootEntry",
     "Tries",
     "Webhook",
 ]

@@ -59,6 +59,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("agreement.published", "A study agreement waits for your acceptance", LEADS | OFFICERS),
         Kind("agreement.expiring", "A study agreement expires within two weeks", LEADS | OFFICERS),
         Kind("agreement.expired", "A study agreement has expired", LEADS | OFFICERS),
+        Kind("roots.proposed", "An organization asks for its place in your federation's list of keys", LEADS),
         Kind("model.shared", "A model was shared with a federation you are in", TRAINERS, email=False),
         Kind("run.started", "A run started in a federation you are in", TRAINERS | OPERATORS, email=False),
         Kind("run.waiting", "A run waits for devices", TRAINERS | OPERATORS),

@@ -11,7 +11,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 
 from federations import history, permissions, selectors
-from federations.services import agreements, federations
+from federations.services import agreements, federations, roots
 from federations.web.agreements import draft_of
 from federations.web.federation_parts import address_of, frame
 from federations.web.page import may, one_page, own_organization, page
@@ -90,6 +90,7 @@ def one(request: Any, federation: str) -> HttpResponse:
         "members": len(here),
         "gone": sorted(gone, key=lambda place: place.changed_at or clock.now(), reverse=True)[:MOST_CLOSED],
         "agreement": agreement,
+        "roots": roots.printed(found) if sees_roster else None,
         "expired": agreement is not None and agreements.has_expired(agreement),
         "to_accept": agreements.to_accept(found, own),
         "open_letters": list(selectors.open_letters(found)) if may_invite else [],

@@ -117,6 +117,7 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     yield metro, ["device", "check", MODEL, "--data", str(data), "--target", "y"]
     for verb in ("register", "rotate"):
         yield metro, ["device", verb, "--identifier", "hospital-001"]
+    yield from trust(world)
     yield acme, ["train", "start", MODEL, "--rounds", "3", "--strategy", "finetune", "--set", "learning_rate=0.001"]
     mine = ["--identifier", "hospital-001", "--data", str(data), "--target", "y"]
     yield metro, ["device", "run", MODEL, *mine, "--rounds", "2"]
@@ -134,7 +135,16 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     yield metro, ["federation", "leave", FEDERATION, "--yes"]
     acme.run("federation", "invite", FEDERATION, "--org", ids["metro"])
     yield acme, ["federation", "remove", FEDERATION, ids["metro"], "--yes"]
-    yield acme, ["key", "revoke", acme.json("key", "create", "short")["id"]]
+
+
+def trust(world: World) -> Iterator[tuple[Terminal, list[str]]]:
+    """metro makes its root, asks for its place, and certifies the device that was registered."""
+    named, identity = ["--identifier", "hospital-001"], str(world.folder / "identity.json")
+    yield world.metro, ["device", "policy", *named]
+    yield world.metro, ["team", "root-key"]
+    yield world.metro, ["federation", "roots", FEDERATION, "--ask"]
+    yield world.metro, ["device", "identity", *named, "--output", identity]
+    yield world.metro, ["device", "certify", identity]
 
 
 def edges(world: World, data: list[str]) -> Iterator[tuple[Terminal, list[str]]]:
@@ -161,7 +171,7 @@ def edges(world: World, data: list[str]) -> Iterator[tuple[Terminal, list[str]]]
 
 
 def people(world: World) -> Iterator[tuple[Terminal, list[str]]]:
-    """The policy is set; a colleague comes, gets another role and goes."""
+    """The policy is set; a colleague comes, gets another role and goes; so does a key."""
     yield world.metro, ["team", "policy"]
     yield world.metro, ["team", "set-policy", "--privacy-budget", "4.0", "--strategies", "fedavg"]
     yield world.metro, ["team", "budget"]
@@ -169,6 +179,7 @@ def people(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     world.accept("otto@acme.example")
     yield world.acme, ["team", "role", "otto@acme.example", "auditor"]
     yield world.acme, ["team", "remove", "otto@acme.example", "--yes"]
+    yield world.acme, ["key", "revoke", world.acme.json("key", "create", "short")["id"]]
 
 
 def webhooks(world: World) -> Iterator[tuple[Terminal, list[str]]]:
@@ -217,6 +228,8 @@ REFUSALS = [
     ("metro", f"device personal {MODEL}", "no_personal_model", "fedper"),
     ("metro", "key revoke key_nobody", "not_found", "id or name"),
     ("metro", "device run --data nowhere.csv", "data_missing", "Check the path"),
+    ("acme", f"federation roots {FEDERATION} --sign org_nobody --yes", "not_found", "id or name"),
+    ("metro", "device certify README.md", "field_invalid", "identity"),
     ("metro", "edge status --identifier edge-nowhere", "edge_unknown", "fedportal edge key"),
     ("metro", "edge run --port 0 --certificate README.md", "field_invalid", "Correct --certificate"),
     ("metro", "edge run --port 0 --least-devices 3 --quorum 2", "field_invalid", "Correct --quorum"),

@@ -282,6 +282,10 @@ ROWS: list[Row] = [
     Row("POST", _FED + "/members/<str:org>/suspend", 200, 403, 403, 403, staff=404, places={"org": "member"}),
     Row("POST", _FED + "/members/<str:org>/reinstate", 200, 403, 403, 403, staff=404, places={"org": "suspended"}),
     Row("POST", _FED + "/members/<str:org>/remove", 200, 403, 403, 403, staff=404, places={"org": "member"}),
+    Row("GET", _FED + "/roots", 200, 200, 200, 403, staff=404),
+    # An entry that nobody signed: who may, is told so.
+    Row("POST", _FED + "/roots", 400, 403, 400, 409, staff=404),
+    Row("POST", _FED + "/roots/accept", 400, 403, 403, 403, staff=404),
     Row("GET", _FED + "/agreements", 200, 200, 200, 200, staff=404),
     Row("POST", _FED + "/agreements", 201, 403, 403, 403, staff=404, body=_new_agreement),
     # Who is only invited accepts by joining.

@@ -58,6 +58,7 @@ class Summing:
         self.rounds, self.gone, self.terms_like = rounds, dict(gone or {}), {**TERMS, **terms}
         self.spoil: Callable[[str, str, dict[str, Any]], None] = lambda *_: None
         self.key = Ed25519PrivateKey.generate()
+        self.members: list[dict[str, Any]] = []  # the federation's list
         self.identities: dict[str, str] = {}
         self.weights = ARCHITECTURE.initial()
         self.sums: list[tuple[np.ndarray, int, list[str]]] = []  # mean, weights, survivors of each round that came off
@@ -220,7 +221,10 @@ class Summing:
             unmasking.check_advert(self.terms, advert, self.identities[advert.device])
         self.roster: Roster = unmasking.rostered(self.terms, adverts)
         listed = [{**advert.__dict__} for advert in self.roster.adverts]
-        self._ask("share", list(there), {"adverts": listed, "signature": self.roster.signed(self.key)})
+        document = {"adverts": listed, "signature": self.roster.signed(self.key)}
+        shown = {device: task.said["certificate"] for device, task in there.items() if "certificate" in task.said}
+        document |= {"members": self.members, "certificates": shown} if self.members else {}
+        self._ask("share", list(there), document)
 
     def _after_share(self, there: dict[str, Asked]) -> None:
         for device, task in there.items():

@@ -9,7 +9,6 @@ part in the next round.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,8 +21,10 @@ from numpy.typing import NDArray
 
 from fedportal_sdk._journal import PORTAL, FileJournal
 from fedportal_sdk._policy import DevicePolicy
+from fedportal_sdk._trust import Trust
 from fedportal_sdk.local import Refusal
 from fedwire.errors import FedportalError
+from fedwire.masking.roots import fingerprint
 from fedwire.masking.session import Session, vector_digest
 from fedwire.masking.statements import PROTOCOL, Advert
 from fedwire.masking.terms import Terms, refused
@@ -77,6 +78,7 @@ class Masking:
         tell: Callable[..., None],
     ) -> None:
         self._who, self._policy, self._journal, self._tell = who, policy, journal, tell
+        self._trust = Trust(journal)
         self._waiting: Waiting | None = None
         self._part: Part | None = None
 
@@ -134,11 +136,15 @@ class Masking:
             known = fingerprint(self._journal.pinned(PORTAL))
             raise refused(f"the portal has another key ({fingerprint(asked['server'])}) than before ({known}).")
         self._part = Part(session, terms)
-        return _answer(advert=asdict(session.advert)), None
+        certificate = self._trust.certificate()
+        shown = {} if certificate is None else {"certificate": certificate}
+        return _answer(advert=asdict(session.advert), **shown), None
 
     def _share(self, task: Task, asked: Mapping[str, Any], document: Mapping[str, Any]) -> Said:
-        roster = [Advert(**advert) for advert in document["adverts"]]
-        sealed, signature = self._of(asked).session.share(roster, document["signature"])
+        part, roster = self._of(asked), [Advert(**advert) for advert in document["adverts"]]
+        certified = self._policy().require_certificates
+        self._trust.check(part.terms.federation, document, roster, certified=certified)
+        sealed, signature = part.session.share(roster, document["signature"])
         return _answer(sealed=sealed, signature=signature), None
 
     def _mask(self, task: Task, asked: Mapping[str, Any], document: Mapping[str, Any]) -> Said:
@@ -237,9 +243,3 @@ def _answer(**masking: Any) -> Answer:
 
 def _bytes(vector: NDArray[Any]) -> memoryview:
     return vector.view(np.uint8).data
-
-
-def fingerprint(key: str) -> str:
-    """What people compare of a key, by phone: the first 16 digits of its SHA-256, in fours."""
-    found = hashlib.sha256(str(key).encode()).hexdigest()[:16]
-    return " ".join(found[start : start + 4] for start in range(0, 16, 4))

@@ -359,7 +359,8 @@ def groups(device_id: str, names: tuple[str, ...], as_json: bool) -> None:
     output.say(f"{device_id} is in {', '.join(names) or 'no group'}.", found, as_json)
 
 
-device.add_command(trust.policy)
+for command in (trust.policy, trust.identity, trust.certify):
+    device.add_command(command)
 
 
 def words(event: dict[str, Any]) -> str:

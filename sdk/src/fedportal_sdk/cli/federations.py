@@ -8,6 +8,7 @@ import click
 
 from fedportal_sdk.cli import output
 from fedportal_sdk.cli.agreements import agreement
+from fedportal_sdk.cli.roots import roots
 
 
 @click.group(cls=output.Group)
@@ -244,3 +245,4 @@ def unshare(model: str, name: str, as_json: bool) -> None:
 
 
 federation.add_command(agreement)
+federation.add_command(roots)

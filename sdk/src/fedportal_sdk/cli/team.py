@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fedportal_sdk.cli import output
+from fedportal_sdk.cli.roots import root_key
 from fedportal_sdk.cli.webhooks import webhook
 from fedwire.errors import FedportalError
 
@@ -308,3 +309,4 @@ def revoke(key_id: str, as_json: bool) -> None:
 
 
 team.add_command(webhook)
+team.add_command(root_key)
