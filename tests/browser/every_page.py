@@ -47,6 +47,7 @@ MORE = {
     "home without an organization": ("/", HOMELESS),
     "a federation one is invited to": ("/federations/{federation}", "vera"),
     "devices/groups/remove": ("/devices/groups/remove?group=ward", "olga"),
+    "a run that nobody has audited": ("/runs/{plain_run}/leakage", "olga"),
     "runs, none found": ("/runs?state=failed", "olga"),
 }
 
@@ -59,12 +60,19 @@ from federations.models import Device, Person
 from federations.services import devices, notifications, people
 from tests.cast import PASSWORD
 from tests.permissions.stage import build
+from tests.training.test_audits import OWN, REPORT
+from training.models import Run
+from training.services import audits, runs
 stage = build()
+run = Run.objects.get(public_id=stage.own["run"])
+for report in (REPORT, OWN):
+    audits.report(stage.cast.actor("olga"), run, report)
 devices.set_groups(stage.cast.actor("olga"), Device.objects.get(public_id=stage.own["device"]), ["ward"])
 people.sign_up("nia@nowhere.example", PASSWORD, "Nia")
 otto = Person.objects.get(pk=stage.cast.otto.pk)
 uid = urlsafe_base64_encode(force_bytes(otto.pk))
-world = dict(stage.own, reset=f"/password-reset/{uid}/{default_token_generator.make_token(otto)}")
+plain = runs.start(stage.cast.actor("olga"), run.model, rounds=1).public_id
+world = dict(stage.own, plain_run=plain, reset=f"/password-reset/{uid}/{default_token_generator.make_token(otto)}")
 kind = next(kind for kind in notifications.KINDS.values())
 link = notifications.unsubscribe_link(otto, stage.cast.acme, kind)
 world["unsubscribe"] = "/unsubscribe/" + link.partition("/unsubscribe/")[2]
