@@ -51,18 +51,31 @@ def test_losses_are_those_that_a_device_measures(world):
     )
 
 
-def test_what_is_pulled_back_is_the_difference_that_a_small_move_of_the_row_makes(world):
-    direction = world.random.normal(size=(6, world.chain.parameters))
+def test_how_far_a_gradient_points_from_a_direction_is_its_angle(world):
+    wanted = directions(world)
+    gradients = world.chain.gradients(world.weights, world.rows, world.labels)
+    cosines = np.einsum("np,np->n", gradients, wanted) / np.linalg.norm(gradients, axis=1)
+    found = world.chain.turned(world.weights, world.rows, world.labels, wanted)[0]
+    np.testing.assert_allclose(found, 1 - cosines, atol=1e-12)
 
-    def measured(rows):
-        return np.einsum("np,np->n", world.chain.gradients(world.weights, rows, world.labels), direction)
 
-    found = world.chain.pulled(world.weights, world.rows, world.labels, direction)
+def test_the_way_a_row_turns_its_gradient_is_the_difference_that_a_small_move_makes(world):
+    wanted = directions(world)
+
+    def angles(rows):
+        return world.chain.turned(world.weights, rows, world.labels, wanted)[0]
+
+    found = world.chain.turned(world.weights, world.rows, world.labels, wanted)[1]
     for column in range(3):
         step = np.zeros(3)
         step[column] = 1e-6
-        expected = (measured(world.rows + step) - measured(world.rows - step)) / 2e-6
-        np.testing.assert_allclose(found[:, column], expected, rtol=1e-5, atol=1e-6)
+        expected = (angles(world.rows + step) - angles(world.rows - step)) / 2e-6
+        np.testing.assert_allclose(found[:, column], expected, rtol=1e-4, atol=1e-7)
+
+
+def directions(world: World) -> np.ndarray:
+    found = world.random.normal(size=(6, world.chain.parameters))
+    return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True))
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def _inverted(row: dict[str, Any]) -> dict[str, Any]:
         "floor": _decibels(row["floor"]),
         "above": f"{reached - row['floor']:+.1f} dB",
         "told": "–" if told is None else f"{told - row['floor']:+.1f} dB",
-        "share": f"{row['share']:.0%}",
+        "share": _percent(row["share"]),
         "verdict": _verdict(row),
     }
 
@@ -139,11 +139,15 @@ def _told(row: dict[str, Any], guards: dict[str, Any]) -> dict[str, Any]:
         "attack": TELLING[row["attack"]],
         "auc": f"{row['auc']:.2f}",
         "interval": f"{low:.2f} to {high:.2f}",
-        "found": f"{row['found']:.0%}",
-        "found_interval": "{:.0%} to {:.0%}".format(*row["found_interval"]),
+        "found": _percent(row["found"]),
+        "found_interval": " to ".join(map(_percent, row["found_interval"])),
         "rows": f"{row['members']} and {row['others']}",
         "better": low > 0.5,
     }
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _decibels(value: float) -> str:

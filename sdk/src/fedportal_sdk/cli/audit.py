@@ -103,7 +103,7 @@ def _print(found: dict[str, Any]) -> None:
         [
             (
                 *(_case(one, found), TELLING[one["attack"]], f"{one['auc']:.2f}"),
-                *("{:.2f} to {:.2f}".format(*one["auc_interval"]), f"{one['found']:.0%}"),
+                *("{:.2f} to {:.2f}".format(*one["auc_interval"]), f"{100 * one['found']:.0f} %"),
             )
             for one in found["membership"]
         ],
@@ -124,7 +124,7 @@ def _inverted(one: dict[str, Any]) -> tuple[str, ...]:
         f"{one['floor']:.1f} dB",
         f"{reached - one['floor']:+.1f} dB",
         f"{one['closest']:.1f} dB",
-        f"{one['share']:.0%}",
+        f"{100 * one['share']:.0f} %",
     )
 
 

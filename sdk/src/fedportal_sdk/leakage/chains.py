@@ -1,4 +1,4 @@
-"""Gradients of a chain of Dense and Relu, row by row, and of what is measured on them by the rows.
+"""Gradients of a chain of Dense and Relu, row by row, and how the rows turn them.
 
 An attacker who knows the model and a gradient looks for the row that has it. That needs two derivatives: g(x) = ∇_θ L,
 and ∇ₓ⟨g(x), v⟩ for a direction v. The second is the change of ∇ₓL when θ moves along v, which one pass forwards and
@@ -60,36 +60,40 @@ class Chain:
     def gradients(self, flat: Floats, rows: Floats, labels: NDArray[Any]) -> Floats:
         """g(x) for each row alone: [n, P] of the rows [n, d] at the weights `flat` [P]."""
         values, masks = self._forward(flat, rows)
-        slope = self._slope(values[-1], labels)
         found = np.empty((len(rows), self.parameters))
-        for index in range(len(self.places) - 1, -1, -1):
+        for index, slope in enumerate(self._slopes(flat, values, masks, labels)):
             weight, bias = self.layer(found, index)
             np.multiply(slope[:, :, None], values[index][:, None, :], out=weight)
             bias[:] = slope
-            if index:
-                slope = (slope @ self.layer(flat, index)[0]) * masks[index - 1]
         return found
 
-    def pulled(self, flat: Floats, rows: Floats, labels: NDArray[Any], direction: Floats) -> Floats:
-        """∇ₓ⟨g(x), v⟩ for each row with its own direction v: [n, d] for `direction` [n, P]."""
+    def turned(self, flat: Floats, rows: Floats, labels: NDArray[Any], wanted: Floats) -> tuple[Floats, Floats]:
+        """How far g(x) points from the direction `wanted` [n, P] of length 1, and which way each row moves that.
+
+        D = 1 - ⟨g, w⟩/‖g‖ for each row [n], and ∇ₓD = ∇ₓ⟨g(x), v⟩ with v = -w/‖g‖ + ⟨g, w⟩·g/‖g‖³ held fast [n, d].
+        g is made of δ·hᵀ for each layer, with its inputs h and slopes δ, so neither g nor v is ever written down.
+        """
         values, masks = self._forward(flat, rows)
+        slopes = self._slopes(flat, values, masks, labels)
+        towards = [self._moved(wanted, index, value) for index, value in enumerate(values[:-1])]
+        sizes = [np.square(value).sum(axis=1) + 1 for value in values[:-1]]
+        likeness = sum(np.einsum("no,no->n", slope, toward) for slope, toward in zip(slopes, towards, strict=True))
+        squares = sum(np.square(slope).sum(axis=1) * size for slope, size in zip(slopes, sizes, strict=True))
+        length = np.sqrt(np.maximum(squares, 1e-300))
+        by_wanted, by_own = (-1 / length)[:, None], (likeness / length**3)[:, None]
         moved = np.zeros_like(rows)
-        for index in range(len(self.places)):
-            weight, _ = self.layer(flat, index)
-            along, shift = self.layer(direction, index)
-            moved = moved @ weight.T + np.einsum("noi,ni->no", along, values[index]) + shift
+        for index, (slope, toward, size) in enumerate(zip(slopes, towards, sizes, strict=True)):
+            moved = moved @ self.layer(flat, index)[0].T + by_wanted * toward + by_own * slope * size[:, None]
             if index < len(masks):
                 moved *= masks[index]
-        slope = self._slope(values[-1], labels)
         change = self._curved(values[-1], moved)
         for index in range(len(self.places) - 1, -1, -1):
-            weight, (along, _) = self.layer(flat, index)[0], self.layer(direction, index)
-            change = change @ weight + np.einsum("no,noi->ni", slope, along)
-            slope = slope @ weight
+            slope, along = slopes[index], self.layer(wanted, index)[0]
+            change = change @ self.layer(flat, index)[0] + by_wanted * np.einsum("no,noi->ni", slope, along)
+            change += by_own * np.square(slope).sum(axis=1)[:, None] * values[index]
             if index:
                 change *= masks[index - 1]
-                slope *= masks[index - 1]
-        return change
+        return np.asarray(1 - likeness / length), change
 
     def losses(self, flat: Floats, rows: Floats, labels: NDArray[Any]) -> Floats:
         """The loss of each row [n]."""
@@ -113,6 +117,18 @@ class Chain:
                 output = output * masks[-1]
             values.append(output)
         return values, masks
+
+    def _slopes(self, flat: Floats, values: list[Floats], masks: list[Floats], labels: NDArray[Any]) -> list[Floats]:
+        """∂L by the outputs of every layer, before its Relu."""
+        found = [self._slope(values[-1], labels)]
+        for index in range(len(self.places) - 1, 0, -1):
+            found.insert(0, (found[0] @ self.layer(flat, index)[0]) * masks[index - 1])
+        return found
+
+    def _moved(self, direction: Floats, index: int, value: Floats) -> Floats:
+        """What a layer gives for its input when its weights are those of each row's direction."""
+        weight, bias = self.layer(direction, index)
+        return np.asarray(np.einsum("noi,ni->no", weight, value) + bias)
 
     def _slope(self, outputs: Floats, labels: NDArray[Any]) -> Floats:
         """∂L/∂z of each row."""

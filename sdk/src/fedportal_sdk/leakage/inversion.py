@@ -30,6 +30,7 @@ MOST_PSNR = 200.0
 STARTS = 3
 STEPS = 150
 RATE = 0.05
+AT_ONCE = 100
 
 
 @dataclass(frozen=True)
@@ -143,35 +144,35 @@ def searched(
     labels = labels_of(chain, updates)
     if labels is None:
         return None
-    wanted = -np.tile(updates, (STARTS, 1))
-    lengths = np.linalg.norm(wanted, axis=1, keepdims=True)
-    wanted /= np.where(lengths > 0, lengths, 1)
-    held = np.tile(labels, STARTS)
-    rows = prior.low + random.random((len(wanted), len(prior.low))) * (prior.high - prior.low)
+    lengths = np.linalg.norm(updates, axis=1, keepdims=True)
+    wanted = -updates / np.where(lengths > 0, lengths, 1)
+    found = np.empty((len(updates), len(prior.low)))
+    # So few at once that their arrays stay in the cache and each product on one processor: others work here, too.
+    for start in range(0, len(updates), AT_ONCE):
+        some = slice(start, start + AT_ONCE)
+        tries = [_descended(chain, weights, wanted[some], labels[some], prior, random, steps) for _ in range(STARTS)]
+        away = np.stack([distance for _, distance in tries])
+        found[some] = np.stack([rows for rows, _ in tries])[away.argmin(axis=0), np.arange(away.shape[1])]
+    return found
+
+
+def _descended(
+    chain: Chain,
+    weights: Floats,
+    wanted: Floats,
+    labels: NDArray[Any],
+    prior: Prior,
+    random: np.random.Generator,
+    steps: int,
+) -> tuple[Floats, Floats]:
+    """Rows [n, d] from one random start each, by Adam on signs, and the distance that is left [n]."""
     width = np.where(prior.high > prior.low, prior.high - prior.low, 1.0)
+    rows = prior.low + random.random((len(wanted), len(width))) * (prior.high - prior.low)
     mean, square = np.zeros_like(rows), np.zeros_like(rows)
     for step in range(1, steps + 1):
-        slope = _descent(chain, weights, rows, held, wanted)
-        mean += 0.1 * (np.sign(slope) - mean)
-        square += 0.001 * (np.square(np.sign(slope)) - square)
+        slope = np.sign(chain.turned(weights, rows, labels, wanted)[1])
+        mean += 0.1 * (slope - mean)
+        square += 0.001 * (np.square(slope) - square)
         pace = RATE * width * (1 if step <= steps // 2 else 0.1 if step <= 7 * steps // 8 else 0.01)
         rows = prior.within(rows - pace * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8))
-    away = distances(chain, weights, rows, held, wanted).reshape(STARTS, -1)
-    best: Floats = rows.reshape(STARTS, len(updates), -1)[away.argmin(axis=0), np.arange(len(updates))]
-    return best
-
-
-def distances(chain: Chain, weights: Floats, rows: Floats, labels: NDArray[Any], wanted: Floats) -> Floats:
-    """1 - cos∠(g(x), wanted) for each row; `wanted` [n, P] of length 1."""
-    gradients = chain.gradients(weights, rows, labels)
-    lengths = np.linalg.norm(gradients, axis=1)
-    return np.asarray(1 - np.einsum("np,np->n", gradients, wanted) / np.maximum(lengths, 1e-300))
-
-
-def _descent(chain: Chain, weights: Floats, rows: Floats, labels: NDArray[Any], wanted: Floats) -> Floats:
-    """The gradient of the cosine distance by each row [n, d]."""
-    gradients = chain.gradients(weights, rows, labels)
-    lengths = np.maximum(np.linalg.norm(gradients, axis=1, keepdims=True), 1e-300)
-    likeness = np.einsum("np,np->n", gradients, wanted)[:, None]
-    by_gradient = -wanted / lengths + likeness * gradients / lengths**3
-    return chain.pulled(weights, rows, labels, by_gradient)
+    return rows, chain.turned(weights, rows, labels, wanted)[0]
