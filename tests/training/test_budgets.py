@@ -14,7 +14,7 @@ from tests.training.conftest import Site, Stage, current, rewind
 from training.models import Ledger, Run, Spending
 from training.privacy import accounting, ledgers
 from training.privacy.accounting import Mechanism
-from training.privacy.protection import CENTRAL, DEFAULT_DELTA, RECORDS
+from training.privacy.protection import CENTRAL, DEFAULT_DELTA, RECORDS, Protection
 from training.services import healing, runs
 
 NOISE = 4.0
@@ -211,7 +211,12 @@ def test_rounds_about_records_make_those_about_devices_count_for_a_record(
 ) -> None:
     noisy(stage, rounds=1)
     answer(*pair)
-    noisy(stage, RECORDS, rounds=1)
-    answer(*pair)
+    for site in pair:
+        site.vanish()
+    run = noisy(stage, rounds=1)
+    Run.objects.filter(pk=run.pk).update(
+        config={**run.config, "privacy": Protection(mechanism=RECORDS, noise=NOISE).as_json()}
+    )
+    pair[1].arrive()
     halved = accounting.running_epsilon([Mechanism(NOISE / 2), Mechanism(NOISE)], DEFAULT_DELTA)
     assert spent(stage.cast.metro) == pytest.approx(halved)

@@ -13,9 +13,9 @@ from django.db.models import Exists, OuterRef
 
 from federations.models import Member, Organization, Policy
 from fedportal.common import clock
-from fedwire.states import MemberState, RoundKind
+from fedwire.states import MemberState, RoundKind, SumState
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
-from training.models import Assignment, Ledger, Round, Run, Spending, Update
+from training.models import Assignment, Ledger, Round, Run, Seat, Spending, Update
 from training.models.budgets import CHARGED, REFUNDED, RESERVED
 from training.privacy import ledgers
 from training.privacy.accounting import Mechanism
@@ -78,7 +78,8 @@ def settle(run: Run) -> None:
     held = Ledger.objects.select_for_update().filter(organization__in=owners).order_by("organization_id")
     by_owner = {ledger.organization_id: ledger for ledger in held}
     of = {"round": OuterRef("round"), "organization": OuterRef("organization")}
-    gave, works = Exists(Update.objects.filter(**of)), Exists(Assignment.objects.filter(**of, state__in=UNFINISHED))
+    works = Exists(Assignment.objects.filter(**of, state__in=UNFINISHED))
+    gave = _masked() if Protection.of(run.config).hides else Exists(Update.objects.filter(**of))
     refunds = list[Ledger]()
     paid, back = list[int](), list[int]()
     for row in over.filter(organization__in=owners).annotate(gave=gave, works=works).order_by("pk"):
@@ -147,6 +148,12 @@ def _fits(counts: Mapping[str, int], policy: Policy | None, unit: str, each: Mec
     if policy is None or policy.privacy_epsilon is None:
         return True
     return ledgers.fits(counts, unit, each, policy.privacy_epsilon, delta_of(policy))
+
+
+def _masked() -> Exists:
+    """Whether a masked vector of the organization was accepted in the round; to be ready to mask one gives nothing."""
+    seats = Seat.objects.filter(organization=OuterRef("organization"), total__round=OuterRef("round"))
+    return Exists(seats.filter(said__in=(SumState.MASK, SumState.AGREE, SumState.UNMASK)))
 
 
 def _row(run: Run, opened: Round, organization: int, unit: str, each: Mechanism) -> Spending:

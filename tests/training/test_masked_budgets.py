@@ -1,0 +1,88 @@
+"""Budgets and labels of runs whose updates are added up under masks."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from fedportal.common import clock
+from tests.training.conftest import ARCHITECTURE, Stage
+from tests.training.summing import Sitter, play, secure, sitters
+from tests.training.test_budgets import states
+from training.models import Ledger, MaskedSum, Run
+from training.privacy.protection import DISTRIBUTED
+from training.services import healing, labelling
+
+NOISE = 4.0
+NOISY = {"mechanism": DISTRIBUTED, "noise": NOISE, "most_weight": 1}
+
+
+@pytest.fixture
+def twelve(stage: Stage) -> list[Sitter]:
+    """Four devices of each of three organizations, each of the weight 1."""
+    stage.valley_joins()
+    devices = sitters(stage, ARCHITECTURE.manifest().parameters)
+    for device in devices:
+        device.rows = 1
+    return devices
+
+
+def overdue(run: Run) -> None:
+    """Let the present step's deadline be past, and look."""
+    MaskedSum.objects.filter(round__run=run).update(deadline=clock.now() - timedelta(seconds=1))
+    healing.sweep()
+
+
+def die(devices: list[Sitter], step: str, count: int) -> list[Sitter]:
+    """So many of them die in the step; the others."""
+    for device in devices[:count]:
+        device.until = step
+    return devices[count:]
+
+
+def test_rounds_that_end_in_a_sum_are_charged(stage: Stage, twelve: list[Sitter]) -> None:
+    run = secure(stage, rounds=2, privacy=NOISY)
+    assert states(stage.cast.valley) == ["reserved"]
+    play(twelve)
+    run.refresh_from_db()
+    assert run.state == "completed", run.reason
+    for owner in (stage.cast.acme, stage.cast.metro, stage.cast.valley):
+        assert states(owner) == ["charged", "charged"]
+        assert Ledger.objects.get(organization=owner).counts == {"device 4.0 1.0": 2}
+
+
+@pytest.mark.parametrize("step", ["advertise", "share", "mask"])
+def test_a_session_that_breaks_before_a_vector_is_in_costs_nothing(
+    stage: Stage, twelve: list[Sitter], step: str
+) -> None:
+    run = secure(stage, rounds=1, privacy=NOISY)
+    die(twelve, step, 12)
+    play(twelve)
+    overdue(run)
+    assert run.rounds.get(number=1, attempt=1).state == "failed"
+    for owner in (stage.cast.acme, stage.cast.metro, stage.cast.valley):
+        assert states(owner)[0] == "refunded"
+
+
+@pytest.mark.parametrize("step", ["agree", "unmask"])
+def test_a_session_that_breaks_with_vectors_in_is_paid_by_those_who_gave_one(
+    stage: Stage, twelve: list[Sitter], step: str
+) -> None:
+    run = secure(stage, rounds=1, privacy=NOISY)
+    die(twelve, step, 12)
+    play(twelve)
+    overdue(run)
+    assert run.rounds.get(number=1, attempt=1).state == "failed"
+    for owner in (stage.cast.acme, stage.cast.metro, stage.cast.valley):
+        assert states(owner)[0] == "charged"
+
+
+def test_the_label_says_that_the_portal_saw_sums_only(stage: Stage, twelve: list[Sitter]) -> None:
+    run = secure(stage, rounds=1, privacy=NOISY)
+    play(twelve)
+    run.refresh_from_db()
+    sums = labelling.of(run)["sums"]
+    assert (sums["sees"], sums["updates"], sums["hidden"], sums["coverage"]) == ("sums only", 12, 12, 1.0)
+    assert "only sums over at least 10 devices of 3 organizations" in sums["sentence"]
+    assert "curious and keeps to the protocol" in sums["sentence"]
