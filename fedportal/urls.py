@@ -7,9 +7,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.templatetags.static import static
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from federations.admin import health
+from fedportal.described import Description
 
 
 def operators_sign_in(request: HttpRequest) -> HttpResponse:
@@ -38,7 +39,7 @@ urlpatterns = [
     path("api/v1/", include("federations.api.urls")),
     path("api/v1/", include("registry.api.urls")),
     path("api/v1/", include("training.api.urls")),
-    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/schema", Description.as_view(), name="schema"),
     # Page and script apart: the policy of every page allows no inline script.
     path(
         "api/docs",
