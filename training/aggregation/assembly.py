@@ -23,6 +23,7 @@ from training.aggregation.gram import gram
 from training.aggregation.kernels import Encoded, Rows, Vector, Weights, in_blocks, opened, weighted_sum, write_all
 from training.aggregation.layout import TILE, Layout, Range, cut
 from training.aggregation.memory import Memory, StateFiles
+from training.aggregation.noising import Noise
 from training.aggregation.server_opt import ServerStep
 from training.aggregation.staleness import from_here
 from training.aggregation.strategy import Strategy, Values
@@ -60,6 +61,7 @@ class Recipe:
     state: StateFiles | None = None
     codec: Codec | None = None
     local: Collection[str] = ()
+    noise: Noise | None = None  # that the portal adds; the weights of the strategy do not count then
 
     @cached_property
     def layout(self) -> Layout:
@@ -173,7 +175,10 @@ def _write_weights(recipe: Recipe, out: Path, threads: int, on_block: OnBlock) -
     layout, memory = recipe.layout, recipe.memory()
     with open(out, "xb", buffering=0) as file, opened([recipe.base_vector, *recipe.vectors]), memory.opened():
         os.ftruncate(file.fileno(), layout.model_bytes)
-        work = prepared(recipe, memory, lambda: gram(recipe.vectors, threads))
+        if recipe.noise is None:
+            work = prepared(recipe, memory, lambda: gram(recipe.vectors, threads))
+        else:
+            work = noised(recipe, recipe.noise, memory, on_block)
 
         def put(part: Range, tile: Float32, state: Sequence[Float32]) -> None:
             memory.write(part, state)
@@ -198,6 +203,22 @@ def prepared(recipe: Recipe, memory: Memory, products: Products) -> Work:
         memory,
         recipe.vectors,
         folding(recipe.ordered, state.cohort) if folding is not None and state is not None else None,
+    )
+
+
+def noised(recipe: Recipe, noise: Noise, memory: Memory, on_block: OnBlock) -> Work:
+    """What is done with each tile where the portal adds noise: a mean of clipped updates, whatever the weights say."""
+    strategy, values, vectors = recipe.strategy, recipe.values, recipe.vectors
+    tile = noise.tile(strategy.combine(values), vectors, recipe.layout.parameters, on_block)
+    return Work(
+        recipe.base_vector,
+        vectors,
+        [1.0] * len(vectors),
+        tile,
+        strategy.server(values),
+        memory,
+        vectors,
+        None,
     )
 
 

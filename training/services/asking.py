@@ -19,7 +19,7 @@ from training import wording
 from training.aggregation import strategies
 from training.models import Round, Run
 from training.privacy.protection import Protection
-from training.services import cohorts, compression, local, part_rows, remembered
+from training.services import cohorts, compression, local, part_rows, protections, remembered
 
 
 def ask(run: Run, opened: Round, devices: Sequence[Device], deadline: datetime | None = None) -> None:
@@ -41,6 +41,7 @@ def ask(run: Run, opened: Round, devices: Sequence[Device], deadline: datetime |
     strategy = strategies.find(run.strategy)
     half = local.told(strategy.device_half(run.config["parameters"]), run)
     half = compression.told(half, written if trains else None, keeps=strategy.needs_device_state)
+    half = protections.told(half, Protection.of(run.config)) if trains else half
     reports: dict[str, Any] = {"reports": list(strategy.reports)} if trains and strategy.reports else {}
     if trains and strategy.needs_individual_updates:
         reports["individual"] = True

@@ -18,12 +18,13 @@ from fedwire.states import RoundKind, RoundState
 from training.aggregation import assembly, drift, metrics, own_models, strategies
 from training.aggregation.assembly import Digests, Recipe
 from training.aggregation.memory import StateFiles
+from training.aggregation.noising import Noise
 from training.aggregation.own_models import Reported
 from training.aggregation.staleness import polynomial
 from training.aggregation.transforms import Update as FoldedUpdate
 from training.aggregation.variates import NOBODY
 from training.models import Round, Run, Update
-from training.privacy.protection import Protection
+from training.privacy.protection import CENTRAL, Protection
 from training.services import local, remembered, shards, sums, trust, unusual
 from training.services.local import manifest_of
 
@@ -119,11 +120,12 @@ def _updates(closing: Round, answers: list[dict[str, Any]]) -> list[FoldedUpdate
     if sums.hides(closing):
         total = sums.write_mean(closing)
         return [FoldedUpdate(blobs.path(total.mean_blob), total.mean_blob, total.weights or 1)]
+    alike = Protection.of(closing.run.config).spends  # a weight would multiply what noise is to hide
     return [
         FoldedUpdate(
             blobs.path(answer["blob"]),
             answer["blob"],
-            answer["samples"],
+            1 if alike else answer["samples"],
             answer["norm"],
             {name: answer["answer"][name] for name in strategy.reports},
             base=blobs.path(answer["round__base_blob"]) if strategy.rebases and answer["staleness"] else None,
@@ -164,7 +166,14 @@ def _recipe(closing: Round, updates: list[FoldedUpdate], state: Path) -> Recipe:
         StateFiles(blobs.path(before) if before else None, state, cohort),
         codecs.of(run.config.get("codec"), travels),
         local.names_of(run),
+        _noise(run),
     )
+
+
+def _noise(run: Run) -> Noise | None:
+    """What the portal adds to the sum of a training round, by how the run protects updates."""
+    protection = Protection.of(run.config)
+    return Noise(protection.clip, protection.noise) if protection.mechanism == CENTRAL else None
 
 
 def _trained(closing: Round, updates: list[FoldedUpdate], alive: Callable[[], None]) -> Digests:
@@ -174,7 +183,7 @@ def _trained(closing: Round, updates: list[FoldedUpdate], alive: Callable[[], No
 
     def write(out: Path, state: Path) -> Digests:
         found = _recipe(closing, updates, state)
-        if shards.suits(found):
+        if found.noise is None and shards.suits(found):  # a part that is made twice would be released with two noises
             return shards.combined(closing, found, out, alive)
         return assembly.write(found, out, settings.FEDPORTAL_AGGREGATION_THREADS, on_block)
 

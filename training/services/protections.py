@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from fedwire import grids
 from fedwire.errors import FedportalError
 from fedwire.masking import rings
 from fedwire.masking import terms as masking
 from training.aggregation.strategy import Strategy
 from training.privacy import conflicts
 from training.privacy.conflicts import Conflict, Setup
-from training.privacy.protection import ADAPTIVE, CLIPPINGS, GROUPED, MECHANISMS, SUMS, Protection
+from training.privacy.protection import ADAPTIVE, CLIPPINGS, GROUPED, LOCAL, MECHANISMS, SUMS, Protection
 from training.services import terms
 from training.services.terms import Terms
 
@@ -130,6 +131,15 @@ def setup_of(
 def stored(protection: Protection) -> dict[str, Any] | None:
     """As it stands in a run's configuration; None for a run that protects nothing."""
     return protection.as_json() if protection.hides or protection.spends else None
+
+
+def told(half: Mapping[str, Any], protection: Protection) -> dict[str, Any]:
+    """A strategy's device half with the noise that each device is to add to its own update, and that it has to know
+    how."""
+    if protection.mechanism != LOCAL:
+        return dict(half)
+    asked = {"clip": protection.clip, "noise": protection.noise}
+    return {**half, "noise": asked, "requires": [*half.get("requires", ()), grids.ABILITY]}
 
 
 def shown(protection: Protection) -> str:

@@ -20,7 +20,7 @@ from fedportal_sdk._retry import Stop, Stopped
 from fedportal_sdk.local import Refusal, Trained, Work
 from fedportal_sdk.parts import Parts
 from fedportal_sdk.variates import Drift, Variates, ability_of
-from fedwire import codecs
+from fedwire import codecs, grids
 from fedwire.errors import FedportalError
 from fedwire.messages import Answer, Evaluation, Receipt, Task
 from fedwire.states import TaskKind, is_final
@@ -42,7 +42,7 @@ NOT_THERE = frozenset({"upload_incomplete", "digest_mismatch"})
 RENEWABLE = frozenset({"key_expired", "key_invalid"})
 # What a task may require of a device in training["requires"], beyond what its kind of work can do; anything else needs
 # a newer SDK.
-ABILITIES: frozenset[str] = codecs.ABILITIES | _masking.ABILITIES
+ABILITIES: frozenset[str] = codecs.ABILITIES | _masking.ABILITIES | {grids.ABILITY}
 
 
 class Loop:
@@ -301,6 +301,7 @@ class Loop:
         manifest = self._door.travelling(task, stays)
         plain = update_of(manifest, arrays, {name: array for name, array in trained.items() if name not in stays})
         delta = plain[len(manifest.update_header()) :].view("<f4")
+        grids.release(delta, task["training"].get("noise"))  # before anything else reads the update
         encoded = self._encoder.encode(task, manifest, delta)
         return (plain if encoded is None else encoded).data, delta
 

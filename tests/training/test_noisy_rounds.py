@@ -1,0 +1,80 @@
+"""Runs with noise, through the services: what devices are asked, and what the portal makes of their updates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedwire import grids
+from fedwire.tensors import Manifest
+from tests.training.conftest import Site, Stage, current, weights_of
+from training.models import Run
+
+TRAIN_ONLY = {"evaluate": False}
+CENTRAL = {"mechanism": "central", "noise": 1.0, "clip": 0.5}
+LITTLE = {**CENTRAL, "noise": 0.01}
+
+
+def moved(run: Run) -> np.ndarray:
+    """How far the first round moved the model."""
+    first = run.rounds.get(number=1, state="done")
+    return (weights_of(first.result_blob) - weights_of(first.base_blob)).astype(np.float64)
+
+
+def ended(stage: Stage, sites: list[Site], privacy: dict[str, object], vector: np.ndarray) -> Run:
+    """A run of one round in which every device sends this update."""
+    run = stage.start(rounds=1, min_participants=len(sites), config={**TRAIN_ONLY, "privacy": privacy})
+    for site in sites:
+        site.answer(vector=vector)
+    run.refresh_from_db()
+    assert run.state == "completed"
+    return run
+
+
+def test_the_portal_clips_each_update_and_adds_noise_to_the_sum(stage: Stage) -> None:
+    sites = stage.three()
+    update = np.full(stage_length(stage), 1e6, np.float32)
+    found = moved(ended(stage, sites, LITTLE, update))
+    each = 0.5 / np.sqrt(len(update))
+    assert np.abs(found - each).max() < 8 * 0.01 * 0.5 / 3  # the noise of a sum of three, divided by three
+    assert np.abs(found - each).max() > 0
+
+
+def test_two_runs_of_the_same_are_never_equal(stage: Stage) -> None:
+    sites = stage.three()
+    update = np.zeros(stage_length(stage), np.float32)
+    first, second = (moved(ended(stage, sites, CENTRAL, update)) for _ in range(2))
+    assert not np.array_equal(first, second)
+    assert np.abs(first).max() < 8 * 0.5 / 3
+
+
+def test_rows_give_no_weight_under_noise(stage: Stage) -> None:
+    """Of three devices one has many rows: what it moves is a third all the same."""
+    few, some, many = stage.three()
+    run = stage.start(rounds=1, min_participants=3, config={**TRAIN_ONLY, "privacy": LITTLE})
+    nothing = np.zeros(stage_length(stage), np.float32)
+    few.answer(vector=nothing)
+    some.answer(vector=nothing)
+    many.answer(vector=nothing + np.float32(0.1), samples=100_000)
+    assert np.abs(moved(run) - 0.1 / 3).max() < 8 * 0.01 * 0.5 / 3
+
+
+def test_a_device_is_asked_for_noise_of_its_own_and_has_to_know_how(stage: Stage) -> None:
+    (site, *_) = stage.three()
+    stage.start(config={**TRAIN_ONLY, "privacy": {**CENTRAL, "mechanism": "local"}})
+    told = site.task.content["training"]
+    assert told["noise"] == {"clip": 0.5, "noise": 1.0}
+    assert told["requires"] == [grids.ABILITY]
+
+
+def test_without_noise_nobody_is_asked_for_any(stage: Stage) -> None:
+    (site, *_) = stage.three()
+    run = stage.start(config=TRAIN_ONLY)
+    assert "noise" not in site.task.content["training"]
+    stage.start(config={**TRAIN_ONLY, "privacy": CENTRAL})
+    assert all("noise" not in task.content["training"] for task in site.tasks())
+    assert current(run).number == 1
+
+
+def stage_length(stage: Stage) -> int:
+    """How many numbers an update of the stage's model has."""
+    return Manifest.from_json(stage.model.versions.get().manifest).parameters
