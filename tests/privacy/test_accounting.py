@@ -6,6 +6,8 @@ import itertools
 import math
 
 import pytest
+from dp_accounting import dp_event
+from dp_accounting.rdp import RdpAccountant
 from scipy.optimize import brentq
 from scipy.stats import norm
 
@@ -33,6 +35,16 @@ def by_formula(noise: float, rounds: int, delta: float) -> float:
         return float(first + math.log1p(-math.exp(min(found + second - first, -1e-15))) - math.log(delta))
 
     return float(brentq(beyond, 1e-9, mu * mu + 100 * mu + 100, xtol=1e-12, rtol=1e-13))
+
+
+@pytest.mark.parametrize(("noise", "rounds", "delta"), [*WHOLE, (1e4, 1, 1e-5), (0.02, 3, 1e-10), (50.0, 5000, 0.1)])
+def test_rounds_of_everybody_as_one_goes_are_worth_what_the_library_says(
+    noise: float, rounds: int, delta: float
+) -> None:
+    accountant = RdpAccountant(accounting.ORDERS)
+    accountant.compose(dp_event.GaussianDpEvent(noise), rounds)
+    found = accounting.running_epsilon([Mechanism(noise, 1.0, rounds)], delta)
+    assert found == pytest.approx(accountant.get_epsilon(delta), rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize(("noise", "rounds", "delta"), WHOLE)
