@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 
 from federations.models import AuditEntry, Role
@@ -13,10 +14,12 @@ from fedportal.common import blobs
 from fedportal.common.api import checked
 from fedwire.errors import FedportalError
 from fedwire.tensors import Manifest, decode_update
-from tests.training.conftest import Stage
+from tests.training.conftest import ARCHITECTURE, Stage, weights_of
+from tests.training.summing import expected, play, secure, sitters
 from training.api.audits import ReportShape
 from training.models import LeakageAudit, Run
-from training.services import audits
+from training.privacy.protection import Protection
+from training.services import audits, labelling
 
 GUARD = {"sums": "plain", "mechanism": "none", "clip": 10.0, "noise": 0.0, "devices": 1, "codec": "none"}
 INVERTED = {
@@ -118,6 +121,50 @@ def test_only_the_newest_audits_of_an_organization_are_kept(stage: Stage) -> Non
     audits.report(stage.cast.actor("mia"), run, REPORT)
     kept = LeakageAudit.objects.filter(organization=stage.cast.acme).values_list("pk", flat=True)
     assert sorted(kept) == made[2:]
+
+
+def test_of_secure_sums_there_are_only_steps_of_the_whole_model(stage: Stage) -> None:
+    stage.valley_joins()
+    devices = sitters(stage, ARCHITECTURE.manifest().parameters)
+    run = secure(stage, rounds=1)
+    play(devices)
+    found = audits.held(stage.cast.actor("mia"), run)
+    assert (found["privacy"]["sums"], found["privacy"]["least_devices"]) == ("secure", 10)
+    (only,) = found["rounds"]
+    assert only["updates"] == []
+    moved = weights_of(audits.file_of(stage.olga, run, only["result"])) - weights_of(only["base"])
+    np.testing.assert_allclose(moved, expected(devices), atol=1e-5)
+
+
+def test_whatever_the_portal_holds_after_a_secure_sum_is_no_update(stage: Stage) -> None:
+    """No file in its folder holds a device's update, nor what the device sent."""
+    stage.valley_joins()
+    devices = sitters(stage, ARCHITECTURE.manifest().parameters)
+    run = secure(stage, rounds=1)
+    play(devices)
+    run.refresh_from_db()
+    assert run.state == "completed"
+    files = [path.read_bytes() for path in blobs.path("0" * 64).parent.parent.rglob("*") if path.is_file()]
+    assert len(files) > 2
+    for device in devices:
+        assert not [one for one in (device.update.tobytes(), device.vector) for content in files if one in content]
+
+
+@pytest.mark.parametrize(("added", "told"), [(True, ("local", 0.5)), (False, ("none", 0.0))])
+def test_noise_that_nobody_adds_is_not_credited(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, added: bool, told: tuple[str, float]
+) -> None:
+    run = trained(stage)
+    run.config["privacy"] = Protection(mechanism="local", noise=0.5).as_json()
+    monkeypatch.setattr(labelling, "ADDED", frozenset({"local"} if added else ()))
+    found = audits.held(stage.olga, run)["privacy"]
+    assert (found["mechanism"], found["noise"]) == told
+
+
+def test_sums_in_which_no_update_was_hidden_are_not_credited(stage: Stage) -> None:
+    run = trained(stage)
+    run.config["privacy"] = Protection(sums="secure").as_json()
+    assert audits.held(stage.olga, run)["privacy"]["sums"] == "plain"
 
 
 def test_a_model_that_nobody_has_described_is_not_audited(stage: Stage) -> None:

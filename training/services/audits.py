@@ -7,6 +7,7 @@ could: the updates of its own devices as they are stored here, and the models th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django.db.models import Q, QuerySet
@@ -20,7 +21,8 @@ from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 from fedwire.states import RoundKind, RoundState
 from training.models import LeakageAudit, Round, Run, Update
-from training.services import local
+from training.privacy.protection import NONE, PLAIN, Protection
+from training.services import labelling, local
 
 # Rounds that are told of: those in which there is most to find are the first.
 MOST_ROUNDS = 50
@@ -56,7 +58,7 @@ def held(actor: Actor, run: Run) -> dict[str, Any]:
         "strategy": run.strategy,
         "parameters": run.config.get("parameters", {}),
         "codec": run.config.get("codec"),
-        "privacy": run.config.get("privacy"),
+        "privacy": _protection(run).as_json(),
         "rounds": [
             {
                 "number": one.number,
@@ -103,6 +105,18 @@ def of_run(actor: Actor, run: Run) -> QuerySet[LeakageAudit]:
 def allow(actor: Actor) -> None:
     """Raises `forbidden` where the actor may not audit for their organization."""
     _auditing(actor)
+
+
+def _protection(run: Run) -> Protection:
+    """How the run's updates were protected as far as that really happened: an audit must not credit what was only set.
+    Updates that lie here one by one are in no sum, and noise that nobody adds is none."""
+    facts = labelling.facts(run)
+    found = facts.protection
+    if found.hides and facts.hidden < facts.updates:
+        found = replace(found, sums=PLAIN)
+    if not facts.added and found.spends:
+        found = replace(found, mechanism=NONE, noise=0.0)
+    return found
 
 
 def _auditing(actor: Actor) -> Organization:
