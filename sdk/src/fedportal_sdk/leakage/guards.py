@@ -1,6 +1,6 @@
 """What the portal holds of a device's update, by how the run protects it.
 
-The way of an update is the one of the SDK: noise by `fedwire.noise`, vectors by `fedwire.masking.rings`, files by the
+The way of an update is the one of the SDK: noise by `fedwire.grids`, vectors by `fedwire.masking.rings`, files by the
 run's codec. What comes out are the numbers that the portal can read, a vector for each device whose row is looked for.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fedportal_sdk.leakage.chains import Floats
-from fedwire import codecs, noise
+from fedwire import codecs, grids
 from fedwire.masking import streams
 from fedwire.masking.rings import Ring
 from fedwire.tensors import Float32, Manifest
@@ -74,21 +74,15 @@ class Guard:
     def sent(self, update: Float32, learning_rate: float) -> Float32:
         """A device's update of one step over one row, after what the device does to it before it is summed."""
         if self.mechanism == RECORDS:
-            bound = self.clip * learning_rate
-            return noise.noised(_clipped(update, bound), self.noise * bound)
+            return grids.released(update, self.clip * learning_rate, self.noise)
         if self.mechanism == LOCAL:
-            return noise.noised(_clipped(update, self.clip), self.noise * self.clip)
+            return grids.released(update, self.clip, self.noise)
         return update
 
     def ring(self, cohort: int) -> Ring:
         """The ring of a sum of so many devices. Noise in each update makes it longer than the clip."""
         share = self.noise / math.sqrt(cohort) if self.mechanism == DISTRIBUTED else 0.0
         return Ring(self.bits, self.clip, cohort, 1, share)
-
-
-def _clipped(update: Float32, clip: float) -> Float32:
-    length = float(np.linalg.norm(update.astype(np.float64)))
-    return update if length <= clip else (update * np.float32(clip / length)).astype(np.float32)
 
 
 def held(
