@@ -75,6 +75,25 @@ def test_without_noise_nobody_is_asked_for_any(stage: Stage) -> None:
     assert current(run).number == 1
 
 
+def test_an_adaptive_clip_goes_on_from_round_to_round(stage: Stage) -> None:
+    sites = stage.three()
+    privacy = {**CENTRAL, "clip": 2.0, "noise": 0.01, "clipping": "adaptive", "quantile": 0.5}
+    run = stage.start(rounds=3, min_participants=3, config={**TRAIN_ONLY, "privacy": privacy})
+    update = np.full(stage_length(stage), 0.01, np.float32)
+    for _ in range(3):
+        for site in sites:
+            site.answer(vector=update)
+    clips = list(run.rounds.filter(state="done").order_by("number").values_list("clip", flat=True))
+    # All norms are within, so the clip goes down by the step of the paper, but for the noise in the count of three.
+    assert clips == sorted(clips, reverse=True)
+    assert abs(np.log(clips[2] / 2.0) + 3 * 0.2 * 0.5) < 3 * 0.2 * 8 * 0.15 / 3
+
+
+def test_a_fixed_clip_leaves_nothing_behind(stage: Stage) -> None:
+    run = ended(stage, stage.three(), CENTRAL, np.zeros(stage_length(stage), np.float32))
+    assert list(run.rounds.values_list("clip", flat=True)) == [None]
+
+
 def stage_length(stage: Stage) -> int:
     """How many numbers an update of the stage's model has."""
     return Manifest.from_json(stage.model.versions.get().manifest).parameters

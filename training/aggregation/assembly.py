@@ -23,7 +23,7 @@ from training.aggregation.gram import gram
 from training.aggregation.kernels import Encoded, Rows, Vector, Weights, in_blocks, opened, weighted_sum, write_all
 from training.aggregation.layout import TILE, Layout, Range, cut
 from training.aggregation.memory import Memory, StateFiles
-from training.aggregation.noising import Noise
+from training.aggregation.noising import Noise, norm_of
 from training.aggregation.server_opt import ServerStep
 from training.aggregation.staleness import from_here
 from training.aggregation.strategy import Strategy, Values
@@ -83,6 +83,11 @@ class Recipe:
         """The numbers of the updates as they count for the base, in their order."""
         sent = vectors_of(self.ordered, self.layout, self.codec)
         return from_here(sent, self.ordered, self.base_vector, self.layout, rebases=self.strategy.rebases)
+
+    @cached_property
+    def norms(self) -> list[float]:
+        """The L2 norms of the updates in their order, read from their files."""
+        return [norm_of(vector) for vector in self.vectors]
 
     @cached_property
     def looks(self) -> bool:
@@ -178,7 +183,7 @@ def _write_weights(recipe: Recipe, out: Path, threads: int, on_block: OnBlock) -
         if recipe.noise is None:
             work = prepared(recipe, memory, lambda: gram(recipe.vectors, threads))
         else:
-            work = noised(recipe, recipe.noise, memory, on_block)
+            work = noised(recipe, recipe.noise, memory)
 
         def put(part: Range, tile: Float32, state: Sequence[Float32]) -> None:
             memory.write(part, state)
@@ -206,10 +211,10 @@ def prepared(recipe: Recipe, memory: Memory, products: Products) -> Work:
     )
 
 
-def noised(recipe: Recipe, noise: Noise, memory: Memory, on_block: OnBlock) -> Work:
+def noised(recipe: Recipe, noise: Noise, memory: Memory) -> Work:
     """What is done with each tile where the portal adds noise: a mean of clipped updates, whatever the weights say."""
     strategy, values, vectors = recipe.strategy, recipe.values, recipe.vectors
-    tile = noise.tile(strategy.combine(values), vectors, recipe.layout.parameters, on_block)
+    tile = noise.tile(strategy.combine(values), recipe.norms, recipe.layout.parameters)
     return Work(
         recipe.base_vector,
         vectors,

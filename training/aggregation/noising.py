@@ -8,13 +8,14 @@ step makes of the sum is a function of what was released, and costs nothing more
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fedwire.grids import Grid
 from fedwire.tensors import Float32
+from training.aggregation import quantiles
 from training.aggregation.combine import Combine, Mean, Tile
 from training.aggregation.kernels import Rows, Vector
 from training.aggregation.layout import TILE, Range, cut
@@ -22,22 +23,30 @@ from training.aggregation.layout import TILE, Range, cut
 
 @dataclass(frozen=True)
 class Noise:
-    """`clip`: of each update. `noise`: the standard deviation in the sum, over the clip."""
+    """`clip`: of each update. `noise`: the standard deviation in the sum, over the clip. With a `quantile` the clip
+    follows that of the norms, and the noise is what the sum and the count of those within the clip have together."""
 
     clip: float
     noise: float
+    quantile: float | None = None
 
-    def tile(
-        self, combine: Combine, vectors: Sequence[Vector], parameters: int, on_vector: Callable[[], object]
-    ) -> Tile:
-        """What is done with a tile of these updates. Every call draws anew.
+    def next_clip(self, norms: Sequence[float]) -> float | None:
+        """The clip of the next round, where it follows a quantile. Call it once for a round: it draws anew."""
+        if self.quantile is None:
+            return None
+        return quantiles.follow(self.clip, norms, self.quantile, self.noise)
+
+    def tile(self, combine: Combine, norms: Sequence[float], parameters: int) -> Tile:
+        """What is done with a tile of updates of these norms. Every call draws anew.
 
         Raises ValueError for a combination that is no mean, whose sensitivity nobody bounds, and what `Grid` raises.
         """
         if not isinstance(combine, Mean):
             raise ValueError("noise in the sum belongs to a mean")
-        grid = Grid(self.clip, self.noise, parameters)
-        factors = [grid.factor(_norm(vector, on_vector)) for vector in vectors]
+        adaptive = self.quantile is not None
+        noise = quantiles.sum_noise(self.noise, len(norms)) if adaptive else self.noise
+        grid = Grid(self.clip, noise, parameters)
+        factors = [grid.factor(norm) for norm in norms]
 
         def tile(rows: Rows, part: Range, out: Float32) -> None:
             total = np.zeros(len(part), np.float64)
@@ -50,11 +59,10 @@ class Noise:
         return tile
 
 
-def _norm(vector: Vector, on_vector: Callable[[], object]) -> float:
+def norm_of(vector: Vector) -> float:
     """The L2 norm of the numbers behind a file; nothing that was said of them before counts here."""
     squares, room = 0.0, np.empty(min(TILE, vector.length), np.float32)
     for part in cut(Range(0, vector.length), TILE):
         numbers = vector.read(part, room).astype(np.float64)
         squares += float(numbers @ numbers)
-    on_vector()
     return float(squares**0.5)

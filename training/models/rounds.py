@@ -42,6 +42,7 @@ class Round(models.Model):
     # How old the models were that its answers began from, in rounds: {"0": how many, "1": …}; {} before it is claimed.
     staleness = models.JSONField(default=dict, blank=True)
     staleness_exponent = models.FloatField(default=0.0)  # by which they are discounted, fixed by the claim
+    clip = models.FloatField(null=True, blank=True)  # of the next round, where it follows the norms of updates
     drift = models.FloatField(null=True, blank=True)  # how far the result is from the base: ‖w - w₀‖ / ‖w₀‖
     bytes_up = models.BigIntegerField(default=0)
     bytes_down = models.BigIntegerField(default=0)

@@ -24,7 +24,7 @@ from training.aggregation.staleness import polynomial
 from training.aggregation.transforms import Update as FoldedUpdate
 from training.aggregation.variates import NOBODY
 from training.models import Round, Run, Update
-from training.privacy.protection import CENTRAL, Protection
+from training.privacy.protection import ADAPTIVE, CENTRAL, Protection
 from training.services import local, remembered, shards, sums, trust, unusual
 from training.services.local import manifest_of
 
@@ -47,6 +47,7 @@ class Outcome:
     answers: int = 0
     state: str = ""
     drift: float | None = None  # how far the model moved
+    clip: float | None = None  # of the next round, where it follows the updates' norms
     unusual: unusual.Found = field(default_factory=dict)
 
 
@@ -61,7 +62,7 @@ def of(closing: Round, alive: Callable[[], None]) -> Outcome:
     measured = earlier.pop(closing.number, {}) if closing.asynchronous else _measured(closing.run, answers)
     if closing.kind == RoundKind.TRAIN:
         updates = _updates(closing, answers)
-        digests = _trained(closing, updates, alive)
+        digests, clip = _trained(closing, updates, alive)
         return Outcome(
             digests.sha256,
             digests.digest,
@@ -70,6 +71,7 @@ def of(closing: Round, alive: Callable[[], None]) -> Outcome:
             answers=len(answers),
             state=digests.state,
             drift=_moved(closing, digests.sha256),
+            clip=clip,
             unusual=_unusual(closing.run, answers, updates),
         )
     if closing.kind == RoundKind.STATISTICS and answers:
@@ -166,17 +168,25 @@ def _recipe(closing: Round, updates: list[FoldedUpdate], state: Path) -> Recipe:
         StateFiles(blobs.path(before) if before else None, state, cohort),
         codecs.of(run.config.get("codec"), travels),
         local.names_of(run),
-        _noise(run),
+        _noise(closing),
     )
 
 
-def _noise(run: Run) -> Noise | None:
+def _noise(closing: Round) -> Noise | None:
     """What the portal adds to the sum of a training round, by how the run protects updates."""
-    protection = Protection.of(run.config)
-    return Noise(protection.clip, protection.noise) if protection.mechanism == CENTRAL else None
+    protection = Protection.of(closing.run.config)
+    if protection.mechanism != CENTRAL:
+        return None
+    if protection.clipping != ADAPTIVE:
+        return Noise(protection.clip, protection.noise)
+    clip = remembered.clip_before(closing.run, closing.number) or protection.clip
+    return Noise(clip, protection.noise, protection.quantile)
 
 
-def _trained(closing: Round, updates: list[FoldedUpdate], alive: Callable[[], None]) -> Digests:
+def _trained(closing: Round, updates: list[FoldedUpdate], alive: Callable[[], None]) -> tuple[Digests, float | None]:
+    """The next model, and the clip of the next round where it follows the updates' norms."""
+    clips: list[float | None] = []
+
     def on_block() -> None:
         alive()
         faults.point("mid_aggregation")
@@ -185,11 +195,13 @@ def _trained(closing: Round, updates: list[FoldedUpdate], alive: Callable[[], No
         found = _recipe(closing, updates, state)
         if found.noise is None and shards.suits(found):  # a part that is made twice would be released with two noises
             return shards.combined(closing, found, out, alive)
+        clips.append(found.noise.next_clip(found.norms) if found.noise is not None else None)
         return assembly.write(found, out, settings.FEDPORTAL_AGGREGATION_THREADS, on_block)
 
     strategy, travels = strategies.find(closing.run.strategy), local.travels(closing.run)
     state_bytes = strategy.state_bytes(closing.run.config["parameters"], travels.parameters)
-    return _stored(manifest_of(closing.run.base_version).model_bytes + state_bytes, write)
+    digests = _stored(manifest_of(closing.run.base_version).model_bytes + state_bytes, write)
+    return digests, clips[-1] if clips else None
 
 
 def _moved(closing: Round, result: str) -> float | None:

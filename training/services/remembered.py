@@ -20,6 +20,12 @@ def state_before(run: Run, number: int) -> str:
     return done.values_list("state_blob", flat=True).first() or ""
 
 
+def clip_before(run: Run, number: int) -> float | None:
+    """The clip that the rounds before `number` have led to, where it follows the updates' norms; None before them."""
+    done = Round.objects.filter(run=run, number=number - 1, state=RoundState.DONE)
+    return done.values_list("clip", flat=True).first()
+
+
 def cohort(closing: Round) -> Cohort:
     """How many devices had answered a training round that counted before this one, and how many will have with it."""
     earlier = _counted(closing.run).filter(round__number__lt=closing.number)

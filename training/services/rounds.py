@@ -315,6 +315,7 @@ def _close(claimed: Round, outcome: Outcome) -> None:
             digest=outcome.digest,
             metrics=outcome.metrics,
             drift=outcome.drift,
+            clip=outcome.clip,
             bytes_down=down,
             bytes_plain=plain,
             closed_at=now,
