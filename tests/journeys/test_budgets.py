@@ -19,7 +19,8 @@ from training.privacy.accounting import Mechanism
 from training.privacy.protection import DEFAULT_DELTA
 
 NOISE = 4.0
-PRIVACY = {"mechanism": "central", "noise": NOISE}
+PRIVACY = {"mechanism": "central", "noise": NOISE, "clip": 0.1}
+PLAN: dict[str, Any] = {"standardise": False, "evaluate": False, "privacy": PRIVACY}
 QUICK: dict[str, Any] = {"SWEEP_SECONDS": 0.3, "LEASE_SECONDS": 1.5}
 # Between a reservation and what comes of it, and inside the transactions of both.
 POINTS = ("waiting", "before_commit", "round_claimed", "after_aggregation", "before_publish", "after_publish")
@@ -70,7 +71,7 @@ def test_an_organization_stops_where_its_budget_ends_and_the_run_ends_well(story
     model = "to-the-end-of-a-budget"
     story.shared_model(model)
     limit(story, "metro", (running(5) + running(6)) / 2)
-    run = story.start(rounds=20, devices=2, model=model, evaluate=False, privacy=PRIVACY)
+    run = story.start(rounds=20, devices=2, model=model, **PLAN)
     with devices(story, folder, model=model) as taking_part:
         ended = story.completed(run)
         results = {name: device.join() for name, device in zip(MEMBERS, taking_part, strict=True)}
@@ -126,7 +127,7 @@ def round_total(story: Story, name: str) -> int:
 
 def begin(story: Story, model: str, rounds: int) -> str:
     """Start the model's run, or find it started by a portal that died before it could say so; "" while it is away."""
-    start = partial(story.start, rounds=rounds, model=model, round_seconds=600, evaluate=False, privacy=PRIVACY)
+    start = partial(story.start, rounds=rounds, model=model, round_seconds=600, **PLAN)
     while story.portal.running:
         try:
             sessions = story.call("acme", "GET", routes.SESSIONS)["sessions"]

@@ -11,7 +11,7 @@ from tests.training.test_budgets import NOISE, answer, noisy
 from training.models import Run
 from training.privacy import accounting
 from training.privacy.accounting import Mechanism
-from training.privacy.protection import CENTRAL, DEFAULT_DELTA, LOCAL, MECHANISMS, SECURE, Protection
+from training.privacy.protection import DEFAULT_DELTA, LOCAL, RECORDS, SECURE, Protection
 from training.services import labelling
 
 SEES = "The portal, and so whoever runs it, sees every update by itself."
@@ -20,12 +20,6 @@ SEES = "The portal, and so whoever runs it, sees every update by itself."
 @pytest.fixture
 def pair(stage: Stage) -> tuple[Site, Site]:
     return stage.site(stage.cast.acme, "acme-1"), stage.site(stage.cast.metro, "metro-1")
-
-
-@pytest.fixture
-def added(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The noise that runs are set to have is really added."""
-    monkeypatch.setattr(labelling, "ADDED", frozenset(MECHANISMS))
 
 
 def epsilon(rounds: int) -> float:
@@ -55,7 +49,6 @@ def test_a_version_of_no_run_has_no_label(stage: Stage) -> None:
     assert "What was protected" not in page
 
 
-@pytest.mark.usefixtures("added")
 def test_a_run_with_noise_says_what_it_costs_whom_open_rounds_too(stage: Stage, pair: tuple[Site, Site]) -> None:
     run = noisy(stage, LOCAL, rounds=2)
     label = stage.snapshot(run)["label"]
@@ -71,7 +64,6 @@ def test_a_run_with_noise_says_what_it_costs_whom_open_rounds_too(stage: Stage, 
     assert f"ε {epsilon(2):.3g} for δ 1e-05, with and without one device" in page
 
 
-@pytest.mark.usefixtures("added")
 def test_what_each_organization_spent_stays_among_the_members(stage: Stage, pair: tuple[Site, Site]) -> None:
     noisy(stage, rounds=1)
     answer(*pair)
@@ -113,11 +105,10 @@ def test_a_label_costs_a_plain_run_no_question(stage: Stage, django_assert_num_q
         labelling.of(run)
 
 
-@pytest.mark.parametrize("mechanism", sorted({CENTRAL, LOCAL} - labelling.ADDED))
-def test_noise_that_no_part_of_the_portal_adds_is_claimed_by_no_label(
-    stage: Stage, pair: tuple[Site, Site], mechanism: str
-) -> None:
-    run = noisy(stage, mechanism, rounds=1)
+def test_noise_that_no_part_of_the_portal_adds_is_claimed_by_no_label(stage: Stage, pair: tuple[Site, Site]) -> None:
+    run = noisy(stage, rounds=1)
+    of_records = {**run.config["privacy"], "mechanism": RECORDS}
+    Run.objects.filter(pk=run.pk).update(config={**run.config, "privacy": of_records})
     answer(*pair)
     label = labelling.of(Run.objects.get(pk=run.pk))
     assert (label["noise"]["epsilon"], label["organizations"]) == (None, [])

@@ -11,7 +11,9 @@ from tests.training.conftest import ARCHITECTURE, Stage
 from tests.training.summing import Sitter, play, secure, sitters
 from tests.training.test_budgets import states
 from training.models import Ledger, MaskedSum, Run
-from training.privacy.protection import DISTRIBUTED
+from training.privacy import accounting
+from training.privacy.accounting import Mechanism
+from training.privacy.protection import DEFAULT_DELTA, DISTRIBUTED
 from training.services import healing, labelling
 
 NOISE = 4.0
@@ -86,3 +88,7 @@ def test_the_label_says_that_the_portal_saw_sums_only(stage: Stage, twelve: list
     assert (sums["sees"], sums["updates"], sums["hidden"], sums["coverage"]) == ("sums only", 12, 12, 1.0)
     assert "only sums over at least 10 devices of 3 organizations" in sums["sentence"]
     assert "curious and keeps to the protocol" in sums["sentence"]
+    found = labelling.of(run)
+    assert found["noise"]["towards"] == ["the portal", "members and whoever gets the model"]
+    assert found["noise"]["epsilon"] == accounting.epsilon([Mechanism(NOISE)], DEFAULT_DELTA)
+    assert "rests on devices that add their share" in found["noise"]["sentence"]

@@ -13,10 +13,10 @@ from training.models.budgets import REFUNDED
 from training.privacy import labels, ledgers
 from training.privacy.accounting import Mechanism
 from training.privacy.labels import Facts, Spent
-from training.privacy.protection import Protection
+from training.privacy.protection import CENTRAL, DISTRIBUTED, LOCAL, Protection
 
-# The mechanisms whose noise is really added, whatever else may be chosen when a run is started.
-ADDED: frozenset[str] = frozenset()
+# The mechanisms whose noise is really added, whatever else may stand in a run's configuration.
+ADDED = frozenset({CENTRAL, LOCAL, DISTRIBUTED})
 
 
 def of(run: Run) -> dict[str, Any]:
