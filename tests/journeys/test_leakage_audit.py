@@ -10,10 +10,13 @@ from fedportal_sdk import auditing, data
 from fedportal_sdk.auditing import Auditor, OwnRows
 from fedwire.errors import FedportalError
 from tests.journeys.hospitals import Federation, federation_of
+from tests.journeys.story import MEMBERS
 from tests.journeys.terminal import Terminal
 
 MLP = {"kind": "mlp", "inputs": 4, "hidden": [16], "classes": 2, "standardise": True}
 IMAGES = 20
+WIDE = {"kind": "mlp", "inputs": 4, "hidden": [16], "classes": 2}
+POLICY = "least_devices = 3\nleast_organizations = 3\nleast_difference = 3\n"
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +89,35 @@ def test_rows_of_another_table_are_refused_before_anything_is_attacked(run, tmp_
     with pytest.raises(FedportalError) as refused:
         auditing.audit(auditor(hospitals, "metro"), number, OwnRows(data.load(table, "diagnosis")), IMAGES)
     assert refused.value.code == "data_shape"
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Federation, str]]:
+    """Three hospitals, whose policies ask for no more than three, have trained with secure sums."""
+    folder = tmp_path_factory.mktemp("secure")
+    for name in MEMBERS:
+        (folder / name).mkdir()
+        (folder / name / "policy.toml").write_text(POLICY)
+    with federation_of(WIDE, folder) as hospitals:
+        privacy = {"sums": "secure", "clip": 5.0, "least_devices": 3}
+        number = hospitals.start("hidden", "fedavg", epochs=2, privacy=privacy, evaluate=False)
+        hospitals.story.completed(number)
+        yield hospitals, number
+
+
+def test_of_a_secure_run_the_portal_has_no_update_and_the_audit_attacks_the_sum(secure):
+    hospitals, number = secure
+    metro = auditor(hospitals, "metro")
+    held = metro.held(number)
+    assert held["privacy"]["sums"] == "secure"
+    assert [one["updates"] for one in held["rounds"]] == [[], [], []]
+    own = OwnRows(data.load(hospitals.files[1], "diagnosis"))
+    found = auditing.audit(metro, number, own, IMAGES)
+    cases = {one["case"]: one for one in found["inversion"]}
+    assert cases.keys() == {"open", "run", "masked", "noise"}
+    assert max(cases["open"]["attacks"].values()) >= 60
+    assert max(cases["masked"]["attacks"].values()) <= cases["masked"]["floor"] + 0.5
+    assert cases["run"]["guard"] == {**cases["run"]["guard"], "sums": "secure", "devices": 3}
+    assert found["stored"]["updates"] == 0
+    assert found["stored"]["rounds"] == 3
+    assert metro.report_leakage(number, found)["own"] is True

@@ -5,42 +5,19 @@ All of scikit-learn's digits are known to the attacker, who reads the model's wi
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from fedportal_sdk.leakage import trials
 from fedportal_sdk.leakage.canaries import Canaries
-from fedportal_sdk.leakage.chains import Chain
 from fedportal_sdk.leakage.guards import Guard, groups
-from fedportal_sdk.leakage.trials import TOLERANCE, Bench, Inverted
+from fedportal_sdk.leakage.trials import TOLERANCE, Bench
 from fedportal_sdk.trainers import Plan
-from fedwire.architectures import Architecture
-from fedwire.tensors import flatten
+from tests.leakage.world import IMAGES, World
 
-MLP = Architecture.parse({"kind": "mlp", "inputs": 64, "hidden": [32], "classes": 10})
-IMAGES = 100
 ALIVE = 60.0
-
-
-class World:
-    """The model with its first weights, all digits, and a hundred of them that lie on a device each."""
-
-    def __init__(self) -> None:
-        pixels, labels = load_digits(return_X_y=True)
-        self.random = np.random.default_rng(20)
-        self.canaries = Canaries("digits", pixels / 16, labels, 8)
-        self.bench = Bench(Chain(MLP), flatten(MLP.manifest(), MLP.initial(1)), Plan(learning_rate=0.1))
-        self.places = self.random.permutation(len(labels))[:IMAGES]
-        updates = self.bench.updates(self.canaries.rows[self.places], labels[self.places])
-        # So tight that it cuts half of the updates: a wider one has more noise on the same update.
-        self.clip = float(np.median(np.linalg.norm(updates, axis=1)))
-
-    def attacked(self, mask: bool = False, **guard: Any) -> Inverted:
-        found = Guard(**{"clip": self.clip, **guard})
-        return trials.invert(self.bench, found, self.canaries, self.places, self.random, mask=mask)
+# Noise is drawn anew each time; of one draw the mean is off by a few tenths of a decibel.
+DRAWS = 4
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +61,9 @@ def test_before_the_sum_the_portal_holds_numbers_that_say_nothing(world):
 
 @pytest.mark.parametrize("noise", [0.1, 0.3, 1.0])
 def test_under_a_devices_own_noise_no_attack_tells_more_than_the_mean_of_the_class(world, noise):
-    found = world.attacked(mechanism="local", noise=noise)
-    assert set(found.attacks) == {"ratios", "search", "informed", "classwise"}
-    assert found.above <= TOLERANCE
+    found = [world.attacked(mechanism="local", noise=noise) for _ in range(DRAWS)]
+    assert {name for one in found for name in one.attacks} == {"ratios", "search", "informed", "classwise"}
+    assert np.mean([one.above for one in found]) <= TOLERANCE
 
 
 def test_with_a_hundredth_of_the_noise_the_same_attacks_see_the_images(world):
