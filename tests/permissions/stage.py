@@ -128,8 +128,10 @@ def _registry(stage: Stage) -> None:
         upload = versions.begin_upload(actor, kept, 1000, "0" * 64)
         run = runs.start(actor, shared, rounds=1)
         digest = blobs.put(f"a model of {name}'s".encode())
-        closed = {"kind": "train", "state": "done", "deadline": clock.now(), "base_blob": digest}
-        Round.objects.create(organization=run.organization, run=run, number=1, attempt=0, **closed)
+        then = clock.now() - timedelta(minutes=1)
+        closed = {"state": "done", "opened_at": then, "deadline": clock.now(), "closed_at": clock.now()}
+        earlier = {**closed, "kind": "train", "attempt": 0, "base_blob": digest}
+        Round.objects.create(organization=run.organization, run=run, number=1, **earlier)
         world |= {
             "digest": digest,
             "run": run.public_id,
