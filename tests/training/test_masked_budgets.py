@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,10 +12,10 @@ from tests.training.conftest import ARCHITECTURE, Stage
 from tests.training.summing import Sitter, play, secure, sitters
 from tests.training.test_budgets import states
 from training.models import Ledger, MaskedSum, Run
-from training.privacy import accounting
+from training.privacy import accounting, ledgers
 from training.privacy.accounting import Mechanism
 from training.privacy.protection import DEFAULT_DELTA, DISTRIBUTED
-from training.services import healing, labelling
+from training.services import budgets, healing, labelling
 
 NOISE = 4.0
 NOISY = {"mechanism": DISTRIBUTED, "noise": NOISE, "most_weight": 1}
@@ -36,6 +37,14 @@ def overdue(run: Run) -> None:
     healing.sweep()
 
 
+def cost(run: Run) -> Mechanism:
+    """What a round costs: a little more than the noise says, for updates are rounded to the ring."""
+    found = budgets.mechanism_of(run)
+    assert found is not None
+    assert 0.999 * NOISE < found.noise < NOISE
+    return found
+
+
 def die(devices: list[Sitter], step: str, count: int) -> list[Sitter]:
     """So many of them die in the step; the others."""
     for device in devices[:count]:
@@ -49,9 +58,10 @@ def test_rounds_that_end_in_a_sum_are_charged(stage: Stage, twelve: list[Sitter]
     play(twelve)
     run.refresh_from_db()
     assert run.state == "completed", run.reason
+    twice = replace(cost(run), rounds=2)
     for owner in (stage.cast.acme, stage.cast.metro, stage.cast.valley):
         assert states(owner) == ["charged", "charged"]
-        assert Ledger.objects.get(organization=owner).counts == {"device 4.0 1.0": 2}
+        assert Ledger.objects.get(organization=owner).counts == ledgers.added({}, "device", twice)
 
 
 @pytest.mark.parametrize("step", ["advertise", "share", "mask"])
@@ -90,5 +100,5 @@ def test_the_label_says_that_the_portal_saw_sums_only(stage: Stage, twelve: list
     assert "curious and keeps to the protocol" in sums["sentence"]
     found = labelling.of(run)
     assert found["noise"]["towards"] == ["the portal", "members and whoever gets the model"]
-    assert found["noise"]["epsilon"] == accounting.epsilon([Mechanism(NOISE)], DEFAULT_DELTA)
+    assert found["noise"]["epsilon"] == accounting.epsilon([cost(run)], DEFAULT_DELTA)
     assert "rests on devices that add their share" in found["noise"]["sentence"]

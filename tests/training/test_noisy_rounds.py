@@ -7,7 +7,7 @@ import numpy as np
 from fedwire import grids
 from fedwire.tensors import Manifest
 from tests.training.conftest import Site, Stage, current, weights_of
-from training.models import Run
+from training.models import Run, Update
 
 TRAIN_ONLY = {"evaluate": False}
 CENTRAL = {"mechanism": "central", "noise": 1.0, "clip": 0.5}
@@ -97,3 +97,15 @@ def test_a_fixed_clip_leaves_nothing_behind(stage: Stage) -> None:
 def stage_length(stage: Stage) -> int:
     """How many numbers an update of the stage's model has."""
     return Manifest.from_json(stage.model.versions.get().manifest).parameters
+
+
+def test_under_noise_of_the_portal_nobody_hears_of_scores_that_no_noise_covers(stage: Stage) -> None:
+    sites = [stage.site(stage.cast.acme, f"acme-{number}") for number in range(5)]
+    lengths = {site: 50.0 if number == 4 else 1 + number / 100 for number, site in enumerate(sites)}
+    for privacy, told in (({}, True), (CENTRAL, False)):
+        run = stage.start(rounds=1, min_participants=5, config={**TRAIN_ONLY, "privacy": privacy})
+        for site, length in lengths.items():
+            site.answer(vector=np.full(stage_length(stage), length, np.float32))
+        assert bool(stage.snapshot(run)["flagged"]) is told
+        kept = Update.objects.filter(counted_in__run=run).values_list("anomaly", flat=True)
+        assert [bool(found) for found in kept] == [told] * 5

@@ -17,15 +17,17 @@ from fedwire.states import MemberState, RoundKind, SumState
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
 from training.models import Assignment, Ledger, Round, Run, Seat, Spending, Update
 from training.models.budgets import CHARGED, REFUNDED, RESERVED
-from training.privacy import ledgers
+from training.privacy import charges, ledgers
 from training.privacy.accounting import Mechanism
-from training.privacy.protection import DEFAULT_DELTA, Protection
+from training.privacy.protection import DEFAULT_DELTA, DISTRIBUTED, Protection
+from training.services import local
 
 
 def mechanism_of(run: Run) -> Mechanism | None:
     """What a training round of the run costs each organization that takes part; None when it costs nothing."""
     protection = Protection.of(run.config)
-    return Mechanism(protection.noise) if protection.spends else None
+    # Only there the length of an update matters, which takes a look at the version.
+    return charges.of(protection, local.travels(run).parameters if protection.mechanism == DISTRIBUTED else 0)
 
 
 def delta_of(policy: Policy | None) -> float:

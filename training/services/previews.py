@@ -89,6 +89,7 @@ def of(
     if settled is not None:
         asks = configs.plan_of(strategy, settled["parameters"], plan or {}, need)
     wish = Run(federation=place, group=label, strategy=strategy, config=settled or {}, plan=asks.as_json())
+    wish.base_version = base
     shares = settled["work_shares"] if settled is not None and place is not None else {}
     facts = Facts(
         model=model.name,
