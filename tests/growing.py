@@ -23,6 +23,7 @@ from federations.models import (
     Member,
     Membership,
     Organization,
+    RootEntry,
     Webhook,
 )
 from federations.permissions import Actor
@@ -38,7 +39,8 @@ from tests.permissions import addresses
 from tests.permissions.stage import LOGISTIC, Stage
 from tests.permissions.table import PAGES
 from tests.training.conftest import Site
-from training.models import Run, Shard
+from tests.training.test_audits import REPORT
+from training.models import LeakageAudit, MaskedSum, Round, Run, Seat, Shard, Spending
 from training.services import rounds, runs
 
 Grower = Callable[[Stage, int], None]
@@ -48,6 +50,7 @@ SINGLE = {
     "Policy": "one for an organization",
     "AuditChain": "one for an organization",
     "Pulse": "one row",
+    "Ledger": "one for an organization",
     "Heartbeat": "one for a kind of process; only the operators see it",
     "Tries": "counts, which no page shows",
     "StagedUpload": "goes as soon as it is a version; no page shows it",
@@ -245,6 +248,28 @@ def further_runs(stage: Stage, count: int) -> None:
         elif number % 3 == 2:
             play_round(stage, run)
     Device.objects.filter(organization=stage.cast.acme).update(last_seen_at=clock.now())
+
+
+@grows
+def privacy(stage: Stage, count: int) -> None:
+    """Of rounds that are closed: what each cost, a sum under masks, with `count` seats in one; audits of the great run;
+    and a long list of keys."""
+    acme, federation, key = stage.cast.acme, federation_of(stage), "0" * 63
+    closed = list(Round.objects.filter(run__organization=acme, state="done").order_by("pk")[:count])
+    for number, one in enumerate(closed):
+        cost = {"state": "charged", "unit": "device", "noise": 1.0, "delta": 1e-5}
+        Spending.objects.get_or_create(organization=acme, round=one, run=one.run, defaults=cost)
+        session = {"session": f"{number:032x}", "state": "done", "deadline": clock.now(), "terms": {}}
+        MaskedSum.objects.get_or_create(organization=acme, round=one, defaults=session)
+    total = MaskedSum.objects.order_by("pk")[0]
+    for device in Device.objects.filter(organization=acme)[:count]:
+        Seat.objects.get_or_create(organization=acme, total=total, device=device)
+    great = Run.objects.get(public_id=stage.own["run"])
+    for _ in missing(LeakageAudit.objects.filter(run=great), count):
+        LeakageAudit.objects.create(organization=acme, run=great, by=stage.cast.olga, own=False, report=REPORT)
+    for number in missing(RootEntry.objects.filter(federation=federation), count):
+        place = {"seq": number + 1, "op": "rotate", "key": f"{key}{number % 10}"}
+        RootEntry.objects.create(federation=federation, organization=acme, **place)
 
 
 @grows
