@@ -8,6 +8,7 @@ import pytest
 
 from fedportal_sdk import auditing, data
 from fedportal_sdk.auditing import Auditor, OwnRows
+from fedwire import routes
 from fedwire.errors import FedportalError
 from tests.journeys.hospitals import Federation, federation_of
 from tests.journeys.story import MEMBERS
@@ -80,6 +81,16 @@ def test_by_the_command_line_and_then_on_the_page(run, tmp_path):
     assert kept["rows"]["count"] == 5
     public = auditor(hospitals, "acme").leakage(number)
     assert [one["report"]["rows"]["count"] for one in public] == [IMAGES]
+
+
+def test_what_cannot_be_audited_is_refused_with_the_reason(run, tmp_path):
+    hospitals, _ = run
+    story = hospitals.story
+    terminal = Terminal(tmp_path, FEDPORTAL_URL=story.portal.url, FEDPORTAL_API_KEY=story.keys["metro"])
+    waiting = story.start(devices=9, model=story.shared_model("waits", WIDE) and "waits", standardise=False)
+    assert "no training round of it has been closed yet" in terminal.refused("audit", "leakage", waiting)
+    assert "--rows" in terminal.refused("audit", "leakage", waiting, "--others", "more.csv")
+    story.call("acme", "POST", routes.SESSION.format(run=waiting) + "/stop", {})
 
 
 def test_rows_of_another_table_are_refused_before_anything_is_attacked(run, tmp_path):

@@ -49,6 +49,8 @@ def test_an_owner_a_member_and_engineers_type_what_their_pages_say(world: World)
         assert "2.0.0" in pasted(training, world.folder, world.acme.environment)
         assert [one.wait(STOP_SECONDS), other.wait(STOP_SECONDS)] == [0, 0]
     assert (world.folder / f"{MODEL}-2.0.0.safetensors").exists()
+    audited = pasted(block(OFFICER, "sh", "audit leakage").text, world.folder, world.metro.environment)
+    assert "without protection" in audited
 
 
 def test_a_privacy_officer_types_what_the_page_says(world: World) -> None:

@@ -64,6 +64,13 @@ def test_the_verdict_follows_from_the_figures(
     assert word in page(stage, run, "olga")
 
 
+def test_attacks_that_find_nothing_anywhere_prove_nothing(stage: Stage, run: Run) -> None:
+    audits.report(stage.olga, run, {**REPORT, "inversion": [{**INVERTED, "attacks": {"search": 15.0}}]})
+    assert "says nothing" in page(stage, run, "olga")
+    audits.report(stage.olga, run, REPORT)
+    assert "says nothing" not in page(stage, run, "olga")
+
+
 def test_every_protection_has_its_words(stage: Stage, run: Run) -> None:
     guards = {
         "a secure sum of 12 devices, noise of 0.5 × clip 2": {"sums": "secure", "mechanism": "distributed"},

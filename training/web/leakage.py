@@ -17,6 +17,8 @@ from training.services import audits
 
 # An attack that gains no more over a blind guess tells nothing of a row; see docs/privacy.md.
 TOLERANCE = 0.5
+# Without protection a row comes back far better than by this, or the attacks do not fit the model.
+ALIVE = 10.0
 EARLIER = 20
 SIZE, EDGE = 200, 24
 LEVELS = 16
@@ -68,12 +70,19 @@ def _shown(one: LeakageAudit) -> dict[str, Any]:
         "source": SOURCES[report["rows"]["source"]],
         "rows": report["rows"]["count"],
         "round": report["round"],
+        "alive": _alive(report["inversion"]),
         "inversion": [_inverted(row) for row in report["inversion"]],
         "pictures": _pictures(report.get("pictures"), guards),
         "membership": [_told(row, guards) for row in report["membership"]],
         "curves": _curves(report["membership"], guards),
         "stored": report.get("stored"),
     }
+
+
+def _alive(rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether attacks find rows where nothing protects them; if not, what they do not find elsewhere says nothing."""
+    bare = [row for row in rows if row["case"] == "open"]
+    return any(max(row["attacks"].values()) > row["floor"] + ALIVE for row in bare)
 
 
 def _line(one: LeakageAudit) -> dict[str, Any]:

@@ -33,6 +33,8 @@ from fedwire.tensors import Float32, Manifest, decode_model, flatten
 Progress = Callable[[int, int], object]
 # A larger model makes attacks that take hours, and gives away no less.
 MOST_PARAMETERS = 1_000_000
+# What is known of rows in general is a number for each pair of inputs.
+MOST_INPUTS = 1024
 # Numbers that the attacks hold at once for each start of the search.
 MOST_NUMBERS = 4_000_000
 IMAGES = 100
@@ -52,7 +54,7 @@ class Auditor(Portal):
     """A portal for whoever audits."""
 
     def held(self, run: str) -> Json:
-        """What the portal holds of one's own devices in the run; see docs/protocol.md."""
+        """What the portal holds of one's own devices in the run, how it was protected, and the models of its rounds."""
         return dict(self._get(_path(routes.SESSION_HELD, run=self.run_of(run))))
 
     def fetch_held(self, run: str, digest: str, file: Path) -> Path:
@@ -105,6 +107,8 @@ def audit(
         raise unavailable(
             f"the model has {chain.parameters:,} parameters, and at most {MOST_PARAMETERS:,} are attacked"
         )
+    if architecture.inputs > MOST_INPUTS:
+        raise unavailable(f"the model takes {architecture.inputs:,} inputs, and at most {MOST_INPUTS:,} are attacked")
     if not held["rounds"]:
         raise unavailable("no training round of it has been closed yet")
     random = np.random.default_rng(secrets.randbits(64))

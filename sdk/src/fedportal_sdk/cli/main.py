@@ -83,6 +83,11 @@ def main() -> None:
       fedportal edge run --host 0.0.0.0 --least-devices 3
 
     \b
+    Whoever answers for privacy:
+      fedportal team set-policy --privacy-budget 4.0
+      fedportal audit leakage radiology-v1
+
+    \b
     Whoever wants to know how it will go:
       fedportal simulate --devices 100 --rounds 10 --report simulation.html
 

@@ -28,6 +28,8 @@ TOLERANCE = 0.5
 SEEN = 20.0
 DEVICES = 4
 LEAST_EACH = 5
+# With fewer rows of a class its spread is not known.
+LEAST_OF_CLASS = 10
 RATIOS, SEARCH, INFORMED, CLASSWISE = "ratios", "search", "informed", "classwise"
 
 
@@ -132,7 +134,7 @@ def _classes(
     bench: Bench, guard: Guard, canaries: Canaries, devices: int
 ) -> tuple[dict[int, Floats], dict[int, Prior]]:
     """How the mean row of each class moves the first layer's biases in what the portal holds, and what is known of rows
-    of the class. Of a class with a row or two the spread of all rows is taken."""
+    of the class. Of a class with few rows the spread of all is taken."""
     moves, priors, every = dict[int, Floats](), dict[int, Prior](), Prior.of(canaries.rows)
     for value in np.unique(canaries.labels):
         own = canaries.rows[canaries.labels == value]
@@ -141,7 +143,7 @@ def _classes(
         if guard.clips:
             step = step * min(1.0, guard.clip / max(float(np.linalg.norm(step)), 1e-300))
         moves[int(value)] = bench.chain.layer(step, 0)[1] / guard.cohort(devices)
-        spread = np.atleast_2d(np.cov(own.T)) if len(own) > 2 else every.covariance
+        spread = np.atleast_2d(np.cov(own.T)) if len(own) >= LEAST_OF_CLASS else every.covariance
         priors[int(value)] = replace(every, mean=mean, covariance=spread)
     return moves, priors
 
