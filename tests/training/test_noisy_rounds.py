@@ -102,10 +102,11 @@ def stage_length(stage: Stage) -> int:
 def test_under_noise_of_the_portal_nobody_hears_of_scores_that_no_noise_covers(stage: Stage) -> None:
     sites = [stage.site(stage.cast.acme, f"acme-{number}") for number in range(5)]
     lengths = {site: 50.0 if number == 4 else 1 + number / 100 for number, site in enumerate(sites)}
+    numbers = stage_length(stage)
     for privacy, told in (({}, True), (CENTRAL, False)):
         run = stage.start(rounds=1, min_participants=5, config={**TRAIN_ONLY, "privacy": privacy})
         for site, length in lengths.items():
-            site.answer(vector=np.full(stage_length(stage), length, np.float32))
+            site.answer(vector=np.full(numbers, length, np.float32))
         assert bool(stage.snapshot(run)["flagged"]) is told
         kept = Update.objects.filter(counted_in__run=run).values_list("anomaly", flat=True)
         assert [bool(found) for found in kept] == [told] * 5

@@ -21,6 +21,8 @@ from tests.cast import Cast
 from training.aggregation.strategies import FEDAVG, STRATEGIES
 from training.aggregation.strategy import Parameter, Strategy
 from training.models import Run
+from training.privacy import accounting
+from training.privacy.accounting import Mechanism
 from training.services import runs
 from training.web import startform
 
@@ -399,3 +401,46 @@ def test_another_model_is_not_held_to_the_federation_and_version_of_the_one_befo
     sent = {"model": other.public_id, "federation": cast.federation.public_id, "strategy": "fedavg", **PLAN}
     assert browser.post("/runs/new", sent).status_code >= 400
     assert not Run.objects.exists()
+
+
+def test_privacy_has_its_part_of_the_form_and_says_what_it_costs(cast: Cast, model: Model) -> None:
+    browser, address = cast.browser("olga"), f"/runs/new?model={model.public_id}&rounds=20&min_participants=1"
+    plain = page_of(browser, address)
+    assert '<details class="more" id="privacy"><summary>Privacy</summary>' in plain
+    assert 'id="privacy.noise"' not in plain
+    noisy = page_of(browser, f"{address}&privacy.mechanism=central&privacy.noise=1&privacy.clip=0.5")
+    assert '<details class="more" id="privacy" open>' in noisy
+    assert '<option value="central" selected>' in noisy
+    assert (value_of(noisy, "privacy.noise"), value_of(noisy, "privacy.clip")) == ("1", "0.5")
+    assert value_of(noisy, "privacy.delta") == ""
+    assert 'id="privacy.least_devices"' not in noisy
+    spent = accounting.epsilon([Mechanism(1.0, 1.0, 20)], 1e-5)
+    assert f"After 20 rounds ε is {spent:.3g} at δ = 1e-05, for any one device." in words(noisy)
+    summed = page_of(browser, f"{address}&privacy.sums=secure&min_participants=10")
+    assert value_of(summed, "privacy.least_devices") == ""
+    assert 'id="privacy.noise"' not in summed
+    assert 'id="privacy.clipping"' not in summed
+
+
+def test_what_is_wrong_with_privacy_is_told_beside_its_field(cast: Cast, model: Model) -> None:
+    browser = cast.browser("olga")
+    said = {"model": model.public_id, **PLAN, "privacy.mechanism": "central", "privacy.noise": "-1"}
+    page = browser.post("/runs/new", said).content.decode()
+    assert 'class="field bad"><label for="privacy.noise">' in page
+    said = {"model": model.public_id, **PLAN, "privacy.sums": "secure", "privacy.mechanism": "local"}
+    page = browser.post("/runs/new", {**said, "privacy.noise": "1"}).content.decode()
+    assert 'class="field bad"><label for="privacy.mechanism">' in page
+    assert 'class="field bad"><label for="privacy.least_devices">' in page
+    assert not Run.objects.exists()
+
+
+def test_a_private_run_says_so_on_its_page_and_its_settings_come_again(cast: Cast, model: Model) -> None:
+    browser = cast.browser("olga")
+    said = {"model": model.public_id, **PLAN, "privacy.mechanism": "central", "privacy.noise": "1.5"}
+    assert browser.post("/runs/new", {**said, "privacy.clipping": "adaptive", "privacy.clip": "2"}).status_code == 302
+    page = page_of(browser, f"/runs/{Run.objects.get().public_id}")
+    assert "central noise 1.5 × clip, δ 1e-05, clip 2 to begin with, then the 0.5 quantile" in words(page)
+    assert "privacy.mechanism=central" in page
+    again = page_of(browser, unescape(re.search(r'href="(/runs/new\?[^"]*)"', page)[1]))  # type: ignore[index]
+    assert (value_of(again, "privacy.noise"), value_of(again, "privacy.clip")) == ("1.5", "2.0")
+    assert '<option value="adaptive" selected>' in again

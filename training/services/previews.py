@@ -23,7 +23,20 @@ from registry.services import versions
 from training import plan_words, wording
 from training.lifecycle import ALIVE_RUNS
 from training.models import Assignment, Round, Run, Update
-from training.services import budgets, cohorts, compression, configs, local, preflight, runs, sampling, terms, trust
+from training.privacy.protection import Protection
+from training.services import (
+    budgets,
+    cohorts,
+    compression,
+    configs,
+    local,
+    preflight,
+    protections,
+    runs,
+    sampling,
+    terms,
+    trust,
+)
 from training.services.preflight import Facts, Place, Problem
 from training.services.sampling import Limits
 from training.services.terms import Terms
@@ -48,7 +61,7 @@ class Preview:
     federation: Federation | None
     version: ModelVersion | None
     settings: Mapping[str, Any]
-    plan: str  # whom a round asks and when it closes, in words, and who is asked for less work
+    plan: str  # whom a round asks and when it closes, in words, who is asked for less work, and what is kept from whom
 
     @property
     def ok(self) -> bool:
@@ -109,7 +122,8 @@ def of(
         rounds=rounds if configs.countable(rounds) else 0,
         afforded=_afforded(actor, wish),
     )
-    return _seen(facts, place, base, {**limits, "strategy": strategy}, shares)
+    kept = "" if settled is None else protections.foreseen(Protection.of(settled), budgets.mechanism_of(wish), rounds)
+    return _seen(facts, place, base, {**limits, "strategy": strategy}, _told(facts, shares, kept))
 
 
 def _seen(
@@ -117,7 +131,7 @@ def _seen(
     place: Federation | None,
     base: ModelVersion | None,
     settings: Mapping[str, Any],
-    shares: Mapping[str, float],
+    plan: str,
 ) -> Preview:
     return Preview(
         problems=tuple(preflight.problems(facts)),
@@ -128,7 +142,7 @@ def _seen(
         federation=place,
         version=base,
         settings={**settings, "standardise": facts.standardise, "plan": facts.terms.as_json()},
-        plan=_told(facts, shares),
+        plan=plan,
     )
 
 
@@ -139,9 +153,9 @@ def _written(base: ModelVersion, settled: Mapping[str, Any]) -> tuple[str, int, 
     return settled["codec"]["name"], *compression.sizes(settled["codec"], local.travelling(base, settled["local"]))
 
 
-def _told(facts: Facts, shares: Mapping[str, float]) -> str:
+def _told(facts: Facts, shares: Mapping[str, float], kept: str) -> str:
     there = sum(row.present for row in facts.places if row.possible)
-    told = plan_words.told(facts.terms, facts.need, there), plan_words.lessened(shares, facts.lessened)
+    told = plan_words.told(facts.terms, facts.need, there), plan_words.lessened(shares, facts.lessened), kept
     return " ".join(filter(None, told))
 
 

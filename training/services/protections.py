@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from fedwire import grids
@@ -12,7 +12,8 @@ from fedwire.errors import FedportalError
 from fedwire.masking import rings
 from fedwire.masking import terms as masking
 from training.aggregation.strategy import Strategy
-from training.privacy import conflicts
+from training.privacy import accounting, conflicts
+from training.privacy.accounting import Mechanism
 from training.privacy.conflicts import Conflict, Setup
 from training.privacy.protection import ADAPTIVE, CLIPPINGS, GROUPED, LOCAL, MECHANISMS, SUMS, Protection
 from training.services import terms
@@ -155,6 +156,19 @@ def shown(protection: Protection) -> str:
     if protection.clipping == ADAPTIVE:
         clip += f" to begin with, then the {protection.quantile:g} quantile"
     return ", ".join([*words, clip])
+
+
+def foreseen(protection: Protection, each: Mechanism | None, rounds: int) -> str:
+    """What so many rounds, each of this cost, keep from whom, before the first of them; "" where nothing is kept."""
+    words = []
+    if protection.hides:
+        least = f"{protection.least_devices} devices of {protection.least_organizations} organizations"
+        words.append(f"The portal sees only sums of updates, each of at least {least}.")
+    if each is not None:
+        spent = accounting.epsilon([replace(each, rounds=each.rounds * rounds)], protection.delta)
+        told = f"ε is {spent:.3g}" if math.isfinite(spent) else "ε is beyond all use"
+        words.append(f"After {rounds:,} rounds {told} at δ = {protection.delta:g}, for any one {protection.unit}.")
+    return " ".join(words)
 
 
 def _object(value: Any) -> dict[str, Any]:

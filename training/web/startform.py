@@ -28,6 +28,7 @@ from training.services import best, compression, configs, local, terms, trust
 from training.services.preflight import Problem
 from training.services.terms import FIELDS, Terms
 from training.web import protecting, shares
+from training.web.field import Field
 from training.web.labels import LABELS, label
 
 PREFIX = "p."
@@ -47,21 +48,6 @@ CHECKS = tuple(checks.MODES.items())
 SCHEDULES = ((SYNCHRONOUS, "are waited for: synchronous rounds"), (ASYNCHRONOUS, "answer later: asynchronous rounds"))
 CHOICES = {"": None, "yes": True, "no": False}
 MOST_VERSIONS = 50
-
-
-@dataclass(frozen=True)
-class Field:
-    """An input of the form. `step` "any" for a number with decimals, `wrong` what is not right about the value."""
-
-    name: str
-    label: str
-    help: str
-    value: str
-    low: str = ""
-    high: str = ""
-    step: str = "1"
-    wrong: str = ""
-    text: bool = False  # words are meant and no number
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from training.services import compression, previews, runs
 from training.services.preflight import ERROR
 from training.services.previews import Preview
 from training.services.terms import AHEAD, FIELDS
-from training.web import shares, startform
+from training.web import protecting, shares, startform
 from training.web.startform import again
 
 __all__ = ["again", "fragment", "new"]
@@ -84,6 +84,7 @@ def _shown(request: Any, form: QueryDict) -> dict[str, Any]:
     context["asks_a_part"] = any(said.get(name) for name in FIELDS if name not in AHEAD)
     context["schedules"], context["ahead"] = startform.SCHEDULES, startform.asynchronous_fields(said, wrong)
     context["says_ahead"] = any(said.get(name) or wrong.get(name) for name in AHEAD)
+    context |= protecting.context(said, wrong)
     context["shares"] = shares.rows(said, startform.number)
     # A template cannot ask for a name with a dot in it.
     context["wrong"] = {name.removeprefix("config."): sentence for name, sentence in wrong.items()}
