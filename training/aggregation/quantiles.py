@@ -5,8 +5,9 @@ arXiv:1905.03871: with bᵢ = 1 for an update whose norm is within the clip C, e
 
     b̃ = ½ + (Σ (bᵢ - ½) + N(0, σ_b²)) / n        C ← C · exp(-η·(b̃ - γ))
 
-A device changes Σ (bᵢ - ½) by ½, so the count is a Gaussian mechanism of the noise 2·σ_b, and together with a sum that
-has noise z_Δ it is one of the noise z, where 1/z² = 1/z_Δ² + 1/(2·σ_b)². A run says z, which is what it is charged.
+A device that is not there adds 0 to Σ (bᵢ - ½), one that is there ±½. So the count is a Gaussian mechanism of the noise
+2·σ_b, and together with a sum that has noise z_Δ it is one of the noise z, where 1/z² = 1/z_Δ² + 1/(2·σ_b)². A run says
+z, which is what it is charged.
 """
 
 from __future__ import annotations
