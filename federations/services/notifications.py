@@ -68,6 +68,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("device.registered", "A device registered", OPERATORS, email=False),
         Kind("device.ended", "A device was quarantined, revoked or retired", OPERATORS, email=False),
         Kind("policy.changed", "Your organization's policy changed", LEADS | OFFICERS),
+        Kind("budget.exhausted", "Your privacy budget is not enough for another round of a run", LEADS | OFFICERS),
         Kind("webhook.failing", "A webhook was switched off because it kept failing", LEADS),
     )
 }

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
-from federations.models import Organization, Policy
+from federations.models import AuditEntry, News, Organization, Policy
 from federations.services import federations as federation_services
 from federations.services import organizations, policies
 from registry.services import models as model_services
@@ -65,10 +67,12 @@ def pair(stage: Stage) -> tuple[Site, Site]:
 
 def test_a_run_without_noise_leaves_no_trace_and_asks_nothing(stage: Stage, pair: tuple[Site, Site]) -> None:
     limit(stage.cast.metro, 0.001)
-    run = stage.start(rounds=1, config={"evaluate": False})
-    answer(*pair)
+    with CaptureQueriesContext(connection) as asked:
+        run = stage.start(rounds=1, config={"evaluate": False})
+        answer(*pair)
     run.refresh_from_db()
     assert (run.state, Spending.objects.count(), Ledger.objects.count()) == ("completed", 0, 0)
+    assert [query for query in asked.captured_queries if "ledger" in query["sql"] or "spending" in query["sql"]] == []
 
 
 def test_a_round_is_reserved_with_its_opening_and_charged_when_it_is_over(
@@ -93,6 +97,10 @@ def test_twenty_rounds_with_a_budget_for_five_go_on_without_its_organization(
         assert asked(run) == ["acme-1", "metro-1"]
         answer(*pair)
     assert asked(run) == ["acme-1"]
+    told = AuditEntry.objects.filter(action="budget.exhausted").values_list("organization", "subject")
+    assert list(told) == [(stage.cast.metro.pk, run.public_id)]
+    news = News.objects.filter(kind="budget.exhausted").values_list("organization", flat=True)
+    assert list(news) == [stage.cast.metro.pk]
     reason = "the privacy budget of metro is not enough for another round"
     assert [row["reason"] for row in stage.snapshot(run)["barred"]] == [reason]
     for _ in range(15):

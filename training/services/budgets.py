@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from django.db.models import Exists, OuterRef
 
 from federations.models import Member, Organization, Policy
+from federations.services import audit
 from fedportal.common import clock
 from fedwire.states import MemberState, RoundKind, SumState
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
@@ -20,7 +21,7 @@ from training.models.budgets import CHARGED, REFUNDED, RESERVED
 from training.privacy import charges, ledgers
 from training.privacy.accounting import Mechanism
 from training.privacy.protection import DEFAULT_DELTA, DISTRIBUTED, Protection
-from training.services import local
+from training.services import local, notices
 
 
 def mechanism_of(run: Run) -> Mechanism | None:
@@ -96,6 +97,19 @@ def settle(run: Run) -> None:
         if pks:
             Spending.objects.filter(pk__in=pks, state=RESERVED).update(state=state, settled_at=clock.now())
     Ledger.objects.bulk_update(refunds, ["counts"])
+    _tell_of_ends(run, paid)
+
+
+def _tell_of_ends(run: Run, paid: Iterable[int]) -> None:
+    """Tell those who paid these and have too little for a round that is still to come: once, for they take part in
+    none until they raise their budget."""
+    bound = Spending.objects.filter(pk__in=list(paid), organization__policy__privacy_epsilon__isnull=False)
+    rows = bound.filter(round__number__lt=run.total_rounds).select_related("organization__policy")
+    for row in rows.select_related("organization__ledger").order_by("organization"):
+        owner = row.organization
+        if not affords(run, counts_of(owner), owner.policy):
+            audit.record(owner, "portal", "budget.exhausted", run.public_id)
+            notices.exhausted(run, owner)
 
 
 def exhausted(run: Run) -> Mapping[int, str]:

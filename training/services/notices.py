@@ -55,6 +55,17 @@ def unusual(closed: Round, update: Update) -> None:
         )
 
 
+def exhausted(run: Run, organization: Organization) -> None:
+    """The organization's devices are left out from here on, unless it raises its budget: told to nobody else."""
+    sentence = (
+        f"Your privacy budget is not enough for another round of the training of {run.model.name} in"
+        f" {run.federation.name}: your devices are left out of it until the budget is raised."
+    )
+    notifications.tell(
+        organization, "budget.exhausted", sentence=sentence, address="/budget", data={"run": run.public_id}
+    )
+
+
 def _tell(run: Run, kind: str, sentence: str, data: Mapping[str, Any]) -> None:
     """Tell the organization that started the run and every active member of its federation."""
     members = Q(federation_members__federation_id=run.federation_id, federation_members__state=MemberState.ACTIVE)
