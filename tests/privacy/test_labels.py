@@ -108,7 +108,10 @@ def test_the_worst_organization_is_the_one_that_is_told_and_each_has_its_own() -
         ("acme", five, 5),
         ("metro", two, 2),
     ]
-    assert all(one["adjacency"] == "with and without one device" for one in found["organizations"])
+    assert all(
+        one["adjacency"] == "with the update of one device, and with zeros in its place"
+        for one in found["organizations"]
+    )
 
 
 def test_a_gain_from_sampling_names_what_it_rests_on() -> None:

@@ -61,7 +61,7 @@ def test_a_run_with_noise_says_what_it_costs_whom_open_rounds_too(stage: Stage, 
     assert [one["epsilon"] for one in label["organizations"]] == [epsilon(2)] * 2
     assert label["noise"]["towards"] == ["the portal", "members and whoever gets the model"]
     page = stage.cast.browser("mia").get(f"/runs/{run.public_id}").content.decode()
-    assert f"ε {epsilon(2):.3g} for δ 1e-05, with and without one device" in page
+    assert f"ε {epsilon(2):.3g} for δ 1e-05, with the update of one device, and with zeros in its place" in page
 
 
 def test_what_each_organization_spent_stays_among_the_members(stage: Stage, pair: tuple[Site, Site]) -> None:

@@ -35,7 +35,11 @@ def test_the_api_says_what_is_spent_reserved_and_left(stage: Stage, spent: Run) 
     assert found["spent"] == pytest.approx(two)
     assert found["reserved"] == pytest.approx(three - two)
     assert found["left"] == pytest.approx(enough_for(5) - three)
-    assert (found["unit"], found["adjacency"], found["delta"]) == ("device", "with and without one device", 1e-5)
+    assert (found["unit"], found["adjacency"], found["delta"]) == (
+        "device",
+        "with the update of one device, and with zeros in its place",
+        1e-5,
+    )
     (row,) = found["runs"]
     assert (row["charged"], row["reserved"], row["refunded"]) == (2, 1, 0)
     assert (row["rounds_left"], row["needed"]) == (2, 7)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.privacy import ledgers
-from training.privacy.protection import CENTRAL, DISTRIBUTED, GROUPED, LOCAL, NONE, RECORDS, Protection
+from training.privacy.protection import CENTRAL, DISTRIBUTED, GROUPED, LOCAL, NONE, RECORDS, UNIT_RECORD, Protection
 
 EACH, SOME, SUMS, NOTHING = "each update", "some updates", "sums only", "nothing yet"
 PORTAL, OTHERS = "the portal", "members and whoever gets the model"
@@ -71,7 +71,7 @@ def unprotected(facts: Facts) -> list[str]:
     """What leaves devices, or is shown, as it is."""
     named = {
         "how many rows each device trained on, and when it took part": True,
-        "how far each update lies from the others, to those who answer for the run": sees_updates(facts),
+        "how far each update lies from the others, to those who answer for the run": is_open(facts.protection),
         "loss, accuracy, AUC and score histograms over held-out rows": facts.evaluates,
         "the same of the devices' own models": facts.evaluates and facts.personal,
         "mean and spread of each column, and its number of rows": facts.standardises,
@@ -80,9 +80,9 @@ def unprotected(facts: Facts) -> list[str]:
     return [what for what, leaves in named.items() if leaves]
 
 
-def sees_updates(facts: Facts) -> bool:
-    """Whether the portal sees updates one by one, or may have."""
-    return not facts.protection.hides or facts.hidden < facts.updates
+def is_open(protection: Protection) -> bool:
+    """Whether single updates come as they are, and are compared with each other."""
+    return not protection.hides and not protection.spends
 
 
 def _sums(facts: Facts) -> dict[str, Any]:
@@ -189,8 +189,9 @@ def _spent(one: Spent, protection: Protection) -> dict[str, Any]:
 
 
 def adjacency(unit: str) -> str:
-    """Which two data sets a bound on ε compares."""
-    return f"with and without one {unit}"
+    """Which two data sets a bound on ε compares; see `training.privacy.charges`."""
+    whole = "with the update of one device, and with zeros in its place"
+    return "with and without one record" if unit == UNIT_RECORD else whole
 
 
 def sampling(counts: Mapping[str, int]) -> str:
