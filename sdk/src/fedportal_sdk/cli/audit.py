@@ -26,7 +26,7 @@ TELLING = {"loss": "loss", "gain": "loss, before and after", "update": "own step
 
 @click.group(cls=output.Group)
 def audit() -> None:
-    """Audit what a run gives away.
+    """Audit what a run gives away of rows.
 
     \b
     Examples:

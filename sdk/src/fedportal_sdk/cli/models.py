@@ -94,7 +94,9 @@ def push(
 @output.command
 @output.speaking
 def pull(model: str, form: str, number: str, target: Path | None, as_json: bool) -> None:
-    """Fetch a version of a model, and beside it a text that says what it is and what was protected when it was made.
+    """Fetch a version of a model.
+
+    Beside it comes a text that says what it is and what was protected when it was made.
 
     \b
     Examples:
