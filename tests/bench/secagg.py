@@ -1,6 +1,10 @@
 """What secure aggregation costs: `python -m tests.bench.secagg` prints a line of JSON for each share of absent devices.
 
-The two halves of the protocol speak to each other in this process: everything that a device and the server compute is
+Mode "portal": a round of the real portal, in a process of its own, with the SDK's devices over HTTP, each in a thread
+of this process. `device_s` is the processor time of a device's steps, `server_s` the time from the last device's shares
+to the new model, and the memory that of the portal's process from the first masked vector on.
+
+Mode "protocol": the two halves speak to each other in this process: everything that a device and the server compute is
 computed, nothing travels. `device_s`: all that one device does, from its keys to the shares that it gives (of three
 devices the median). `upload_bytes`: all that it sends, spelled as JSON but for the vector. `server_s`: from the shares
 to the sum without masks. `server_rss_growth_mb`: by how much that, and the adding of vectors, makes the process grow.
@@ -20,6 +24,7 @@ import numpy as np
 
 from fedwire.masking.session import Session, vector_digest
 from fedwire.masking.terms import least_threshold
+from tests.bench import masked_fleet
 from tests.masking.conductor import Conductor
 from training.privacy import unmasking
 from training.privacy.unmasking import Roster
@@ -129,9 +134,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="secagg", description=__doc__)
     parser.add_argument("--devices", type=int, default=100)
     parser.add_argument("--params", type=int, default=1_000_000)
+    parser.add_argument("--mode", choices=("protocol", "portal"), help="only this one")
     options = parser.parse_args(arguments)
-    for drop in (0.0, 0.1, 0.3):
-        print(json.dumps(measure(options.devices, options.params, drop)), flush=True)
+    for mode, measured in (("protocol", measure), ("portal", masked_fleet.measure)):
+        if options.mode in (None, mode):
+            for drop in (0.0, 0.1, 0.3):
+                print(json.dumps(measured(options.devices, options.params, drop)), flush=True)
 
 
 if __name__ == "__main__":
