@@ -83,6 +83,22 @@ def test_by_the_command_line_and_then_on_the_page(run, tmp_path):
     assert [one["report"]["rows"]["count"] for one in public] == [IMAGES]
 
 
+def test_of_a_noisy_run_the_stored_updates_have_noise_and_the_audit_credits_it(run):
+    hospitals, _ = run
+    privacy = {"mechanism": "local", "noise": 1.0, "clip": 1.0}
+    number = hospitals.start("noisy", "fedavg", rounds=1, spec=WIDE, epochs=2, privacy=privacy, evaluate=False)
+    hospitals.story.completed(number)
+    metro = auditor(hospitals, "metro")
+    assert metro.held(number)["privacy"]["mechanism"] == "local"
+    own = OwnRows(data.load(hospitals.files[1], "diagnosis"))
+    found = auditing.audit(metro, number, own)
+    (noisy,) = [one for one in found["inversion"] if one["case"] == "run"]
+    assert noisy["guard"]["mechanism"] == "local"
+    assert max(noisy["attacks"].values()) <= noisy["floor"] + 0.5
+    assert found["stored"]["updates"] == 1
+    assert {one["attack"] for one in found["membership"]} == {"loss", "gain", "update"}
+
+
 def test_what_cannot_be_audited_is_refused_with_the_reason(run, tmp_path):
     hospitals, _ = run
     story = hospitals.story
