@@ -242,6 +242,7 @@ def parts(done: int, count: int) -> str:
 
 
 JOINED = {"round.joined": "joined the round", "check.asked": "came later and checks itself first"}
+MADE = ("round.masking", "masking.liars", "round.aggregating", "round.part")
 ASKED_AGAIN = "did not answer its check and is asked again"
 
 
@@ -269,16 +270,23 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         return f"{data['count']} devices: {data['word']}{reason}."
     if kind == "round.enough":
         return f"{name} has enough answers; the others may answer until {data['deadline'][11:19]} UTC."
-    if kind == "round.masking":
-        return f"{name}: {data['word']}."
-    if kind in ("round.aggregating", "round.part"):
-        made = f", {data['done']} of {data['parts']} parts" if "parts" in data else ""
-        return f"{name}: the answers are put together{made}."
+    if kind in MADE:
+        return f"{name}: {_made(kind, data)}."
     if kind == "round.done":
         return f"{name} took {data.get('seconds') or 0:.2f} s."
     if kind == "round.failed":
         return f"{name} failed{reason}."
     return _of_run(kind, data, reason)
+
+
+def _made(kind: str, data: Mapping[str, Any]) -> str:
+    """How a round's answers are put together."""
+    if kind == "round.masking":
+        return str(data["word"])
+    if kind == "masking.liars":
+        return f"{listed(data['devices'])} gave wrong shares of the secure sum, which is right without them"
+    made = f", {data['done']} of {data['parts']} parts" if "parts" in data else ""
+    return f"the answers are put together{made}"
 
 
 def _of_run(kind: str, data: Mapping[str, Any], reason: str) -> str:

@@ -137,7 +137,12 @@ def update_ticket(request: DoorRequest) -> UploadTicket:
         return threads.with_connection(_explain, task.pk, head, total)
 
     def on_stored(stored: Stored) -> None:
-        device_tasks.note_upload(task.pk, stored.sha256, stored.norm)
+        try:
+            device_tasks.note_upload(task.pk, stored.sha256, stored.norm)
+        except FedportalError:
+            if not task.update_header:
+                device_tasks.forget_late(stored.sha256)
+            raise
 
     return UploadTicket(
         staging_name=task.public_id,

@@ -16,7 +16,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 
 from federations.models import Device, DeviceTask
 from federations.services import answers, task_rows
@@ -282,6 +282,13 @@ def note_upload(task_pk: int, sha256: str, norm: float | None) -> None:
     if not noted:
         state = DeviceTask.objects.filter(pk=task_pk).values_list("state", flat=True).first() or "gone"
         raise FedportalError("task_closed", state=state)
+
+
+def forget_late(sha256: str) -> None:
+    """Remove a masked vector that came when its task was closed, unless another task has the same bytes."""
+    known = DeviceTask.objects.filter(Q(upload_sha256=sha256) | Q(base_blob=sha256))
+    if not known.exists():
+        blobs.remove(sha256)
 
 
 def cancel(task_pks: Iterable[int]) -> int:

@@ -19,8 +19,6 @@ POINTS = (
     "before_commit",  # inside the transaction that records the update
     "after_commit",  # the row is there, the answer has not left
     "before_bell",  # the round is complete, nobody was told
-    "mid_fold",  # one masked vector is added to the sum, the others are not
-    "after_fold",  # the sum is a blob and its vectors are erased, devices are asked to agree
     "round_claimed",  # the worker won the round, nothing is computed
     "mid_aggregation",  # a part of the new model is written
     "mid_shard",  # a block of a part is written, where a model is made in parts
@@ -31,6 +29,13 @@ POINTS = (
     "before_version",  # the last round is closed, the version does not exist
     "after_version",  # inside the transaction that writes the version and ends the run
     "after_end",  # the run is over, nobody was told
+)
+
+# Those of a round of secure aggregation; another test walks them.
+MASKED_POINTS = (
+    "mid_fold",  # one masked vector is added to the sum, the others are not
+    "before_erasure",  # what nobody needs any more is named in a row, and not removed
+    "after_fold",  # the sum is a blob and its vectors are erased, devices are asked to agree
 )
 
 _target, _, _count = os.environ.get("FEDPORTAL_FAULT", "").partition(":")

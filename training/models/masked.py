@@ -30,6 +30,7 @@ class MaskedSum(models.Model):
     mean_blob = models.CharField(max_length=64, blank=True)  # the mean update, while the model is made of it
     weights = models.PositiveBigIntegerField(null=True, blank=True)  # the sum of the devices' weights
     liars = models.JSONField(default=list)  # ids of devices whose shares contradict the others
+    leftover = models.JSONField(default=list)  # blobs that are to be removed: nobody needs them any more
     transcript = models.CharField(max_length=64, blank=True)  # digest of terms, roster, sharers, survivors and sum
     created_at = models.DateTimeField(default=clock.now)
     closed_at = models.DateTimeField(null=True, blank=True)

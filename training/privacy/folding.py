@@ -5,6 +5,7 @@ Numbers of a ring are added modulo its size, so neither order nor grouping chang
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,23 +20,33 @@ from fedwire.tensors import Manifest
 BLOCK = 1 << 16
 
 
-def fold(terms: Terms, vectors: Iterable[Path], out: Path, on_vector: Callable[[], None] = lambda: None) -> None:
-    """Write the sum [P + 1] of the vectors to `out`; `on_vector` is called after each, and may raise.
+def fold(
+    terms: Terms, vectors: Iterable[tuple[str, Path]], out: Path, on_vector: Callable[[], None] = lambda: None
+) -> str | None:
+    """Write the sum [P + 1] of the vectors (SHA-256, file) to `out`; the first digest whose file is not there, or not
+    that: then nothing is written. `on_vector` is called after each, and may raise.
 
-    Memory: the sum, 4 or 8 bytes a number, whatever the number of vectors. Raises OSError, and EOFError for a file of
-    another length.
+    Memory: the sum, 4 or 8 bytes a number, whatever the number of vectors. Raises OSError.
     """
     word, length = terms.ring.word, terms.parameters + 1
     total = np.zeros(length, word)
-    for path in vectors:
-        vector = np.memmap(path, word, "r")
+    for expected, path in vectors:
+        try:
+            vector = np.memmap(path, word, "r")
+        except (FileNotFoundError, ValueError):  # an empty or cut file cannot be mapped
+            return expected
         if len(vector) != length:
-            raise EOFError(f"{path.name} holds {len(vector)} numbers where {length} were sent")
+            return expected
+        sha = hashlib.sha256()
         for start in range(0, length, BLOCK):
-            part = total[start : start + BLOCK]
-            np.add(part, vector[start : start + BLOCK], out=part)
+            part, piece = total[start : start + BLOCK], vector[start : start + BLOCK]
+            sha.update(piece.data)
+            np.add(part, piece, out=part)
+        if sha.hexdigest() != expected:
+            return expected
         on_vector()
     total.tofile(out)
+    return None
 
 
 def read(terms: Terms, path: Path) -> NDArray[Any]:

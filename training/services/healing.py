@@ -30,11 +30,12 @@ from training.services import (
     cohorts,
     finishing,
     latecomers,
+    leftovers,
     needs,
     opening,
+    part_news,
     pulse,
     quorum,
-    rounds,
     shards,
     stalls,
     sums,
@@ -81,6 +82,7 @@ def sweep() -> None:
     for round_pk in shards.free():
         ring(tasks.make_part, round_pk)
     shards.tidy()
+    leftovers.sweep()
 
 
 def void_claims() -> None:
@@ -183,7 +185,7 @@ def _drop_from(round_pk: int, parts: QuerySet[Assignment], reason: str, cancelle
     with unit():
         found = Round.objects.select_related("run").get(pk=round_pk)
         dropped = finishing.close_parts(parts, reason, cancelled=cancelled)
-        progress.tell_all(found.run, rounds.cards(found, dropped, reason))
+        progress.tell_all(found.run, part_news.cards(found, dropped, reason))
 
 
 def due() -> Iterable[int]:

@@ -14,7 +14,7 @@ from federations.models import Organization
 from fedportal.common import clock, faults
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
-from fedwire.states import AssignmentState, RoundKind, RoundState, SumState
+from fedwire.states import RoundKind, RoundState, SumState
 from training import checks, curve_points, lifecycle, progress, wording
 from training.aggregation.kernels import Truncated
 from training.lifecycle import Lost
@@ -32,6 +32,7 @@ from training.services import (
     needs,
     opening,
     outcomes,
+    part_news,
     pulse,
     remembered,
     sums,
@@ -41,18 +42,15 @@ from training.services.lease import Lease
 from training.services.outcomes import Outcome
 from training.services.plan import Need, Standing
 from training.services.terms import WAIT, Terms
-from training.wording import Party, listed
+from training.wording import listed
 
 log = logging.getLogger(__name__)
 
-# So many devices that are out are told one by one.
-MOST_TOLD = 50
 # So often a round is claimed before answers that cannot be computed fail it.
 MOST_CLAIMS = 5
 # So often a round is tried whose trusted updates say nothing of the others.
 MOST_UNTRUSTED = 3
 TOOK = ("opened_at", "closed_at", "bytes_up", "bytes_down", "bytes_plain", "drift", "metrics", "staleness")
-PARTY = ("device__public_id", "device__identifier", "organization__public_id", "organization__name")
 
 
 def settle(round_pk: int) -> None:
@@ -68,8 +66,7 @@ def _settle_one(round_pk: int) -> int | None:
     try:
         claimed = _claim(round_pk)
         if isinstance(claimed, MaskedSum):
-            sums.fold(claimed)
-            return None
+            return _fold(claimed)
         if not isinstance(claimed, Round):
             return claimed
         faults.point("round_claimed")
@@ -137,6 +134,16 @@ def _claim_masked(found: Round) -> Round | MaskedSum | int | None:
     return _claimed(found, [])
 
 
+def _fold(total: MaskedSum) -> int | None:
+    """Add the masked vectors up; the run when the attempt failed, because one of them is lost."""
+    try:
+        sums.fold(total)
+    except sums.Broken as error:
+        with unit():
+            return _fail(total.round, RoundState.MASKING, str(error))
+    return None
+
+
 def _claim_buffer(found: Round, need: Need, standing: Standing) -> Round | int:
     """The oldest answers of the buffer are this round's. Tasks stay out, but for those that are too old, and for all
     when no asynchronous round follows; what is in the buffer of a round that fails waits for the next attempt."""
@@ -146,7 +153,7 @@ def _claim_buffer(found: Round, need: Need, standing: Standing) -> Round | int:
     is_last = buffering.is_last(found)
     closed = buffering.out(found.run) if is_last else buffering.too_old(found)
     reason = wording.NOT_NEEDED if is_last else wording.too_old(Terms.of(found.run.plan).most_staleness)
-    news = cards(found, finishing.close_parts(closed, reason, cancelled=is_last), reason)
+    news = part_news.cards(found, finishing.close_parts(closed, reason, cancelled=is_last), reason)
     _begin(found)
     buffering.take(found, None if is_last else need.buffer)
     if is_last and needs.standing(found).unfinished:
@@ -185,27 +192,7 @@ def _close_the_rest(found: Round, *, unneeded: bool) -> list[progress.News]:
     """Whoever has not answered is out: because the deadline has passed, or `unneeded` because others have."""
     reason = wording.NOT_NEEDED if unneeded else "no answer until the deadline"
     closed = finishing.close_parts(Assignment.objects.filter(round=found), reason, cancelled=unneeded)
-    return cards(found, closed, reason)
-
-
-def cards(found: Round, part_pks: Sequence[int], reason: str) -> list[progress.News]:
-    """`assignment.changed` for each of these parts, which have expired; of many one event that counts them."""
-    if len(part_pks) > MOST_TOLD:
-        told = wording.closed(found.number, found.attempt, len(part_pks), reason)
-        return [("assignments.closed", {**told, "asynchronous": True} if found.asynchronous else told)]
-    rows = Assignment.objects.filter(pk__in=part_pks).order_by("pk").values_list(*PARTY)
-    return [
-        (
-            "assignment.changed",
-            wording.changed(
-                found.number,
-                found.attempt,
-                wording.participant(Party(*row), AssignmentState.EXPIRED, reason=reason),
-                asynchronous=found.asynchronous,
-            ),
-        )
-        for row in rows
-    ]
+    return part_news.cards(found, closed, reason)
 
 
 def _too_few(need: Need, standing: Standing) -> str:
@@ -328,8 +315,8 @@ def _close(claimed: Round, outcome: Outcome) -> None:
         run = _note_in_run(claimed, outcome, points)
         claimed.refresh_from_db(fields=["bytes_up"])
         flagged = unusual.keep(claimed, outcome.unusual)
-        if sums.hides(claimed):
-            sums.close(claimed)
+        if sums.hides(claimed) and (liars := sums.close(claimed)):
+            progress.tell(run, "masking.liars", {**_named(claimed), "devices": liars})
         news = {
             **_named(claimed),
             "digest": outcome.digest,

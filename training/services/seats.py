@@ -11,20 +11,24 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from federations.models import DeviceTask
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from federations.models import DeviceTask, Member
 from federations.services import device_tasks
 from fedportal.common import clock, faults, sealing
 from fedportal.common.transactions import after_commit
 from fedwire.errors import FedportalError
+from fedwire.masking import streams
 from fedwire.masking.statements import Advert
 from fedwire.masking.terms import Terms, refused
-from fedwire.states import SumState, TaskKind, TaskState
+from fedwire.states import DeviceState, MemberState, SumState, TaskKind, TaskState
 from training import progress, wording
 from training.models import MaskedSum, Seat
 from training.privacy import unmasking
 from training.privacy.unmasking import Roster
 from training.services import masked_bell
 
+MOST_SEALED = 512  # bytes that a device keeps for another
 UNFINISHED = (TaskState.OPEN, TaskState.TAKEN)
 
 
@@ -37,10 +41,11 @@ def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm
     """The device took the step that it was asked for. Raises `masking_refused` for what is not as the protocol has it,
     `task_closed` when the session went on meanwhile; then nothing is recorded."""
     total, seat = _seat(task)
+    _check_active(total, seat)
     said = answer["masking"]
     try:
         changes = _STEPS[total.state](total, seat, said, stored_sha)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise refused(f"the answer to the step {total.state} is not as the protocol has it.") from error
     Seat.objects.filter(pk=seat.pk).update(said=total.state, **changes)
     _go_on(total)
@@ -69,6 +74,14 @@ def _seat(task: DeviceTask) -> tuple[MaskedSum, Seat]:
     if seat is None or total is None or total.state != task.content["masking"]["phase"]:
         raise FedportalError("task_closed", task=task.public_id, state=str(TaskState.EXPIRED))
     return total, seat
+
+
+def _check_active(total: MaskedSum, seat: Seat) -> None:
+    """Raises `forbidden` when the device or its organization may not take part any more."""
+    places = Member.objects.filter(federation=total.round.run.federation_id, organization=seat.organization_id)
+    if seat.device.state != DeviceState.ACTIVE or not places.filter(state=MemberState.ACTIVE).exists():
+        who = "Only active devices of active members may take part."
+        raise FedportalError("forbidden", action="take part", who=who)
 
 
 def _go_on(total: MaskedSum) -> None:
@@ -104,11 +117,16 @@ def _advertised(total: MaskedSum, seat: Seat, said: Mapping[str, Any], sha: str)
     advert = Advert(**said["advert"])
     if advert.device != seat.device.public_id or advert.organization != seat.organization.public_id:
         raise refused("the advert is of another device or organization.")
+    for key in (advert.seal_key, advert.mask_key):  # one that is none would end the session of all others
+        streams.agree(X25519PrivateKey.generate(), bytes.fromhex(key))
     unmasking.check_advert(Terms(**total.terms), advert, seat.device.public_key)
     return {"advert": said["advert"]}
 
 
 def _shared(total: MaskedSum, seat: Seat, said: Mapping[str, Any], sha: str) -> dict[str, Any]:
+    for text in said["sealed"].values():
+        if len(bytes.fromhex(text)) > MOST_SEALED:
+            raise refused("a sealed share is longer than one can be.")
     roster_of(total).check_shares(seat.device.public_id, said["sealed"], said["signature"])
     return {"shared": said["sealed"]}
 

@@ -12,32 +12,30 @@ mean when the round is closed or fails.
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 
 from federations.models import DeviceTask
 from federations.services import device_tasks
 from federations.services.device_tasks import NewTask
 from fedportal.common import blobs, clock, faults, sealing
-from fedportal.common.transactions import after_commit, unit
+from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 from fedwire.masking import statements
-from fedwire.masking.terms import Terms, check_cohort, least_threshold, refused
+from fedwire.masking.terms import Terms, check_cohort, refused
 from fedwire.states import AssignmentState, RoundKind, RoundState, SumState, TaskKind
 from fedwire.tensors import digest_of
 from training import lifecycle, progress, wording
 from training.lifecycle import Lost
 from training.models import Assignment, MaskedSum, Round, Seat, Update
 from training.privacy import folding, unmasking
-from training.privacy.protection import DISTRIBUTED, Protection
-from training.services import cohorts, local, masked_bell, pulse, seats
+from training.privacy.protection import Protection
+from training.services import cohorts, conditions, local, masked_bell, pulse, seats
+from training.services.leftovers import erase_later
 from training.services.seats import UNFINISHED
 
 # The states in which a session goes on.
@@ -65,9 +63,9 @@ def begin(found: Round) -> None:
     Raises Broken when they are too few for what the run promises, and Lost when somebody else moved the round.
     """
     ready = Update.objects.filter(counted_in=found).select_related("device", "organization")
-    updates = sorted(ready, key=lambda update: update.device.public_id)
+    updates = sorted(conditions.drawn(found, list(ready)), key=lambda update: update.device.public_id)
     owners = [update.organization.public_id for update in updates]
-    terms = _terms(found, owners)
+    terms = conditions.announced(found, owners)
     try:
         check_cohort(terms, owners)
     except FedportalError as error:
@@ -81,46 +79,24 @@ def begin(found: Round) -> None:
         round=found,
         session=terms.session,
         deadline=_until(),
-        terms={**terms.fields(), "signature": unmasking.announced(terms, _key()).signature},
+        terms={**terms.fields(), "signature": unmasking.announced(terms, conditions.key()).signature},
     )
     Seat.objects.bulk_create(
         Seat(organization=update.organization, total=total, device=update.device) for update in updates
     )
-    asked = {"terms": total.terms, "server": _key().public_key().public_bytes_raw().hex()}
+    asked = {"terms": total.terms, "server": conditions.key().public_key().public_bytes_raw().hex()}
     _ask(total, {seat.pk: asked for seat in total.seats.all()})
     progress.tell(found.run, "round.masking", seats.told(total))
-
-
-def _terms(found: Round, owners: Sequence[str]) -> Terms:
-    run, protection = found.run, Protection.of(found.run.config)
-    threshold = least_threshold(owners)
-    noise = 0.0
-    if protection.mechanism == DISTRIBUTED:
-        # The noise is enough when only those stay that must, and the largest organization's shares are known to it.
-        largest = 2 * (threshold - 1) - len(owners)
-        noise = protection.noise / max(threshold - max(largest, 0), 1) ** 0.5
-    return Terms(
-        session=secrets.token_hex(16),
-        federation=run.federation.public_id,
-        run=run.public_id,
-        round=found.number,
-        task=statements.digest({"run": run.public_id, "round": found.number, "attempt": found.attempt}),
-        base_model=found.base_blob,
-        parameters=local.travels(run).parameters,
-        bits=protection.bits,
-        clip=protection.clip,
-        most_weight=protection.most_weight,
-        devices=max(len(owners), 1),
-        threshold=threshold,
-        least_devices=protection.least_devices,
-        least_organizations=protection.least_organizations,
-        noise=noise,
-    )
 
 
 def step(found: Round) -> MaskedSum | None:
     """Go on with the session of a round that is masking, if it is time; the session when what is due needs files: it is
     to be folded, or unmasked. Call it inside a unit. Raises Broken when it cannot go on."""
+    # Rows are locked in one order everywhere: tasks, the session, parts, round, run.
+    of_round = DeviceTask.objects.filter(
+        state__in=UNFINISHED, pk__in=Seat.objects.filter(total__round=found).values("task")
+    )
+    list(of_round.select_for_update(no_key=True).order_by("pk").values_list("pk"))
     total = MaskedSum.objects.select_for_update(no_key=True).get(round=found)
     total.round = found
     if total.state == SumState.FOLD:
@@ -158,7 +134,7 @@ def _named(gone: Sequence[Seat]) -> str:
 def _to_share(total: MaskedSum, there: Sequence[Seat]) -> None:
     roster = unmasking.rostered(Terms(**total.terms), seats.roster_of(total).adverts)
     _check_threshold(roster.terms, there)
-    document = {"adverts": [asdict(advert) for advert in roster.adverts], "signature": roster.signed(_key())}
+    document = {"adverts": [asdict(advert) for advert in roster.adverts], "signature": roster.signed(conditions.key())}
     _move(total, SumState.SHARE)
     _ask(total, {seat.pk: {} for seat in there}, document)
 
@@ -194,37 +170,48 @@ def _to_fold(total: MaskedSum, there: Sequence[Seat]) -> MaskedSum:
     progress.tell_all(found.run, news)
     Update.objects.filter(counted_in=found, device__in=outside.values("device")).delete()
     # Vectors of devices that sent one and did not sign for it count as not sent.
-    _erase_later(outside.filter(task__isnull=False).values_list("task__upload_sha256", flat=True))
+    erase_later(total, outside.filter(task__isnull=False).values_list("task__upload_sha256", flat=True))
     return total
 
 
 def fold(total: MaskedSum) -> None:
     """fold → agree: add up the survivors' vectors, outside of any unit, then erase them and ask the devices to agree on
-    who is in the sum. Harmless when another worker does the same. Raises OSError, EOFError, `storage_full`."""
+    who is in the sum. Harmless when another worker does the same, which raises Lost.
+
+    Raises Broken when a vector is not there any more as it was signed, OSError, `storage_full`.
+    """
     terms, names = Terms(**total.terms), total.survivors
     rows = total.seats.filter(device__public_id__in=names).order_by("device__public_id")
     vectors = list(rows.values_list("vector", flat=True))
     blobs.ensure_room((terms.parameters + 1) * terms.ring.word.itemsize)
     out = blobs.scratch()
     try:
-        folding.fold(terms, map(blobs.path, vectors), out, lambda: faults.point("mid_fold"))
+        damaged = folding.fold(
+            terms, [(sha, blobs.path(sha)) for sha in vectors], out, lambda: faults.point("mid_fold")
+        )
+        if damaged is not None:
+            raise _not_there(total, damaged)
         sha = digest_of(out)
         blobs.adopt(out, sha)
-    except FileNotFoundError:
-        if MaskedSum.objects.filter(pk=total.pk, state=SumState.FOLD).exists():
-            raise
-        raise Lost from None  # another worker was quicker, and has erased them
     finally:
         out.unlink(missing_ok=True)
     with unit():
         total.total_blob = sha
         _move(total, SumState.AGREE, total_blob=sha)
-        signature = seats.roster_of(total).signed_survivors(_key(), names)
+        signature = seats.roster_of(total).signed_survivors(conditions.key(), names)
         there = {seat.pk: dict[str, Any]() for seat in rows}
         _ask(total, there, {"survivors": names, "signature": signature})
-        _erase_later(vectors)
+        erase_later(total, vectors)
         progress.tell(total.round.run, "round.masking", seats.told(total))
     faults.point("after_fold")
+
+
+def _not_there(total: MaskedSum, vector: str) -> Exception:
+    """What a vector means that is not there as it was signed: Lost when another worker added it up and erased it."""
+    if not MaskedSum.objects.filter(pk=total.pk, state=SumState.FOLD).exists():
+        return Lost()
+    seat = total.seats.select_related("device").get(vector=vector)
+    return Broken(f"the masked update of {seat.device.identifier} was lost or damaged on the portal.")
 
 
 def _to_unmask(total: MaskedSum, there: Sequence[Seat]) -> None:
@@ -280,14 +267,20 @@ def write_mean(claimed: Round) -> MaskedSum:
     return total
 
 
-def close(found: Round) -> None:
-    """The round is done: its session is, and what must not outlive it is erased. Call it inside the unit."""
+def close(found: Round) -> list[str]:
+    """The round is done: its session is, and what must not outlive it is erased. Call it inside the unit.
+
+    The names of devices that gave wrong shares.
+    """
     total = MaskedSum.objects.get(round=found)
     record = {"terms": total.terms, "sharers": total.sharers, "survivors": total.survivors, "sum": total.total_blob}
     transcript = statements.digest({**record, "roster": seats.roster_of(total).digest})
     row = MaskedSum.objects.filter(pk=total.pk)
     lifecycle.move_one(row, SumState.DONE, transcript=transcript, closed_at=clock.now())
     _forget(total)
+    liars = total.seats.filter(device__public_id__in=total.liars).order_by("organization__name", "device__identifier")
+    names = liars.values_list("device__identifier", "organization__name")
+    return [f"{identifier} of {organization}" for identifier, organization in names]
 
 
 def abandon(rounds: Iterable[int], reason: str) -> None:
@@ -297,8 +290,8 @@ def abandon(rounds: Iterable[int], reason: str) -> None:
         device_tasks.cancel(held.order_by("task").values_list("task_id", flat=True))
         row = MaskedSum.objects.filter(pk=total.pk)
         lifecycle.move(row, SumState.FAILED, reason=reason, closed_at=clock.now())
-        _erase_later(held.values_list("task__upload_sha256", flat=True))
-        _erase_later(total.seats.values_list("vector", flat=True))
+        erase_later(total, held.values_list("task__upload_sha256", flat=True))
+        erase_later(total, total.seats.values_list("vector", flat=True))
         _forget(total)
 
 
@@ -315,14 +308,7 @@ def _forget(total: MaskedSum) -> None:
     for task in DeviceTask.objects.filter(kind=TaskKind.SECAGG, subject=str(total.pk)).defer("update_header"):
         content = {**task.content, "masking": {"phase": task.content["masking"]["phase"], "session": total.session}}
         DeviceTask.objects.filter(pk=task.pk).update(content=content)
-    _erase_later([total.total_blob, total.mean_blob])
-
-
-def _erase_later(shas: Iterable[str]) -> None:
-    """Remove these blobs after the commit."""
-    found = sorted({sha for sha in shas if sha})
-    for sha in found:
-        after_commit(partial(blobs.remove, sha))
+    erase_later(total, [total.total_blob, total.mean_blob])
 
 
 def _move(total: MaskedSum, to: SumState, **values: Any) -> None:
@@ -380,7 +366,3 @@ def _check_threshold(terms: Terms, there: Sequence[Seat]) -> None:
 
 def _until() -> datetime:
     return clock.now() + timedelta(seconds=settings.FEDPORTAL_MASKING_SECONDS)
-
-
-def _key() -> Ed25519PrivateKey:
-    return sealing.signing_key(statements.PROTOCOL)
