@@ -16,7 +16,7 @@ from tests.training.conftest import Site, Stage, current, rewind
 from training.models import Ledger, Run, Spending
 from training.privacy import accounting, ledgers
 from training.privacy.accounting import Mechanism
-from training.privacy.protection import CENTRAL, DEFAULT_DELTA, RECORDS, Protection
+from training.privacy.protection import CENTRAL, DEFAULT_DELTA, LOCAL, RECORDS, Protection
 from training.services import healing, runs
 
 NOISE = 4.0
@@ -228,3 +228,14 @@ def test_rounds_about_records_make_those_about_devices_count_for_a_record(
     pair[1].arrive()
     halved = accounting.running_epsilon([Mechanism(NOISE / 2), Mechanism(NOISE)], DEFAULT_DELTA)
     assert spent(stage.cast.metro) == pytest.approx(halved)
+
+
+@pytest.mark.parametrize(("mechanism", "state"), [(LOCAL, "charged"), (CENTRAL, "refunded")])
+def test_a_file_that_came_without_an_answer_costs_where_the_portal_is_not_to_know(
+    stage: Stage, pair: tuple[Site, Site], mechanism: str, state: str
+) -> None:
+    run = noisy(stage, mechanism, rounds=1, min_participants=2)
+    pair[1].upload(pair[1].task)
+    runs.stop(stage.olga, Run.objects.get(pk=run.pk))
+    assert states(stage.cast.metro) == [state]
+    assert states(stage.cast.acme) == ["refunded"]

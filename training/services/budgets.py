@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
 from federations.models import Member, Organization, Policy
 from federations.services import audit
@@ -20,7 +20,7 @@ from training.models import Assignment, Ledger, Round, Run, Seat, Spending, Upda
 from training.models.budgets import CHARGED, REFUNDED, RESERVED
 from training.privacy import charges, ledgers
 from training.privacy.accounting import Mechanism
-from training.privacy.protection import DEFAULT_DELTA, DISTRIBUTED, Protection
+from training.privacy.protection import DEFAULT_DELTA, DISTRIBUTED, LOCAL, Protection
 from training.services import local, notices
 
 
@@ -82,7 +82,7 @@ def settle(run: Run) -> None:
     by_owner = {ledger.organization_id: ledger for ledger in held}
     of = {"round": OuterRef("round"), "organization": OuterRef("organization")}
     works = Exists(Assignment.objects.filter(**of, state__in=UNFINISHED))
-    gave = _masked() if Protection.of(run.config).hides else Exists(Update.objects.filter(**of))
+    gave = _gave(Protection.of(run.config))
     refunds = list[Ledger]()
     paid, back = list[int](), list[int]()
     for row in over.filter(organization__in=owners).annotate(gave=gave, works=works).order_by("pk"):
@@ -166,8 +166,18 @@ def _fits(counts: Mapping[str, int], policy: Policy | None, unit: str, each: Mec
     return ledgers.fits(counts, unit, each, policy.privacy_epsilon, delta_of(policy))
 
 
-def _masked() -> Exists:
-    """Whether a masked vector of the organization was accepted in the round; to be ready to mask one gives nothing."""
+def _gave(protection: Protection) -> Exists:
+    """Whether anything of the organization was accepted in the round.
+
+    To be ready to mask a vector gives nothing yet. Where devices add noise that is to protect from the portal, a file
+    that came is seen, whether its answer counted or not.
+    """
+    of = {"round": OuterRef("round"), "organization": OuterRef("organization")}
+    if not protection.hides:
+        if protection.mechanism == LOCAL:
+            came = Q(update__isnull=False) | Q(task__upload_sha256__gt="")
+            return Exists(Assignment.objects.filter(came, **of))
+        return Exists(Update.objects.filter(**of))
     seats = Seat.objects.filter(organization=OuterRef("organization"), total__round=OuterRef("round"))
     return Exists(seats.filter(said__in=(SumState.MASK, SumState.AGREE, SumState.UNMASK)))
 
