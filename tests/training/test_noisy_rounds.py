@@ -99,11 +99,11 @@ def stage_length(stage: Stage) -> int:
     return Manifest.from_json(stage.model.versions.get().manifest).parameters
 
 
-def test_under_noise_of_the_portal_nobody_hears_of_scores_that_no_noise_covers(stage: Stage) -> None:
+def test_under_noise_nobody_hears_of_the_scores_of_single_updates(stage: Stage) -> None:
     sites = [stage.site(stage.cast.acme, f"acme-{number}") for number in range(5)]
     lengths = {site: 50.0 if number == 4 else 1 + number / 100 for number, site in enumerate(sites)}
     numbers = stage_length(stage)
-    for privacy, told in (({}, True), (CENTRAL, False)):
+    for privacy, told in (({}, True), (CENTRAL, False), ({**CENTRAL, "mechanism": "local"}, False)):
         run = stage.start(rounds=1, min_participants=5, config={**TRAIN_ONLY, "privacy": privacy})
         for site, length in lengths.items():
             site.answer(vector=np.full(numbers, length, np.float32))

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fedwire.masking.terms import MOST_DEVICES
 from training.aggregation.strategy import Strategy
 from training.privacy.protection import (
     ADAPTIVE,
     CENTRAL,
     DISTRIBUTED,
+    GROUPED,
     LOCAL,
     RECORDS,
     SECURE,
@@ -34,6 +36,7 @@ class Setup:
     standardise: bool = False
     asynchronous: bool = False
     min_participants: int | None = None
+    asked: int | None = None  # how many devices a round asks, where a number was said
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,8 @@ ALONE = (
         "distributed_in_the_open",
         "privacy.sums",
         "shares of the noise from each device, and a portal that sees each update",
-        "a device's share of the noise protects no one by itself, only in a sum; choose secure or grouped sums, or "
-        "another mechanism.",
+        "a device's share of the noise protects no one by itself, only in a sum; choose secure sums, or another "
+        "mechanism.",
         lambda setup: setup.protection.mechanism == DISTRIBUTED and not setup.protection.hides,
     ),
     Conflict(
@@ -123,6 +126,13 @@ ALONE = (
         "the clip follows from the norms of all updates, which only a portal knows that clips them itself; choose the "
         "mechanism central, or a fixed clip.",
         lambda setup: setup.protection.clipping == ADAPTIVE and setup.protection.mechanism != CENTRAL,
+    ),
+    Conflict(
+        "sums_of_groups",
+        "privacy.sums",
+        "sums of groups",
+        "this portal adds up all updates of a round in one sum; choose secure.",
+        lambda setup: setup.protection.sums == GROUPED,
     ),
     Conflict(
         "noisy_gradients",
@@ -182,6 +192,13 @@ TOGETHER = (
         "sums only, and rounds of fewer devices than a sum needs",
         "a round may have fewer devices than the {least} that a sum needs; ask for at least {least} in every round.",
         _unmet,
+    ),
+    Conflict(
+        "sums_of_many",
+        "privacy.sums",
+        "sums only, and rounds of more devices than one sum has",
+        f"a sum has at most {MOST_DEVICES} devices; ask for fewer, with a sample or a lower minimum.",
+        lambda setup: setup.protection.hides and max(setup.min_participants or 0, setup.asked or 0) > MOST_DEVICES,
     ),
     Conflict(
         "noise_and_individuals",

@@ -142,6 +142,7 @@ def _disputes(strategy: str, values: Mapping[str, Any], plan: Mapping[str, Any])
         values.get("standardise") is True,
         said.get("schedule") == ASYNCHRONOUS or not known.synchronous,
         plan["min_participants"] if countable(plan["min_participants"]) else None,
+        protections.whole_of(said.get("sample")),
     )
     return protections.disputes(setup)
 

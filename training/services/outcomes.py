@@ -140,8 +140,8 @@ def _updates(closing: Round, answers: list[dict[str, Any]]) -> list[FoldedUpdate
 
 def _unusual(run: Run, answers: list[dict[str, Any]], updates: list[FoldedUpdate]) -> unusual.Found:
     protection = Protection.of(run.config)
-    # Members see the scores, which the portal's noise does not cover.
-    if protection.hides or protection.mechanism == CENTRAL:
+    # People see the scores, which the portal's noise does not cover; under that of devices they would be noise.
+    if protection.hides or protection.spends:
         return {}
     travels = local.travels(run)
     codec, pks = codecs.of(run.config.get("codec"), travels), [answer["pk"] for answer in answers]

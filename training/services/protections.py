@@ -126,7 +126,13 @@ def setup_of(
     """A run of this strategy with this configuration, as it is stored; the terms of its rounds where they are known."""
     codec = (config.get("codec") or {}).get("name", conflicts.PLAIN_CODEC)
     asynchronous = rounds.asynchronous if rounds is not None else not strategy.synchronous
-    return Setup(protection, strategy, codec, bool(config.get("standardise")), asynchronous, min_participants)
+    asked = whole_of(rounds.sample) if rounds is not None else None
+    return Setup(protection, strategy, codec, bool(config.get("standardise")), asynchronous, min_participants, asked)
+
+
+def whole_of(sample: Any) -> int | None:
+    """How many devices a round asks, where that was said as a number of them and not as a part."""
+    return sample if type(sample) is int else None
 
 
 def stored(protection: Protection) -> dict[str, Any] | None:

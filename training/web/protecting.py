@@ -9,7 +9,6 @@ from training.privacy.protection import (
     ADAPTIVE,
     CENTRAL,
     DISTRIBUTED,
-    GROUPED,
     LOCAL,
     NONE,
     OPEN,
@@ -24,7 +23,7 @@ from training.web.labels import label
 
 PREFIX = f"{FIELD}."
 # What is said by default is said by nothing.
-SEEN = (("", "each of them"), (SECURE, "only the sum of all"), (GROUPED, "only sums of groups"))
+SEEN = (("", "each of them"), (SECURE, "only the sum of all"))
 ADDED = (
     ("", "nobody"),
     (CENTRAL, "the portal, to the sum"),

@@ -259,7 +259,7 @@ class Loop:
             answer["evaluation"] = trained.evaluation
         if measured is not None:
             answer["personal"] = measured
-        if trained.metrics and not masked:
+        if trained.metrics and not masked and "noise" not in task["training"]:
             answer["metrics"] = trained.metrics
         answer.update(trained.reports)  # type: ignore[typeddict-item]
         self._encoder.hold(task, answer)

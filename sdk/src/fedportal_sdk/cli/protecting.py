@@ -42,7 +42,6 @@ _OPTIONS = (
     click.option(
         "--secure", f"{PREFIX}sums", flag_value="secure", default=None, help="The portal sees only sums of updates."
     ),
-    click.option("--grouped", f"{PREFIX}sums", flag_value="grouped", help="The portal sees only sums of groups."),
     click.option("--dp", f"{PREFIX}mechanism", default=None, type=MECHANISMS, help="Who adds noise: a cost in ε."),
     click.option("--noise", f"{PREFIX}noise", default=None, type=float, help="Its standard deviation, over the clip."),
     click.option("--clip", f"{PREFIX}clip", default=None, type=float, help="The largest L2 norm of an update."),
