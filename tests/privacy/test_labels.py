@@ -135,6 +135,11 @@ def test_so_little_noise_that_it_says_nothing_is_told_as_such() -> None:
     assert "too little for an ε that says anything" in words(found)
 
 
+def test_that_local_noise_counts_a_round_once_is_said_not_to_hold_of_one_that_is_sent_twice() -> None:
+    assert "trains the round again shows it twice" in words(label(facts(PLAIN, LOCAL, 10, 0, (FIVE,))))
+    assert "shows it twice" not in words(label(facts(PLAIN, CENTRAL, 10, 0, (FIVE,))))
+
+
 def test_certificates_lift_the_assumption_only_where_something_was_hidden() -> None:
     hidden = Facts(Protection(sums=SECURE), 10, 10, certified=True)
     assert "certified by their organizations" in words(label(hidden))

@@ -167,6 +167,8 @@ def _told(facts: Facts, towards: list[str], worst: float | None, unit: str, coun
     sentence = f"{added} So far {of}, at most, towards {' and '.join(towards)}; gain from sampling: {gain}."
     if protection.mechanism == CENTRAL:
         sentence += " It does not hold towards the portal, which adds the noise and is trusted to do so."
+    if protection.mechanism == LOCAL:
+        sentence += " A device that is stopped before it hears of its answer and trains the round again shows it twice."
     if protection.mechanism == DISTRIBUTED:
         if PORTAL not in towards:
             sentence += " It does not hold towards the portal, which saw updates with one share only."
