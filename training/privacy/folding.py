@@ -57,8 +57,8 @@ def read(terms: Terms, path: Path) -> NDArray[Any]:
     return total
 
 
-def write_mean(terms: Terms, total: NDArray[Any], travels: Manifest, out: Path) -> tuple[int, float]:
-    """Write the weighted mean behind an unmasked sum as an update file; the sum of weights, and the mean's L2 norm.
+def write_mean(terms: Terms, total: NDArray[Any], travels: Manifest, out: Path) -> int:
+    """Write the weighted mean behind an unmasked sum as an update file; the sum of weights.
 
     Raises ValueError when the sum cannot be one of honest vectors.
     """
@@ -66,4 +66,4 @@ def write_mean(terms: Terms, total: NDArray[Any], travels: Manifest, out: Path) 
     with open(out, "wb") as file:
         file.write(travels.update_header())
         file.write(mean.data)
-    return weights, float(np.linalg.norm(mean.astype(np.float64)))
+    return weights

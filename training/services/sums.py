@@ -251,7 +251,7 @@ def write_mean(claimed: Round) -> MaskedSum:
     try:
         found = unmasking.recovered(roster, total.survivors, given)
         unmasking.unmask(vector, roster, total.survivors, found)
-        weights, _ = folding.write_mean(terms, vector, local.travels(claimed.run), out)
+        weights = folding.write_mean(terms, vector, local.travels(claimed.run), out)
         sha = digest_of(out)
         blobs.adopt(out, sha)
     except FedportalError as error:

@@ -123,7 +123,10 @@ class Ring:
         most = weights * (self.largest + self._furthest(self.room))
         if len(signed) and max(int(signed.max()), -int(signed.min())) > most:
             raise ValueError("a number of the sum is larger than all devices together may make it")
-        return (signed / (weights * self.scale)).astype(np.float32), weights
+        mean = np.empty(len(signed), np.float32)
+        for start in range(0, len(signed), BLOCK):  # quotients are float64, and need not all exist at once
+            mean[start : start + BLOCK] = signed[start : start + BLOCK] / (weights * self.scale)
+        return mean, weights
 
     def _total(self, room: int) -> int:
         return self.devices * (self.most_weight * ((1 << room) - 1) + self._furthest(room))
