@@ -27,6 +27,8 @@ from tests.running import Portal
 PEOPLE = (("acme", "olga@acme.example"), ("metro", "mia@metro.example"), ("valley", "vera@valley.example"))
 # All devices share this process, so a step takes each of them as long as it takes all.
 STEP_SECONDS = 180
+# By how much each device moves each number.
+MOVE = 0.0005
 
 
 @dataclass
@@ -88,8 +90,8 @@ def measure(devices: int, parameters: int, drop: float) -> dict[str, object]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedportal-bench-")))
         founded = [portal.found(name, email) for name, email in PEOPLE]
         keys = [one["api_key"] for one in founded]
-        owner = _federation(portal, founded, folder, parameters)
-        stack.enter_context(_taking_part(portal, keys, names, folder))
+        owner = federation(portal, founded, folder, parameters)
+        stack.enter_context(taking_part(portal, keys, names, folder))
         gather(owner, -(-devices // len(PEOPLE)))  # its own; the round waits for the others
         wish = {
             "model_id": MODEL,
@@ -115,7 +117,7 @@ def measure(devices: int, parameters: int, drop: float) -> dict[str, object]:
     }
 
 
-def _federation(portal: Portal, founded: list[dict[str, Any]], folder: Path, parameters: int) -> Owner:
+def federation(portal: Portal, founded: list[dict[str, Any]], folder: Path, parameters: int) -> Owner:
     """Three organizations and a model that they share; the owner."""
     owner, *others = [
         Owner(portal.url, one["api_key"], home=folder / str(number)) for number, one in enumerate(founded)
@@ -131,7 +133,7 @@ def _federation(portal: Portal, founded: list[dict[str, Any]], folder: Path, par
 
 
 @contextmanager
-def _taking_part(portal: Portal, keys: list[str], names: list[str], folder: Path) -> Iterator[None]:
+def taking_part(portal: Portal, keys: list[str], names: list[str], folder: Path) -> Iterator[None]:
     clients = [
         FederatedClient(keys[number % len(keys)], name, portal.url, folder / name) for number, name in enumerate(names)
     ]
@@ -157,7 +159,7 @@ def _taking_part(portal: Portal, keys: list[str], names: list[str], folder: Path
 
 def _moved(state: dict[str, Any]) -> tuple[dict[str, Any], int, None]:
     for array in state.values():
-        array += np.float32(0.0005)
+        array += np.float32(MOVE)
     return state, 100, None
 
 
