@@ -89,6 +89,7 @@ def by_itself(number: int, path: Path, folder: Path, *tasks: dict[str, Any]) -> 
     ("changes", "reason"),
     [
         ({"answer": {**device_task()["answer"], "individual": True}}, "needs_individual_updates"),
+        ({"training": {"noise": {}, "requires": ["local_noise"]}}, "requires local_noise of each device"),
         ({"training": {"requires": ["scaffold"]}}, "requires scaffold of each device"),
         ({"training": {"requires": ["base_loss", "proximal"]}}, "requires base_loss of each device"),
         ({"training": {"requires": ["local"], "local": []}}, "requires local of each device"),
