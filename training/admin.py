@@ -96,3 +96,11 @@ class RunEventAdmin(LookingOnly):
 class PulseAdmin(LookingOnly):
     list_display = ("beat_at", "back_at", "down_seconds")
     search_fields = ("pk",)
+
+
+@admin.register(models.LeakageAudit)
+class LeakageAuditAdmin(LookingOnly):
+    list_display = ("run", "organization", "own", "created_at")
+    list_filter = ("own", "created_at")
+    list_select_related = ("run", "run__model", "run__federation", "organization")
+    search_fields = ("run__public_id", "organization__name")
