@@ -35,6 +35,7 @@ class Sitter:
         self.session: Session | None = None
         self.terms: Terms | None = None
         self.vector: bytes = b""
+        self.certificate: dict[str, Any] = {}
         self.secrets: list[bytes] = []
 
     @property
@@ -66,7 +67,8 @@ class Sitter:
         identity = self.name, self.device.organization.public_id, self.key
         self.session = Session(self.terms, asked["server"], identity, Policy(), self.journal)
         self.secrets += [self.session._own, self.session._mask_key.private_bytes_raw()]
-        return {"masking": {"advert": asdict(self.session.advert)}}
+        shown = {"certificate": self.certificate} if self.certificate else {}
+        return {"masking": {"advert": asdict(self.session.advert), **shown}}
 
     def _share(self, task: DeviceTask, asked: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
         roster = [Advert(**advert) for advert in document["adverts"]]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from federations.services import device_tasks
+from federations.services import roots as root_lists
 from fedportal.common import blobs, clock
 from fedwire.errors import FedportalError
+from fedwire.masking import roots
+from fedwire.masking.roots import ADD
 from tests.training.conftest import ARCHITECTURE, Stage, current, weights_of
 from tests.training.summing import Sitter, expected, play, secure, sitters, step_of
 from training.models import MaskedSum, Round, Run, Update
@@ -306,3 +312,36 @@ def test_the_page_says_which_step_it_is_and_who_is_not_in_the_sum(stage: Stage, 
     assert "adding up under masks: masks are taken off the sum, 10 of 10 devices" in said
     cards = {card["device"]["identifier"]: card["reason"] for card in stage.snapshot(run)["participants"]}
     assert cards["acme-site-0"] == "not in the sum: it did not take the step mask in time"
+
+
+def test_certificates_and_the_list_of_members_go_to_all_who_share(stage: Stage, twelve: list[Sitter]) -> None:
+    federation, root = stage.cast.federation, Ed25519PrivateKey.generate()
+    key = root.public_key().public_bytes_raw().hex()
+    consent = roots.consented(root, federation.public_id, ADD, stage.cast.acme.public_id, key)
+    entry = asdict(roots.accepted(root, consent, roots.EMPTY))
+    entry.pop("federation")
+    root_lists.accept(stage.cast.actor("olga"), federation, **entry)
+    certified = twelve[0]
+    about = (stage.cast.acme.public_id, certified.name, certified.key.public_key().public_bytes_raw().hex())
+    certified.certificate = asdict(roots.certified(root, about, 0, 4_000_000_000))
+    secure(stage, rounds=1)
+    play(twelve, until=lambda step: step == "mask")
+    task = next(device.task() for device in twelve)
+    assert task is not None
+    shared = certified.device.tasks.filter(content__masking__phase="share").get()
+    document = json.loads(blobs.path(shared.base_blob).read_bytes())
+    members = roots.listed(federation.public_id, [roots.Entry(**one) for one in document["members"]])
+    assert members.roots == {stage.cast.acme.public_id: key}
+    (found,) = document["certificates"].items()
+    assert found == (certified.name, certified.certificate)
+
+
+def test_what_cannot_be_a_certificate_is_refused(stage: Stage, twelve: list[Sitter]) -> None:
+    secure(stage, rounds=1)
+    play(twelve, until=lambda step: step == "advertise")
+    twelve[0].certificate = {"organization": "acme"}
+    task = twelve[0].task()
+    assert task is not None
+    with pytest.raises(FedportalError) as caught:
+        twelve[0].act(task)
+    assert caught.value.code == "masking_refused"

@@ -52,6 +52,7 @@ class Seat(models.Model):
     said = models.CharField(max_length=12, blank=True)  # the last step that it took
     reason = models.CharField(max_length=300, blank=True)  # why it is not in the sum
     advert = models.JSONField(null=True)  # with its signature
+    certificate = models.JSONField(null=True)  # of its organization, as it came: other devices check it
     shared = models.JSONField(null=True)  # device → what it is to keep, sealed by this one
     vector = models.CharField(max_length=64, blank=True)  # blob of its masked vector
     agreement = models.CharField(max_length=128, blank=True)  # its signature under the survivors

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -19,6 +20,7 @@ from fedportal.common import clock, faults, sealing
 from fedportal.common.transactions import after_commit
 from fedwire.errors import FedportalError
 from fedwire.masking import streams
+from fedwire.masking.roots import Certificate
 from fedwire.masking.statements import Advert
 from fedwire.masking.terms import Terms, refused
 from fedwire.states import DeviceState, MemberState, SumState, TaskKind, TaskState
@@ -28,6 +30,8 @@ from training.privacy import unmasking
 from training.privacy.unmasking import Roster
 from training.services import masked_bell
 
+CERTIFIED = {field.name for field in fields(Certificate)}
+MOST_CERTIFICATE = 2000  # characters
 MOST_SEALED = 512  # bytes that a device keeps for another
 UNFINISHED = (TaskState.OPEN, TaskState.TAKEN)
 
@@ -120,7 +124,17 @@ def _advertised(total: MaskedSum, seat: Seat, said: Mapping[str, Any], sha: str)
     for key in (advert.seal_key, advert.mask_key):  # one that is none would end the session of all others
         streams.agree(X25519PrivateKey.generate(), bytes.fromhex(key))
     unmasking.check_advert(Terms(**total.terms), advert, seat.device.public_key)
-    return {"advert": said["advert"]}
+    return {"advert": said["advert"], "certificate": _certificate(said)}
+
+
+def _certificate(said: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The device's certificate as it came, for the others to check. Raises `masking_refused` for what cannot be one."""
+    found = said.get("certificate")
+    if found is None:
+        return None
+    if set(found) != CERTIFIED or len(json.dumps(found)) > MOST_CERTIFICATE:
+        raise refused("the certificate is none.")
+    return dict(found)
 
 
 def _shared(total: MaskedSum, seat: Seat, said: Mapping[str, Any], sha: str) -> dict[str, Any]:

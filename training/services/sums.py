@@ -20,7 +20,7 @@ from typing import Any
 from django.conf import settings
 
 from federations.models import DeviceTask
-from federations.services import device_tasks
+from federations.services import device_tasks, roots
 from federations.services.device_tasks import NewTask
 from fedportal.common import blobs, clock, faults, sealing
 from fedportal.common.transactions import unit
@@ -135,8 +135,18 @@ def _to_share(total: MaskedSum, there: Sequence[Seat]) -> None:
     roster = unmasking.rostered(Terms(**total.terms), seats.roster_of(total).adverts)
     _check_threshold(roster.terms, there)
     document = {"adverts": [asdict(advert) for advert in roster.adverts], "signature": roster.signed(conditions.key())}
+    document |= _members(total, there)
     _move(total, SumState.SHARE)
     _ask(total, {seat.pk: {} for seat in there}, document)
+
+
+def _members(total: MaskedSum, there: Sequence[Seat]) -> dict[str, Any]:
+    """The federation's list of members by their own keys, and the certificates that came; nothing without a list."""
+    listed = [asdict(entry) for entry in roots.entries(total.round.run.federation)]
+    if not listed:
+        return {}
+    shown = {seat.device.public_id: seat.certificate for seat in there if seat.certificate is not None}
+    return {"members": listed, "certificates": shown}
 
 
 def _to_mask(total: MaskedSum, there: Sequence[Seat]) -> None:

@@ -397,4 +397,4 @@ class Loop:
 
 def _named(task: Task) -> dict[str, Any]:
     """What names a task in an event."""
-    return {"task": task["id"], "kind": task["kind"], "run": task["run"], "round": task["round"]}
+    return _masking.named(task)

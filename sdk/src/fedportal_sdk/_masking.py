@@ -214,6 +214,12 @@ def forget(masking: Masking | None) -> None:
         masking.forget()
 
 
+def named(task: Task) -> dict[str, Any]:
+    """What names a task in an event; of one of a session, its phase too."""
+    found: dict[str, Any] = {"task": task["id"], "kind": task["kind"], "run": task["run"], "round": task["round"]}
+    return found | ({"phase": (task.get("masking") or {}).get("phase")} if task["kind"] == TaskKind.SECAGG else {})
+
+
 def counts(task: Task, answer: Answer) -> bool:
     """Whether this answer ends a device's part in a training round: who leaves earlier takes a masked one with it."""
     if task["kind"] == TaskKind.SECAGG:

@@ -374,6 +374,7 @@ def words(event: dict[str, Any]) -> str:
         "training": f"round {number}: training, epoch {event.get('epoch')} / {event.get('epochs')}",
         "uploading": f"round {number}: sending the update",
         "answered": f"round {number}: sent and acknowledged",
+        "refused": event.get("reason", ""),
         "checked": f"looked whether it could train: {', '.join(event.get('failed') or ['yes'])}",
         "declined": f"round {number}: declined ({event.get('reason', '')})",
         "rotated": "got a fresh device key",
