@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from fedportal.common import blobs, clock
-from tests.training.conftest import Site, Stage, current
+from tests.training.conftest import ARCHITECTURE, Site, Stage, current
+from tests.training.summing import Sitter, play, secure, sitters
 from tests.training.test_asynchronous import counted, number, start
 from tests.training.test_faulty_rounds import TRAIN_ONLY, Seen, finish, mean_of, result_of
 from tests.training.test_shards import PARTS, WIDE
-from training.models import Assignment, Run, Shard, Update
+from training.models import Assignment, MaskedSum, Run, Shard, Spending, Update
 from training.services import outcomes, rounds
 
 Hush = Callable[[], None]
@@ -177,3 +178,34 @@ def test_parts_that_were_made_with_it_are_made_anew(stage: Stage, settings: Any)
     settings.FEDPORTAL_SHARD_FROM = 0
     assert outcomes.of(made, lambda: None).digest == made.digest
     assert not Shard.objects.filter(round=made).exclude(state="done").exists()
+
+
+def test_an_answer_whose_file_was_damaged_is_paid_for_all_the_same(stage: Stage) -> None:
+    sites = stage.three()
+    privacy = {"mechanism": "central", "noise": 4.0}
+    run = stage.start(rounds=1, min_participants=3, config={**TRAIN_ONLY, "privacy": privacy})
+    damaged(sites[2])
+    for site in sites[:2]:
+        site.answer()
+    assert attempts(run) == [(1, 1, "failed"), (1, 2, "open")]
+    spent = Spending.objects.filter(organization=stage.cast.metro).order_by("pk")
+    assert list(spent.values_list("state", flat=True)) == ["charged", "reserved"]
+
+
+@pytest.fixture
+def twelve(stage: Stage) -> list[Sitter]:
+    stage.valley_joins()
+    return sitters(stage, ARCHITECTURE.manifest().parameters)
+
+
+def test_a_masked_sum_that_cannot_be_read_fails_its_attempt(
+    stage: Stage, twelve: list[Sitter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = secure(stage, rounds=1)
+    play(twelve, lambda step: step == "unmask")
+    truncate(MaskedSum.objects.get().total_blob)
+    monkeypatch.setattr(rounds, "MOST_CLAIMS", 1)
+    play(twelve)
+    run.refresh_from_db()
+    assert attempts(run) == [(1, 1, "failed"), (1, 2, "done")]
+    assert run.state == "completed"

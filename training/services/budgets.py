@@ -14,9 +14,9 @@ from django.db.models import Exists, OuterRef, Q
 from federations.models import Member, Organization, Policy
 from federations.services import audit
 from fedportal.common import clock
-from fedwire.states import MemberState, RoundKind, SumState
+from fedwire.states import MemberState, RoundKind, SumState, TaskState
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
-from training.models import Assignment, Ledger, Round, Run, Seat, Spending, Update
+from training.models import Assignment, Ledger, Round, Run, Seat, Spending
 from training.models.budgets import CHARGED, REFUNDED, RESERVED
 from training.privacy import charges, ledgers
 from training.privacy.accounting import Mechanism
@@ -177,7 +177,9 @@ def _gave(protection: Protection) -> Exists:
         if protection.mechanism == LOCAL:
             came = Q(update__isnull=False) | Q(task__upload_sha256__gt="")
             return Exists(Assignment.objects.filter(came, **of))
-        return Exists(Update.objects.filter(**of))
+        # An update whose file was damaged is no more, and was accepted all the same: its task says so.
+        answered = Q(update__isnull=False) | Q(task__state=TaskState.ANSWERED)
+        return Exists(Assignment.objects.filter(answered, **of))
     seats = Seat.objects.filter(organization=OuterRef("organization"), total__round=OuterRef("round"))
     return Exists(seats.filter(said__in=(SumState.MASK, SumState.AGREE, SumState.UNMASK)))
 

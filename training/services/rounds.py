@@ -106,7 +106,9 @@ def _claim_open(found: Round) -> Round | int | None:
         _check_alone(found)
         return failed
     if sums.hides(found):
-        return _mask(found, news)
+        masked = _mask(found, news)
+        _check_alone(found)
+        return masked
     _begin(found)
     _check_alone(found)
     return _claimed(found, news)
