@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ from fedportal_sdk.trainers import DenseTrainer
 from fedwire import routes
 from fedwire.architectures import Architecture
 from fedwire.tensors import decode_model
+from tests.journeys.network import Wire
 from tests.journeys.story import FEDERATION, MEMBERS, Device, Story
 from tests.protocol.wire import eventually
 from tests.running import Portal
@@ -160,3 +162,36 @@ def test_round_goes_on_without_a_device_that_is_killed(phase: str, ward: Ward) -
         assert process.wait(60) == -signal.SIGKILL
         ward.story.completed(run, 60)
     assert ward.counted(run) == (12 if phase == "agree" else 11)
+
+
+def test_portal_that_is_killed_goes_on_where_it_was(ward: Ward) -> None:
+    seen = threading.Event()
+    ward.hear = lambda number, event: seen.set() if event.get("phase") == "share" else None
+    with ward.devices():
+        run = ward.start("portal-portal-killed", 1, sums="secure")
+        assert seen.wait(60)
+        ward.portal.kill()
+        ward.portal.start()
+        ward.story.completed(run, 60)
+    assert ward.counted(run) == 12
+
+
+def test_cut_of_the_network_costs_nothing(tmp_path: Path) -> None:
+    """As a device is about to send its masked vector; to it, the wire's end is the portal's address."""
+    with Portal() as portal, Wire(portal.port) as wire:
+        ward, cut = Ward(portal, tmp_path), threading.Event()
+
+        def hear(number: int, event: dict[str, Any]) -> None:
+            if number == VICTIM and event.get("phase") == "mask" and not cut.is_set():
+                cut.set()
+                wire.cut()
+                threading.Timer(0.5, wire.mend).start()
+
+        ward.hear = hear
+        with ward.devices(but=(VICTIM,)):
+            victim = ward.device(VICTIM, wire.url)
+            run = ward.start("wire-cut", 1, sums="secure")
+            ward.story.completed(run, 60)
+            victim.client.close()
+        assert cut.is_set()
+        assert ward.counted(run) == 12
