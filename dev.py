@@ -2,7 +2,8 @@
 """fedportal for its developers. Standard library only; everything else is installed into .venv beside this file.
 
 python3 dev.py demo [--once] [--port N]   the portal with a live federation; --once runs to the end, prints JSON
-                                          --cast full adds a straggler, a drop-out, attackers, people, history
+                                          --cast full adds a straggler, a drop-out, attackers, people, history;
+                                          --secure lets the portal see sums of updates only
 python3 dev.py run [--port N]             the portal alone
 python3 dev.py test [PYTEST ARGUMENTS]    all tests: on SQLite, then on real PostgreSQL and Valkey
 python3 dev.py check                      lint, types, import contracts, architecture, migrations

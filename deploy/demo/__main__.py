@@ -1,4 +1,4 @@
-"""`python3 dev.py demo [--once] [--cast full] [--port N] [--folder PATH] [--start-after SECONDS]`."""
+"""`python3 dev.py demo [--once] [--secure] [--cast full] [--port N] [--folder PATH] [--start-after SECONDS]`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from deploy.demo import cast, yardsticks
 from deploy.demo.browser import Browser
-from deploy.demo.patients import HOSPITALS, LABELS, Patients, patients, write_csv
+from deploy.demo.patients import HOSPITALS, LABELS, Patients, Rows, patients, write_csv
 from deploy.demo.receiver import Receiver
 from deploy.demo.stage import ROOT, Stage
 from fedportal_sdk._http import Http
@@ -28,6 +28,9 @@ from fedwire.architectures import Architecture
 
 FEDERATION, MODEL = "healthcare-consortium", "radiology-v1"
 NORTH, SOUTH, WEST = HOSPITALS
+# With --secure: devices of each hospital, and what makes the portal see their sum only; a device's weight is its rows.
+WARDS = 4
+PRIVACY = {"sums": "secure", "clip": 10.0, "most_weight": 256}
 ARCHITECTURE = {"kind": "logistic", "inputs": 30, "classes": 2, "standardise": True}
 DESCRIPTION = (
     "Tells malignant (M) from benign (B) breast tumours by thirty measurements of the cell nuclei in a fine-needle "
@@ -44,6 +47,9 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="run to the end and print one line of JSON")
     parser.add_argument(
         "--cast", choices=("hospitals", "full"), default="hospitals", help="full: also trouble, people and history"
+    )
+    parser.add_argument(
+        "--secure", action="store_true", help="four devices in each hospital, whose updates the portal sees only summed"
     )
     parser.add_argument("--port", type=int, default=None, help="the portal's port (8000; with --once a free one)")
     parser.add_argument("--folder", type=Path, default=None, help="a new folder for everything (var/demo, made anew)")
@@ -67,12 +73,14 @@ def perform(options: argparse.Namespace) -> int:
         port = options.port if options.port is not None else (0 if options.once else 8000)
         if options.cast != "full":
             with Stage(place, port) as stage:
-                return play(stage, options.once, options.start_after)
+                return play(stage, options.once, options.start_after, secure=options.secure)
         with Receiver() as receiver, Stage(place, port, WEBHOOK_TEST_HOSTS=receiver.host, **cast.SETTINGS) as stage:
             return play(stage, options.once, options.start_after, receiver)
 
 
-def play(stage: Stage, once: bool, start_after: float, receiver: Receiver | None = None) -> int:
+def play(
+    stage: Stage, once: bool, start_after: float, receiver: Receiver | None = None, *, secure: bool = False
+) -> int:
     """The story: found, invite, join, push, share, train; with a `receiver` of webhooks the full cast follows."""
     began = time.monotonic()
     rows = patients()
@@ -82,17 +90,19 @@ def play(stage: Stage, once: bool, start_after: float, receiver: Receiver | None
     north = Http(stage.url, keys[NORTH])
     share_model(north, rows.names)
     say(f"{FEDERATION}: {', '.join(HOSPITALS)}; {MODEL} 1.0.0 is shared")
-    for number, name in enumerate(HOSPITALS, start=1):
-        csv_file = write_csv(stage.folder / f"{name}.csv", rows.names, rows.hospitals[name])
-        stage.device(keys[name], f"hospital-{number:03d}", csv_file)
-    say(f"Three devices register, with {', '.join(str(len(rows.hospitals[name])) for name in HOSPITALS)} patients")
+    bring_devices(stage, keys, rows, WARDS if secure else 1)
     if not once:
         say(f"\n    Open      {stage.url}\n    Sign in   owner@{NORTH}.example\n    Password  {password}")
         say(f"    Members   owner@{SOUTH}.example, owner@{WEST}.example (the same password)")
         say(f"    Letters   {stage.letters.folder}: whatever the portal sends, such as links and codes\n")
         say(f"The run starts in {start_after:g} seconds; watch it under Runs.")
         time.sleep(start_after)
-    run = start(north)
+    if secure:
+        say("One round in the open comes first: it pools the columns' means, which sums under masks do not")
+        watch(north, start(north, rounds=1, devices=WARDS * len(HOSPITALS), standardise=True))
+        run = start(north, devices=WARDS * len(HOSPITALS), standardise=False, privacy=PRIVACY)
+    else:
+        run = start(north)
     if not once:
         say(f"    Live      {stage.url}/runs/{run}\n")
     snapshot = watch(north, run)
@@ -102,7 +112,7 @@ def play(stage: Stage, once: bool, start_after: float, receiver: Receiver | None
     result["seconds"] = round(time.monotonic() - began, 2)
     if once:
         print(json.dumps(result), flush=True)
-        return 0 if as_promised(result) else 1
+        return 0 if as_promised(result, "3.0.0" if secure else "2.0.0") else 1
     say(f"On {len(rows.held_out)} patients that no hospital has, {MODEL} {result['version']} is right for")
     say(f"{result['accuracy']:.1%}, a model of one hospital alone for {result['local_accuracy']:.1%} on average.")
     say("The pages show what the hospitals measure on rows that they hold out themselves.")
@@ -110,6 +120,20 @@ def play(stage: Stage, once: bool, start_after: float, receiver: Receiver | None
     stage.wait()
     say("The portal has ended.")
     return 1
+
+
+def bring_devices(stage: Stage, keys: dict[str, str], rows: Patients, wards: int) -> None:
+    """A device in each hospital, or in each of its wards, among which its patients are divided."""
+    for number, name in enumerate(HOSPITALS, start=1):
+        own = rows.hospitals[name]
+        write_csv(stage.folder / f"{name}.csv", rows.names, own)
+        for ward in range(wards):
+            label = f"-ward-{ward + 1}" if wards > 1 else ""
+            part = Rows(own.features[ward::wards], own.diagnoses[ward::wards])
+            csv_file = write_csv(stage.folder / f"{name}{label}.csv", rows.names, part)
+            stage.device(keys[name], f"hospital-{number:03d}{label}", csv_file)
+    counts = ", ".join(str(len(rows.hospitals[name])) for name in HOSPITALS)
+    say(f"{'Three' if wards == 1 else wards * len(HOSPITALS)} devices register, with {counts} patients")
 
 
 def further(
@@ -162,16 +186,16 @@ def share_model(north: Http, columns: list[str]) -> None:
     north.json("POST", routes.FEDERATION_MODELS.format(federation=FEDERATION), {"model_id": model})
 
 
-def start(north: Http) -> str:
+def start(north: Http, *, rounds: int = ROUNDS, devices: int = len(HOSPITALS), **config: Any) -> str:
     """Start the run over all three hospitals; its id."""
     wish = {
         "model_id": MODEL,
         "federation_id": FEDERATION,
         "strategy": "fedavg",
-        "rounds": ROUNDS,
-        "min_devices": len(HOSPITALS),
+        "rounds": rounds,
+        "min_devices": devices,
         "group": "production",
-        "config": {**TRAINING, "standardise": True},
+        "config": {**TRAINING, "standardise": True, **config},
     }
     return str(north.json("POST", routes.SESSIONS, wish)["id"])
 
@@ -220,12 +244,12 @@ def measure(stage: Stage, north: Http, snapshot: dict[str, Any], rows: Patients)
     }
 
 
-def as_promised(result: dict[str, Any]) -> bool:
+def as_promised(result: dict[str, Any], version: str) -> bool:
     """Whether the demonstration showed what it should."""
     return bool(
         result["accuracy"] >= GOOD_ACCURACY
         and result["accuracy"] > result["local_accuracy"]
-        and result["version"] == "2.0.0"
+        and result["version"] == version
         and result["rounds"] == ROUNDS
         and result["organizations"] == len(HOSPITALS)
         and result.get("seen", list(cast.SEEN)) == list(cast.SEEN)
