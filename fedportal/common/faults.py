@@ -38,12 +38,6 @@ MASKED_POINTS = (
     "after_fold",  # the sum is a blob and its vectors are erased, devices are asked to agree
 )
 
-# Those that only sums under masks pass, which have a crash test of their own.
-POINTS_OF_SUMS = (
-    "mid_fold",  # one masked vector is added to the sum, the others are not
-    "after_fold",  # the sum is a blob and its vectors are erased, devices are asked to agree
-)
-
 _target, _, _count = os.environ.get("FEDPORTAL_FAULT", "").partition(":")
 _left = int(_count or 1)
 _lock = threading.Lock()
