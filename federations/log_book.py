@@ -72,6 +72,7 @@ WORDS = {
     "run.stopped": "Stopped a run",
     "run.completed": "A run was completed",
     "run.failed": "A run failed",
+    "run.leakage_taken": "Took along what the portal holds of a run, to audit it",
     "run.leakage_audited": "Audited what a run gives away of rows",
     "webhook.added": "Added a webhook",
     "webhook.removed": "Removed a webhook",

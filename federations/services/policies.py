@@ -18,6 +18,8 @@ from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 
 MAX_EPSILON = 1000.0
+# With a larger δ an ε would say nothing.
+MAX_DELTA = 0.1
 MAX_DEVICES = 1_000_000
 MAX_KEY_DAYS = 3650
 MAX_RESIDENCY = 60
@@ -114,8 +116,8 @@ def _epsilon(field: str, value: Any) -> float | None:
 def _delta(field: str, value: Any) -> float | None:
     if value is None:
         return None
-    if not 0 < _number(field, value) < 1:
-        raise _invalid(field, "it must lie between 0 and 1, such as 0.00001.")
+    if not 0 < _number(field, value) <= MAX_DELTA:
+        raise _invalid(field, f"it must be above 0 and at most {MAX_DELTA:g}, such as 0.00001.")
     return float(value)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedwire.grids import Grid
 from fedwire.masking.rings import Ring
+from fedwire.masking.terms import least_threshold
 from training.privacy import accounting, charges
 from training.privacy.accounting import Mechanism
 from training.privacy.protection import CENTRAL, DISTRIBUTED, GROUPED, LOCAL, OPEN, RECORDS, SECURE, Protection
@@ -47,3 +51,19 @@ def test_gradients_cost_a_step_for_each_batch() -> None:
     assert charges.of(protection, rate=0.05, steps=20) == Mechanism(1.1, 0.05, 20)
     sampled = accounting.epsilon([Mechanism(1.1, 0.05, 20)], 1e-5)
     assert sampled < accounting.epsilon([Mechanism(1.1, 1.0, 20)], 1e-5)
+
+
+@given(
+    owners=st.lists(st.integers(0, 4), min_size=2, max_size=40),
+    noise=st.floats(0.1, 10),
+    least=st.integers(1, 20),
+)
+def test_shares_are_enough_without_those_of_the_largest_organization(
+    owners: list[int], noise: float, least: int
+) -> None:
+    names = [f"org-{number}" for number in owners]
+    threshold, known = least_threshold(names), max(Counter(names).values())
+    left = max(threshold, least) - known
+    share = charges.share(noise, names, threshold, least)
+    assert left >= 1
+    assert left * share**2 >= noise**2 * (1 - 1e-12)

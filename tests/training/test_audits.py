@@ -64,6 +64,18 @@ def trained(stage: Stage) -> Run:
     return run
 
 
+def test_a_member_whose_devices_were_not_asked_is_given_nothing(stage: Stage) -> None:
+    run = trained(stage)
+    stage.valley_joins()
+    vera = stage.cast.actor("vera")
+    assert audits.held(vera, run)["rounds"] == []
+    with pytest.raises(FedportalError) as refused:
+        audits.file_of(vera, run, audits.held(stage.olga, run)["rounds"][0]["result"])
+    assert refused.value.code == "not_found"
+    entry = AuditEntry.objects.filter(action="run.leakage_taken", organization=stage.cast.valley).latest("sequence")
+    assert entry.subject == run.public_id
+
+
 def test_an_organization_is_told_of_its_own_updates_and_of_the_models(stage: Stage) -> None:
     run = trained(stage)
     acme, metro = audits.held(stage.olga, run), audits.held(stage.cast.actor("mia"), run)

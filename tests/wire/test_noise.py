@@ -153,3 +153,13 @@ def test_there_is_no_seed() -> None:
     assert not names & {"random", "default_rng", "seed", "Generator", "RandomState"}
     for function in (noise.discrete_gaussian, noise.noised):
         assert set(inspect.signature(function).parameters) <= {"sigma", "count", "values"}
+
+
+@pytest.mark.parametrize("sigma", [0.5, 3.0, 64.0, 1000.0])
+def test_looking_up_finds_what_a_search_finds(sigma: float) -> None:
+    table = noise._cumulative(sigma)
+    real = table[: 2 * noise._reach(sigma)]
+    drawn = np.random.default_rng(1).integers(0, 2**64, 5000, dtype=np.uint64)
+    words = np.concatenate([drawn, real, real - 1, real + 1])
+    found = np.minimum(noise._looked_up(table, words), len(real))
+    np.testing.assert_array_equal(found, np.searchsorted(real, words, side="right"))

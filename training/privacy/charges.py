@@ -8,6 +8,10 @@ their sums are. Whatever becomes of a noisy sum afterwards costs nothing more.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Sequence
+
 from fedwire.masking.rings import Ring
 from fedwire.masking.terms import MOST_DEVICES
 from training.privacy.accounting import Mechanism
@@ -28,6 +32,14 @@ def of(protection: Protection, parameters: int = 0, *, rate: float = 1.0, steps:
     if protection.mechanism == DISTRIBUTED:
         return Mechanism(protection.noise * protection.clip / coarsest(protection).sensitivity(parameters))
     return Mechanism(protection.noise)
+
+
+def share(noise: float, owners: Sequence[str], threshold: int, least: int) -> float:
+    """The noise, over the clip, of each device's share in a sum of devices of these organizations: what stays is
+    `noise` at least when no more are left than a sum needs (`threshold` and `least` of them) and the shares of the
+    largest organization are known to whoever looks: σ_share = noise / √(max(threshold, least) - c)."""
+    known = max(Counter(owners).values(), default=0)
+    return noise / math.sqrt(max(max(threshold, least) - known, 1))
 
 
 def coarsest(protection: Protection) -> Ring:

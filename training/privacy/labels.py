@@ -165,6 +165,7 @@ def _told(facts: Facts, towards: list[str], worst: float | None, unit: str, coun
     of = f"ε {worst:.3g} for δ {protection.delta:g}, {adjacency(unit)}"
     gain = "none" if sampling(_all(facts)) == NO_SAMPLING else sampling(_all(facts))
     sentence = f"{added} So far {of}, at most, towards {' and '.join(towards)}; gain from sampling: {gain}."
+    sentence += " It counts this run only, not what its first model was trained on."
     if protection.mechanism == CENTRAL:
         sentence += " It does not hold towards the portal, which adds the noise and is trusted to do so."
     if protection.mechanism == LOCAL:

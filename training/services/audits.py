@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from federations import permissions
 from federations.models import Organization
@@ -20,7 +20,7 @@ from fedportal.common import blobs
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 from fedwire.states import RoundKind, RoundState
-from training.models import LeakageAudit, Round, Run, Update
+from training.models import Assignment, LeakageAudit, Round, Run, Update
 from training.privacy.protection import NONE, PLAIN, Protection
 from training.services import labelling, local
 
@@ -42,7 +42,9 @@ def held(actor: Actor, run: Run) -> dict[str, Any]:
         raise FedportalError("audit_unavailable", reason="the model's architecture is not described")
     if run.config.get(local.FIELD):
         raise FedportalError("audit_unavailable", reason="a part of this run's model stays on the devices")
-    rounds = list(_rounds(run)[:MOST_ROUNDS])
+    rounds = list(_rounds(run, organization)[:MOST_ROUNDS])
+    with unit():
+        audit.record(organization, actor, "run.leakage_taken", run.public_id)
     updates = Update.objects.filter(round__in=rounds, organization=organization).exclude(blob="")
     by_round: dict[int, list[dict[str, Any]]] = {}
     for update in updates.select_related("device").order_by("id"):
@@ -74,8 +76,9 @@ def held(actor: Actor, run: Run) -> dict[str, Any]:
 def file_of(actor: Actor, run: Run, digest: str) -> str:
     """The digest, if it is one of the files of `held`. Raises `forbidden`, `not_found`."""
     organization = _auditing(actor)
-    of_round = _rounds(run).filter(Q(base_blob=digest) | Q(result_blob=digest))
-    of_device = Update.objects.filter(round__in=_rounds(run), organization=organization, blob=digest)
+    rounds = _rounds(run, organization)
+    of_round = rounds.filter(Q(base_blob=digest) | Q(result_blob=digest))
+    of_device = Update.objects.filter(round__in=rounds, organization=organization, blob=digest)
     if not digest or not (of_round.exists() or of_device.exists()) or not blobs.exists(digest):
         raise FedportalError("not_found", what="file")
     return digest
@@ -128,6 +131,8 @@ def _auditing(actor: Actor) -> Organization:
     return organization
 
 
-def _rounds(run: Run) -> QuerySet[Round]:
-    """The training rounds that came to something, in order."""
-    return Round.objects.filter(run=run, kind=RoundKind.TRAIN, state=RoundState.DONE).order_by("number", "attempt")
+def _rounds(run: Run, organization: Organization) -> QuerySet[Round]:
+    """The training rounds that came to something and in which devices of the organization were asked, in order."""
+    asked = Assignment.objects.filter(round=OuterRef("pk"), organization=organization)
+    rounds = Round.objects.filter(Exists(asked), run=run, kind=RoundKind.TRAIN, state=RoundState.DONE)
+    return rounds.order_by("number", "attempt")

@@ -13,6 +13,7 @@ from fedwire.masking.terms import MOST_DEVICES, Terms, least_threshold
 from fedwire.states import AssignmentState
 from training import lifecycle, progress, wording
 from training.models import Assignment, Round, Update
+from training.privacy import charges
 from training.privacy.protection import DISTRIBUTED, Protection
 from training.services import local, part_news
 
@@ -37,9 +38,7 @@ def announced(found: Round, owners: Sequence[str]) -> Terms:
     threshold = least_threshold(owners)
     noise = 0.0
     if protection.mechanism == DISTRIBUTED:
-        # The noise is enough when only those stay that must, and the largest organization's shares are known to it.
-        largest = 2 * (threshold - 1) - len(owners)
-        noise = protection.noise / max(threshold - max(largest, 0), 1) ** 0.5
+        noise = charges.share(protection.noise, owners, threshold, protection.least_devices)
     return Terms(
         session=secrets.token_hex(16),
         federation=run.federation.public_id,

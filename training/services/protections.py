@@ -23,7 +23,8 @@ FIELD = "privacy"
 LEAST_CLIP, MOST_CLIP = 1e-9, 1e9
 # Less noise than this promises nothing, more leaves nothing to learn.
 LEAST_NOISE, MOST_NOISE = 0.01, 1e4
-LEAST_DELTA, MOST_DELTA = 1e-15, 0.1
+# A smaller δ than this the tables of noise could not keep, see `fedwire.noise.wide_error_of`.
+LEAST_DELTA, MOST_DELTA = 1e-9, 0.1
 MOST_DEVICES = 100_000
 MOST_WEIGHT = 1 << 20
 # A group has to hold the devices that a sum needs.

@@ -48,9 +48,21 @@ def discrete_gaussian(sigma: float, count: int) -> NDArray[np.int64]:
     found = np.empty(count, np.int64)
     for start in range(0, count, BLOCK):
         stop = start + BLOCK
-        found[start:stop] = np.searchsorted(table, words[start:stop], side="right")
+        found[start:stop] = _looked_up(table, words[start:stop])
+    np.minimum(found, 2 * _reach(sigma), out=found)  # the largest word is at most the filling too
     found -= _reach(sigma)
     return found
+
+
+def _looked_up(table: NDArray[np.uint64], words: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """How many of the table's numbers, one less than a power of two and sorted, are at most each word. The steps are
+    the same whatever the words are, which numpy's own search does not promise."""
+    place = np.zeros(len(words), np.int64)
+    step = (len(table) + 1) // 2
+    while step:
+        place += step * (table[place + (step - 1)] <= words)
+        step //= 2
+    return place
 
 
 def error_of(sigma: float, count: int) -> float:
@@ -134,6 +146,9 @@ def _cumulative(sigma: float) -> NDArray[np.uint64]:
     total = 2 * below[-1] - int(_SCALE)
     lower = [(some << 64) // total for some in below[:-1]]  # up to -1
     upper = [2**64 - 1 - some for some in reversed(lower)]
-    table: NDArray[np.uint64] = np.array([*lower, *upper], np.uint64)
+    below_all = [*lower, *upper]
+    # Filled up to one less than a power of two with what no word but the very largest reaches.
+    filled = below_all + [2**64 - 1] * ((1 << len(below_all).bit_length()) - 1 - len(below_all))
+    table: NDArray[np.uint64] = np.array(filled, np.uint64)
     table.flags.writeable = False
     return table
