@@ -2,7 +2,7 @@
 import { at, cell, element } from "./build.js";
 
 export function drawLabel(label) {
-  const list = at("label");
+  const list = at("protected");
   const text = JSON.stringify(label);
   if (list.dataset.held === text) return;
   list.dataset.held = text;

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from fedwire.masking import sharing, statements, streams
 from fedwire.masking.session import PAIR, SELF, own_mask, pair_mask
-from fedwire.masking.statements import Advert
-from fedwire.masking.terms import Terms, check_cohort, refused
+from fedwire.masking.statements import Advert, refused
+from fedwire.masking.terms import Terms, check_cohort
 
 # So many sets of holders are tried before a secret is given up whose shares contradict each other.
 MOST_TRIES = 500

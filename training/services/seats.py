@@ -21,8 +21,8 @@ from fedportal.common.transactions import after_commit
 from fedwire.errors import FedportalError
 from fedwire.masking import streams
 from fedwire.masking.roots import Certificate
-from fedwire.masking.statements import Advert
-from fedwire.masking.terms import Terms, refused
+from fedwire.masking.statements import Advert, refused
+from fedwire.masking.terms import Terms
 from fedwire.states import DeviceState, MemberState, SumState, TaskKind, TaskState
 from training import progress, wording
 from training.models import MaskedSum, Seat

@@ -26,7 +26,8 @@ from fedportal.common import blobs, clock, faults, sealing
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 from fedwire.masking import statements
-from fedwire.masking.terms import Terms, check_cohort, refused
+from fedwire.masking.statements import refused
+from fedwire.masking.terms import Terms, check_cohort
 from fedwire.states import AssignmentState, RoundKind, RoundState, SumState, TaskKind
 from fedwire.tensors import digest_of
 from training import lifecycle, progress, wording

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedportal_sdk._config import sync
-from fedwire.masking.terms import refused
+from fedwire.masking.statements import refused
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS said (session TEXT, about TEXT, what TEXT NOT NULL, PRIMARY KEY (session, about));

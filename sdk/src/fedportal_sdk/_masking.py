@@ -26,8 +26,8 @@ from fedportal_sdk.local import Refusal
 from fedwire.errors import FedportalError
 from fedwire.masking.roots import fingerprint
 from fedwire.masking.session import Session, vector_digest
-from fedwire.masking.statements import PROTOCOL, Advert
-from fedwire.masking.terms import Terms, refused
+from fedwire.masking.statements import PROTOCOL, Advert, refused
+from fedwire.masking.terms import Terms
 from fedwire.messages import Answer, Task
 from fedwire.states import TaskKind
 from fedwire.tensors import Float32

@@ -21,8 +21,7 @@ from fedportal_sdk._journal import FileJournal
 from fedwire.errors import FedportalError
 from fedwire.masking import roots
 from fedwire.masking.roots import Certificate, Entry
-from fedwire.masking.statements import Advert
-from fedwire.masking.terms import refused
+from fedwire.masking.statements import Advert, refused
 
 ROOT = "root_key.pem"
 FORMER = "root_key.former.pem"  # the one before, which signs that another takes its place

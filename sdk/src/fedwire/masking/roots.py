@@ -16,8 +16,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedwire.masking import statements
-from fedwire.masking.statements import Advert
-from fedwire.masking.terms import refused
+from fedwire.masking.statements import Advert, refused
 
 VERSION = 1
 ADD, REMOVE, ROTATE = "add", "remove", "rotate"

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from fedwire.masking import sharing, statements, streams
-from fedwire.masking.statements import Advert
-from fedwire.masking.terms import Policy, Terms, check_cohort, pinned, refused
+from fedwire.masking.statements import Advert, refused
+from fedwire.masking.terms import Policy, Terms, check_cohort, pinned
 
 SELF, PAIR = "self", "pair"  # the two kinds of shares: of a device's own mask, and of its key with all others
 

@@ -14,6 +14,8 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from fedwire.errors import FedportalError
+
 PROTOCOL = "fp-sa/1"
 
 
@@ -99,3 +101,8 @@ def survivors_fields(session: str, roster: str, survivors: Iterable[str]) -> dic
 def unmasking_fields(session: str, roster: str, given: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """D4: the shares that a device gives, by what they are shares of."""
     return {"session": session, "roster": roster, "given": digest({key: dict(value) for key, value in given.items()})}
+
+
+def refused(reason: str) -> FedportalError:
+    """The refusal of a session by a device, or of a device's part by the server."""
+    return FedportalError("masking_refused", reason=reason)

@@ -8,20 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from fedwire.errors import FedportalError
 from fedwire.masking import rings, statements
 from fedwire.masking.rings import Ring
-from fedwire.masking.statements import Advert
+from fedwire.masking.statements import Advert, refused
 
 # Larger cohorts are held in several sessions, so that what a device does never grows.
 MOST_DEVICES = 128
 # Of a device's share, over the clip; with more nothing would be left of the update.
 MOST_NOISE = 1024.0
-
-
-def refused(reason: str) -> FedportalError:
-    """The refusal of a session by a device, or of a device's part by the server."""
-    return FedportalError("masking_refused", reason=reason)
 
 
 @dataclass(frozen=True)
