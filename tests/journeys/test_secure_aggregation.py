@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -28,20 +25,9 @@ from tests.running import Portal
 SPEC: dict[str, Any] = {"kind": "logistic", "inputs": 4, "classes": 2}
 ARCHITECTURE = Architecture.parse(SPEC)
 SITES = [(organization, number) for organization in MEMBERS for number in range(4)]
-PHASES = ("advertise", "share", "mask", "agree", "unmask")
 VICTIM = 11
 # A step waits so long for those who are silent.
 MASKING_SECONDS = 15
-KILLED = """
-import os, signal, sys
-from fedportal_sdk import FederatedClient
-url, key, name, home, rows, phase = sys.argv[1:]
-def hear(event):
-    if phase and event["event"] == "task" and event.get("phase") == phase:
-        os.kill(os.getpid(), signal.SIGKILL)
-with FederatedClient(key, name, url, home, on_event=hear) as client:
-    client.train(None, rows, "diagnosis", rounds=None)
-"""
 
 
 def patients_of(path: Path, number: int) -> Path:
@@ -79,12 +65,6 @@ class Ward:
         client.register()
         return Device(client, lambda one: one.train(None, self.files[number], "diagnosis", forever=True))
 
-    def process(self, number: int, phase: str) -> subprocess.Popen[bytes]:
-        """A device in a process of its own, which is killed when it gets the task of this phase."""
-        words = [self.portal.url, self.story.keys[SITES[number][0]], self.name(number)]
-        words += [str(self.folder / self.name(number)), str(self.files[number]), phase]
-        return subprocess.Popen([sys.executable, "-c", KILLED, *words], stderr=subprocess.DEVNULL)
-
     @contextmanager
     def devices(self, but: tuple[int, ...] = ()) -> Iterator[list[Device]]:
         """All of them at work, but these."""
@@ -103,7 +83,8 @@ class Ward:
         path = routes.FEDERATION_MODELS.format(federation=FEDERATION)
         self.story.call("acme", "POST", path, {"model_id": made["id"]})
         config: dict[str, Any] = {"epochs": 1, "learning_rate": 0.5, "batch_size": 16, "seed": 3}
-        config |= {"privacy": privacy} if privacy else {}
+        # The last model is not measured: that would wait for a device that was killed.
+        config |= {"privacy": privacy, "evaluate": False} if privacy else {}
         wish = {"model_id": model, "federation_id": FEDERATION, "strategy": "fedavg", "rounds": rounds}
         wish |= {"min_devices": 10, "round_seconds": 60, "config": config}
         eventually(lambda: self.present() == len(SITES), 60)
@@ -151,29 +132,6 @@ def test_model_from_sums_is_as_good_as_the_one_from_updates(ward: Ward) -> None:
     assert abs(ward.accuracy("masked") - ward.accuracy("plain")) <= 0.005
     for name, weights in ward.arrays("plain").items():
         np.testing.assert_allclose(ward.arrays("masked")[name], weights, atol=1e-3)
-
-
-@pytest.mark.parametrize("phase", PHASES[:4])
-def test_round_goes_on_without_a_device_that_is_killed(phase: str, ward: Ward) -> None:
-    """Killed by the system as it gets the task of the phase; its vector counts if it was sent before."""
-    with ward.devices(but=(VICTIM,)):
-        process = ward.process(VICTIM, phase)
-        run = ward.start(f"device-killed-in-{phase}", 1, sums="secure")
-        assert process.wait(60) == -signal.SIGKILL
-        ward.story.completed(run, 60)
-    assert ward.counted(run) == (12 if phase == "agree" else 11)
-
-
-def test_portal_that_is_killed_goes_on_where_it_was(ward: Ward) -> None:
-    seen = threading.Event()
-    ward.hear = lambda number, event: seen.set() if event.get("phase") == "share" else None
-    with ward.devices():
-        run = ward.start("portal-portal-killed", 1, sums="secure")
-        assert seen.wait(60)
-        ward.portal.kill()
-        ward.portal.start()
-        ward.story.completed(run, 60)
-    assert ward.counted(run) == 12
 
 
 def test_cut_of_the_network_costs_nothing(tmp_path: Path) -> None:

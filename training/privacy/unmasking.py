@@ -215,7 +215,7 @@ def _share(text: str) -> bytes:
     """A share as it was given; what is none becomes one that belongs to nothing."""
     try:
         return bytes.fromhex(text)
-    except ValueError:
+    except (TypeError, ValueError):
         return b""
 
 

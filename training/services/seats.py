@@ -67,8 +67,10 @@ def on_decline(task: DeviceTask, reason: str) -> None:
 
 def roster_of(total: MaskedSum) -> Roster:
     """Who takes part in the session, as far as they have sent their keys."""
-    adverts = total.seats.exclude(advert=None).order_by("device__public_id").values_list("advert", flat=True)
-    return Roster(Terms(**total.terms), tuple(Advert(**advert) for advert in adverts), tuple(total.sharers))
+    found = (Advert(**advert) for advert in total.seats.exclude(advert=None).values_list("advert", flat=True))
+    # Sorted here: databases collate letters in ways of their own, and the order decides the places of shares.
+    adverts = sorted(found, key=lambda advert: advert.device)
+    return Roster(Terms(**total.terms), tuple(adverts), tuple(total.sharers))
 
 
 def _seat(task: DeviceTask) -> tuple[MaskedSum, Seat]:

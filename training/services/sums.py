@@ -114,8 +114,8 @@ def step(found: Round) -> MaskedSum | None:
 
 def _divided(total: MaskedSum) -> tuple[list[Seat], list[Seat]]:
     """Who took the present step, in the order of the roster, and who of those that were asked did not."""
-    asked = total.seats.exclude(task=None).select_related("device", "organization").order_by("device__public_id")
-    rows = list(asked)
+    asked = total.seats.exclude(task=None).select_related("device", "organization")
+    rows = sorted(asked, key=lambda seat: seat.device.public_id)  # databases collate in ways of their own
     there = [seat for seat in rows if seat.said == total.state]
     gone = [seat for seat in rows if seat.said != total.state]
     device_tasks.expire([seat.task_id for seat in gone])
