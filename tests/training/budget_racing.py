@@ -9,9 +9,7 @@ import json
 import os
 import random
 import sys
-import threading
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import django
@@ -28,6 +26,7 @@ from fedportal.common import clock, ids  # noqa: E402
 from fedportal.common.transactions import unit  # noqa: E402
 from tests.cast import assemble  # noqa: E402
 from tests.training.conftest import Stage  # noqa: E402
+from tests.training.moments import at_once  # noqa: E402
 from training.lifecycle import Lost  # noqa: E402
 from training.models import Assignment, Ledger, Round, Run, Spending  # noqa: E402
 from training.privacy import accounting, ledgers  # noqa: E402
@@ -47,28 +46,6 @@ def enough_for(rounds: int) -> float:
     """A budget for so many rounds and not for one more."""
     ends = [accounting.running_epsilon([Mechanism(NOISE, 1.0, count)], DEFAULT_DELTA) for count in (rounds, rounds + 1)]
     return sum(ends) / 2
-
-
-def at_once(acts: list[Callable[[], object]]) -> list[str]:
-    """Do all of them at the same moment; what went wrong."""
-    errors: list[str] = []
-    start = threading.Barrier(len(acts))
-
-    def run(act: Callable[[], object]) -> None:
-        start.wait()
-        try:
-            act()
-        except Exception as error:
-            errors.append(f"{type(error).__name__}: {error}"[:200])
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return errors
 
 
 def limit(organization: Organization, rounds: int) -> None:
@@ -105,10 +82,10 @@ def opened_at_once(stage: Stage) -> list[Any]:
     for affordable in AFFORDABLE:
         limit(stage.cast.metro, affordable)
         wanted = noisy(stage, OPENINGS)
-        errors = at_once([lambda run=run: opening.advance(run.pk) for run in wanted])  # type: ignore[misc]
+        errors = at_once(*[lambda run=run: opening.advance(run.pk) for run in wanted])  # type: ignore[misc]
         asked = Assignment.objects.filter(round__run__in=wanted, organization=stage.cast.metro).count()
         spent = counts(stage.cast.metro)
-        errors += at_once([lambda run=run: stop(run) for run in wanted])  # type: ignore[misc]
+        errors += at_once(*[lambda run=run: stop(run) for run in wanted])  # type: ignore[misc]
         states = Spending.objects.filter(organization=stage.cast.metro).values_list("state", flat=True)
         left = counts(stage.cast.metro)
         found.append([errors, affordable, asked, spent, dict(Counter(states)), left])
@@ -148,7 +125,7 @@ def many_ledgers(stage: Stage) -> list[Any]:
             with unit():
                 budgets.reserve(opened.run, opened, order[first : first + TOGETHER])
 
-    errors = at_once([lambda opened=opened: reserve(opened) for opened in rounds])  # type: ignore[misc]
+    errors = at_once(*[lambda opened=opened: reserve(opened) for opened in rounds])  # type: ignore[misc]
     got = Counter(Spending.objects.filter(round__in=rounds).values_list("organization_id", flat=True))
     sums = {row.organization_id: sum(row.counts.values()) for row in Ledger.objects.filter(organization__in=owners)}
     beyond = [

@@ -24,7 +24,6 @@ django.setup()
 
 from django.conf import settings  # noqa: E402
 from django.core.management import call_command  # noqa: E402
-from django.db import connection  # noqa: E402
 
 from federations.models import Device, DeviceTask  # noqa: E402
 from federations.services import device_tasks, task_rows  # noqa: E402
@@ -35,6 +34,7 @@ from fedwire.errors import FedportalError  # noqa: E402
 from registry.services import models  # noqa: E402
 from tests.cast import assemble  # noqa: E402
 from tests.training.conftest import Site, Stage, current  # noqa: E402
+from tests.training.moments import at_once  # noqa: E402
 from training import progress  # noqa: E402
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED  # noqa: E402
 from training.models import Assignment, Run, Update  # noqa: E402
@@ -46,28 +46,6 @@ OPENING = "waiting"  # the round's row is written, its tasks are about to be, no
 ANSWERING = "before_commit"  # the answer is written, nothing is committed
 TELLING = "tell"  # everything is written but what is told of it
 STORMS = 6
-
-
-def at_once(*acts: Callable[[], object]) -> list[str]:
-    """Do all of them at the same moment; what went wrong."""
-    errors: list[str] = []
-    start = threading.Barrier(len(acts))
-
-    def run(act: Callable[[], object]) -> None:
-        start.wait()
-        try:
-            act()
-        except Exception as error:
-            errors.append(f"{type(error).__name__}: {error}"[:200])
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return errors
 
 
 def overtake(first: Callable[[], object], second: Callable[[], object], point: str = OPENING) -> list[str]:

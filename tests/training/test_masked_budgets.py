@@ -64,9 +64,18 @@ def test_rounds_that_end_in_a_sum_are_charged(stage: Stage, twelve: list[Sitter]
         assert Ledger.objects.get(organization=owner).counts == ledgers.added({}, "device", twice)
 
 
-@pytest.mark.parametrize("step", ["advertise", "share", "mask"])
-def test_a_session_that_breaks_before_a_vector_is_in_costs_nothing(
-    stage: Stage, twelve: list[Sitter], step: str
+@pytest.mark.parametrize(
+    ("step", "settled"),
+    [
+        ("advertise", "refunded"),
+        ("share", "refunded"),
+        ("mask", "refunded"),
+        ("agree", "charged"),
+        ("unmask", "charged"),
+    ],
+)
+def test_a_session_that_breaks_costs_something_once_vectors_are_in(
+    stage: Stage, twelve: list[Sitter], step: str, settled: str
 ) -> None:
     run = secure(stage, rounds=1, privacy=NOISY)
     die(twelve, step, 12)
@@ -74,20 +83,7 @@ def test_a_session_that_breaks_before_a_vector_is_in_costs_nothing(
     overdue(run)
     assert run.rounds.get(number=1, attempt=1).state == "failed"
     for owner in (stage.cast.acme, stage.cast.metro, stage.cast.valley):
-        assert states(owner)[0] == "refunded"
-
-
-@pytest.mark.parametrize("step", ["agree", "unmask"])
-def test_a_session_that_breaks_with_vectors_in_is_paid_by_those_who_gave_one(
-    stage: Stage, twelve: list[Sitter], step: str
-) -> None:
-    run = secure(stage, rounds=1, privacy=NOISY)
-    die(twelve, step, 12)
-    play(twelve)
-    overdue(run)
-    assert run.rounds.get(number=1, attempt=1).state == "failed"
-    for owner in (stage.cast.acme, stage.cast.metro, stage.cast.valley):
-        assert states(owner)[0] == "charged"
+        assert states(owner)[0] == settled
 
 
 def test_the_label_says_that_the_portal_saw_sums_only(stage: Stage, twelve: list[Sitter]) -> None:

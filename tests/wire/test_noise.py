@@ -114,36 +114,9 @@ def test_standard_deviations_without_a_table_are_refused(sigma: float) -> None:
         noise.discrete_gaussian(sigma, 1)
 
 
-@pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])
-def test_what_is_no_noise_is_refused(sigma: float) -> None:
-    with pytest.raises(ValueError, match="standard deviation"):
-        noise.noised(np.zeros(3, np.float32), sigma)
-
-
 def test_error_is_counted_for_each_number() -> None:
     assert noise.error_of(1024.0, 1_000_000) == pytest.approx(1e6 * noise.error_of(1024.0, 1))
     assert noise.error_of(1024.0, 1_000_000) < 2e-9
-
-
-def test_noised_numbers_lie_on_the_grid_around_what_they_were() -> None:
-    values = np.linspace(-5, 5, 200_000, dtype=np.float32)
-    found = noise.noised(values, 0.25)
-    places = found.astype(np.float64) / (0.25 / noise.GRID)
-    assert np.abs(places - np.rint(places)).max() < 1e-6 * np.abs(places).max()
-    left = found - values
-    assert abs(left.mean()) < 6 * 0.25 / math.sqrt(len(values))
-    assert left.std() == pytest.approx(0.25, rel=6 * math.sqrt(1 / (2 * len(values))))
-
-
-def test_grid_moves_a_vector_by_no_more_than_it_says() -> None:
-    """Two vectors that differ by the clip differ by at most `sensitivity` once they lie on the grid."""
-    generator = np.random.default_rng(0)
-    for size in (1, 10, 1000):
-        one = generator.normal(size=size)
-        other = one + generator.normal(size=size) * (0.5 / np.sqrt(size) / 3)
-        step = 2.0 / noise.GRID
-        moved = np.linalg.norm(np.rint(one / step) * step - np.rint(other / step) * step)
-        assert moved <= noise.sensitivity(float(np.linalg.norm(one - other)), size, 2.0) + 1e-12
 
 
 def test_there_is_no_seed() -> None:
@@ -151,7 +124,7 @@ def test_there_is_no_seed() -> None:
     names = {node.attr for node in ast.walk(ast.parse(inspect.getsource(noise))) if isinstance(node, ast.Attribute)}
     assert "token_bytes" in names
     assert not names & {"random", "default_rng", "seed", "Generator", "RandomState"}
-    for function in (noise.discrete_gaussian, noise.noised):
+    for function in (noise.discrete_gaussian, noise.wide_gaussian):
         assert set(inspect.signature(function).parameters) <= {"sigma", "count", "values"}
 
 

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedwire.masking import streams
-from fedwire.tensors import Float32
 
 # The table ends where what lies beyond has a probability below 2⁻⁶⁴: at nine standard deviations and a half.
 TAIL = 9.5
@@ -27,8 +26,6 @@ MOST_SIGMA = 4096.0
 # Of a composition of draws the finer part has a standard deviation of so many steps of the coarser one. The sum is then
 # off by less than e⁻³¹⁵, for this is more than twice the smoothing parameter of the whole numbers.
 OVERLAP = 4.0
-# A grid's step is this part of the noise's standard deviation: then the grid adds nothing that one could see.
-GRID = 1024.0
 BLOCK = 1 << 16
 # Keeps 60 bits of the smallest probability of a table; a power of two, so a float64 loses nothing by it.
 _SCALE = 2.0**124
@@ -93,28 +90,6 @@ def wide_error_of(sigma: float, count: int) -> float:
 def furthest(sigma: float) -> int:
     """No draw of `wide_gaussian` is larger than this, nor smaller than its opposite."""
     return sum(step * _reach(part) for step, part in _parts(sigma))
-
-
-def noised(values: Float32, sigma: float) -> Float32:
-    """The numbers, on a grid of σ/GRID, with discrete Gaussian noise of the standard deviation σ added to each.
-
-    Rounding to the grid moves each number by at most half a step, so the L2 sensitivity C of the whole grows to at most
-    C + √P·σ/GRID; `sensitivity` gives it. Raises ValueError for a σ that is not positive.
-    """
-    if not (sigma > 0.0 and math.isfinite(sigma)):
-        raise ValueError(f"no noise of the standard deviation {sigma}")
-    step = sigma / GRID
-    found = np.empty(len(values), np.float32)
-    for start in range(0, len(values), BLOCK):
-        part = np.rint(values[start : start + BLOCK].astype(np.float64) / step)
-        part += discrete_gaussian(GRID, len(part))
-        found[start : start + BLOCK] = part * step
-    return found
-
-
-def sensitivity(clip: float, parameters: int, sigma: float) -> float:
-    """By how much the numbers on the grid can differ in L2 when those before it differ by at most `clip`."""
-    return clip + math.sqrt(parameters) * sigma / GRID
 
 
 def _parts(sigma: float) -> list[tuple[int, float]]:

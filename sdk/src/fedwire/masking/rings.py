@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedwire import noise
+from fedwire import grids, noise
 from fedwire.errors import FedportalError
 from fedwire.masking import streams
 from fedwire.tensors import Float32
@@ -137,11 +137,7 @@ class Ring:
 
     def _clipping(self, update: Float32) -> float:
         """What brings the update down to the clip: 1 for one that is within it."""
-        squares = 0.0
-        for start in range(0, len(update), BLOCK):
-            part = update[start : start + BLOCK].astype(np.float64)
-            squares += float(part @ part)
-        norm = squares**0.5
+        norm = grids.norm(update)
         if not np.isfinite(norm):
             raise FedportalError("not_finite", what="This update")
         return 1.0 if norm <= self.clip else self.clip / norm
