@@ -14,28 +14,26 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
+from django.db.models import F
 
 from federations.models import DeviceTask
 from federations.services import device_tasks, roots
-from federations.services.device_tasks import NewTask
 from fedportal.common import blobs, clock, faults, sealing
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 from fedwire.masking import statements
 from fedwire.masking.statements import refused
 from fedwire.masking.terms import Terms, check_cohort
-from fedwire.states import AssignmentState, RoundKind, RoundState, SumState, TaskKind
+from fedwire.states import RoundKind, RoundState, SumState, TaskKind
 from fedwire.tensors import digest_of
-from training import lifecycle, progress, wording
+from training import lifecycle, progress
 from training.lifecycle import Lost
-from training.models import Assignment, MaskedSum, Round, Seat, Update
+from training.models import MaskedSum, Round, Seat, Update
 from training.privacy import folding, unmasking
 from training.privacy.protection import Protection
-from training.services import cohorts, conditions, local, masked_bell, pulse, seats
+from training.services import conditions, local, pulse, seats, steps
 from training.services.leftovers import erase_later
 from training.services.seats import UNFINISHED
 
@@ -79,14 +77,14 @@ def begin(found: Round) -> None:
         organization_id=found.organization_id,
         round=found,
         session=terms.session,
-        deadline=_until(),
+        deadline=steps.until(),
         terms={**terms.fields(), "signature": unmasking.announced(terms, conditions.key()).signature},
     )
     Seat.objects.bulk_create(
         Seat(organization=update.organization, total=total, device=update.device) for update in updates
     )
     asked = {"terms": total.terms, "server": conditions.key().public_key().public_bytes_raw().hex()}
-    _ask(total, {seat.pk: asked for seat in total.seats.all()})
+    steps.ask(total, {seat.pk: asked for seat in total.seats.all()})
     progress.tell(found.run, "round.masking", seats.told(total))
 
 
@@ -137,8 +135,8 @@ def _to_share(total: MaskedSum, there: Sequence[Seat]) -> None:
     _check_threshold(roster.terms, there)
     document = {"adverts": [asdict(advert) for advert in roster.adverts], "signature": roster.signed(conditions.key())}
     document |= _members(total, there)
-    _move(total, SumState.SHARE)
-    _ask(total, {seat.pk: {} for seat in there}, document)
+    steps.move(total, SumState.SHARE)
+    steps.ask(total, {seat.pk: {} for seat in there}, document)
 
 
 def _members(total: MaskedSum, there: Sequence[Seat]) -> dict[str, Any]:
@@ -159,8 +157,8 @@ def _to_mask(total: MaskedSum, there: Sequence[Seat]) -> None:
         seat.pk: {"delivered": {other.device.public_id: other.shared[name] for other in there if other.pk != seat.pk}}
         for name, seat in zip(names, there, strict=True)
     }
-    _move(total, SumState.MASK, sharers=names)
-    _ask(total, delivered, size=(terms.parameters + 1) * terms.ring.word.itemsize)
+    steps.move(total, SumState.MASK, sharers=names)
+    steps.ask(total, delivered, size=(terms.parameters + 1) * terms.ring.word.itemsize)
 
 
 def _to_fold(total: MaskedSum, there: Sequence[Seat]) -> MaskedSum:
@@ -168,18 +166,11 @@ def _to_fold(total: MaskedSum, there: Sequence[Seat]) -> MaskedSum:
     terms = Terms(**total.terms)
     check_cohort(terms, [seat.organization.public_id for seat in there])
     _check_threshold(terms, there)
-    _move(total, SumState.FOLD, survivors=[seat.device.public_id for seat in there])
-    found, size = total.round, (terms.parameters + 1) * terms.ring.word.itemsize * len(there)
-    Round.objects.filter(pk=found.pk).update(bytes_up=found.bytes_up + size)
+    steps.move(total, SumState.FOLD, survivors=[seat.device.public_id for seat in there])
+    size = (terms.parameters + 1) * terms.ring.word.itemsize * len(there)
+    Round.objects.filter(pk=total.round_id).update(bytes_up=F("bytes_up") + size)
     outside = total.seats.exclude(pk__in=[seat.pk for seat in there])
-    news = []
-    for seat in outside.select_related("device__organization").order_by("pk"):
-        reason = f"not in the sum: {seat.reason}"[:300]
-        Assignment.objects.filter(round=found, device=seat.device).update(reason=reason)
-        card = wording.participant(cohorts.party_of(seat.device), AssignmentState.SUBMITTED, reason=reason)
-        news.append(("assignment.changed", wording.changed(found.number, found.attempt, card)))
-    progress.tell_all(found.run, news)
-    Update.objects.filter(counted_in=found, device__in=outside.values("device")).delete()
+    steps.leave_out(total, outside)
     # Vectors of devices that sent one and did not sign for it count as not sent.
     erase_later(total, outside.filter(task__isnull=False).values_list("task__upload_sha256", flat=True))
     return total
@@ -208,10 +199,10 @@ def fold(total: MaskedSum) -> None:
         out.unlink(missing_ok=True)
     with unit():
         total.total_blob = sha
-        _move(total, SumState.AGREE, total_blob=sha)
+        steps.move(total, SumState.AGREE, total_blob=sha)
         signature = seats.roster_of(total).signed_survivors(conditions.key(), names)
         there = {seat.pk: dict[str, Any]() for seat in rows}
-        _ask(total, there, {"survivors": names, "signature": signature})
+        steps.ask(total, there, {"survivors": names, "signature": signature})
         erase_later(total, vectors)
         progress.tell(total.round.run, "round.masking", seats.told(total))
     faults.point("after_fold")
@@ -227,9 +218,9 @@ def _not_there(total: MaskedSum, vector: str) -> Exception:
 
 def _to_unmask(total: MaskedSum, there: Sequence[Seat]) -> None:
     _check_threshold(Terms(**total.terms), there)
-    _move(total, SumState.UNMASK)
+    steps.move(total, SumState.UNMASK)
     agreed = {seat.device.public_id: seat.agreement for seat in there}
-    _ask(total, {seat.pk: {} for seat in there}, {"agreed": agreed})
+    steps.ask(total, {seat.pk: {} for seat in there}, {"agreed": agreed})
 
 
 def _to_mean(total: MaskedSum, there: Sequence[Seat]) -> MaskedSum:
@@ -322,58 +313,6 @@ def _forget(total: MaskedSum) -> None:
     erase_later(total, [total.total_blob, total.mean_blob])
 
 
-def _move(total: MaskedSum, to: SumState, **values: Any) -> None:
-    deadline = _until()
-    lifecycle.move_one(MaskedSum.objects.filter(pk=total.pk, state=total.state), to, deadline=deadline, **values)
-    total.state, total.deadline = to, deadline
-    for name, value in values.items():
-        setattr(total, name, value)
-    progress.tell(total.round.run, "round.masking", seats.told(total))
-
-
-def _ask(
-    total: MaskedSum, asked: Mapping[int, Mapping[str, Any]], document: Mapping[str, Any] | None = None, size: int = 0
-) -> None:
-    """Offer the devices of these seats the task of the present step; the others have none any more."""
-    found, run = total.round, total.round.run
-    base = blobs.put(statements.spelled(document)) if document is not None else ""
-    rows = list(total.seats.filter(pk__in=list(asked)).select_related("device").order_by("pk"))
-    common = {
-        "run": run.public_id,
-        "model": run.model.public_id,
-        "model_name": run.model.name,
-        "round": found.number,
-        "attempt": found.attempt,
-        "manifest": [],
-        "architecture": None,
-        "training": {},
-    }
-    offered = device_tasks.offer(
-        [
-            NewTask(
-                device=seat.device,
-                kind=TaskKind.SECAGG,
-                subject=str(total.pk),
-                deadline=total.deadline,
-                common=common,
-                content={"masking": {"phase": str(total.state), "session": total.session, **asked[seat.pk]}},
-                base_blob=base,
-                update_bytes=size,
-            )
-            for seat in rows
-        ]
-    )
-    total.seats.exclude(pk__in=list(asked)).update(task=None)
-    for seat, task in zip(rows, offered, strict=True):
-        Seat.objects.filter(pk=seat.pk).update(task=task.pk)
-    # Nobody may come at all: then the deadline decides, which no answer rings for.
-    masked_bell.ring_for(found.pk, settings.FEDPORTAL_MASKING_SECONDS)
-
-
 def _check_threshold(terms: Terms, there: Sequence[Seat]) -> None:
     if len(there) < terms.threshold:
         raise refused(f"{len(there)} devices are there where {terms.threshold} are needed to take masks off.")
-
-
-def _until() -> datetime:
-    return clock.now() + timedelta(seconds=settings.FEDPORTAL_MASKING_SECONDS)

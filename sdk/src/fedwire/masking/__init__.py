@@ -13,6 +13,7 @@ among the others so that only a large majority of them can, and only for one agr
 | `terms`      | what a session is held under, and what a device demands of it whatever a server says |
 | `statements` | the messages that are signed, in one spelling                                       |
 | `session`    | the device's half, from its keys to the shares that it gives                        |
+| `groups`     | into which groups a large cohort is divided, as its devices draw them                |
 
 The server's half is `training.privacy.unmasking`. Sources: Bonawitz et al., "Practical Secure Aggregation for
 Privacy-Preserving Machine Learning", CCS 2017 (double masking, the round of consistency); Pasquini et al., "Eluding

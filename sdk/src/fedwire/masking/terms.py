@@ -12,7 +12,7 @@ from fedwire.masking import rings, statements
 from fedwire.masking.rings import Ring
 from fedwire.masking.statements import Advert, refused
 
-# Larger cohorts are held in several sessions, so that what a device does never grows.
+# Larger cohorts are divided into groups (`groups`), a session for each, so that what a device does never grows.
 MOST_DEVICES = 128
 # Of a device's share, over the clip; with more nothing would be left of the update.
 MOST_NOISE = 1024.0
@@ -130,11 +130,16 @@ class Policy:
 
 def check_cohort(terms: Terms, organizations: Sequence[str]) -> None:
     """Raises `masking_refused` when devices of these organizations are too few, or of too few, to make a sum."""
-    if len(organizations) < terms.least_devices:
-        raise refused(f"{len(organizations)} devices are fewer than the {terms.least_devices} of the terms.")
-    if len(set(organizations)) < terms.least_organizations:
+    check_enough(organizations, terms.least_devices, terms.least_organizations)
+
+
+def check_enough(organizations: Sequence[str], least_devices: int, least_organizations: int) -> None:
+    """The same for a sum that needs so many devices, and devices of so many organizations."""
+    if len(organizations) < least_devices:
+        raise refused(f"{len(organizations)} devices are fewer than the {least_devices} of the terms.")
+    if len(set(organizations)) < least_organizations:
         count = len(set(organizations))
-        raise refused(f"{count} organizations are fewer than the {terms.least_organizations} of the terms.")
+        raise refused(f"{count} organizations are fewer than the {least_organizations} of the terms.")
 
 
 def least_threshold(organizations: Sequence[str]) -> int:
