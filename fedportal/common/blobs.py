@@ -94,6 +94,12 @@ def scratch(name: str = "") -> Path:
     return _folder("scratch") / (name or secrets.token_hex(16))
 
 
+def name_of(staged: Path) -> str:
+    """What the file is called as a blob: SHA-256 of all its bytes, hexadecimal. Raises OSError."""
+    with open(staged, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def verify(sha: str) -> bool:
     """Whether the blob is there and its bytes still have its digest (reads the whole file)."""
     try:

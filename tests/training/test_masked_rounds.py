@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from datetime import timedelta
@@ -68,6 +69,14 @@ def test_the_model_moves_by_the_weighted_mean_of_all(stage: Stage, twelve: list[
     assert len(total.transcript) == 64
     assert not total.liars
     assert found.bytes_up == 12 * 4 * (PARAMETERS + 1)
+
+
+def test_a_sum_is_named_by_all_of_its_bytes(stage: Stage, twelve: list[Sitter]) -> None:
+    """A name that two sums have in common would put one in the place of the other."""
+    secure(stage, rounds=1)
+    play(twelve, until=lambda step: step == "agree")
+    name = MaskedSum.objects.get().total_blob
+    assert hashlib.sha256(blobs.path(name).read_bytes()).hexdigest() == name
 
 
 def test_three_rounds_follow_one_another_with_fresh_keys(stage: Stage, twelve: list[Sitter]) -> None:

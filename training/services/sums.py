@@ -27,7 +27,6 @@ from fedwire.masking import statements
 from fedwire.masking.statements import refused
 from fedwire.masking.terms import Terms, check_cohort
 from fedwire.states import RoundKind, RoundState, SumState, TaskKind
-from fedwire.tensors import digest_of
 from training import lifecycle, progress
 from training.lifecycle import Lost
 from training.models import MaskedSum, Round, Seat, Update
@@ -193,7 +192,7 @@ def fold(total: MaskedSum) -> None:
         )
         if damaged is not None:
             raise _not_there(total, damaged)
-        sha = digest_of(out)
+        sha = blobs.name_of(out)
         blobs.adopt(out, sha)
     finally:
         out.unlink(missing_ok=True)
@@ -254,7 +253,7 @@ def write_mean(claimed: Round) -> MaskedSum:
         found = unmasking.recovered(roster, total.survivors, given)
         unmasking.unmask(vector, roster, total.survivors, found)
         weights = folding.write_mean(terms, vector, local.travels(claimed.run), out)
-        sha = digest_of(out)
+        sha = blobs.name_of(out)
         blobs.adopt(out, sha)
     except FedportalError as error:
         raise Broken(error.message) from error
