@@ -13,7 +13,7 @@ from fedwire.errors import CATALOGUE
 from fedwire.states import AssignmentState, RoundState, RunState, word
 from training import wording
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
-from training.models import Assignment, MaskedSum, Run
+from training.models import Assignment, Run
 from training.part_cards import PART
 from training.services import cohorts, needs, opening, seats, shards
 from training.services.plan import Standing
@@ -140,6 +140,6 @@ def _advice_for_late(late: Sequence[Mapping[str, Any]], enough: bool) -> list[st
 
 def _word(row: dict[str, Any]) -> str:
     if row["state"] == RoundState.MASKING:
-        return seats.word_of(MaskedSum.objects.get(round=row["pk"]))
+        return seats.word_of(row["pk"])
     made = shards.word_of(row["pk"]) if row["state"] == RoundState.AGGREGATING else ""
     return made or word("round", row["state"])

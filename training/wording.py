@@ -246,9 +246,10 @@ MADE = ("round.masking", "masking.liars", "round.aggregating", "round.part")
 ASKED_AGAIN = "did not answer its check and is asked again"
 
 
-def masking(step: str, done: int, count: int) -> str:
-    """How far the step of a session of secure aggregation is."""
+def masking(step: str, done: int, count: int, groups: int = 1) -> str:
+    """How far the step of the sessions of secure aggregation is, one for each group."""
     how_far = "" if step == SumState.FOLD else f", {done} of {count} devices"
+    how_far += f" in {groups} groups" if groups > 1 else ""
     return f"{word('round', RoundState.MASKING)}: {word('sum', step)}{how_far}"
 
 

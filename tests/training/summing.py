@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from federations.models import Device, DeviceTask, Organization
 from federations.services import device_tasks, task_rows
 from fedportal.common import blobs, clock
+from fedwire.masking import groups, statements
+from fedwire.masking.groups import Chain, Drawing, Lot
 from fedwire.masking.session import Session, vector_digest
 from fedwire.masking.statements import Advert
 from fedwire.masking.terms import Policy, Terms
@@ -22,7 +24,7 @@ from tests.training.conftest import Stage
 from training.models import Run
 
 PRIVACY = {"sums": "secure", "clip": 10.0, "most_weight": 4}
-STEPS = ("train", "advertise", "share", "mask", "agree", "unmask")
+STEPS = ("train", "reveal", "advertise", "share", "mask", "agree", "unmask")
 
 
 class Sitter:
@@ -31,7 +33,11 @@ class Sitter:
     def __init__(self, device: Device, key: Ed25519PrivateKey, update: np.ndarray, rows: int) -> None:
         self.device, self.key, self.update, self.rows = device, key, update, rows
         self.until = ""
+        self.draws = True  # its SDK knows groups
         self.journal = Notebook()
+        self.chain = Chain()
+        self.drawing: Drawing | None = None
+        self.group: Mapping[str, str] | None = None
         self.session: Session | None = None
         self.terms: Terms | None = None
         self.vector: bytes = b""
@@ -56,14 +62,25 @@ class Sitter:
         device_tasks.note_taken([task.pk])
         step = step_of(task)
         if step == "train":
-            self.session = None
-            return self.say(task, ready=True, masking={})
+            self.session = self.drawing = self.group = None
+            self.chain = Chain()
+            return self.say(task, ready=True, masking={"commitment": self.chain.commitment} if self.draws else {})
         masking = task.content["masking"]
         document = json.loads(blobs.path(task.base_blob).read_bytes()) if task.base_blob else {}
         return self.say(task, **getattr(self, f"_{step}")(task, masking, document))
 
+    def _reveal(self, task: DeviceTask, asked: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+        drawing = Drawing.of(document["drawing"])
+        assert statements.is_signed(asked["server"], "drawing", drawing.fields(), document["signature"])
+        groups.check(drawing, Lot(self.name, self.device.organization.public_id, self.chain.commitment), self.drawing)
+        self.drawing = drawing
+        return {"masking": {"number": self.chain.number(drawing.draw)}}
+
     def _advertise(self, task: DeviceTask, asked: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
         self.terms = Terms(**asked["terms"])
+        if self.drawing is not None:
+            drawn, self.group = groups.group_of(self.drawing, document["numbers"], self.name)
+            assert drawn == self.terms.beacon
         identity = self.name, self.device.organization.public_id, self.key
         self.session = Session(self.terms, asked["server"], identity, Policy(), self.journal)
         self.secrets += [self.session._own, self.session._mask_key.private_bytes_raw()]
@@ -72,6 +89,8 @@ class Sitter:
 
     def _share(self, task: DeviceTask, asked: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
         roster = [Advert(**advert) for advert in document["adverts"]]
+        if self.group is not None:
+            groups.check_roster(self.group, roster)
         sealed, signature = self.live.share(roster, document["signature"])
         return {"masking": {"sealed": sealed, "signature": signature}}
 

@@ -52,7 +52,7 @@ WISHES: Mapping[str, Wish] = {
     "sums_and_codec": Wish(SECURE, config={"codec": "int8"}),
     "sums_and_time": Wish(SECURE, "fedbuff", plan={"schedule": "asynchronous"}),
     "sums_of_few": Wish({**SECURE, "least_devices": 3}),
-    "sums_of_many": Wish(SECURE, plan={"sample": 129}),
+    "sums_of_many": Wish(SECURE, plan={"sample": 4097}),
     "noise_and_individuals": Wish(CENTRAL, "krum", least=10),
     "noise_and_reports": Wish(CENTRAL, "qfedavg", also=("noise_and_individuals",)),
     "noise_and_device_state": Wish({**CENTRAL, "mechanism": "local"}, "feddyn"),

@@ -62,7 +62,7 @@ def test_the_model_moves_by_the_weighted_mean_of_all(stage: Stage, twelve: list[
     found = current(run)
     assert run.state == "completed", run.reason
     np.testing.assert_allclose(moved(found), expected(twelve), atol=1e-5)
-    total = found.masked_sum
+    total = found.masked_sums.get()
     assert total.state == "done"
     assert total.weights == sum(device.rows for device in twelve)
     assert len(total.survivors) == 12
@@ -130,8 +130,8 @@ def test_a_whole_organization_that_goes_ends_the_attempt_with_names(
     failed = run.rounds.get(attempt=1)
     assert failed.state == "failed"
     assert "metro-site-0" in failed.reason
-    assert failed.masked_sum.state == "failed"
-    assert not any(failed.masked_sum.seats.values_list("given", flat=True))
+    assert failed.masked_sums.get().state == "failed"
+    assert not any(failed.masked_sums.get().seats.values_list("given", flat=True))
     assert not list(blobs.path("0" * 64).parent.parent.rglob("*masked*"))
 
 
@@ -146,7 +146,7 @@ def test_the_next_attempt_begins_with_fresh_keys(stage: Stage, twelve: list[Sitt
     play(twelve)
     run.refresh_from_db()
     assert run.state == "completed", run.reason
-    second = current(run).masked_sum
+    second = current(run).masked_sums.get()
     assert second.session != first.session
     assert current(run).attempt == 2
     np.testing.assert_allclose(moved(current(run)), expected(twelve), atol=1e-5)

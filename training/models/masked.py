@@ -11,19 +11,21 @@ from training.models.rounds import Round
 
 
 class MaskedSum(models.Model):
-    """The session in which the devices of a round's attempt add up their updates under masks.
+    """The session in which the devices of a round's attempt, or a group of them, add up their updates under masks.
 
     Kept for the record are who took part and the digests. Of masked vectors and sums only the names of files are here,
     and these are erased with the files; see `training.services.sums`.
     """
 
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")  # the run's
-    round = models.OneToOneField(Round, models.CASCADE, related_name="masked_sum")
+    round = models.ForeignKey(Round, models.CASCADE, related_name="masked_sums")
+    group = models.PositiveSmallIntegerField(default=1)  # its number among those of the round
     session = models.CharField(max_length=32, unique=True)  # 16 random bytes, hexadecimal
     state = models.CharField(max_length=12, choices=[(s, s) for s in SumState], default=SumState.ADVERTISE)
     reason = models.TextField(blank=True)  # why it failed
     deadline = models.DateTimeField()  # of the present step
-    terms = models.JSONField()  # with their signature
+    drawing = models.JSONField(null=True)  # of the first of several groups: the list they were drawn from, the numbers
+    terms = models.JSONField()  # with their signature; empty while groups are drawn
     sharers = models.JSONField(default=list)  # ids of the devices that shared their keys, in the order of the roster
     survivors = models.JSONField(default=list)  # of those whose vectors are in the sum; written once
     total_blob = models.CharField(max_length=64, blank=True)  # the sum, masked, while it is needed
@@ -36,10 +38,11 @@ class MaskedSum(models.Model):
     closed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        ordering = ["round_id"]
+        ordering = ["round_id", "group"]
+        constraints = [models.UniqueConstraint(fields=["round", "group"], name="one_sum_of_each_group")]
 
     def __str__(self) -> str:
-        return f"sum of round {self.round_id} ({self.state})"
+        return f"sum of round {self.round_id}, group {self.group} ({self.state})"
 
 
 class Seat(models.Model):
@@ -51,6 +54,8 @@ class Seat(models.Model):
     task = models.OneToOneField(DeviceTask, models.SET_NULL, null=True, related_name="+")  # of the present step
     said = models.CharField(max_length=12, blank=True)  # the last step that it took
     reason = models.CharField(max_length=300, blank=True)  # why it is not in the sum
+    commitment = models.CharField(max_length=64, blank=True)  # to what it draws its group with
+    number = models.CharField(max_length=64, blank=True)  # what it drew its group with
     advert = models.JSONField(null=True)  # with its signature
     certificate = models.JSONField(null=True)  # of its organization, as it came: other devices check it
     shared = models.JSONField(null=True)  # device → what it is to keep, sealed by this one

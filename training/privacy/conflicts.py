@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fedwire.masking.terms import MOST_DEVICES
+from fedwire.masking.groups import MOST_LOTS
 from training.aggregation.strategy import Strategy
 from training.privacy.protection import (
     ADAPTIVE,
@@ -196,9 +196,9 @@ TOGETHER = (
     Conflict(
         "sums_of_many",
         "privacy.sums",
-        "sums only, and rounds of more devices than one sum has",
-        f"a sum has at most {MOST_DEVICES} devices; ask for fewer, with a sample or a lower minimum.",
-        lambda setup: setup.protection.hides and max(setup.min_participants or 0, setup.asked or 0) > MOST_DEVICES,
+        "sums only, and rounds of more devices than can draw groups",
+        f"at most {MOST_LOTS:,} devices are added up in a round; ask for fewer, with a sample or a lower minimum.",
+        lambda setup: setup.protection.hides and max(setup.min_participants or 0, setup.asked or 0) > MOST_LOTS,
     ),
     Conflict(
         "noise_and_individuals",

@@ -6,6 +6,7 @@ task, part, update, event and receipt commit together or not at all.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ KEPT = (
     *("check", "evaluation", "personal", "statistics", "metrics", "seconds"),
     *("steps", "normaliser", "base_loss", "devices", "work_share"),
 )
+COMMITMENT = re.compile("[0-9a-f]{64}")
 
 
 def connect() -> None:
@@ -88,7 +90,7 @@ def on_answer(task: DeviceTask, answer: Mapping[str, Any], stored_sha: str, norm
         size=task.update_bytes,
         samples=answer["samples"],
         norm=norm,
-        answer={name: answer[name] for name in KEPT if name in answer},
+        answer={name: answer[name] for name in KEPT if name in answer} | _committed(task, answer),
         at=now,
         counted_in=counted_in,
     )
@@ -144,6 +146,12 @@ def on_refused(task: DeviceTask, code: str, sentence: str) -> None:
         progress.tell(
             part.run, "assignment.refused", wording.changed(part.number, part.attempt, card, part.asynchronous)
         )
+
+
+def _committed(task: DeviceTask, answer: Mapping[str, Any]) -> dict[str, str]:
+    """What a device that masks its update commits itself to, in case groups are drawn; nothing for what is none."""
+    said = answer.get("masking", {}).get("commitment") if task.content.get("masking") else None
+    return {"commitment": said} if isinstance(said, str) and COMMITMENT.fullmatch(said) else {}
 
 
 def _part(task: DeviceTask) -> Part:

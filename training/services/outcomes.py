@@ -120,8 +120,8 @@ def _own_models(run: Run, answers: Sequence[Mapping[str, Any]]) -> dict[str, Any
 def _updates(closing: Round, answers: list[dict[str, Any]]) -> list[FoldedUpdate]:
     strategy, exponent = strategies.find(closing.run.strategy), closing.staleness_exponent
     if sums.hides(closing):
-        total = sums.write_mean(closing)
-        return [FoldedUpdate(blobs.path(total.mean_blob), total.mean_blob, total.weights or 1)]
+        totals = sums.write_means(closing)
+        return [FoldedUpdate(blobs.path(total.mean_blob), total.mean_blob, total.weights or 1) for total in totals]
     alike = Protection.of(closing.run.config).spends  # a weight would multiply what noise is to hide
     return [
         FoldedUpdate(

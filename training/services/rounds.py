@@ -65,8 +65,10 @@ def _settle_one(round_pk: int) -> int | None:
     """The primary key of the run, if the round was closed here and the run may go on."""
     try:
         claimed = _claim(round_pk)
-        if isinstance(claimed, MaskedSum):
-            return _fold(claimed)
+        while isinstance(claimed, MaskedSum):
+            if (failed := _fold(claimed)) is not None:
+                return failed
+            claimed = _claim(round_pk)
         if not isinstance(claimed, Round):
             return claimed
         faults.point("round_claimed")
@@ -76,7 +78,7 @@ def _settle_one(round_pk: int) -> int | None:
 
 
 def _claim(round_pk: int) -> Round | MaskedSum | int | None:
-    """The round, claimed; its run if the round failed; its session if masked vectors are to be added up; None when
+    """The round, claimed; its run if the round failed; a session of it if masked vectors are to be added up; None when
     there is nothing to do now."""
     with unit():
         found = Round.objects.select_related("run", "run__base_version").filter(pk=round_pk).first()
@@ -125,7 +127,7 @@ def _mask(found: Round, news: Sequence[progress.News]) -> int | None:
 
 
 def _claim_masked(found: Round) -> Round | MaskedSum | int | None:
-    """Go on with the round's session; the round, claimed, when its sum can be unmasked."""
+    """Go on with the round's sessions; the round, claimed, when their sums can be unmasked."""
     try:
         total = sums.step(found)
     except sums.Broken as error:
@@ -142,7 +144,10 @@ def _fold(total: MaskedSum) -> int | None:
         sums.fold(total)
     except sums.Broken as error:
         with unit():
-            return _fail(total.round, RoundState.MASKING, str(error))
+            try:
+                sums.give_up(total.round, {total.pk: str(error)})
+            except sums.Broken as end:
+                return _fail(total.round, RoundState.MASKING, str(end))
     return None
 
 

@@ -13,13 +13,14 @@ from dataclasses import fields
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from django.db.models import Count
 
 from federations.models import DeviceTask, Member
 from federations.services import device_tasks
 from fedportal.common import clock, faults, sealing
 from fedportal.common.transactions import after_commit
 from fedwire.errors import FedportalError
-from fedwire.masking import streams
+from fedwire.masking import groups, streams
 from fedwire.masking.roots import Certificate
 from fedwire.masking.statements import Advert, refused
 from fedwire.masking.terms import Terms
@@ -76,7 +77,7 @@ def roster_of(total: MaskedSum) -> Roster:
 def _seat(task: DeviceTask) -> tuple[MaskedSum, Seat]:
     """The session, its row locked until the unit ends, and the device's seat in it. Raises `task_closed`."""
     seat = Seat.objects.filter(task=task.pk).select_related("device").defer("shared", "given").first()
-    total = seat and MaskedSum.objects.select_for_update(no_key=True).filter(pk=seat.total_id).first()
+    total = seat and MaskedSum.objects.select_for_update(no_key=True).defer("drawing").filter(pk=seat.total_id).first()
     if seat is None or total is None or total.state != task.content["masking"]["phase"]:
         raise FedportalError("task_closed", task=task.public_id, state=str(TaskState.EXPIRED))
     return total, seat
@@ -105,18 +106,31 @@ def told(total: MaskedSum) -> dict[str, Any]:
         "number": total.round.number,
         "attempt": total.round.attempt,
         "kind": str(total.round.kind),
+        "group": total.group,
         "step": str(total.state),
-        "word": word_of(total),
+        "word": word_of(total.round_id),
         "devices": total.seats.count(),
         "deadline": total.deadline.isoformat(),
         "seconds_left": max((total.deadline - clock.now()).total_seconds(), 0.0),
     }
 
 
-def word_of(total: MaskedSum) -> str:
-    """The same in words."""
-    asked = total.seats.exclude(task=None)
-    return wording.masking(total.state, asked.filter(said=total.state).count(), asked.count())
+def word_of(round_pk: int) -> str:
+    """How far the sessions of a round are, in words: the step that the slowest of its groups is asked for, and how many
+    of all that are asked have taken it."""
+    asked = Seat.objects.filter(total__round=round_pk).exclude(task=None).exclude(total__state=SumState.FAILED)
+    rows = asked.order_by().values_list("total__state", "total__group", "said").annotate(devices=Count("pk"))
+    order = list(SumState)
+    step = min((order.index(SumState(state)) for state, *_ in rows), default=0)
+    taken = sum(devices for state, _, said, devices in rows if state != order[step] or said == state)
+    groups_of = len({group for _, group, *_ in rows})
+    return wording.masking(order[step], taken, sum(devices for *_, devices in rows), groups_of)
+
+
+def _revealed(total: MaskedSum, seat: Seat, said: Mapping[str, Any], sha: str) -> dict[str, Any]:
+    if not groups.opens(seat.commitment, total.drawing["list"]["draw"], said["number"]):
+        raise refused("this is not the number to which the device committed itself.")
+    return {"number": said["number"]}
 
 
 def _advertised(total: MaskedSum, seat: Seat, said: Mapping[str, Any], sha: str) -> dict[str, Any]:
@@ -164,6 +178,7 @@ def _given(total: MaskedSum, seat: Seat, said: Mapping[str, Any], sha: str) -> d
 
 
 _STEPS = {
+    SumState.REVEAL: _revealed,
     SumState.ADVERTISE: _advertised,
     SumState.SHARE: _shared,
     SumState.MASK: _masked,

@@ -69,15 +69,18 @@ def ask(
 
 
 def leave_out(total: MaskedSum, outside: QuerySet[Seat]) -> None:
-    """The updates of these seats are not in the round's result: their parts say why. Call it inside a unit."""
+    """The updates of these seats, as far as they count, are not in the round's result: their parts say why. Call it
+    inside a unit."""
     found, news = total.round, []
-    for seat in outside.select_related("device__organization").order_by("pk"):
+    counted = Update.objects.filter(counted_in=found)
+    left = outside.filter(device__in=counted.values("device"))
+    for seat in left.select_related("device__organization").order_by("pk"):
         reason = f"not in the sum: {seat.reason}"[:300]
         Assignment.objects.filter(round=found, device=seat.device).update(reason=reason)
         card = wording.participant(cohorts.party_of(seat.device), AssignmentState.SUBMITTED, reason=reason)
         news.append(("assignment.changed", wording.changed(found.number, found.attempt, card)))
     progress.tell_all(found.run, news)
-    Update.objects.filter(counted_in=found, device__in=outside.values("device")).delete()
+    counted.filter(device__in=outside.values("device")).delete()
 
 
 def until() -> datetime:

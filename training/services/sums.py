@@ -23,7 +23,7 @@ from federations.services import device_tasks, roots
 from fedportal.common import blobs, clock, faults, sealing
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
-from fedwire.masking import statements
+from fedwire.masking import groups, statements
 from fedwire.masking.statements import refused
 from fedwire.masking.terms import Terms, check_cohort
 from fedwire.states import RoundKind, RoundState, SumState, TaskKind
@@ -32,16 +32,19 @@ from training.lifecycle import Lost
 from training.models import MaskedSum, Round, Seat, Update
 from training.privacy import folding, unmasking
 from training.privacy.protection import Protection
-from training.services import conditions, local, pulse, seats, steps
+from training.services import conditions, draws, local, pulse, seats, steps
 from training.services.leftovers import erase_later
 from training.services.seats import UNFINISHED
 
 # The states in which a session goes on.
 ALIVE = (
+    SumState.REVEAL,
     *(SumState.ADVERTISE, SumState.SHARE, SumState.MASK),
     *(SumState.FOLD, SumState.AGREE, SumState.UNMASK),
 )
 SILENT = "it did not take the step {step} in time"
+# The longest reason why a device is not in the sum.
+REASON = 300
 # Answers of devices are one request each, and more need not be said of those that are missing.
 MOST_NAMED = 5
 
@@ -56,47 +59,91 @@ def hides(found: Round) -> bool:
 
 
 def begin(found: Round) -> None:
-    """open → masking: make a session for the devices that are ready, and ask for their keys. Call it inside a unit.
+    """open → masking: make a session for the devices that are ready, and ask for their keys; of more devices than one
+    sum holds, for what they draw their groups with. Call it inside a unit.
 
     Raises Broken when they are too few for what the run promises, and Lost when somebody else moved the round.
     """
     ready = Update.objects.filter(counted_in=found).select_related("device", "organization")
     updates = sorted(conditions.drawn(found, list(ready)), key=lambda update: update.device.public_id)
     owners = [update.organization.public_id for update in updates]
-    terms = conditions.announced(found, owners)
+    protection = Protection.of(found.run.config)
     try:
-        check_cohort(terms, owners)
+        groups.check_groups([owners], protection.least_devices, protection.least_organizations)
     except FedportalError as error:
         raise Broken(error.message) from error
-    if terms.threshold > len(owners):
-        raise Broken("most devices are of one organization, which could take the masks off with the portal alone.")
     lifecycle.move_one(Round.objects.filter(pk=found.pk, fence=found.fence), RoundState.MASKING)
     found.state = RoundState.MASKING
+    if len(updates) > conditions.size(found):
+        draws.begin(found, updates)
+        return
+    terms = conditions.announced(found, owners)
     total = MaskedSum.objects.create(
         organization_id=found.organization_id,
         round=found,
         session=terms.session,
         deadline=steps.until(),
-        terms={**terms.fields(), "signature": unmasking.announced(terms, conditions.key()).signature},
+        terms={**terms.fields(), "signature": terms.signature},
     )
     Seat.objects.bulk_create(
         Seat(organization=update.organization, total=total, device=update.device) for update in updates
     )
-    asked = {"terms": total.terms, "server": conditions.key().public_key().public_bytes_raw().hex()}
+    asked = {"terms": total.terms, "server": conditions.public()}
     steps.ask(total, {seat.pk: asked for seat in total.seats.all()})
     progress.tell(found.run, "round.masking", seats.told(total))
 
 
 def step(found: Round) -> MaskedSum | None:
-    """Go on with the session of a round that is masking, if it is time; the session when what is due needs files: it is
-    to be folded, or unmasked. Call it inside a unit. Raises Broken when it cannot go on."""
+    """Go on with the sessions of a round that is masking, each if it is time. One whose vectors are to be folded, which
+    needs files; one of them when the masks can be taken off all that are left; None while there is nothing to do.
+
+    Call it inside a unit. Raises Broken when the round cannot go on.
+    """
+    due, broken = dict[int, MaskedSum | None](), dict[int, str]()
+    for total in _held(found):
+        try:
+            due[total.pk] = _go_on(total)
+        except Broken as error:
+            broken[total.pk] = str(error)
+    if broken:
+        give_up(found, broken)
+    left = [total for pk, total in due.items() if pk not in broken]
+    folding = [total for total in left if total is not None and total.state == SumState.FOLD]
+    return folding[0] if folding else (None if None in left else left[0])
+
+
+def give_up(found: Round, broken: Mapping[int, str]) -> None:
+    """End these sessions (primary key → why) without a sum. Their devices are not in the round's, which goes on with
+    the other groups where those have as many devices as its rounds need. Call it inside a unit; raises Broken."""
+    held = {total.pk: total for total in _held(found)}
+    rest = [total for pk, total in held.items() if pk not in broken]
+    devices = sum(len(total.survivors) or total.seats.exclude(task=None).count() for total in rest)
+    reasons = [f"group {held[pk].group}: {why}" if rest else why for pk, why in broken.items() if pk in held]
+    if not rest or devices < found.run.min_participants:
+        raise Broken(" ".join(reasons))
+    for pk, why in broken.items():
+        if (total := held.get(pk)) is not None:
+            total.seats.filter(reason="").update(reason=f"its group failed: {why}"[:REASON])
+            steps.leave_out(total, total.seats.all())
+            _end(total, why)
+
+
+def _held(found: Round) -> list[MaskedSum]:
+    """The sessions of the round that go on, their rows locked until the unit ends."""
     # Rows are locked in one order everywhere: tasks, the session, parts, round, run.
     of_round = DeviceTask.objects.filter(
         state__in=UNFINISHED, pk__in=Seat.objects.filter(total__round=found).values("task")
     )
     list(of_round.select_for_update(no_key=True).order_by("pk").values_list("pk"))
-    total = MaskedSum.objects.select_for_update(no_key=True).get(round=found)
-    total.round = found
+    rows = MaskedSum.objects.select_for_update(no_key=True).filter(round=found, state__in=ALIVE)
+    held = list(rows.defer("drawing").order_by("pk"))
+    for total in held:
+        total.round = found
+    return held
+
+
+def _go_on(total: MaskedSum) -> MaskedSum | None:
+    """The session when what is due needs files. Raises Broken when it cannot go on."""
     if total.state == SumState.FOLD:
         return total
     waited_for = total.seats.filter(task__state__in=UNFINISHED)
@@ -228,6 +275,7 @@ def _to_mean(total: MaskedSum, there: Sequence[Seat]) -> MaskedSum:
 
 
 _NEXT: Mapping[str, Callable[[MaskedSum, Sequence[Seat]], MaskedSum | None]] = {
+    SumState.REVEAL: draws.to_groups,
     SumState.ADVERTISE: _to_share,
     SumState.SHARE: _to_mask,
     SumState.MASK: _to_fold,
@@ -236,12 +284,23 @@ _NEXT: Mapping[str, Callable[[MaskedSum, Sequence[Seat]], MaskedSum | None]] = {
 }
 
 
-def write_mean(claimed: Round) -> MaskedSum:
-    """Take the masks off the sum and write down the mean update that is behind it; the session with its blob.
+def write_means(claimed: Round) -> list[MaskedSum]:
+    """Take the masks off each group's sum and write down the mean update that is behind it; the sessions with theirs.
 
-    Raises Broken when shares contradict each other or the sum cannot be an honest one, and OSError, EOFError.
+    A group whose shares contradict each other, or whose sum cannot be an honest one, is given up. Raises Broken when
+    that ends the round, and OSError, EOFError.
     """
-    total = MaskedSum.objects.get(round=claimed)
+    found = []
+    for total in MaskedSum.objects.filter(round=claimed, state=SumState.UNMASK).defer("drawing").order_by("pk"):
+        try:
+            found.append(_with_mean(claimed, total))
+        except Broken as error:
+            with unit():
+                give_up(claimed, {total.pk: str(error)})
+    return found
+
+
+def _with_mean(claimed: Round, total: MaskedSum) -> MaskedSum:
     if total.mean_blob and blobs.exists(total.mean_blob):
         return total
     terms, roster = Terms(**total.terms), seats.roster_of(total)
@@ -269,31 +328,37 @@ def write_mean(claimed: Round) -> MaskedSum:
 
 
 def close(found: Round) -> list[str]:
-    """The round is done: its session is, and what must not outlive it is erased. Call it inside the unit.
+    """The round is done: its sessions are, and what must not outlive them is erased. Call it inside the unit.
 
     The names of devices that gave wrong shares.
     """
-    total = MaskedSum.objects.get(round=found)
-    record = {"terms": total.terms, "sharers": total.sharers, "survivors": total.survivors, "sum": total.total_blob}
-    transcript = statements.digest({**record, "roster": seats.roster_of(total).digest})
-    row = MaskedSum.objects.filter(pk=total.pk)
-    lifecycle.move_one(row, SumState.DONE, transcript=transcript, closed_at=clock.now())
-    _forget(total)
-    liars = total.seats.filter(device__public_id__in=total.liars).order_by("organization__name", "device__identifier")
-    names = liars.values_list("device__identifier", "organization__name")
-    return [f"{identifier} of {organization}" for identifier, organization in names]
+    liars: list[str] = []
+    for total in MaskedSum.objects.filter(round=found, state=SumState.UNMASK).order_by("pk"):
+        record = {"terms": total.terms, "sharers": total.sharers, "survivors": total.survivors, "sum": total.total_blob}
+        transcript = statements.digest({**record, "roster": seats.roster_of(total).digest})
+        row = MaskedSum.objects.filter(pk=total.pk)
+        lifecycle.move_one(row, SumState.DONE, transcript=transcript, closed_at=clock.now())
+        _forget(total)
+        liars += total.liars
+    named = Seat.objects.filter(total__round=found, device__public_id__in=liars)
+    names = named.order_by("organization__name", "device__identifier")
+    return [f"{device} of {owner}" for device, owner in names.values_list("device__identifier", "organization__name")]
 
 
 def abandon(rounds: Iterable[int], reason: str) -> None:
     """The sessions of these rounds end without a sum, and nothing of them is used again. Call it inside a unit."""
     for total in MaskedSum.objects.filter(round__in=list(rounds), state__in=ALIVE).order_by("pk"):
-        held = total.seats.exclude(task=None)
-        device_tasks.cancel(held.order_by("task").values_list("task_id", flat=True))
-        row = MaskedSum.objects.filter(pk=total.pk)
-        lifecycle.move(row, SumState.FAILED, reason=reason, closed_at=clock.now())
-        erase_later(total, held.values_list("task__upload_sha256", flat=True))
-        erase_later(total, total.seats.values_list("vector", flat=True))
-        _forget(total)
+        _end(total, reason)
+
+
+def _end(total: MaskedSum, reason: str) -> None:
+    held = total.seats.exclude(task=None)
+    device_tasks.cancel(held.order_by("task").values_list("task_id", flat=True))
+    row = MaskedSum.objects.filter(pk=total.pk)
+    lifecycle.move(row, SumState.FAILED, reason=reason, closed_at=clock.now())
+    erase_later(total, held.values_list("task__upload_sha256", flat=True))
+    erase_later(total, total.seats.values_list("vector", flat=True))
+    _forget(total)
 
 
 def masking_rounds() -> list[int]:

@@ -24,9 +24,11 @@ from fedportal_sdk._policy import DevicePolicy
 from fedportal_sdk._trust import Trust
 from fedportal_sdk.local import Refusal
 from fedwire.errors import FedportalError
+from fedwire.masking import groups
+from fedwire.masking.groups import Chain, Drawing, Lot
 from fedwire.masking.roots import fingerprint
 from fedwire.masking.session import Session, vector_digest
-from fedwire.masking.statements import PROTOCOL, Advert, refused
+from fedwire.masking.statements import PROTOCOL, Advert, is_signed, refused
 from fedwire.masking.terms import Terms
 from fedwire.messages import Answer, Task
 from fedwire.states import TaskKind
@@ -35,7 +37,7 @@ from fedwire.tensors import Float32
 log = logging.getLogger("fedportal")
 
 ABILITIES: frozenset[str] = frozenset({PROTOCOL})
-PHASES = ("advertise", "share", "mask", "agree", "unmask")
+PHASES = ("reveal", "advertise", "share", "mask", "agree", "unmask")
 LAST_PHASE = PHASES[-1]
 LOST = "this device does not have what it trained for this round any more; it was started again, or came too late"
 # The device's id, its organization's and its own key.
@@ -45,21 +47,28 @@ Said = tuple[Answer, memoryview | None]
 
 @dataclass
 class Waiting:
-    """What was trained for one attempt of a round. `update` [P]; `rows`: trained on; `base`: SHA-256 of the model."""
+    """What was trained for one attempt of a round. `update` [P]; `rows`: trained on; `base`: SHA-256 of the model.
+
+    `chain`: what its group is drawn with, where the cohort has several; `drawing`: the list that was drawn from last.
+    """
 
     attempt: tuple[str, int, int]
     model: str
     base: str
     update: Float32
     rows: int
+    chain: Chain = field(default_factory=Chain)
+    drawing: Drawing | None = None
 
 
 @dataclass
 class Part:
-    """This device in one session. `said`: by task, so that what is asked again gets the same answer."""
+    """This device in one session. `said`: by task, so that what is asked again gets the same answer. `group`: of which
+    devices, with their organizations, where they drew that."""
 
     session: Session
     terms: Terms
+    group: Mapping[str, str] | None = None
     said: dict[str, Said] = field(default_factory=dict)
 
 
@@ -100,8 +109,8 @@ class Masking:
     def keep(self, task: Task, update: Float32, rows: int) -> Answer:
         """The answer to a training task whose update [P], trained on so many rows, now waits here."""
         self._part = None
-        self._waiting = Waiting(_attempt(task), task["model"], task["base_digest"], update, rows)
-        return {"samples": 1, "ready": True, "masking": {}}
+        waiting = self._waiting = Waiting(_attempt(task), task["model"], task["base_digest"], update, rows)
+        return {"samples": 1, "ready": True, "masking": {"commitment": waiting.chain.commitment}}
 
     def forget(self) -> None:
         """The run is over: nothing waits any more."""
@@ -111,7 +120,7 @@ class Masking:
         """The answer to one phase, and the masked vector's bytes where that is the one to send. Raises `Refusal`."""
         with self._declining(task):
             asked = task.get("masking") or {}
-            taken = (self._advertise, self._share, self._mask, self._agree, self._unmask)
+            taken = (self._reveal, self._advertise, self._share, self._mask, self._agree, self._unmask)
             steps = dict(zip(PHASES, taken, strict=True))
             if asked.get("phase") not in steps:
                 raise refused(f"this device's SDK does not know the phase {str(asked.get('phase'))[:20]!r}.")
@@ -119,29 +128,39 @@ class Masking:
             if part is not None and asked["session"] == part.terms.session and task["id"] in part.said:
                 return part.said[task["id"]]
             said = steps[asked["phase"]](task, asked, document)
-            assert self._part is not None, "a step that was taken belongs to a session"
-            self._part.said[task["id"]] = said
+            if self._part is not None:  # what is drawn comes before the session, and is the same when asked again
+                self._part.said[task["id"]] = said
             return said
 
+    def _reveal(self, task: Task, asked: Mapping[str, Any], document: Mapping[str, Any]) -> Said:
+        waiting, drawing = self._trained(task), Drawing.of(document["drawing"])
+        if not is_signed(asked["server"], "drawing", drawing.fields(), document["signature"]):
+            raise refused("the list of a draw is not signed by the portal's key.")
+        self._check_portal(asked["server"])
+        if ((drawing.run, drawing.round, drawing.attempt), drawing.base_model) != (waiting.attempt, waiting.base):
+            raise refused("the list of a draw is of another round or model.")
+        if drawing != waiting.drawing:
+            device, organization, _ = self._who()
+            groups.check(drawing, Lot(device, organization, waiting.chain.commitment), waiting.drawing)
+            waiting.drawing = drawing
+        return _answer(number=waiting.chain.number(drawing.draw)), None
+
     def _advertise(self, task: Task, asked: Mapping[str, Any], document: Mapping[str, Any]) -> Said:
-        waiting, policy = self._waiting, self._policy()
-        if waiting is None or waiting.attempt != _attempt(task):
-            raise Refusal(LOST)
-        if self._part is not None:
-            raise refused("this update is in another session already.")
+        waiting, policy = self._trained(task), self._policy()
         terms = Terms(**asked["terms"])
         _check_about(terms, asked["session"], task, waiting)
+        group = self._group(terms, waiting, document)
         session = Session(terms, asked["server"], self._who(), policy.masking, self._journal)
-        if not self._journal.pin(PORTAL, asked["server"]):
-            known = fingerprint(self._journal.pinned(PORTAL))
-            raise refused(f"the portal has another key ({fingerprint(asked['server'])}) than before ({known}).")
-        self._part = Part(session, terms)
+        self._check_portal(asked["server"])
+        self._part = Part(session, terms, group)
         certificate = self._trust.certificate()
         shown = {} if certificate is None else {"certificate": certificate}
         return _answer(advert=asdict(session.advert), **shown), None
 
     def _share(self, task: Task, asked: Mapping[str, Any], document: Mapping[str, Any]) -> Said:
         part, roster = self._of(asked), [Advert(**advert) for advert in document["adverts"]]
+        if part.group is not None:
+            groups.check_roster(part.group, roster)
         certified = self._policy().require_certificates
         self._trust.check(part.terms.federation, document, roster, certified=certified)
         sealed, signature = part.session.share(roster, document["signature"])
@@ -168,6 +187,31 @@ class Masking:
     def _unmask(self, task: Task, asked: Mapping[str, Any], document: Mapping[str, Any]) -> Said:
         given, signature = self._of(asked).session.unmask(document["agreed"])
         return _answer(given=given, signature=signature), None
+
+    def _group(self, terms: Terms, waiting: Waiting, document: Mapping[str, Any]) -> Mapping[str, str] | None:
+        """This device's group, as it works it out itself; None where nobody drew any."""
+        if waiting.drawing is None:
+            if terms.beacon:
+                raise refused("the terms are of a group that this device did not draw.")
+            return None
+        drawn, group = groups.group_of(waiting.drawing, document["numbers"], self._who()[0])
+        if drawn != terms.beacon:
+            raise refused("the terms are of another group than this device drew.")
+        return group
+
+    def _trained(self, task: Task) -> Waiting:
+        """What waits for this task's session. Raises `Refusal` when it is lost, or is in a session already."""
+        if self._waiting is None or self._waiting.attempt != _attempt(task):
+            raise Refusal(LOST)
+        if self._part is not None:
+            raise refused("this update is in another session already.")
+        return self._waiting
+
+    def _check_portal(self, key: str) -> None:
+        """Raises `masking_refused` for another key of the portal than it had when this device first met it."""
+        if not self._journal.pin(PORTAL, key):
+            known = fingerprint(self._journal.pinned(PORTAL))
+            raise refused(f"the portal has another key ({fingerprint(key)}) than before ({known}).")
 
     def _of(self, asked: Mapping[str, Any]) -> Part:
         if self._part is None or asked["session"] != self._part.terms.session:
@@ -239,8 +283,6 @@ def _check_about(terms: Terms, session: str, task: Task, waiting: Waiting) -> No
         raise refused("the terms are of another model than the one that was trained from.")
     if terms.parameters != len(waiting.update):
         raise refused("the terms are of another number of parameters.")
-    if terms.beacon:
-        raise refused("this device's SDK takes part in no groups yet.")
 
 
 def _answer(**masking: Any) -> Answer:

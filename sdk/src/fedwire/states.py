@@ -32,6 +32,7 @@ class RoundState(StrEnum):
 class SumState(StrEnum):
     """A session of secure aggregation: which step its devices are asked for, or what the portal does meanwhile."""
 
+    REVEAL = "reveal"
     ADVERTISE = "advertise"
     SHARE = "share"
     MASK = "mask"
@@ -126,6 +127,7 @@ MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
         RoundState.CANCELLED: frozenset(),
     },
     "sum": {
+        SumState.REVEAL: frozenset({SumState.ADVERTISE, SumState.FAILED}),
         SumState.ADVERTISE: frozenset({SumState.SHARE, SumState.FAILED}),
         SumState.SHARE: frozenset({SumState.MASK, SumState.FAILED}),
         SumState.MASK: frozenset({SumState.FOLD, SumState.FAILED}),
@@ -199,6 +201,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         RoundState.AGGREGATING: "aggregating",
     },
     "sum": {
+        SumState.REVEAL: "groups are drawn",
         SumState.ADVERTISE: "keys are made",
         SumState.SHARE: "keys are shared",
         SumState.MASK: "masked updates are sent",
