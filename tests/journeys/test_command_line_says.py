@@ -124,8 +124,8 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     yield metro, ["device", "personal", MODEL, *mine, "--output", str(folder / "mine.safetensors"), "--forget"]
     for verb in ("status", "pause", "resume", "schedule", "stop", "watch", "keep", "publish-best", "list"):
         yield acme, ["train", verb, MODEL, *(["synchronous"] if verb == "schedule" else [])]
-    for words in (["audit", "leakage", MODEL, "--images", "5"], ["simulate", "--devices", "3", "--rounds", "1"]):
-        yield acme, words
+    yield metro, ["audit", "leakage", MODEL, "--images", "5"]
+    yield acme, ["simulate", "--devices", "3", "--rounds", "1"]
     yield metro, ["device", "list"]
     for act in (["groups", "pilot"], ["quarantine"], ["restore"], ["renew"], ["reset"], ["revoke", "--yes"]):
         yield metro, ["device", act[0], "hospital-001", *act[1:]]

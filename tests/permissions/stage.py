@@ -19,7 +19,7 @@ from fedportal.common import blobs, clock
 from fedportal.common.transactions import unit
 from registry.services import models, versions
 from tests.cast import PASSWORD, Cast, assemble, client_with, register
-from training.models import Round
+from training.models import Assignment, Round
 from training.services import runs
 
 # World → name of a part of an address → the id that stands there. "missing" ids look right and belong to nothing.
@@ -120,7 +120,8 @@ def _webhooks(stage: Stage) -> None:
 def _registry(stage: Stage) -> None:
     """A model with a version that is shared and in training, one that is not, and an upload, in each world."""
     for name, world in (("olga", stage.own), ("rex", stage.foreign)):
-        devices.heartbeat(Device.objects.get(public_id=world["device"]), {})  # so it takes part in the run
+        device = Device.objects.get(public_id=world["device"])
+        devices.heartbeat(device, {})  # so it takes part in the run
         actor = stage.cast.actor(name)
         shared, kept = (models.create(actor, name=word, architecture=LOGISTIC) for word in ("shared", "kept"))
         versions.initial(actor, shared)
@@ -131,7 +132,10 @@ def _registry(stage: Stage) -> None:
         then = clock.now() - timedelta(minutes=1)
         closed = {"state": "done", "opened_at": then, "deadline": clock.now(), "closed_at": clock.now()}
         earlier = {**closed, "kind": "train", "attempt": 0, "base_blob": digest}
-        Round.objects.create(organization=run.organization, run=run, number=1, **earlier)
+        over = Round.objects.create(organization=run.organization, run=run, number=1, **earlier)
+        parts = [device] if name == "rex" else [device, _another_of_metro(stage.cast)]  # members may audit too
+        for part in parts:
+            Assignment.objects.create(organization=part.organization, round=over, device=part, state="submitted")
         world |= {
             "digest": digest,
             "run": run.public_id,
@@ -145,6 +149,10 @@ def _registry(stage: Stage) -> None:
             "form": "state_dict",
             "upload": upload.public_id,
         }
+
+
+def _another_of_metro(cast: Cast) -> Device:
+    return Device.objects.get(public_id=register(cast.keys["mia"], "metro-003")["id"])
 
 
 def _organization(name: str) -> Actor:
