@@ -94,13 +94,7 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     yield metro, ["federation", "decline", FEDERATION]
     acme.run("federation", "invite", FEDERATION, "--org", ids["metro"])
     yield metro, ["federation", "join", FEDERATION]
-    text = folder / "agreement.txt"
-    text.write_text("Data stay where they are.\nResults are shared.")
-    wanted = [FEDERATION, "--title", "Study agreement", "--file", str(text), "--expires", "2999-12-31"]
-    yield acme, ["federation", "agreement", "publish", *wanted]
-    yield metro, ["federation", "agreement", "show", FEDERATION]
-    agreed = metro.json("federation", "agreement", "show", FEDERATION)["id"]
-    yield metro, ["federation", "agreement", "accept", FEDERATION, "--agreement", agreed]
+    yield from agreement(world)
     yield acme, ["federation", "invitations", FEDERATION]
     letter = acme.json("federation", "invitations", FEDERATION)[0]["id"]
     yield acme, ["federation", "resend", letter]
@@ -136,6 +130,16 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     yield metro, ["federation", "leave", FEDERATION, "--yes"]
     acme.run("federation", "invite", FEDERATION, "--org", ids["metro"])
     yield acme, ["federation", "remove", FEDERATION, ids["metro"], "--yes"]
+
+
+def agreement(world: World) -> Iterator[tuple[Terminal, list[str]]]:
+    text = world.folder / "agreement.txt"
+    text.write_text("Data stay where they are.\nResults are shared.")
+    wanted = [FEDERATION, "--title", "Study agreement", "--file", str(text), "--expires", "2999-12-31"]
+    yield world.acme, ["federation", "agreement", "publish", *wanted]
+    yield world.metro, ["federation", "agreement", "show", FEDERATION]
+    agreed = world.metro.json("federation", "agreement", "show", FEDERATION)["id"]
+    yield world.metro, ["federation", "agreement", "accept", FEDERATION, "--agreement", agreed]
 
 
 def trust(world: World) -> Iterator[tuple[Terminal, list[str]]]:
