@@ -25,7 +25,7 @@ from fedwire.errors import CATALOGUE  # noqa: E402
 from training.aggregation.strategies import STRATEGIES  # noqa: E402
 from training.aggregation.strategy import LOCAL_SGD, Parameter, Strategy  # noqa: E402
 from training.privacy import conflicts  # noqa: E402
-from training.privacy.protection import CENTRAL, DISTRIBUTED, LOCAL, SECURE, Protection  # noqa: E402
+from training.privacy.protection import CENTRAL, DISTRIBUTED, GROUPED, LOCAL, SECURE, Protection  # noqa: E402
 
 DOCS = Path(__file__).resolve().parent
 SETTINGS = DOCS.parent / "fedportal" / "settings.py"
@@ -109,7 +109,7 @@ def strategies_page() -> str:
 
 def privacy_part() -> str:
     """Which protection goes with which strategy, and why others do not."""
-    kinds = [(f"sums: {SECURE}", Protection(sums=SECURE))]
+    kinds = [(f"sums: {sums}", Protection(sums=sums)) for sums in (SECURE, GROUPED)]
     kinds += [(f"noise: {name}", Protection(mechanism=name, noise=1.0)) for name in (CENTRAL, LOCAL)]
     kinds += [(f"noise: {DISTRIBUTED}", Protection(sums=SECURE, mechanism=DISTRIBUTED, noise=1.0))]
     rows = [

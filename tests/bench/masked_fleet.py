@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fedportal_sdk import FederatedClient, _masking
+from fedportal_sdk import FederatedClient, _loop, _masking
 from fedportal_sdk.local import Refusal
 from fedportal_sdk.portal import Portal as Owner
 from fedwire import routes
@@ -26,7 +26,10 @@ from tests.running import Portal
 
 PEOPLE = (("acme", "olga@acme.example"), ("metro", "mia@metro.example"), ("valley", "vera@valley.example"))
 # All devices share this process, so a step takes each of them as long as it takes all.
-STEP_SECONDS = 180
+STEP_SECONDS = 600
+PATIENCE_SECONDS = 3600
+# So many of them work at a time, and the others wait: a device has a machine of its own, and is not kept from sending.
+AWAKE = 8
 # By how much each device moves each number.
 MOVE = 0.0005
 
@@ -61,7 +64,12 @@ class Meter:
 @contextmanager
 def metered(meter: Meter) -> Iterator[None]:
     """Measure the steps of all devices of this process meanwhile: their threads are named after them."""
-    plain = _masking.Masking.step
+    plain, whole = _masking.Masking.step, _loop.Loop._do
+    awake = threading.Semaphore(AWAKE)
+
+    def do(self: _loop.Loop, task: Task) -> None:
+        with awake:
+            whole(self, task)
 
     def step(self: _masking.Masking, task: Task, document: Mapping[str, Any]) -> _masking.Said:
         name = threading.current_thread().name
@@ -71,11 +79,11 @@ def metered(meter: Meter) -> Iterator[None]:
         meter.took(name, time.thread_time() - begun, said)
         return said
 
-    _masking.Masking.step = step  # type: ignore[method-assign]
+    _masking.Masking.step, _loop.Loop._do = step, do  # type: ignore[method-assign]
     try:
         yield
     finally:
-        _masking.Masking.step = plain  # type: ignore[method-assign]
+        _masking.Masking.step, _loop.Loop._do = plain, whole  # type: ignore[method-assign]
 
 
 def measure(devices: int, parameters: int, drop: float) -> dict[str, object]:
@@ -100,7 +108,7 @@ def measure(devices: int, parameters: int, drop: float) -> dict[str, object]:
             "config": {"seed": 1, "evaluate": False, "privacy": {"sums": "secure", "clip": 1.0}},
         }
         run = owner._post(routes.SESSIONS, **wish)["id"]
-        wait(owner, run, portal)
+        wait(owner, run, portal, PATIENCE_SECONDS)
         grown = (portal.peak_rss_kib() - meter.began) / 1024
         server = _unmasked_in(owner, run)
     stayed = [name for name in names if name not in meter.gone]

@@ -144,9 +144,9 @@ def gather(owner: Owner, devices: int) -> None:
     time.sleep(1.0)
 
 
-def wait(owner: Owner, run: str, portal: Portal) -> None:
+def wait(owner: Owner, run: str, portal: Portal, seconds: float = GIVE_UP_SECONDS) -> None:
     """Until the run is completed; asks rarely, so as not to be in the way."""
-    give_up = time.monotonic() + GIVE_UP_SECONDS
+    give_up = time.monotonic() + seconds
     while (found := owner._get(routes.SESSION.format(run=run)))["state"] != "completed":
         if found["state"] != "running" or time.monotonic() > give_up:
             raise RuntimeError(f"{found}\n{portal.tail()}")

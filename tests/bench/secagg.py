@@ -132,13 +132,14 @@ def _joined(conductor: Conductor, clock: Clock) -> tuple[dict[str, Session], Ros
 def main(arguments: list[str] | None = None) -> None:
     """Print one line per share of devices that are gone."""
     parser = argparse.ArgumentParser(prog="secagg", description=__doc__)
-    parser.add_argument("--devices", type=int, default=100)
+    parser.add_argument("--devices", "--n", type=int, default=100)
     parser.add_argument("--params", type=int, default=1_000_000)
+    parser.add_argument("--drop", type=float, action="append", help="only this share of absent devices")
     parser.add_argument("--mode", choices=("protocol", "portal"), help="only this one")
     options = parser.parse_args(arguments)
     for mode, measured in (("protocol", measure), ("portal", masked_fleet.measure)):
         if options.mode in (None, mode):
-            for drop in (0.0, 0.1, 0.3):
+            for drop in options.drop or (0.0, 0.1, 0.3):
                 print(json.dumps(measured(options.devices, options.params, drop)), flush=True)
 
 

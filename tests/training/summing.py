@@ -34,6 +34,7 @@ class Sitter:
         self.device, self.key, self.update, self.rows = device, key, update, rows
         self.until = ""
         self.draws = True  # its SDK knows groups
+        self.policy = Policy()
         self.journal = Notebook()
         self.chain = Chain()
         self.drawing: Drawing | None = None
@@ -82,7 +83,7 @@ class Sitter:
             drawn, self.group = groups.group_of(self.drawing, document["numbers"], self.name)
             assert drawn == self.terms.beacon
         identity = self.name, self.device.organization.public_id, self.key
-        self.session = Session(self.terms, asked["server"], identity, Policy(), self.journal)
+        self.session = Session(self.terms, asked["server"], identity, self.policy, self.journal)
         self.secrets += [self.session._own, self.session._mask_key.private_bytes_raw()]
         shown = {"certificate": self.certificate} if self.certificate else {}
         return {"masking": {"advert": asdict(self.session.advert), **shown}}

@@ -11,10 +11,11 @@ import pytest
 
 from fedportal.common import blobs, clock
 from fedwire.errors import FedportalError
+from fedwire.masking.terms import Policy
 from tests.training.conftest import ARCHITECTURE, Stage, current, weights_of
 from tests.training.summing import Sitter, expected, play, secure, sitters
 from training.models import Assignment, MaskedSum, Round, Run, Seat, Update
-from training.services import healing, rounds
+from training.services import healing, labelling, rounds
 
 PARAMETERS = ARCHITECTURE.manifest().parameters
 IN_GROUPS = {"group": 12}
@@ -199,3 +200,44 @@ def test_the_page_says_how_far_the_groups_are(stage: Stage, many: list[Sitter]) 
     play(many, until=lambda step: step == "share")
     word = "adding up under masks: keys are shared, 0 of 24 devices in 2 groups"
     assert stage.snapshot(run)["round"]["word"] == word
+
+
+def means(devices: list[Sitter]) -> np.ndarray:
+    """The mean of each group, in the order of their numbers."""
+    numbers = range(1, MaskedSum.objects.count() + 1)
+    return np.array([expected(of_group(devices, number)) for number in numbers])
+
+
+def test_a_robust_strategy_compares_the_means_of_groups(stage: Stage, many: list[Sitter]) -> None:
+    """Three groups of eight, of which one holds a device that lies."""
+    many[3].update = np.full(PARAMETERS, 5.0, np.float32)
+    wish = {"sums": "grouped", "group": 8, "least_devices": 8}
+    for device in many:
+        device.policy = Policy(least_devices=8)
+    run = secure(stage, rounds=1, strategy="median", privacy=wish, min_participants=24)
+    play(many)
+    run.refresh_from_db()
+    assert run.state == "completed", run.reason
+    found = means(many)
+    assert len(found) == 3
+    np.testing.assert_allclose(moved(current(run)), np.median(found, axis=0), atol=1e-5)
+    label = labelling.of(run)
+    assert label["sums"]["sees"] == "sums only"
+    assert "only sums of groups over at least 8 devices of 3 organizations" in label["sentences"][0]
+
+
+def test_groups_that_are_left_too_few_for_the_strategy_make_no_model(stage: Stage, many: list[Sitter]) -> None:
+    wish = {"sums": "grouped", "group": 8, "least_devices": 8}
+    for device in many:
+        device.policy = Policy(least_devices=8)
+    run = secure(stage, rounds=1, strategy="median", privacy=wish, min_participants=24)
+    Run.objects.filter(pk=run.pk).update(min_participants=16)
+    play(many, until=lambda step: step == "mask")
+    of_group(many, 1)[0].until = "mask"
+    play(many)
+    overdue(run)
+    play(many)
+    failed = run.rounds.get(attempt=1)
+    assert failed.state == "failed"
+    assert "Coordinate median" in failed.reason
+    assert "2" in failed.reason

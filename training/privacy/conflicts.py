@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fedwire.masking import groups
 from fedwire.masking.groups import MOST_LOTS
 from training.aggregation.strategy import Strategy
 from training.privacy.protection import (
@@ -23,6 +24,8 @@ from training.privacy.protection import (
 )
 
 PLAIN_CODEC = "none"
+# Who asks for sums of groups means to have several.
+LEAST_GROUPS = 2
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Setup:
     asynchronous: bool = False
     min_participants: int | None = None
     asked: int | None = None  # how many devices a round asks, where a number was said
+    least_updates: int = 1  # of fewer the strategy makes no model
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,14 @@ def _unmet(setup: Setup) -> bool:
 def _sees_each(setup: Setup) -> bool:
     """Whether the strategy needs every update where there is only the sum of all. Sums of groups are updates to it."""
     return setup.protection.sums == SECURE and setup.strategy.needs_individual_updates and not setup.strategy.trusts
+
+
+def _compares_few(setup: Setup) -> bool:
+    need, protection = setup.min_participants, setup.protection
+    if protection.sums != GROUPED or need is None:
+        return False
+    devices = groups.most(need, protection.group, protection.least_devices)
+    return -(-devices // protection.group) < max(setup.least_updates, LEAST_GROUPS)
 
 
 # Of the protection by itself.
@@ -128,11 +140,11 @@ ALONE = (
         lambda setup: setup.protection.clipping == ADAPTIVE and setup.protection.mechanism != CENTRAL,
     ),
     Conflict(
-        "sums_of_groups",
-        "privacy.sums",
-        "sums of groups",
-        "this portal adds up all updates of a round in one sum; choose secure.",
-        lambda setup: setup.protection.sums == GROUPED,
+        "groups_too_small",
+        "privacy.group",
+        "sums only, and groups of fewer devices than a sum needs",
+        "no group could have the {least} devices that a sum needs; let groups be larger.",
+        lambda setup: setup.protection.hides and setup.protection.group < setup.protection.least_devices,
     ),
     Conflict(
         "noisy_gradients",
@@ -199,6 +211,13 @@ TOGETHER = (
         "sums only, and rounds of more devices than can draw groups",
         f"at most {MOST_LOTS:,} devices are added up in a round; ask for fewer, with a sample or a lower minimum.",
         lambda setup: setup.protection.hides and max(setup.min_participants or 0, setup.asked or 0) > MOST_LOTS,
+    ),
+    Conflict(
+        "groups_of_few",
+        "privacy.group",
+        "sums of groups, and rounds of fewer groups than the strategy compares",
+        "{strategy} needs more groups than the fewest devices of a round make; ask for more, or for smaller groups.",
+        _compares_few,
     ),
     Conflict(
         "noise_and_individuals",

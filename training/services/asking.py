@@ -43,14 +43,14 @@ def ask(run: Run, opened: Round, devices: Sequence[Device], deadline: datetime |
     half = compression.told(half, written if trains else None, keeps=strategy.needs_device_state)
     half = protections.told(half, Protection.of(run.config)) if trains else half
     reports: dict[str, Any] = {"reports": list(strategy.reports)} if trains and strategy.reports else {}
-    if trains and strategy.needs_individual_updates:
+    masked = trains and Protection.of(run.config).hides
+    if trains and strategy.needs_individual_updates and not masked:  # what it compares under masks are sums of groups
         reports["individual"] = True
     keeps = (measures and strategy.personal) or (trains and strategy.needs_device_state)
     kept = remembered.counted_rounds(run, devices) if keeps else None
     if trains and strategy.sends_state:
         common["state_digest"] = remembered.state_before(run, opened.number)
     shares = cohorts.work_shares(run, devices) if trains else {}
-    masked = trains and Protection.of(run.config).hides
     if masked:  # the update stays on the device until it is masked, see `training.services.sums`
         common["masking"] = {"protocol": PROTOCOL}
         half = {**half, "requires": [*half.get("requires", ()), PROTOCOL]}

@@ -135,6 +135,11 @@ def _disputes(strategy: str, values: Mapping[str, Any], plan: Mapping[str, Any])
     known, said = strategies.STRATEGIES.get(strategy), plan.get("plan") or {}
     if known is None:
         return []
+    own = {name: value for name, value in values.items() if name not in run_fields(known)}
+    try:
+        least_updates = known.least_updates(known.checked(own))
+    except FedportalError:  # it is refused by itself
+        least_updates = 1
     setup = Setup(
         protections.checked(values.get(protections.FIELD)),
         known,
@@ -143,6 +148,7 @@ def _disputes(strategy: str, values: Mapping[str, Any], plan: Mapping[str, Any])
         said.get("schedule") == ASYNCHRONOUS or not known.synchronous,
         plan["min_participants"] if countable(plan["min_participants"]) else None,
         protections.whole_of(said.get("sample")),
+        least_updates,
     )
     return protections.disputes(setup)
 

@@ -128,7 +128,16 @@ def setup_of(
     codec = (config.get("codec") or {}).get("name", conflicts.PLAIN_CODEC)
     asynchronous = rounds.asynchronous if rounds is not None else not strategy.synchronous
     asked = whole_of(rounds.sample) if rounds is not None else None
-    return Setup(protection, strategy, codec, bool(config.get("standardise")), asynchronous, min_participants, asked)
+    return Setup(
+        protection,
+        strategy,
+        codec,
+        bool(config.get("standardise")),
+        asynchronous,
+        min_participants,
+        asked,
+        strategy.least_updates(config.get("parameters") or strategy.checked({})),
+    )
 
 
 def whole_of(sample: Any) -> int | None:
@@ -170,7 +179,8 @@ def foreseen(protection: Protection, each: Mechanism | None, rounds: int) -> str
     words = []
     if protection.hides:
         least = f"{protection.least_devices} devices of {protection.least_organizations} organizations"
-        words.append(f"The portal sees only sums of updates, each of at least {least}.")
+        what = "sums of groups of updates" if protection.sums == GROUPED else "sums of updates"
+        words.append(f"The portal sees only {what}, each of at least {least}.")
     if each is not None:
         spent = accounting.epsilon([replace(each, rounds=each.rounds * rounds)], protection.delta)
         told = f"ε is {spent:.3g}" if math.isfinite(spent) else "ε is beyond all use"

@@ -28,6 +28,7 @@ from fedwire.masking.statements import refused
 from fedwire.masking.terms import Terms, check_cohort
 from fedwire.states import RoundKind, RoundState, SumState, TaskKind
 from training import lifecycle, progress
+from training.aggregation import strategies
 from training.lifecycle import Lost
 from training.models import MaskedSum, Round, Seat, Update
 from training.privacy import folding, unmasking
@@ -70,6 +71,8 @@ def begin(found: Round) -> None:
     protection = Protection.of(found.run.config)
     try:
         groups.check_groups([owners], protection.least_devices, protection.least_organizations)
+        count = -(-len(updates) // conditions.size(found))
+        strategies.find(found.run.strategy).check_updates(found.run.config["parameters"], count)
     except FedportalError as error:
         raise Broken(error.message) from error
     lifecycle.move_one(Round.objects.filter(pk=found.pk, fence=found.fence), RoundState.MASKING)

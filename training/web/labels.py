@@ -36,6 +36,7 @@ LABELS = {
     "privacy.quantile": "Quantile that the clip follows",
     "privacy.least_devices": "Least devices of a sum",
     "privacy.least_organizations": "Least organizations of a sum",
+    "privacy.group": "Most devices of a sum",
     "faulty": "Faulty updates to withstand",
     "nnm": "Mix each with its nearest",
 }

@@ -9,6 +9,7 @@ from training.privacy.protection import (
     ADAPTIVE,
     CENTRAL,
     DISTRIBUTED,
+    GROUPED,
     LOCAL,
     NONE,
     OPEN,
@@ -23,7 +24,7 @@ from training.web.labels import label
 
 PREFIX = f"{FIELD}."
 # What is said by default is said by nothing.
-SEEN = (("", "each of them"), (SECURE, "only the sum of all"))
+SEEN = (("", "each of them"), (SECURE, "only the sum of all"), (GROUPED, "only the sums of groups"))
 ADDED = (
     ("", "nobody"),
     (CENTRAL, "the portal, to the sum"),
@@ -38,6 +39,7 @@ _DELTA = ("delta", "The δ at which ε is told. Far below one over the number of
 _QUANTILE = ("quantile", "The part of the updates that the clip leaves as they are.", "0", "1", "any")
 _DEVICES = ("least_devices", "No sum is of fewer devices.", "2", str(protections.MOST_DEVICES), "1")
 _OWNERS = ("least_organizations", "No sum is of fewer organizations.", "1", str(protections.MOST_DEVICES), "1")
+_GROUP = ("group", "A sum is of at most so many devices, and of half as many at least.", "2", "128", "1")
 
 
 def wish(said: Mapping[str, str], number: Callable[[str], Any]) -> dict[str, Any]:
@@ -76,12 +78,13 @@ def context(said: Mapping[str, str], wrong: Mapping[str, str]) -> dict[str, Any]
 def fields(said: Mapping[str, str], wrong: Mapping[str, str]) -> list[Field]:
     """The numbers that matter for what was chosen, and those that were typed all the same or are wrong."""
     hides = said.get(f"{PREFIX}sums", PLAIN) not in ("", PLAIN)
+    groups = said.get(f"{PREFIX}sums") == GROUPED
     spends = said.get(f"{PREFIX}mechanism", NONE) not in ("", NONE)
     adapts = said.get(f"{PREFIX}clipping") == ADAPTIVE
     rows = ((_CLIP, hides or spends), (_NOISE, spends), (_DELTA, spends), (_QUANTILE, adapts))
     return [
         _field(row, said, wrong)
-        for row, matters in (*rows, (_DEVICES, hides), (_OWNERS, hides))
+        for row, matters in (*rows, (_DEVICES, hides), (_OWNERS, hides), (_GROUP, groups))
         if matters or said.get(PREFIX + row[0]) or wrong.get(f"config.{PREFIX}{row[0]}")
     ]
 

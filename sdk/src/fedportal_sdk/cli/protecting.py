@@ -29,6 +29,8 @@ def pop(said: dict[str, Any]) -> dict[str, Any]:
         name.removeprefix(PREFIX): said.pop(name) for name in list(said) if name.startswith(PREFIX) and name != _MORE
     }
     given = {name: value for name, value in found.items() if value is not None}
+    if "group" in given:
+        given = {"sums": "grouped", **given}
     for pair in said.pop(_MORE, ()):
         name, equals, text = pair.partition("=")
         if not equals:
@@ -41,6 +43,14 @@ _MORE = f"{PREFIX}more"
 _OPTIONS = (
     click.option(
         "--secure", f"{PREFIX}sums", flag_value="secure", default=None, help="The portal sees only sums of updates."
+    ),
+    click.option(
+        "--groups",
+        f"{PREFIX}group",
+        default=None,
+        type=int,
+        metavar="SIZE",
+        help="It sees the sums of groups of at most so many devices, which a robust strategy compares.",
     ),
     click.option("--dp", f"{PREFIX}mechanism", default=None, type=MECHANISMS, help="Who adds noise: a cost in ε."),
     click.option("--noise", f"{PREFIX}noise", default=None, type=float, help="Its standard deviation, over the clip."),
