@@ -236,7 +236,7 @@ def test_groups_that_are_left_too_few_for_the_strategy_make_no_model(stage: Stag
     of_group(many, 1)[0].until = "mask"
     play(many)
     overdue(run)
-    play(many)
+    play(many, until=lambda step: step == "train")
     failed = run.rounds.get(attempt=1)
     assert failed.state == "failed"
     assert "Coordinate median" in failed.reason
