@@ -373,10 +373,13 @@ def _forget(total: MaskedSum) -> None:
     """Erase the sum, the mean, and every share."""
     total.seats.update(given="", shared=None, vector="")
     MaskedSum.objects.filter(pk=total.pk).update(total_blob="", mean_blob="")
-    # What was delivered to a device, sealed, stands in its tasks too.
-    for task in DeviceTask.objects.filter(kind=TaskKind.SECAGG, subject=str(total.pk)).defer("update_header"):
-        content = {**task.content, "masking": {"phase": task.content["masking"]["phase"], "session": total.session}}
-        DeviceTask.objects.filter(pk=task.pk).update(content=content)
+    # What was delivered to a device, sealed, stands in its task too; without it these tasks are alike.
+    handed = DeviceTask.objects.filter(
+        kind=TaskKind.SECAGG, subject=str(total.pk), content__masking__phase=str(SumState.MASK)
+    )
+    content = handed.values_list("content", flat=True).first()
+    if content is not None:
+        handed.update(content={**content, "masking": {"phase": str(SumState.MASK), "session": total.session}})
     erase_later(total, [total.total_blob, total.mean_blob])
 
 
