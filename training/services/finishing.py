@@ -13,8 +13,8 @@ from registry.models import ModelVersion
 from registry.services import versions
 from training import lifecycle, progress
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED, Lost
-from training.models import Assignment, Round, Run
-from training.services import budgets, giving, labelling, notices, sums
+from training.models import Assignment, MaskedSum, Round, Run
+from training.services import budgets, endings, giving, labelling, notices
 from training.services.terms import Terms
 
 
@@ -74,19 +74,21 @@ def call_off_rounds(run: Run, reason: str) -> None:
     """Cancel the run's rounds that go on, with their tasks and the parts of the devices, and let none follow.
 
     Call it inside a unit, in which nobody else opens a round of the run from here on. Rows are locked in one order
-    everywhere: task, part, round, run. Whoever opens a round, or lets a device into one, holds the run; what they did
-    before this unit got hold of it is seen only then. Raises Lost in that case: undo the unit and do it anew.
+    everywhere: task, session, part, round, run. (Who holds a training task waits for no session.) Whoever opens a
+    round, or lets a device into one, holds the run, and whoever begins a session holds the round; what they did before
+    this unit got hold of it is seen only then. Raises Lost in that case: undo the unit and do it anew.
     """
     alive = list(Round.objects.filter(run=run, state__in=ALIVE_ROUNDS).values_list("pk", flat=True))
     # Of asynchronous rounds devices may still be at work that are over themselves.
     asked = Assignment.objects.filter(round__run=run, state__in=UNFINISHED)
+    endings.abandon(alive, reason)
     close_parts(asked, reason, cancelled=True)
-    sums.abandon(alive, reason)
     called_off = Round.objects.filter(pk__in=alive)
     lifecycle.move(called_off, RoundState.CANCELLED, reason=reason, closed_at=clock.now())
     list(Run.objects.select_for_update(no_key=True).filter(pk=run.pk).values_list("pk"))
     opened = Round.objects.filter(run=run, state__in=ALIVE_ROUNDS)
-    if opened.exists() or asked.exists():
+    begun = MaskedSum.objects.filter(round__run=run, state__in=endings.ALIVE)
+    if opened.exists() or begun.exists() or asked.exists():
         raise Lost
     budgets.settle(run)
 

@@ -109,7 +109,7 @@ def on_decline(task: DeviceTask, reason: str) -> None:
     rows = Assignment.objects.filter(pk=part.pk)
     if not lifecycle.move(rows, AssignmentState.DECLINED, reason=reason, changed_at=clock.now()):
         return
-    # Rows are locked in one order everywhere: task, part, round, run.
+    # Rows are locked in one order everywhere: task, session, part, round, run.
     list(Round.objects.select_for_update(no_key=True).filter(pk=part.round_pk).values_list("pk"))
     progress.tell(part.run, *_changed(part, AssignmentState.DECLINED, reason=reason))
     if part.kind == RoundKind.TRAIN and not part.asynchronous:

@@ -1,18 +1,47 @@
-"""Files of secure sums that have served: named in a row by the commit after which nobody needs them, then removed.
+"""Files of secure sums: named in the session's row before they are there, and still when nobody needs them any more.
 
-So a process that dies between that commit and the removal leaves no file that the sweeper does not find.
+So neither a process that dies, nor one that is slow while others end its session, leaves a file that nobody finds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
 
-from django.db.models import Q
-
+from federations.models import DeviceTask
 from fedportal.common import blobs, faults
 from fedportal.common.transactions import after_commit, unit
+from fedwire.states import TaskState
 from registry.models import Artifact, ModelVersion
+from training.lifecycle import Lost
 from training.models import MaskedSum, Round, Update
+
+# Columns in which the same bytes may be somebody else's.
+_NAMING = (
+    *((Round, "base_blob"), (Round, "result_blob"), (Round, "state_blob")),
+    *((ModelVersion, "blob"), (Artifact, "blob"), (Update, "blob")),
+)
+
+
+def publish(total: MaskedSum, staged: Path, sha: str, **named: Any) -> None:
+    """Make the file `staged` the blob `sha` of the session, whose row names it: `named` is what is written there.
+
+    Raises Lost when the session is not any more in the state in which it was read; then no file stays.
+    """
+    rows = MaskedSum.objects.filter(pk=total.pk)
+    with unit():
+        if not rows.filter(state=total.state).update(**named):
+            raise Lost
+    blobs.adopt(staged, sha)
+    with unit():  # whoever ended the session meanwhile looked for a file that was not there yet
+        is_named = sha in rows.select_for_update(no_key=True).values_list("total_blob", "mean_blob").get()
+        if not is_named and not _named([sha]):
+            blobs.remove(sha)
+    if not is_named:
+        raise Lost
+    for name, value in named.items():
+        setattr(total, name, value)
 
 
 def erase_later(total: MaskedSum, shas: Iterable[str]) -> None:
@@ -30,9 +59,9 @@ def clear(total_pk: int) -> None:
     """Remove what is left of this session. Harmless at any time."""
     with unit():
         rows = MaskedSum.objects.filter(pk=total_pk)
-        for sha in rows.select_for_update(no_key=True).values_list("leftover", flat=True).get():
-            if not _is_named(sha):
-                blobs.remove(sha)
+        left = rows.select_for_update(no_key=True).values_list("leftover", flat=True).get()
+        for sha in set(left) - _named(left):
+            blobs.remove(sha)
         rows.update(leftover=[])
 
 
@@ -42,12 +71,13 @@ def sweep() -> None:
         clear(pk)
 
 
-def _is_named(sha: str) -> bool:
-    """Whether the same bytes are somebody else's: a device may send whatever has the length of a vector."""
-    of_round = Q(base_blob=sha) | Q(result_blob=sha) | Q(state_blob=sha)
-    return (
-        Round.objects.filter(of_round).exists()
-        or ModelVersion.objects.filter(blob=sha).exists()
-        or Artifact.objects.filter(blob=sha).exists()
-        or Update.objects.filter(blob=sha).exists()
-    )
+def _named(shas: Collection[str]) -> set[str]:
+    """Those of which the same bytes are somebody else's: a device may send whatever has the length of a vector, and
+    several groups may be sent the same document."""
+    if not shas:
+        return set()
+    asked = DeviceTask.objects.filter(state__in=(TaskState.OPEN, TaskState.TAKEN), base_blob__in=shas)
+    found = set(asked.order_by().values_list("base_blob", flat=True))
+    for model, name in _NAMING:
+        found.update(model.objects.filter(**{f"{name}__in": shas}).order_by().values_list(name, flat=True))
+    return found

@@ -25,6 +25,7 @@ from training.services import (
     buffering,
     compression,
     damage,
+    endings,
     finishing,
     giving,
     lease,
@@ -213,10 +214,10 @@ def _too_few(need: Need, standing: Standing) -> str:
 
 def _fail(found: Round, before: str, reason: str, news: Sequence[progress.News] = ()) -> int:
     """The attempt failed. The run goes on, or not, when `opening.advance` looks at it."""
+    if sums.hides(found):  # tasks and sessions are locked before rounds
+        endings.abandon([found.pk], reason)
     row = Round.objects.filter(pk=found.pk, state=before, fence=found.fence)
     lifecycle.move_one(row, RoundState.FAILED, reason=reason, closed_at=clock.now())
-    if sums.hides(found):
-        sums.abandon([found.pk], reason)
     failed = {**_named(found), "reason": reason}
     progress.tell_all(found.run, [*news, ("round.failed", failed)])
     budgets.settle(found.run)
@@ -301,6 +302,7 @@ def _close(claimed: Round, outcome: Outcome) -> None:
     plain = local.travels(claimed.run).update_bytes * outcome.answers if trained else 0
     with unit():
         now = clock.now()
+        liars = endings.close(claimed) if sums.hides(claimed) else []  # tasks and sessions are locked before rounds
         lifecycle.move_one(
             lease.mine(claimed.pk, claimed.fence),
             RoundState.DONE,
@@ -322,7 +324,7 @@ def _close(claimed: Round, outcome: Outcome) -> None:
         run = _note_in_run(claimed, outcome, points)
         claimed.refresh_from_db(fields=["bytes_up"])
         flagged = unusual.keep(claimed, outcome.unusual)
-        if sums.hides(claimed) and (liars := sums.close(claimed)):
+        if liars:
             progress.tell(run, "masking.liars", {**_named(claimed), "devices": liars})
         news = {
             **_named(claimed),

@@ -15,7 +15,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from django.db.models import Count
 
-from federations.models import DeviceTask, Member
+from federations.models import DeviceTask
 from federations.services import device_tasks
 from fedportal.common import clock, faults, sealing
 from fedportal.common.transactions import after_commit
@@ -24,12 +24,12 @@ from fedwire.masking import groups, streams
 from fedwire.masking.roots import Certificate
 from fedwire.masking.statements import Advert, refused
 from fedwire.masking.terms import Terms
-from fedwire.states import DeviceState, MemberState, SumState, TaskKind, TaskState
+from fedwire.states import SumState, TaskKind, TaskState
 from training import progress, wording
 from training.models import MaskedSum, Seat
 from training.privacy import unmasking
 from training.privacy.unmasking import Roster
-from training.services import masked_bell
+from training.services import cohorts, masked_bell
 
 CERTIFIED = {field.name for field in fields(Certificate)}
 MOST_CERTIFICATE = 2000  # characters
@@ -85,8 +85,7 @@ def _seat(task: DeviceTask) -> tuple[MaskedSum, Seat]:
 
 def _check_active(total: MaskedSum, seat: Seat) -> None:
     """Raises `forbidden` when the device or its organization may not take part any more."""
-    places = Member.objects.filter(federation=total.round.run.federation_id, organization=seat.organization_id)
-    if seat.device.state != DeviceState.ACTIVE or not places.filter(state=MemberState.ACTIVE).exists():
+    if not cohorts.of_members(total.round.run).filter(pk=seat.device_id).exists():
         who = "Only active devices of active members may take part."
         raise FedportalError("forbidden", action="take part", who=who)
 

@@ -6,43 +6,35 @@ next in one unit with the tasks for it, if it is not too few who did. Two things
 read files, and both may be done twice: the masked vectors are folded into one sum, and masks are taken off the sum.
 
 What must not outlive its use is erased: each masked vector when the sum is written, and the sum, the shares and the
-mean when the round is closed or fails.
+mean when the round is closed or fails (`endings`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from django.db.models import F
 
-from federations.models import DeviceTask
 from federations.services import device_tasks, roots
 from fedportal.common import blobs, clock, faults, sealing
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
-from fedwire.masking import groups, statements
+from fedwire.masking import groups
 from fedwire.masking.statements import refused
 from fedwire.masking.terms import Terms, check_cohort
-from fedwire.states import RoundKind, RoundState, SumState, TaskKind
+from fedwire.states import RoundKind, RoundState, SumState
 from training import lifecycle, progress
 from training.aggregation import strategies
 from training.lifecycle import Lost
 from training.models import MaskedSum, Round, Seat, Update
 from training.privacy import folding, unmasking
 from training.privacy.protection import Protection
-from training.services import conditions, draws, local, pulse, seats, steps
-from training.services.leftovers import erase_later
+from training.services import conditions, draws, endings, leftovers, local, pulse, seats, steps
 from training.services.seats import UNFINISHED
 
-# The states in which a session goes on.
-ALIVE = (
-    SumState.REVEAL,
-    *(SumState.ADVERTISE, SumState.SHARE, SumState.MASK),
-    *(SumState.FOLD, SumState.AGREE, SumState.UNMASK),
-)
 SILENT = "it did not take the step {step} in time"
 # The longest reason why a device is not in the sum.
 REASON = 300
@@ -103,7 +95,9 @@ def step(found: Round) -> MaskedSum | None:
     Call it inside a unit. Raises Broken when the round cannot go on.
     """
     due, broken = dict[int, MaskedSum | None](), dict[int, str]()
-    for total in _held(found):
+    held = endings.held([found.pk])
+    for total in held:
+        total.round = found
         try:
             due[total.pk] = _go_on(total)
         except Broken as error:
@@ -111,6 +105,8 @@ def step(found: Round) -> MaskedSum | None:
     if broken:
         give_up(found, broken)
     left = [total for pk, total in due.items() if pk not in broken]
+    if not left:  # they were called off meanwhile
+        return None
     folding = [total for total in left if total is not None and total.state == SumState.FOLD]
     return folding[0] if folding else (None if None in left else left[0])
 
@@ -118,7 +114,7 @@ def step(found: Round) -> MaskedSum | None:
 def give_up(found: Round, broken: Mapping[int, str]) -> None:
     """End these sessions (primary key → why) without a sum. Their devices are not in the round's, which goes on with
     the other groups where those have as many devices as its rounds need. Call it inside a unit; raises Broken."""
-    held = {total.pk: total for total in _held(found)}
+    held = {total.pk: total for total in endings.held([found.pk])}
     rest = [total for pk, total in held.items() if pk not in broken]
     devices = sum(len(total.survivors) or total.seats.exclude(task=None).count() for total in rest)
     reasons = [f"group {held[pk].group}: {why}" if rest else why for pk, why in broken.items() if pk in held]
@@ -128,21 +124,7 @@ def give_up(found: Round, broken: Mapping[int, str]) -> None:
         if (total := held.get(pk)) is not None:
             total.seats.filter(reason="").update(reason=f"its group failed: {why}"[:REASON])
             steps.leave_out(total, total.seats.all())
-            _end(total, why)
-
-
-def _held(found: Round) -> list[MaskedSum]:
-    """The sessions of the round that go on, their rows locked until the unit ends."""
-    # Rows are locked in one order everywhere: tasks, the session, parts, round, run.
-    of_round = DeviceTask.objects.filter(
-        state__in=UNFINISHED, pk__in=Seat.objects.filter(total__round=found).values("task")
-    )
-    list(of_round.select_for_update(no_key=True).order_by("pk").values_list("pk"))
-    rows = MaskedSum.objects.select_for_update(no_key=True).filter(round=found, state__in=ALIVE)
-    held = list(rows.defer("drawing").order_by("pk"))
-    for total in held:
-        total.round = found
-    return held
+            endings.end(total, why)
 
 
 def _go_on(total: MaskedSum) -> MaskedSum | None:
@@ -216,18 +198,18 @@ def _to_fold(total: MaskedSum, there: Sequence[Seat]) -> MaskedSum:
     check_cohort(terms, [seat.organization.public_id for seat in there])
     _check_threshold(terms, there)
     steps.move(total, SumState.FOLD, survivors=[seat.device.public_id for seat in there])
+    outside = total.seats.exclude(pk__in=[seat.pk for seat in there])
+    # Vectors of devices that sent one and did not sign for it count as not sent.
+    leftovers.erase_later(total, outside.filter(task__isnull=False).values_list("task__upload_sha256", flat=True))
+    steps.leave_out(total, outside)
     size = (terms.parameters + 1) * terms.ring.word.itemsize * len(there)
     Round.objects.filter(pk=total.round_id).update(bytes_up=F("bytes_up") + size)
-    outside = total.seats.exclude(pk__in=[seat.pk for seat in there])
-    steps.leave_out(total, outside)
-    # Vectors of devices that sent one and did not sign for it count as not sent.
-    erase_later(total, outside.filter(task__isnull=False).values_list("task__upload_sha256", flat=True))
     return total
 
 
 def fold(total: MaskedSum) -> None:
     """fold → agree: add up the survivors' vectors, outside of any unit, then erase them and ask the devices to agree on
-    who is in the sum. Harmless when another worker does the same, which raises Lost.
+    who is in the sum. Harmless when another worker does the same, or ends the session meanwhile, which raises Lost.
 
     Raises Broken when a vector is not there any more as it was signed, OSError, `storage_full`.
     """
@@ -243,16 +225,15 @@ def fold(total: MaskedSum) -> None:
         if damaged is not None:
             raise _not_there(total, damaged)
         sha = blobs.name_of(out)
-        blobs.adopt(out, sha)
+        leftovers.publish(total, out, sha, total_blob=sha)
     finally:
         out.unlink(missing_ok=True)
     with unit():
-        total.total_blob = sha
-        steps.move(total, SumState.AGREE, total_blob=sha)
+        steps.move(total, SumState.AGREE)
         signature = seats.roster_of(total).signed_survivors(conditions.key(), names)
         there = {seat.pk: dict[str, Any]() for seat in rows}
         steps.ask(total, there, {"survivors": names, "signature": signature})
-        erase_later(total, vectors)
+        leftovers.erase_later(total, vectors)
         progress.tell(total.round.run, "round.masking", seats.told(total))
     faults.point("after_fold")
 
@@ -291,7 +272,7 @@ def write_means(claimed: Round) -> list[MaskedSum]:
     """Take the masks off each group's sum and write down the mean update that is behind it; the sessions with theirs.
 
     A group whose shares contradict each other, or whose sum cannot be an honest one, is given up. Raises Broken when
-    that ends the round, and OSError, EOFError.
+    that ends the round, Lost when somebody else ended a session meanwhile, and OSError, EOFError.
     """
     found = []
     for total in MaskedSum.objects.filter(round=claimed, state=SumState.UNMASK).defer("drawing").order_by("pk"):
@@ -316,71 +297,19 @@ def _with_mean(claimed: Round, total: MaskedSum) -> MaskedSum:
         unmasking.unmask(vector, roster, total.survivors, found)
         weights = folding.write_mean(terms, vector, local.travels(claimed.run), out)
         sha = blobs.name_of(out)
-        blobs.adopt(out, sha)
+        leftovers.publish(total, out, sha, mean_blob=sha, weights=weights, liars=sorted(found.liars))
     except FedportalError as error:
         raise Broken(error.message) from error
     except ValueError as error:
         raise Broken(f"the sum is none of honest updates: {error}.") from error
     finally:
         out.unlink(missing_ok=True)
-    liars = sorted(found.liars)
-    with unit():
-        MaskedSum.objects.filter(pk=total.pk).update(mean_blob=sha, weights=weights, liars=liars)
-    total.mean_blob, total.weights, total.liars = sha, weights, liars
     return total
-
-
-def close(found: Round) -> list[str]:
-    """The round is done: its sessions are, and what must not outlive them is erased. Call it inside the unit.
-
-    The names of devices that gave wrong shares.
-    """
-    liars: list[str] = []
-    for total in MaskedSum.objects.filter(round=found, state=SumState.UNMASK).order_by("pk"):
-        record = {"terms": total.terms, "sharers": total.sharers, "survivors": total.survivors, "sum": total.total_blob}
-        transcript = statements.digest({**record, "roster": seats.roster_of(total).digest})
-        row = MaskedSum.objects.filter(pk=total.pk)
-        lifecycle.move_one(row, SumState.DONE, transcript=transcript, closed_at=clock.now())
-        _forget(total)
-        liars += total.liars
-    named = Seat.objects.filter(total__round=found, device__public_id__in=liars)
-    names = named.order_by("organization__name", "device__identifier")
-    return [f"{device} of {owner}" for device, owner in names.values_list("device__identifier", "organization__name")]
-
-
-def abandon(rounds: Iterable[int], reason: str) -> None:
-    """The sessions of these rounds end without a sum, and nothing of them is used again. Call it inside a unit."""
-    for total in MaskedSum.objects.filter(round__in=list(rounds), state__in=ALIVE).order_by("pk"):
-        _end(total, reason)
-
-
-def _end(total: MaskedSum, reason: str) -> None:
-    held = total.seats.exclude(task=None)
-    device_tasks.cancel(held.order_by("task").values_list("task_id", flat=True))
-    row = MaskedSum.objects.filter(pk=total.pk)
-    lifecycle.move(row, SumState.FAILED, reason=reason, closed_at=clock.now())
-    erase_later(total, held.values_list("task__upload_sha256", flat=True))
-    erase_later(total, total.seats.values_list("vector", flat=True))
-    _forget(total)
 
 
 def masking_rounds() -> list[int]:
     """The rounds whose sessions go on: the sweeper looks at each, for bells get lost and deadlines pass."""
     return list(Round.objects.filter(state=RoundState.MASKING).order_by("pk").values_list("pk", flat=True))
-
-
-def _forget(total: MaskedSum) -> None:
-    """Erase the sum, the mean, and every share."""
-    total.seats.update(given="", shared=None, vector="")
-    MaskedSum.objects.filter(pk=total.pk).update(total_blob="", mean_blob="")
-    # What was delivered to a device, sealed, stands in its task too; without it these tasks are alike.
-    handed = DeviceTask.objects.filter(
-        kind=TaskKind.SECAGG, subject=str(total.pk), content__masking__phase=str(SumState.MASK)
-    )
-    content = handed.values_list("content", flat=True).first()
-    if content is not None:
-        handed.update(content={**content, "masking": {"phase": str(SumState.MASK), "session": total.session}})
-    erase_later(total, [total.total_blob, total.mean_blob])
 
 
 def _check_threshold(terms: Terms, there: Sequence[Seat]) -> None:
