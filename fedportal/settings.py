@@ -57,7 +57,7 @@ FEDPORTAL_PRESENCE_SECONDS = int(env("PRESENCE_SECONDS", "60"))
 FEDPORTAL_SWEEP_SECONDS = float(env("SWEEP_SECONDS", "10"))
 # Seconds a worker's claim on a round holds without being renewed.
 FEDPORTAL_LEASE_SECONDS = float(env("LEASE_SECONDS", "30"))
-# Seconds that devices have for each step of a session of secure aggregation.
+# Seconds that devices have for each step of a session of secure aggregation; for sending a vector, one more per 250 kB.
 FEDPORTAL_MASKING_SECONDS = float(env("MASKING_SECONDS", "60"))
 # Largest model file, in bytes.
 FEDPORTAL_MAX_MODEL_BYTES = int(env("MAX_MODEL_BYTES", str(8 << 30)))

@@ -56,6 +56,7 @@ class Summing:
 
     def __init__(self, rounds: int = 1, gone: dict[str, str] | None = None, **terms: Any) -> None:
         self.rounds, self.gone, self.terms_like = rounds, dict(gone or {}), {**TERMS, **terms}
+        self.refuses: Callable[[str, str], str] = lambda *_: ""  # why the portal refuses what a device says in a phase
         self.spoil: Callable[[str, str, dict[str, Any]], None] = lambda *_: None
         self.key = Ed25519PrivateKey.generate()
         self.members: list[dict[str, Any]] = []  # the federation's list
@@ -133,6 +134,8 @@ class Summing:
         else:
             if task.answer and task.answer != body:
                 return refusal("answer_differs")
+            if reason := self.refuses(self.phase, task.device):
+                return refusal("masking_refused", reason=reason)
             task.answer, task.state = body, "answered"
         self._advance()
         return found({"task": name, "state": task.state, "sha256": "", "samples": 1, "received_at": ""}, 201)

@@ -236,6 +236,28 @@ def test_device_takes_part_again_after_a_refusal(begin: Begin) -> None:
     assert len(fleet.refusals("acme-0")) == 1
 
 
+def test_device_whose_part_the_portal_refuses_declines_and_takes_part_again(begin: Begin) -> None:
+    portal = Summing(rounds=2)
+    portal.refuses = lambda phase, device: (
+        "its certificate is over." if (phase, device, portal.round) == ("advertise", "acme-0", 1) else ""
+    )
+    fleet = begin(portal)
+    fleet.run()
+    assert [len(survivors) for _, _, survivors in portal.sums] == [11, 12]
+    (reason,) = fleet.refusals("acme-0")
+    assert "its certificate is over" in reason
+    assert portal.declined == [("acme-0", reason)]
+
+
+def test_device_that_demands_certificates_and_has_none_is_out_before_others_begin_with_it(begin: Begin) -> None:
+    portal = Summing()
+    fleet = begin(portal)
+    policy(fleet, "acme-0", "require_certificates = true")
+    fleet.run()
+    assert [len(survivors) for _, _, survivors in portal.sums] == [11]
+    assert "has none itself" in fleet.refusals("acme-0")[0]
+
+
 def test_day_s_rounds_of_a_model_are_counted_where_a_restart_does_not_forget(begin: Begin) -> None:
     portal = Summing(rounds=3)
     fleet = begin(portal)

@@ -76,6 +76,8 @@ def test_devices_that_ask_for_certificates_refuse_a_roster_without(shown: str, b
     portal.members = listed(chain("acme", "metro", "valley")) if shown == "list" else []
     fleet = begin(portal)
     asked_for(fleet, ["acme-0", "valley-3"])
+    for name in ("acme-0", "valley-3"):
+        certify(fleet, name)
     fleet.run()
     assert [len(survivors) for _, _, survivors in portal.sums] == [10]
     wanted = "has no certificate" if shown == "list" else "there is no list of members"

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from federations.models import Member
+from federations.models import DeviceTask, Member
 from federations.services import desk, device_tasks
+from federations.services import roots as root_lists
 from fedportal.common import blobs, clock, sealing
 from fedportal.common.transactions import unit
 from fedportal.door.hooks import Caller, DoorRequest, Stored
 from fedwire.errors import FedportalError
-from fedwire.masking import statements
+from fedwire.masking import roots, statements
+from fedwire.masking.roots import ADD
 from fedwire.masking.statements import Advert
 from tests.training.conftest import ARCHITECTURE, Stage, current, weights_of
 from tests.training.summing import Sitter, expected, play, secure, sitters
 from training.models import Assignment, MaskedSum, Round, Run, Seat, Update
-from training.services import healing, leftovers, rounds
+from training.services import healing, leftovers, rounds, seats, steps
 
 PARAMETERS = ARCHITECTURE.manifest().parameters
 
@@ -134,22 +137,102 @@ def test_of_more_devices_than_a_session_holds_some_are_drawn(stage: Stage, twelv
     np.testing.assert_allclose(moved, expected(there), atol=1e-5)
 
 
-@pytest.mark.parametrize("key", ["00" * 32, "ab", "no key at all"])
-def test_a_key_that_is_none_is_refused_before_it_ends_the_session_of_all(
-    stage: Stage, twelve: list[Sitter], key: str
+def spoiled(one: Sitter, task: DeviceTask, **changes: str) -> dict[str, Any]:
+    """The device's advert with changes, signed."""
+    said = one._advertise(task, task.content["masking"], {})
+    assert one.terms is not None
+    wrong = replace(Advert(**said["masking"]["advert"]), **changes)
+    return asdict(replace(wrong, signature=statements.sign(one.key, "advert", wrong.fields(one.terms.digest))))
+
+
+def test_an_advert_that_would_end_the_session_of_all_puts_only_its_device_out(
+    stage: Stage, twelve: list[Sitter]
 ) -> None:
-    secure(stage, rounds=1)
+    run = secure(stage, rounds=1)
     play(twelve, until=lambda step: step == "advertise")
+    one, *others = twelve
+    task, first = one.task(), others[0].task()
+    assert task is not None
+    assert first is not None
+    others[0].act(first)
+    known = others[0].live.advert
+    for changes in (
+        {"mask_key": "00" * 32},
+        {"mask_key": "ab"},
+        {"seal_key": "no key at all"},
+        {"mask_key": "AB" * 32},
+        {"commitment": "ab" * 31},
+        {"commitment": ("ab" * 32).upper()},
+        {"mask_key": known.mask_key},
+        {"seal_key": known.seal_key},
+        {"commitment": known.commitment},
+        {"seal_key": known.mask_key, "mask_key": known.mask_key},
+    ):
+        with pytest.raises(FedportalError) as refused:
+            one.say(task, masking={"advert": spoiled(one, task, **changes)})
+        assert refused.value.code == "masking_refused", changes
+    device_tasks.decline(one.device.pk, task.public_id, b"")
+    play(others)
+    run.refresh_from_db()
+    assert run.state == "completed", run.reason
+    assert current(run).attempt == 1
+
+
+def test_shares_are_spelled_in_one_way(stage: Stage, twelve: list[Sitter]) -> None:
+    secure(stage, rounds=1)
+    play(twelve, until=lambda step: step == "unmask")
     one = twelve[0]
     task = one.task()
     assert task is not None
-    said = one._advertise(task, task.content["masking"], {})
-    assert one.terms is not None
-    wrong = replace(Advert(**said["masking"]["advert"]), mask_key=key)
-    signed = statements.sign(one.key, "advert", wrong.fields(one.terms.digest))
-    with pytest.raises(FedportalError) as refused:
-        one.say(task, masking={"advert": {**said["masking"]["advert"], "mask_key": key, "signature": signed}})
-    assert refused.value.code == "masking_refused"
+    document = json.loads(blobs.path(task.base_blob).read_bytes())
+    masking = one._unmask(task, {}, document)["masking"]
+    roster = seats.roster_of(MaskedSum.objects.get())
+    for wrong in (str.upper, lambda text: text[2:], lambda text: f" {text}"):
+        given = {kind: {name: wrong(text) for name, text in kept.items()} for kind, kept in masking["given"].items()}
+        fields = statements.unmasking_fields(roster.terms.session, roster.digest, given)
+        with pytest.raises(FedportalError) as refused:
+            one.say(task, masking={"given": given, "signature": statements.sign(one.key, "unmasking", fields)})
+        assert refused.value.code == "masking_refused"
+    one.act(task)
+
+
+def test_a_certificate_that_others_would_refuse_puts_only_its_device_out(stage: Stage, twelve: list[Sitter]) -> None:
+    federation, root, stranger = stage.cast.federation, Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    key = root.public_key().public_bytes_raw().hex()
+    consent = roots.consented(root, federation.public_id, ADD, stage.cast.acme.public_id, key)
+    entry = asdict(roots.accepted(root, consent, roots.EMPTY))
+    entry.pop("federation")
+    root_lists.accept(stage.cast.actor("olga"), federation, **entry)
+    run = secure(stage, rounds=1)
+    play(twelve, until=lambda step: step == "advertise")
+    one, other, *_ = twelve
+    task, now = one.task(), int(clock.now().timestamp())
+    assert task is not None
+
+    def certificate(device: Sitter, signer: Ed25519PrivateKey, end: int) -> dict[str, Any]:
+        about = (stage.cast.acme.public_id, device.name, device.key.public_key().public_bytes_raw().hex())
+        return asdict(roots.certified(signer, about, 0, end))
+
+    for wrong, reason in (
+        (certificate(one, root, now - 1), "not good at this time"),
+        (certificate(other, root, now + 100), "of another device"),
+        (certificate(one, stranger, now + 100), "not signed by its organization"),
+    ):
+        one.certificate = wrong
+        with pytest.raises(FedportalError) as refused:
+            one.act(task)
+        assert reason in refused.value.message
+    device_tasks.decline(one.device.pk, task.public_id, b"")
+    play(twelve[1:])
+    run.refresh_from_db()
+    assert run.state == "completed", run.reason
+    assert current(run).attempt == 1
+
+
+def test_the_time_for_a_vector_grows_with_its_length(settings: Any) -> None:
+    settings.FEDPORTAL_MASKING_SECONDS = 60
+    small, large = steps.until(4000), steps.until(100_000_000)
+    assert 380 < (large - small).total_seconds() < 410
 
 
 def test_a_device_that_gives_wrong_shares_is_named_in_the_log(stage: Stage, twelve: list[Sitter]) -> None:

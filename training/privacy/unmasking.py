@@ -20,9 +20,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from fedwire.masking import sharing, statements, streams
-from fedwire.masking.session import PAIR, SELF, own_mask, pair_mask
+from fedwire.masking.session import PAIR, SEALED_BYTES, SELF, own_mask, pair_mask
+from fedwire.masking.sharing import SHARE_BYTES
 from fedwire.masking.statements import Advert, refused
-from fedwire.masking.terms import Terms, check_cohort
+from fedwire.masking.terms import OWN, Terms, check_cohort
 
 # So many sets of holders are tried before a secret is given up whose shares contradict each other.
 MOST_TRIES = 500
@@ -68,6 +69,8 @@ class Roster:
         """Raises `masking_refused` for a delivery of sealed shares that is not whole or not signed."""
         if sealed.keys() != self.by_device.keys() - {device}:
             raise refused("sealed shares are for all others of the roster.")
+        if not all(statements.is_hex(text, SEALED_BYTES) for text in sealed.values()):
+            raise refused("a sealed share is not spelled as the protocol has it.")
         fields = statements.shares_fields(self.terms.session, self.digest, sealed)
         self._check_signed(device, "shares", fields, signature)
 
@@ -87,6 +90,8 @@ class Roster:
         asked = {SELF: set(survivors), PAIR: gone}
         if {kind: set(shares) for kind, shares in given.items()} != asked:
             raise refused("the shares are not those that the list of survivors asks for.")
+        if not all(statements.is_hex(text, SHARE_BYTES) for shares in given.values() for text in shares.values()):
+            raise refused("a share is not spelled as the protocol has it.")
         fields = statements.unmasking_fields(self.terms.session, self.digest, given)
         self._check_signed(device, "unmasking", fields, signature)
 
@@ -105,8 +110,14 @@ def rostered(terms: Terms, adverts: Iterable[Advert]) -> Roster:
     return Roster(terms, ordered)
 
 
-def check_advert(terms: Terms, advert: Advert, identity: str) -> None:
-    """Raises `masking_refused` for an advert that is not signed by the device's own key for these terms."""
+def check_advert(terms: Terms, advert: Advert, identity: str, others: Sequence[Advert] = ()) -> None:
+    """Raises `masking_refused` for an advert that would end the session for the others, too: one that is not spelled as
+    all are, that is not signed by the device's own key for these terms, or that has a key of one of the `others`."""
+    if not advert.is_spelled():
+        raise refused(f"the advert of {advert.device} is not spelled as the protocol has it.")
+    for name in OWN:
+        if getattr(advert, name) in {getattr(other, name) for other in others}:
+            raise refused(f"another device has the same {name.replace('_', ' ')} as {advert.device}.")
     if advert.identity != identity or not advert.is_signed(terms.digest):
         raise refused(f"the advert of {advert.device} is not signed by its own key for these terms.")
 
@@ -174,7 +185,7 @@ class _Holders:
 
     def secret(self, kind: str, device: str, fits: Callable[[bytes], bool]) -> bytes:
         """The secret that fits what its device said of it. Who gave a wrong share is a liar from then on."""
-        shares = {holder: _share(given[kind][device]) for holder, given in self._given.items()}
+        shares = {holder: bytes.fromhex(given[kind][device]) for holder, given in self._given.items()}
         for tries, some in enumerate(self._choices()):
             found = self._combined([shares[holder] for holder in some], some)
             if found is not None and fits(found):
@@ -207,16 +218,8 @@ class _Holders:
         for holder in shares.keys() - set(some) - self.liars:
             weights = sharing.coefficients(places, self._places[holder])
             expected = sharing.value([shares[one] for one in some], weights)
-            if shares[holder] != expected.to_bytes(sharing.SHARE_BYTES, "big"):
+            if shares[holder] != expected.to_bytes(SHARE_BYTES, "big"):
                 self.liars.add(holder)
-
-
-def _share(text: str) -> bytes:
-    """A share as it was given; what is none becomes one that belongs to nothing."""
-    try:
-        return bytes.fromhex(text)
-    except (TypeError, ValueError):
-        return b""
 
 
 def _is_own(terms: Terms, advert: Advert, secret: bytes) -> bool:

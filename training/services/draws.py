@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from typing import Any
 
 from fedportal.common import clock
 from fedwire.masking import groups, statements
@@ -62,7 +63,7 @@ def to_groups(total: MaskedSum, there: Sequence[Seat]) -> None:
     for one, group in zip([total, *others], divided, strict=True):
         Seat.objects.filter(pk__in=[seat.pk for seat in group]).update(total=one, said="")
         terms = conditions.announced(total.round, [seat.organization.public_id for seat in group], drawn)
-        drawing_of = {"drawing": {**total.drawing, "numbers": numbers}} if one is total else {}
+        drawing_of: dict[str, Any] = {"drawing": {**total.drawing, "numbers": numbers}} if one is total else {}
         announced = {**terms.fields(), "signature": terms.signature}
         steps.move(one, SumState.ADVERTISE, session=terms.session, terms=announced, **drawing_of)
         asked = {"terms": announced, "server": conditions.public()}

@@ -17,10 +17,11 @@ from django.db.models import Count
 
 from federations.models import DeviceTask
 from federations.services import device_tasks
+from federations.services import roots as root_lists
 from fedportal.common import clock, faults, sealing
 from fedportal.common.transactions import after_commit
 from fedwire.errors import FedportalError
-from fedwire.masking import groups, streams
+from fedwire.masking import groups, roots, streams
 from fedwire.masking.roots import Certificate
 from fedwire.masking.statements import Advert, refused
 from fedwire.masking.terms import Terms
@@ -33,7 +34,6 @@ from training.services import cohorts, masked_bell
 
 CERTIFIED = {field.name for field in fields(Certificate)}
 MOST_CERTIFICATE = 2000  # characters
-MOST_SEALED = 512  # bytes that a device keeps for another
 UNFINISHED = (TaskState.OPEN, TaskState.TAKEN)
 
 
@@ -133,29 +133,33 @@ def _revealed(total: MaskedSum, seat: Seat, said: Mapping[str, Any], sha: str) -
 
 
 def _advertised(total: MaskedSum, seat: Seat, said: Mapping[str, Any], sha: str) -> dict[str, Any]:
-    advert = Advert(**said["advert"])
+    """What would end the session for all others is refused, so that only this device is out of it."""
+    advert, roster = Advert(**said["advert"]), roster_of(total)
     if advert.device != seat.device.public_id or advert.organization != seat.organization.public_id:
         raise refused("the advert is of another device or organization.")
-    for key in (advert.seal_key, advert.mask_key):  # one that is none would end the session of all others
+    unmasking.check_advert(roster.terms, advert, seat.device.public_key, roster.adverts)
+    for key in (advert.seal_key, advert.mask_key):  # one of low order is none
         streams.agree(X25519PrivateKey.generate(), bytes.fromhex(key))
-    unmasking.check_advert(Terms(**total.terms), advert, seat.device.public_key)
-    return {"advert": said["advert"], "certificate": _certificate(said)}
+    return {"advert": said["advert"], "certificate": _certificate(total, advert, said)}
 
 
-def _certificate(said: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The device's certificate as it came, for the others to check. Raises `masking_refused` for what cannot be one."""
+def _certificate(total: MaskedSum, advert: Advert, said: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The device's certificate as it came, for the others to check. Raises `masking_refused` for what cannot be one,
+    and, where the federation has a list of members, for one that the others would refuse."""
     found = said.get("certificate")
     if found is None:
         return None
     if set(found) != CERTIFIED or len(json.dumps(found)) > MOST_CERTIFICATE:
         raise refused("the certificate is none.")
+    federation = total.round.run.federation
+    members = roots.listed(federation.public_id, root_lists.entries(federation))
+    if members.length:
+        now = clock.now().timestamp()
+        roots.check_certified(members, [advert], {advert.device: Certificate(**found)}, now)
     return dict(found)
 
 
 def _shared(total: MaskedSum, seat: Seat, said: Mapping[str, Any], sha: str) -> dict[str, Any]:
-    for text in said["sealed"].values():
-        if len(bytes.fromhex(text)) > MOST_SEALED:
-            raise refused("a sealed share is longer than one can be.")
     roster_of(total).check_shares(seat.device.public_id, said["sealed"], said["signature"])
     return {"shared": said["sealed"]}
 

@@ -18,10 +18,15 @@ from training import lifecycle, progress, wording
 from training.models import Assignment, MaskedSum, Seat, Update
 from training.services import cohorts, masked_bell, seats
 
+# A device has so many more seconds for a step as it takes to send its vector at this rate, bytes a second (2 Mbit/s):
+# the slowest line on which a clinic would let a device take part, and 7 minutes for a vector of 100 MB.
+LEAST_RATE = 250_000
 
-def move(total: MaskedSum, to: SumState, **values: Any) -> None:
-    """The session goes to its next state, and its devices have time anew. Raises Lost when somebody else moved it."""
-    deadline = until()
+
+def move(total: MaskedSum, to: SumState, size: int = 0, **values: Any) -> None:
+    """The session goes to its next state, and its devices have time anew, for a step in which each sends `size` bytes.
+    Raises Lost when somebody else moved it."""
+    deadline = until(size)
     lifecycle.move_one(MaskedSum.objects.filter(pk=total.pk, state=total.state), to, deadline=deadline, **values)
     total.state, total.deadline = to, deadline
     for name, value in values.items():
@@ -65,7 +70,7 @@ def ask(
     for seat, task in zip(rows, offered, strict=True):
         Seat.objects.filter(pk=seat.pk).update(task=task.pk)
     # Nobody may come at all: then the deadline decides, which no answer rings for.
-    masked_bell.ring_for(found.pk, settings.FEDPORTAL_MASKING_SECONDS)
+    masked_bell.ring_for(found.pk, (total.deadline - clock.now()).total_seconds())
 
 
 def leave_out(total: MaskedSum, outside: QuerySet[Seat]) -> None:
@@ -83,6 +88,6 @@ def leave_out(total: MaskedSum, outside: QuerySet[Seat]) -> None:
     counted.filter(device__in=outside.values("device")).delete()
 
 
-def until() -> datetime:
-    """The deadline of a step that begins now."""
-    return clock.now() + timedelta(seconds=settings.FEDPORTAL_MASKING_SECONDS)
+def until(size: int = 0) -> datetime:
+    """The deadline of a step that begins now, in which each device sends a file of `size` bytes."""
+    return clock.now() + timedelta(seconds=settings.FEDPORTAL_MASKING_SECONDS + size / LEAST_RATE)

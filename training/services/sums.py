@@ -188,8 +188,9 @@ def _to_mask(total: MaskedSum, there: Sequence[Seat]) -> None:
         seat.pk: {"delivered": {other.device.public_id: other.shared[name] for other in there if other.pk != seat.pk}}
         for name, seat in zip(names, there, strict=True)
     }
-    steps.move(total, SumState.MASK, sharers=names)
-    steps.ask(total, delivered, size=(terms.parameters + 1) * terms.ring.word.itemsize)
+    size = (terms.parameters + 1) * terms.ring.word.itemsize
+    steps.move(total, SumState.MASK, size, sharers=names)
+    steps.ask(total, delivered, size=size)
 
 
 def _to_fold(total: MaskedSum, there: Sequence[Seat]) -> MaskedSum:

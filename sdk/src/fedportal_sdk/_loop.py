@@ -165,7 +165,9 @@ class Loop:
                 self._send(task, self._checked(task), None)
                 return
             if task["kind"] == TaskKind.SECAGG:
-                self._send(task, *self._masked(task))
+                masking = _masking.of(self._masking)
+                with masking.answering(task):
+                    self._send(task, *masking.step(task, self._remote(lambda: self._door.document(task))))
                 return
             self._check_floor(task, self._work.records)
             if task["base_digest"]:
@@ -207,10 +209,6 @@ class Loop:
             log.warning("Preflight: %s %s", error.message, error.next_step)
         self._tell("checked", failed=[error.code for error in found.failed], **_named(task))
         return {"samples": 0, "check": found.report()}
-
-    def _masked(self, task: Task) -> tuple[Answer, memoryview | None]:
-        """The answer to a phase of secure aggregation, and what belongs to it. Raises `Refusal`."""
-        return _masking.of(self._masking).step(task, self._remote(lambda: self._door.document(task)))
 
     def _work_on(self, task: Task, arrays: Any) -> tuple[Answer, memoryview | None]:
         """The answer, and the update that belongs to it."""

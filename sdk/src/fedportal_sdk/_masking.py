@@ -146,14 +146,15 @@ class Masking:
         return _answer(number=waiting.chain.number(drawing.draw)), None
 
     def _advertise(self, task: Task, asked: Mapping[str, Any], document: Mapping[str, Any]) -> Said:
-        waiting, policy = self._trained(task), self._policy()
+        waiting, policy, certificate = self._trained(task), self._policy(), self._trust.certificate()
         terms = Terms(**asked["terms"])
         _check_about(terms, asked["session"], task, waiting)
         group = self._group(terms, waiting, document)
         session = Session(terms, asked["server"], self._who(), policy.masking, self._journal)
         self._check_portal(asked["server"])
+        if certificate is None and policy.require_certificates:  # better now than when others have begun with it
+            raise refused("this device demands certificates of all, and has none itself.")
         self._part = Part(session, terms, group)
-        certificate = self._trust.certificate()
         shown = {} if certificate is None else {"certificate": certificate}
         return _answer(advert=asdict(session.advert), **shown), None
 
@@ -217,6 +218,17 @@ class Masking:
         if self._part is None or asked["session"] != self._part.terms.session:
             raise Refusal(LOST)
         return self._part
+
+    @contextmanager
+    def answering(self, task: Task) -> Iterator[None]:
+        """Make a `Refusal` of the portal's, which is of this device's part alone, as of one of its own."""
+        try:
+            yield
+        except FedportalError as error:
+            if error.code != "masking_refused":
+                raise
+            self._say(task, error.message)
+            raise Refusal(error.message) from error
 
     @contextmanager
     def _declining(self, task: Task) -> Iterator[None]:

@@ -23,6 +23,7 @@ from fedwire.masking import sharing, statements, streams
 from fedwire.masking.statements import Advert, refused
 from fedwire.masking.terms import Policy, Terms, check_cohort, pinned
 
+SEALED_BYTES = 2 * sharing.SHARE_BYTES + streams.TAG_BYTES  # what one device keeps for another
 SELF, PAIR = "self", "pair"  # the two kinds of shares: of a device's own mask, and of its key with all others
 
 

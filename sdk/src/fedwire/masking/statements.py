@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from fedwire.errors import FedportalError
 
 PROTOCOL = "fp-sa/1"
+KEY_BYTES, SIGNATURE_BYTES, DIGEST_BYTES = 32, 64, 32
 
 
 def spelled(value: Any) -> bytes:
@@ -36,6 +37,8 @@ def sign(key: Ed25519PrivateKey, kind: str, fields: Mapping[str, Any]) -> str:
 
 def is_signed(public: str, kind: str, fields: Mapping[str, Any], signature: str) -> bool:
     """Whether the key (hexadecimal) signed this statement. What is no key or no signature is none."""
+    if not (is_hex(public, KEY_BYTES) and is_hex(signature, SIGNATURE_BYTES)):
+        return False
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(
             bytes.fromhex(signature), _signed(kind, fields)
@@ -43,6 +46,11 @@ def is_signed(public: str, kind: str, fields: Mapping[str, Any], signature: str)
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def is_hex(text: Any, length: int) -> bool:
+    """Whether these are so many bytes in the one spelling that they have in statements: lower-case hexadecimal."""
+    return isinstance(text, str) and len(text) == 2 * length and not text.strip("0123456789abcdef")
 
 
 def _signed(kind: str, fields: Mapping[str, Any]) -> bytes:
@@ -68,6 +76,12 @@ class Advert:
     def fields(self, descriptor: str) -> dict[str, Any]:
         """What its signature covers; `descriptor` is the digest of the session's terms."""
         return {name: value for name, value in asdict(self).items() if name != "signature"} | {"descriptor": descriptor}
+
+    def is_spelled(self) -> bool:
+        """Whether its keys and its commitment are spelled as such are, and the two keys are not the same."""
+        keys = self.identity, self.seal_key, self.mask_key
+        well = all(is_hex(key, KEY_BYTES) for key in keys) and is_hex(self.commitment, DIGEST_BYTES)
+        return well and self.seal_key != self.mask_key
 
     def is_signed(self, descriptor: str) -> bool:
         return is_signed(self.identity, "advert", self.fields(descriptor), self.signature)

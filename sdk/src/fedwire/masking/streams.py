@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 KEY_BYTES = 16
 SEAL_BYTES = 32
+TAG_BYTES = 16  # by which a sealed message is longer
 # So many bytes of a stream exist at a time; they stay in the processor's cache.
 BLOCK = 1 << 18
 _ZERO_COUNTER = bytes(16)
@@ -39,7 +40,7 @@ def derived(secret: bytes, salt: bytes, purpose: bytes, length: int) -> bytes:
 
 
 def seal(key: bytes, message: bytes, known: bytes) -> bytes:
-    """The message for whoever has the key, which seals nothing else; 16 bytes longer. `known` is not sent with it."""
+    """The message for whoever has the key, which seals nothing else; TAG_BYTES longer. `known` is not sent with it."""
     return ChaCha20Poly1305(key).encrypt(_ZERO_NONCE, message, known)
 
 

@@ -10,10 +10,13 @@ from typing import Any
 
 from fedwire.masking import rings, statements
 from fedwire.masking.rings import Ring
-from fedwire.masking.statements import Advert, refused
+from fedwire.masking.statements import DIGEST_BYTES, Advert, refused
 
+SESSION_BYTES = 16
 # Larger cohorts are divided into groups (`groups`), a session for each, so that what a device does never grows.
 MOST_DEVICES = 128
+# What no two devices of a roster may have alike.
+OWN = ("device", "identity", "seal_key", "mask_key", "commitment")
 # Of a device's share, over the clip; with more nothing would be left of the update.
 MOST_NOISE = 1024.0
 
@@ -84,8 +87,8 @@ class Policy:
                 raise refused(reason)
 
     def _objections(self, terms: Terms) -> Iterable[tuple[str, bool]]:
-        yield "the session has no name of 16 bytes.", len(terms.session) != 32 or not _is_hex(terms.session)
-        yield "the model has no SHA-256.", len(terms.base_model) != 64 or not _is_hex(terms.base_model)
+        yield "the session has no name of 16 bytes.", not statements.is_hex(terms.session, SESSION_BYTES)
+        yield "the model has no SHA-256.", not statements.is_hex(terms.base_model, DIGEST_BYTES)
         yield "the ring is none that this device takes part in.", terms.bits not in self.bits
         yield "the clip is not a positive number within this device's policy.", not 0 < terms.clip <= self.most_clip
         yield "the largest weight is not within this device's policy.", not 0 < terms.most_weight <= self.most_weight
@@ -115,7 +118,7 @@ class Policy:
             raise refused("this device is not in the roster with the keys that it sent.")
         if len(roster) > terms.devices:
             raise refused("the roster is longer than the terms say.")
-        for name in ("device", "identity", "seal_key", "mask_key", "commitment"):
+        for name in OWN:
             if len({getattr(advert, name) for advert in roster}) != len(roster):
                 raise refused(f"two devices of the roster have the same {name.replace('_', ' ')}.")
         for advert in roster:
@@ -159,10 +162,3 @@ def pinned(identities: Mapping[str, str], roster: Iterable[Advert]) -> None:
     for advert in roster:
         if identities.get(advert.device, advert.identity) != advert.identity:
             raise refused(f"{advert.device} has another key than before.")
-
-
-def _is_hex(text: str) -> bool:
-    try:
-        return bytes.fromhex(text).hex() == text
-    except ValueError:
-        return False
