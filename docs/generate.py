@@ -25,7 +25,7 @@ from fedwire.errors import CATALOGUE  # noqa: E402
 from training.aggregation.strategies import STRATEGIES  # noqa: E402
 from training.aggregation.strategy import LOCAL_SGD, Parameter, Strategy  # noqa: E402
 from training.privacy import conflicts  # noqa: E402
-from training.privacy.protection import CENTRAL, DISTRIBUTED, GROUPED, LOCAL, SECURE, Protection  # noqa: E402
+from training.privacy.protection import CENTRAL, DISTRIBUTED, GROUPED, LOCAL, RECORDS, SECURE, Protection  # noqa: E402
 
 DOCS = Path(__file__).resolve().parent
 SETTINGS = DOCS.parent / "fedportal" / "settings.py"
@@ -112,6 +112,7 @@ def privacy_part() -> str:
     kinds = [(f"sums: {sums}", Protection(sums=sums)) for sums in (SECURE, GROUPED)]
     kinds += [(f"noise: {name}", Protection(mechanism=name, noise=1.0)) for name in (CENTRAL, LOCAL)]
     kinds += [(f"noise: {DISTRIBUTED}", Protection(sums=SECURE, mechanism=DISTRIBUTED, noise=1.0))]
+    kinds += [(f"noise: {RECORDS}", Protection(mechanism=RECORDS, noise=1.0, rate=0.1))]
     rows = [
         (f"`{name}`", *("yes" if conflicts.suits(strategy, protection) else "" for _, protection in kinds))
         for name, strategy in STRATEGIES.items()

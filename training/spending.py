@@ -6,10 +6,11 @@ Others see of it only what a run's label shows. Nothing here changes anything.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.db.models import QuerySet, Sum
+from django.db.models import Count, QuerySet, Sum
 
 from federations.models import Organization, Policy
 from fedwire.states import word
@@ -66,13 +67,15 @@ def federations(organization: Organization, delta: float) -> list[dict[str, Any]
         *("run__federation__public_id", "run__federation__name", "run__federation__pk"),
     )
     grouped: dict[tuple[str, str], dict[str, int]] = {}
+    times = Counter[str]()
     for row in sorted(rows, key=lambda row: -row["run__federation__pk"]):
         key = row["run__federation__public_id"], row["run__federation__name"]
         grouped[key] = ledgers.added(grouped.get(key, {}), row["unit"], _mechanism(row))
+        times[key[0]] += row["times"]
     return [
         {
             "federation": {"id": public_id, "name": name},
-            "rounds": sum(counts.values()),
+            "rounds": times[public_id],
             "epsilon": ledgers.spent(counts, delta),
             "unit": ledgers.unit_of(counts),
         }
@@ -119,7 +122,7 @@ def history(organization: Organization, delta: float) -> list[dict[str, Any]]:
 
 
 def _run(run: Run, rows: list[dict[str, Any]], counts: Mapping[str, int], policy: Policy | None) -> dict[str, Any]:
-    states = {state: sum(row["rounds"] for row in rows if row["state"] == state) for state in _STATES}
+    states = {state: sum(row["times"] for row in rows if row["state"] == state) for state in _STATES}
     charged = ledgers.summed((row["unit"], _mechanism(row)) for row in rows if row["state"] == CHARGED)
     protection, alive = Protection.of(run.config), run.state in ALIVE_RUNS
     return {
@@ -142,8 +145,9 @@ _STATES = (CHARGED, RESERVED, REFUNDED)
 
 
 def _summed(rows: QuerySet[Spending], *by: str) -> list[dict[str, Any]]:
-    """How many rounds of each kind these are."""
-    return [dict(row) for row in rows.order_by().values(*by, *EVENT).annotate(rounds=Sum("rounds"))]
+    """How many rounds of each kind these are, as `times`, and as `rounds` how often their noise was added."""
+    counted = rows.order_by().values(*by, *EVENT).annotate(times=Count("pk"), rounds=Sum("rounds"))
+    return [dict(row) for row in counted]
 
 
 def _mechanism(row: Mapping[str, Any]) -> Mechanism:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -47,8 +48,10 @@ def test_shares_are_worth_a_little_less_because_the_ring_is_coarser(sums: str) -
 
 
 def test_gradients_cost_a_step_for_each_batch() -> None:
-    protection = Protection(mechanism=RECORDS, noise=1.1)
-    assert charges.of(protection, rate=0.05, steps=20) == Mechanism(1.1, 0.05, 20)
+    protection = Protection(mechanism=RECORDS, noise=1.1, rate=0.05)
+    assert charges.of(protection) == Mechanism(1.1, 0.05, 20)
+    assert charges.of(protection, epochs=3) == Mechanism(1.1, 0.05, 60)
+    assert charges.of(replace(protection, rate=0.3), epochs=2) == Mechanism(1.1, 0.3, 7)
     sampled = accounting.epsilon([Mechanism(1.1, 0.05, 20)], 1e-5)
     assert sampled < accounting.epsilon([Mechanism(1.1, 1.0, 20)], 1e-5)
 

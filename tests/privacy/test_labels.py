@@ -24,9 +24,9 @@ from training.privacy.protection import (
     Protection,
 )
 
-FIVE = Spent("org_a", "acme", {"device 2.0 1.0": 5})
-TWO = Spent("org_m", "metro", {"device 2.0 1.0": 2})
-OF_RECORDS = Spent("org_a", "acme", {"record 2.0 1.0": 5})
+FIVE = Spent("org_a", "acme", {"device 2.0 1.0": 5}, 5)
+TWO = Spent("org_m", "metro", {"device 2.0 1.0": 2}, 2)
+OF_RECORDS = Spent("org_a", "acme", {"record 2.0 1.0": 5}, 1)
 
 
 def facts(sums: str, mechanism: str, updates: int = 0, hidden: int = 0, spent: tuple[Spent, ...] = ()) -> Facts:
@@ -115,10 +115,12 @@ def test_the_worst_organization_is_the_one_that_is_told_and_each_has_its_own() -
 
 
 def test_a_gain_from_sampling_names_what_it_rests_on() -> None:
-    coin = Spent("org_a", "acme", {"device 2.0 0.1": 5})
+    coin = Spent("org_a", "acme", {"device 2.0 0.1": 5}, 5)
     found = label(facts(PLAIN, LOCAL, 10, 0, (coin,)))
-    assert found["noise"]["sampling"].startswith("each tosses a coin of its own, with the probability 0.1")
-    assert "nobody learns who took part" in words(found)
+    assert found["noise"]["sampling"].startswith(
+        "each tosses a coin of its own on its device, with the probability 0.1"
+    )
+    assert "nobody learns which took part" in words(found)
     assert label(facts(PLAIN, LOCAL, 10, 0, (FIVE,)))["noise"]["sampling"] == labels.NO_SAMPLING
 
 
@@ -130,7 +132,7 @@ def test_noise_that_nobody_adds_is_worth_nothing() -> None:
 
 
 def test_so_little_noise_that_it_says_nothing_is_told_as_such() -> None:
-    found = label(facts(PLAIN, LOCAL, 10, 0, (Spent("org_a", "acme", {"device 0.01 1.0": 5000}),)))
+    found = label(facts(PLAIN, LOCAL, 10, 0, (Spent("org_a", "acme", {"device 0.01 1.0": 5000}, 5000),)))
     assert found["noise"]["epsilon"] is None
     assert "too little for an ε that says anything" in words(found)
 

@@ -223,7 +223,7 @@ def test_rounds_about_records_make_those_about_devices_count_for_a_record(
         site.vanish()
     run = noisy(stage, rounds=1)
     Run.objects.filter(pk=run.pk).update(
-        config={**run.config, "privacy": Protection(mechanism=RECORDS, noise=NOISE).as_json()}
+        config={**run.config, "privacy": Protection(mechanism=RECORDS, noise=NOISE, rate=1.0).as_json()}
     )
     pair[1].arrive()
     halved = accounting.running_epsilon([Mechanism(NOISE / 2), Mechanism(NOISE)], DEFAULT_DELTA)

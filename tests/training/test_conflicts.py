@@ -20,6 +20,7 @@ from training.services import runs, schedules
 from training.web import startform
 
 CENTRAL = {"mechanism": "central", "noise": 1.0}
+RECORDS = {"mechanism": "records", "noise": 1.0, "rate": 0.1}
 SECURE = {"sums": "secure", "least_devices": 2}
 
 
@@ -44,7 +45,10 @@ WISHES: Mapping[str, Wish] = {
     "noise_beside_sums": Wish({**SECURE, "mechanism": "local", "noise": 1.0}),
     "clip_without_portal": Wish({"mechanism": "local", "noise": 1.0, "clipping": "adaptive"}),
     "groups_too_small": Wish({"sums": "secure", "least_devices": 3, "group": 2}, least=3),
-    "noisy_gradients": Wish({"mechanism": "records", "noise": 1.0}),
+    "rate_missing": Wish({"mechanism": "records", "noise": 1.0}),
+    "rate_unused": Wish({**CENTRAL, "rate": 0.1}),
+    "records_of_little_noise": Wish({**RECORDS, "noise": 0.2}),
+    "records_beside_sums": Wish({**SECURE, **RECORDS}),
     "sums_of_individuals": Wish(SECURE, "median", least=3),
     "sums_and_trust": Wish(SECURE, "fltrust", {"trusted": "metro"}),
     "sums_and_reports": Wish(SECURE, "fednova"),
@@ -57,6 +61,7 @@ WISHES: Mapping[str, Wish] = {
     "noise_and_individuals": Wish(CENTRAL, "krum", least=10),
     "noise_and_reports": Wish(CENTRAL, "qfedavg", also=("noise_and_individuals",)),
     "noise_and_device_state": Wish({**CENTRAL, "mechanism": "local"}, "feddyn"),
+    "records_and_own_models": Wish(RECORDS, "ditto"),
     "noise_and_time": Wish(CENTRAL, "fedasync"),
     "statistics_in_the_open": Wish(CENTRAL, config={"standardise": True}, model="measured"),
 }
@@ -105,6 +110,7 @@ def _by_command(stage: Stage, wish: Wish, reason: str) -> None:
         words += {"sums": ["--privacy", f"sums={value}"], "clipping": ["--adaptive-clip"]}.get(name, [])
         words += {"mechanism": ["--dp", str(value)], "noise": ["--noise", str(value)]}.get(name, [])
         words += ["--groups", str(value)] if name == "group" else []
+        words += {"rate": ["--sampling-rate", str(value)]}.get(name, [])
         words += ["--privacy", f"{name}={value}"] if name in ("least_devices", "most_weight") else []
     for name, value in {**wish.config, **wish.plan}.items():
         words += ["--standardise"] if value is True else [f"--{name}", str(value)]
@@ -133,7 +139,8 @@ def _by_form(stage: Stage, wish: Wish, reason: str) -> None:
 @pytest.mark.parametrize("sums", SUMS)
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_a_strategy_is_judged_by_what_it_declares(sums: str, mechanism: str) -> None:
-    protection = Protection(sums=sums, mechanism=mechanism, noise=0.0 if mechanism == "none" else 1.0)
+    noise, rate = 0.0 if mechanism == "none" else 1.0, 0.1 if mechanism == "records" else 0.0
+    protection = Protection(sums=sums, mechanism=mechanism, noise=noise, rate=rate)
     alone = [one for one in conflicts.ALONE if one.holds(conflicts.Setup(protection, STRATEGIES["fedavg"]))]
     for strategy in STRATEGIES.values():
         suits = conflicts.suits(strategy, protection)
@@ -142,9 +149,11 @@ def test_a_strategy_is_judged_by_what_it_declares(sums: str, mechanism: str) -> 
         elif alone or not strategy.synchronous or strategy.reports or strategy.needs_device_state:
             assert not suits
         elif strategy.trusts:
-            assert suits == (sums == "plain" and mechanism == "local")
+            assert suits == (sums == "plain" and mechanism in ("local", "records"))
+        elif strategy.personal and mechanism == "records":
+            assert not suits
         elif strategy.needs_individual_updates:
-            assert suits == (mechanism == "local" or sums == "grouped")
+            assert suits == (mechanism in ("local", "records") or sums == "grouped")
         else:
             assert suits
 

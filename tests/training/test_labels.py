@@ -105,7 +105,7 @@ def test_a_label_costs_a_plain_run_no_question(stage: Stage, django_assert_num_q
         labelling.of(run)
 
 
-def test_noise_that_no_part_of_the_portal_adds_is_claimed_by_no_label(stage: Stage, pair: tuple[Site, Site]) -> None:
+def test_noise_in_gradients_without_a_rate_is_claimed_by_no_label(stage: Stage, pair: tuple[Site, Site]) -> None:
     run = noisy(stage, rounds=1)
     of_records = {**run.config["privacy"], "mechanism": RECORDS}
     Run.objects.filter(pk=run.pk).update(config={**run.config, "privacy": of_records})

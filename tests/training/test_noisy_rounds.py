@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
-from fedwire import grids
+import numpy as np
+import pytest
+
+from federations.models import Policy
+from fedwire import gradients, grids
+from fedwire.errors import FedportalError
 from fedwire.tensors import Manifest
 from tests.training.conftest import Site, Stage, current, weights_of
-from training.models import Run, Update
+from training import spending
+from training.models import Ledger, Run, Spending, Update
+from training.privacy import accounting, labels
+from training.privacy.accounting import Mechanism
+from training.services import budgets, labelling
 
 TRAIN_ONLY = {"evaluate": False}
 CENTRAL = {"mechanism": "central", "noise": 1.0, "clip": 0.5}
+RECORDS = {"mechanism": "records", "noise": 1.0, "clip": 0.5, "rate": 0.05}
 LITTLE = {**CENTRAL, "noise": 0.01}
 
 
@@ -64,6 +74,60 @@ def test_a_device_is_asked_for_noise_of_its_own_and_has_to_know_how(stage: Stage
     told = site.task.content["training"]
     assert told["noise"] == {"clip": 0.5, "noise": 1.0}
     assert told["requires"] == [grids.ABILITY]
+
+
+def test_noise_about_rows_is_asked_for_charged_by_the_step_and_told_by_the_round(stage: Stage) -> None:
+    sites = stage.three()
+    run = stage.start(rounds=1, min_participants=3, config={**TRAIN_ONLY, "privacy": RECORDS, "epochs": 2})
+    told = sites[0].task.content["training"]
+    assert told["gradients"] == {"clip": 0.5, "noise": 1.0, "rate": 0.05}
+    assert told["requires"] == [gradients.ABILITY]
+    for site in sites:
+        site.answer()
+    run.refresh_from_db()
+    assert run.state == "completed"
+    kept = Spending.objects.filter(run=run, organization=stage.cast.acme).get()
+    assert (kept.state, kept.unit, kept.noise, kept.rate, kept.rounds) == ("charged", "record", 1.0, 0.05, 40)
+    label = labelling.of(run)
+    (noise, acme) = label["noise"], label["organizations"][0]
+    assert noise["epsilon"] == pytest.approx(accounting.epsilon([Mechanism(1.0, 0.05, 40)], 1e-5))
+    assert noise["epsilon"] < accounting.epsilon([Mechanism(1.0, 1.0, 40)], 1e-5) / 5
+    assert (noise["delta"], noise["unit"], noise["towards"]) == (1e-5, "record", [labels.PORTAL, labels.OTHERS])
+    assert "one record" in noise["adjacency"]
+    assert "a coin of its own on its device, with the probability 0.05" in noise["sampling"]
+    assert acme["rounds"] == 1
+    own = spending.of(stage.cast.acme)
+    assert [row["rounds"] for row in own["federations"]] == [1]
+    assert spending.told(stage.cast.acme, [run])[0]["charged"] == 1
+
+
+def test_a_budget_is_enough_for_whole_rounds_about_rows(stage: Stage) -> None:
+    """A round is of forty steps, and what is left is told in rounds."""
+    each = Mechanism(1.0, 0.05, 40)
+    two, three = (accounting.running_epsilon([replace(each, rounds=40 * rounds)], 1e-5) for rounds in (2, 3))
+    Policy.objects.update_or_create(organization=stage.cast.acme, defaults={"privacy_epsilon": (two + three) / 2})
+    site, *_ = stage.three()
+    run = stage.start(rounds=5, min_participants=1, config={**TRAIN_ONLY, "privacy": RECORDS, "epochs": 2})
+    counts = Ledger.objects.get(organization=stage.cast.acme).counts
+    assert counts == {"record 1.0 0.05": 40}
+    assert budgets.rounds_left(run, counts, Policy.objects.get(organization=stage.cast.acme)) == 1
+    assert site.task.kind == "train"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "why"),
+    [
+        ({"kind": "mlp", "inputs": 3, "hidden": [4], "batch_norm": True}, "mixes rows"),
+    ],
+)
+def test_noise_about_rows_is_refused_for_models_whose_rows_are_mixed(
+    stage: Stage, architecture: dict[str, object], why: str
+) -> None:
+    stage.three()
+    with pytest.raises(FedportalError) as caught:
+        stage.start(model=stage.shared("mixed", architecture), config={**TRAIN_ONLY, "privacy": RECORDS})
+    assert (caught.value.code, why in str(caught.value)) == ("field_invalid", True)
+    assert not Run.objects.exists()
 
 
 def test_without_noise_nobody_is_asked_for_any(stage: Stage) -> None:

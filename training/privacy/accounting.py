@@ -17,9 +17,8 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 # The library warns of orders of the divergence that it leaves out; the others bound ε as well.
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -29,6 +28,8 @@ Sampled = tuple[tuple[tuple[float, float], int], ...]
 # ε is sought up to this and told as infinite beyond, to this part of itself.
 MOST_EPSILON = 1e6
 PRECISION = 1e-7
+# The grid on which privacy losses are added up: this fine, or this part of ε.
+FINEST_LOSS, LOSS_SHARE = 1e-4, 5e-5
 # Noise beyond this is no training.
 LEAST_NOISE, MOST_NOISE = 1e-2, 1e5
 # Orders beside those of the library, for much noise: there large ones are the best.
@@ -71,9 +72,12 @@ def running_epsilon(mechanisms: Iterable[Mechanism], delta: float) -> float:
         return 0.0
     if not sampled:
         return max(min(_at(order, order * whole * whole / 2, delta) for order in ORDERS), 0.0)
-    from dp_accounting.rdp import RdpAccountant  # noqa: PLC0415  (with SciPy half a second and 80 MB; see test_imports)
-
-    return _epsilon_of(RdpAccountant(ORDERS), whole, tuple(sorted(sampled.items())), delta)
+    parts = [(rounds, _divergences(*kind)) for kind, rounds in sampled.items()]
+    sums = (
+        (order, order * whole * whole / 2 + sum(rounds * part[place] for rounds, part in parts))
+        for place, order in enumerate(ORDERS)
+    )
+    return max(min(_at(order, total, delta) for order, total in sums), 0.0)
 
 
 def noise_for(target: float, delta: float, rate: float = 1.0, rounds: int = 1) -> float:
@@ -93,11 +97,11 @@ def noise_for(target: float, delta: float, rate: float = 1.0, rounds: int = 1) -
 
 
 def rounds_left(before: Iterable[Mechanism], each: Mechanism, budget: float, delta: float) -> int:
-    """How many further rounds like `each` the budget is enough for, as rounds that are chosen as one goes."""
+    """How often the budget is enough for `each` again, as rounds that are chosen as one goes."""
     past = list(before)
 
     def fits(rounds: int) -> bool:
-        return running_epsilon([*past, Mechanism(each.noise, each.rate, rounds)], delta) <= budget
+        return running_epsilon([*past, replace(each, rounds=rounds * each.rounds)], delta) <= budget
 
     if not fits(1):
         return 0
@@ -128,16 +132,26 @@ def _merged(mechanisms: Iterable[Mechanism]) -> tuple[float, Counter[tuple[float
 
 
 @lru_cache(maxsize=256)
+def _divergences(noise: float, rate: float) -> tuple[float, ...]:
+    """The Rényi divergence of one sampled round at each of ORDERS, ∞ where the library does not know it. The first call
+    loads the library."""
+    from dp_accounting import dp_event  # noqa: PLC0415  (with SciPy half a second and 80 MB; see test_imports)
+    from dp_accounting.rdp import RdpAccountant  # noqa: PLC0415
+
+    accountant = RdpAccountant(ORDERS)
+    accountant.compose(dp_event.PoissonSampledDpEvent(rate, dp_event.GaussianDpEvent(noise)))
+    return tuple(float(value) for value in accountant.rdp)
+
+
+@lru_cache(maxsize=256)
 def _planned(whole: float, sampled: Sampled, delta: float) -> float:
+    from dp_accounting import dp_event  # noqa: PLC0415
     from dp_accounting.pld import PLDAccountant  # noqa: PLC0415
 
-    return _epsilon_of(PLDAccountant(), whole, sampled, delta)
-
-
-def _epsilon_of(accountant: Any, whole: float, sampled: Sampled, delta: float) -> float:
-    """ε of these rounds by an accountant of the library."""
-    from dp_accounting import dp_event  # noqa: PLC0415
-
+    # A loss is rounded up, to a part of ε that the bound does not feel: a finer grid for much ε would take minutes.
+    together = [Mechanism(noise, rate, rounds) for (noise, rate), rounds in sampled]
+    around = running_epsilon([*together, Mechanism(1 / whole)] if whole else together, delta)
+    accountant = PLDAccountant(value_discretization_interval=max(FINEST_LOSS, around * LOSS_SHARE))
     if whole:
         accountant.compose(dp_event.GaussianDpEvent(1 / whole))
     for (noise, rate), rounds in sampled:

@@ -26,6 +26,8 @@ from training.privacy.protection import (
 PLAIN_CODEC = "none"
 # Who asks for sums of groups means to have several.
 LEAST_GROUPS = 2
+# Gradients of less noise are not told apart from those without, and no accountant is made for it.
+LEAST_RECORD_NOISE = 0.3
 
 
 @dataclass(frozen=True)
@@ -147,11 +149,32 @@ ALONE = (
         lambda setup: setup.protection.hides and setup.protection.group < setup.protection.least_devices,
     ),
     Conflict(
-        "noisy_gradients",
-        "privacy.mechanism",
-        "noise in the gradients of training",
-        "devices of this version cannot add noise to gradients; choose another mechanism.",
-        _is(RECORDS),
+        "rate_missing",
+        "privacy.rate",
+        "noise in gradients, and no rate",
+        "it says with what probability a row comes in a step, without which there is no ε about rows; 0.05 is usual.",
+        lambda setup: setup.protection.mechanism == RECORDS and not setup.protection.rate,
+    ),
+    Conflict(
+        "rate_unused",
+        "privacy.rate",
+        "a rate, and anything but noise in gradients",
+        "only rows toss a coin, for noise in gradients; the portal chooses devices itself, which gains nothing.",
+        lambda setup: setup.protection.mechanism != RECORDS and setup.protection.rate > 0,
+    ),
+    Conflict(
+        "records_of_little_noise",
+        "privacy.noise",
+        "noise in gradients that is too little",
+        f"noise of less than {LEAST_RECORD_NOISE:g} in every step promises nothing about a row.",
+        lambda setup: setup.protection.mechanism == RECORDS and 0 < setup.protection.noise < LEAST_RECORD_NOISE,
+    ),
+    Conflict(
+        "records_beside_sums",
+        "privacy.sums",
+        "noise in gradients, and sums only",
+        "the clip is that of a row's gradient, and masked updates need one of their own; choose one of the two.",
+        lambda setup: setup.protection.mechanism == RECORDS and setup.protection.hides,
     ),
 )
 # Of the protection and the rest of the run.
@@ -240,6 +263,13 @@ TOGETHER = (
         "{strategy} moves what its devices keep by their updates as they were before noise and clip, and its formula "
         "adds that to the model.",
         lambda setup: setup.protection.spends and setup.strategy.needs_device_state,
+    ),
+    Conflict(
+        "records_and_own_models",
+        "privacy.mechanism",
+        "noise in gradients, and a strategy that gives each device a model of its own",
+        "{strategy} trains a part of the model beside the common one, in steps that have no noise.",
+        lambda setup: setup.protection.mechanism == RECORDS and setup.strategy.personal,
     ),
     Conflict(
         "noise_and_time",

@@ -34,11 +34,13 @@ BY: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Spent:
-    """What a run's rounds amount to for an organization; `counts` as in `training.privacy.ledgers`, open rounds too."""
+    """What a run's rounds amount to for an organization; `counts` as in `training.privacy.ledgers`, open rounds too.
+    `rounds`: how many rounds that are; where gradients have noise each is of several steps, which the counts count."""
 
     id: str
     name: str
     counts: Mapping[str, int]
+    rounds: int
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ def _seen(facts: Facts, sees: str, hidden: int) -> str:
     if sees == NOTHING:
         return "No update has come yet. The run is set to show the portal sums only."
     if sees == EACH:
-        return "The portal, and so whoever runs it, sees every update by itself."
+        noised = ", with the noise in it" if protection.mechanism in (LOCAL, RECORDS) and facts.added else ""
+        return f"The portal, and so whoever runs it, sees every update by itself{noised}."
     of = f"{hidden} of {updates} updates" if sees == SOME else f"any of the {updates} updates"
     what = "sums of groups" if protection.sums == GROUPED else "sums"
     least = f"{protection.least_devices} devices of {protection.least_organizations} organizations"
@@ -168,7 +171,9 @@ def _told(facts: Facts, towards: list[str], worst: float | None, unit: str, coun
     sentence += " It counts this run only, not what its first model was trained on."
     if protection.mechanism == CENTRAL:
         sentence += " It does not hold towards the portal, which adds the noise and is trusted to do so."
-    if protection.mechanism == LOCAL:
+    if protection.mechanism == RECORDS:
+        sentence += " It rests on devices that train so, and counts a record that lies on two of them for one only."
+    if protection.mechanism in (LOCAL, RECORDS):
         sentence += " A device that is stopped before it hears of its answer and trains the round again shows it twice."
     if protection.mechanism == DISTRIBUTED:
         if PORTAL not in towards:
@@ -181,7 +186,7 @@ def _spent(one: Spent, protection: Protection) -> dict[str, Any]:
     epsilon, unit = ledgers.planned(one.counts, protection.delta), ledgers.unit_of(one.counts)
     return {
         "organization": {"id": one.id, "name": one.name},
-        "rounds": sum(one.counts.values()),
+        "rounds": one.rounds,
         "epsilon": epsilon if math.isfinite(epsilon) else None,
         "delta": protection.delta,
         "unit": unit,
@@ -194,7 +199,7 @@ def _spent(one: Spent, protection: Protection) -> dict[str, Any]:
 def adjacency(unit: str) -> str:
     """Which two data sets a bound on ε compares; see `training.privacy.charges`."""
     whole = "with the update of one device, and with zeros in its place"
-    return "with and without one record" if unit == UNIT_RECORD else whole
+    return "with and without one record, all others in their places" if unit == UNIT_RECORD else whole
 
 
 def sampling(counts: Mapping[str, int]) -> str:
@@ -203,7 +208,9 @@ def sampling(counts: Mapping[str, int]) -> str:
     if not rates:
         return NO_SAMPLING
     told = " and ".join(f"{rate:g}" for rate in rates)
-    return f"each tosses a coin of its own, with the probability {told}, and nobody learns who took part"
+    return (
+        f"each tosses a coin of its own on its device, with the probability {told}, and nobody learns which took part"
+    )
 
 
 def _all(facts: Facts) -> dict[str, int]:

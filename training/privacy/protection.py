@@ -27,8 +27,9 @@ DEFAULT_DELTA = 1e-5
 @dataclass(frozen=True)
 class Protection:
     """`clip`: the largest L2 norm of an update as a whole (of a record's gradient, where the mechanism is "records").
-    `noise`: the standard deviation of the noise in the sum, over the clip; 0 without a mechanism. `quantile`: which
-    part of the updates an adaptive clip is to leave as they are.
+    `noise`: the standard deviation of the noise in the sum, over the clip; 0 without a mechanism. `rate`: with what
+    probability a row comes in a step, where the mechanism is "records"; 0 elsewhere. `quantile`: which part of the
+    updates an adaptive clip is to leave as they are.
 
     Of secure sums: no sum is of fewer than `least_devices` devices or `least_organizations` organizations, `bits` is
     the size of the ring, `most_weight` the largest weight of a device (1 under noise, whose sensitivity it would
@@ -39,6 +40,7 @@ class Protection:
     mechanism: str = NONE
     clip: float = DEFAULT_CLIP
     noise: float = 0.0
+    rate: float = 0.0
     delta: float = DEFAULT_DELTA
     clipping: str = FIXED
     quantile: float = 0.5

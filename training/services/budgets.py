@@ -28,7 +28,8 @@ def mechanism_of(run: Run) -> Mechanism | None:
     """What a training round of the run costs each organization that takes part; None when it costs nothing."""
     protection = Protection.of(run.config)
     # Only there the length of an update matters, which takes a look at the version.
-    return charges.of(protection, local.travels(run).parameters if protection.mechanism == DISTRIBUTED else 0)
+    parameters = local.travels(run).parameters if protection.mechanism == DISTRIBUTED else 0
+    return charges.of(protection, parameters, run.config["parameters"].get("epochs", 1) if protection.spends else 1)
 
 
 def delta_of(policy: Policy | None) -> float:

@@ -59,6 +59,7 @@ def checked(strategy: str, given: Mapping[str, Any], version: ModelVersion) -> d
     seed = _seed(values.get("seed"))
     stays = local.chosen(found, values.get(local.FIELD), version)
     protection = protections.checked(values.get(protections.FIELD))
+    local.check_rows(version, protection)
     settled = {
         "seed": seed,
         "local": stays,
@@ -121,6 +122,7 @@ def complaints(
         if version is not None:
             checks.append(lambda: local.chosen(found, values.get(local.FIELD), version))
             checks.append(lambda: local.check_norms(found, version))
+            checks.append(lambda: local.check_rows(version, protections.checked(values.get(protections.FIELD))))
         checks += [partial(_check_parameter, found, name, value) for name, value in parameters.items()]
         checks.append(lambda: _check_together(strategy, parameters, plan["min_participants"]))
         checks.append(lambda: _check_schedule(strategy, parameters, plan))

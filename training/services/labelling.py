@@ -13,10 +13,7 @@ from training.models.budgets import REFUNDED
 from training.privacy import labels, ledgers
 from training.privacy.accounting import Mechanism
 from training.privacy.labels import Facts, Spent
-from training.privacy.protection import CENTRAL, DISTRIBUTED, LOCAL, Protection
-
-# The mechanisms whose noise is really added, whatever else may stand in a run's configuration.
-ADDED = frozenset({CENTRAL, LOCAL, DISTRIBUTED})
+from training.privacy.protection import RECORDS, Protection
 
 
 def of(run: Run) -> dict[str, Any]:
@@ -37,7 +34,8 @@ def facts(run: Run) -> Facts:
         standardises=bool(run.config.get("standardise")),
         checks=run.config.get("preflight", "off") != "off",
         personal=strategies.find(run.strategy).personal,
-        added=protection.mechanism in ADDED,
+        # Without a rate no device knows how, whatever may stand in a run's configuration.
+        added=protection.mechanism != RECORDS or protection.rate > 0,
     )
 
 
@@ -52,9 +50,10 @@ def _spent(run: Run) -> tuple[Spent, ...]:
     """By organization, open rounds too: an answer to one may be there already."""
     kept = Spending.objects.filter(run=run).exclude(state=REFUNDED).order_by()
     by = ("organization__public_id", "organization__name", "unit", "noise", "rate")
-    found: dict[tuple[str, str], dict[str, int]] = {}
-    for public_id, name, unit, noise, rate, rounds in kept.values_list(*by).annotate(rounds=Sum("rounds")):
-        counts = found.get((public_id, name), {})
-        found[public_id, name] = ledgers.added(counts, unit, Mechanism(noise, rate, rounds))
-    ordered = sorted(found.items(), key=lambda row: row[0][1].casefold())
-    return tuple(Spent(public_id, name, counts) for (public_id, name), counts in ordered)
+    found: dict[str, Spent] = {}
+    counted = kept.values_list(*by).annotate(times=Count("pk"), rounds=Sum("rounds"))
+    for public_id, name, unit, noise, rate, times, rounds in counted:
+        before = found.get(public_id, Spent(public_id, name, {}, 0))
+        counts = ledgers.added(before.counts, unit, Mechanism(noise, rate, rounds))
+        found[public_id] = Spent(public_id, name, counts, before.rounds + times)
+    return tuple(sorted(found.values(), key=lambda one: one.name.casefold()))

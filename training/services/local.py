@@ -14,8 +14,20 @@ from registry.models import ModelVersion
 from training.aggregation.staying import FIELD
 from training.aggregation.strategy import Strategy
 from training.models import Run
+from training.privacy.protection import RECORDS, Protection
 
-__all__ = ["FIELD", "check_norms", "chosen", "manifest_of", "names_of", "shown", "told", "travelling", "travels"]
+__all__ = [
+    "FIELD",
+    "check_norms",
+    "check_rows",
+    "chosen",
+    "manifest_of",
+    "names_of",
+    "shown",
+    "told",
+    "travelling",
+    "travels",
+]
 
 
 def chosen(strategy: Strategy, pattern: Any, version: ModelVersion) -> dict[str, Any] | None:
@@ -38,6 +50,20 @@ def check_norms(strategy: Strategy, version: ModelVersion) -> None:
             "statistics, which do not. Choose FedBN, federated averaging or SCAFFOLD."
         )
         raise FedportalError("field_invalid", field="strategy", reason=reason)
+
+
+def check_rows(version: ModelVersion, protection: Protection) -> None:
+    """Raises `field_invalid` for noise about single rows in a model whose rows have no gradients of their own, or that
+    devices cannot train by themselves."""
+    if protection.mechanism != RECORDS:
+        return
+    reason = ""
+    if not version.architecture:
+        reason = "the model has no described architecture, and what an own function trains has noise of nobody's"
+    elif personal.norms(manifest_of(version)):
+        reason = "the model's batch normalisation mixes rows, so noise in gradients hides no single one"
+    if reason:
+        raise FedportalError("field_invalid", field="config.privacy.mechanism", reason=f"{reason}.")
 
 
 def names_of(run: Run) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from fedwire import grids
+from fedwire import gradients, grids
 from fedwire.errors import FedportalError
 from fedwire.masking import rings
 from fedwire.masking import terms as masking
@@ -15,7 +15,7 @@ from training.aggregation.strategy import Strategy
 from training.privacy import accounting, conflicts
 from training.privacy.accounting import Mechanism
 from training.privacy.conflicts import Conflict, Setup
-from training.privacy.protection import ADAPTIVE, CLIPPINGS, GROUPED, LOCAL, MECHANISMS, SUMS, Protection
+from training.privacy.protection import ADAPTIVE, CLIPPINGS, GROUPED, LOCAL, MECHANISMS, RECORDS, SUMS, Protection
 from training.services import terms
 from training.services.terms import Terms
 
@@ -23,6 +23,7 @@ FIELD = "privacy"
 LEAST_CLIP, MOST_CLIP = 1e-9, 1e9
 # Less noise than this promises nothing, more leaves nothing to learn.
 LEAST_NOISE, MOST_NOISE = 0.01, 1e4
+LEAST_RATE = 1e-4
 # A smaller δ than this the tables of noise could not keep, see `fedwire.noise.wide_error_of`.
 LEAST_DELTA, MOST_DELTA = 1e-9, 0.1
 MOST_DEVICES = 100_000
@@ -62,6 +63,7 @@ SETTINGS: Mapping[str, Setting] = {
         f"0, or a number from {LEAST_NOISE:g} to {MOST_NOISE:g}",
         lambda value: value == 0 or LEAST_NOISE <= value <= MOST_NOISE,
     ),
+    "rate": _number(f"0, or a number from {LEAST_RATE:g} to 1", lambda value: value == 0 or LEAST_RATE <= value <= 1),
     "delta": _number(
         f"a number from {LEAST_DELTA:g} to {MOST_DELTA:g}", lambda value: LEAST_DELTA <= value <= MOST_DELTA
     ),
@@ -151,12 +153,15 @@ def stored(protection: Protection) -> dict[str, Any] | None:
 
 
 def told(half: Mapping[str, Any], protection: Protection) -> dict[str, Any]:
-    """A strategy's device half with the noise that each device is to add to its own update, and that it has to know
-    how."""
-    if protection.mechanism != LOCAL:
-        return dict(half)
+    """A strategy's device half with the noise that each device is to add to its own update, or to the gradients that it
+    trains with, and that it has to know how."""
     asked = {"clip": protection.clip, "noise": protection.noise}
-    return {**half, "noise": asked, "requires": [*half.get("requires", ()), grids.ABILITY]}
+    if protection.mechanism == LOCAL:
+        return {**half, "noise": asked, "requires": [*half.get("requires", ()), grids.ABILITY]}
+    if protection.mechanism == RECORDS:
+        asked["rate"] = protection.rate
+        return {**half, "gradients": asked, "requires": [*half.get("requires", ()), gradients.ABILITY]}
+    return dict(half)
 
 
 def shown(protection: Protection) -> str:
@@ -167,7 +172,8 @@ def shown(protection: Protection) -> str:
     if protection.hides:
         words.append("sums of groups only" if protection.sums == GROUPED else "sums only")
     if protection.spends:
-        words.append(f"{protection.mechanism} noise {protection.noise:g} × clip, δ {protection.delta:g}")
+        rate = f", rate {protection.rate:g}" if protection.rate else ""
+        words.append(f"{protection.mechanism} noise {protection.noise:g} × clip{rate}, δ {protection.delta:g}")
     clip = f"clip {protection.clip:g}"
     if protection.clipping == ADAPTIVE:
         clip += f" to begin with, then the {protection.quantile:g} quantile"
@@ -185,6 +191,11 @@ def foreseen(protection: Protection, each: Mechanism | None, rounds: int) -> str
         spent = accounting.epsilon([replace(each, rounds=each.rounds * rounds)], protection.delta)
         told = f"ε is {spent:.3g}" if math.isfinite(spent) else "ε is beyond all use"
         words.append(f"After {rounds:,} rounds {told} at δ = {protection.delta:g}, for any one {protection.unit}.")
+    if each is not None and protection.mechanism == RECORDS:
+        words.append(
+            f"A round is {each.rounds:,} steps on every device, in each of which a row comes with the probability "
+            f"{each.rate:g}, by a coin that only its device sees."
+        )
     return " ".join(words)
 
 

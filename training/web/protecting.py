@@ -14,6 +14,7 @@ from training.privacy.protection import (
     NONE,
     OPEN,
     PLAIN,
+    RECORDS,
     SECURE,
     Protection,
 )
@@ -30,10 +31,19 @@ ADDED = (
     (CENTRAL, "the portal, to the sum"),
     (LOCAL, "each device, enough by itself"),
     (DISTRIBUTED, "each device, its share of what a sum needs"),
+    (RECORDS, "each device, to the gradients of its rows"),
 )
 CLIPS = (("", "stays as it is"), (ADAPTIVE, "follows the norms of the updates"))
 # Name, what it is about, the bounds of its input and its step.
 _CLIP = ("clip", "The largest L2 norm that an update keeps. Longer ones are shortened.", "0", "1e9", "any")
+_ROW = ("clip", "The largest L2 norm that the gradient of a row keeps, in every step.", "0", "1e9", "any")
+_RATE = (
+    "rate",
+    "With what probability a row comes in a step; batch_size is best that part of the rows.",
+    "0",
+    "1",
+    "any",
+)
 _NOISE = ("noise", "Its standard deviation in the sum, as a multiple of the clip. 1 is usual.", "0", "1e4", "any")
 _DELTA = ("delta", "The δ at which ε is told. Far below one over the number of devices.", "0", "0.1", "any")
 _QUANTILE = ("quantile", "The part of the updates that the clip leaves as they are.", "0", "1", "any")
@@ -80,8 +90,15 @@ def fields(said: Mapping[str, str], wrong: Mapping[str, str]) -> list[Field]:
     hides = said.get(f"{PREFIX}sums", PLAIN) not in ("", PLAIN)
     groups = said.get(f"{PREFIX}sums") == GROUPED
     spends = said.get(f"{PREFIX}mechanism", NONE) not in ("", NONE)
+    records = said.get(f"{PREFIX}mechanism") == RECORDS
     adapts = said.get(f"{PREFIX}clipping") == ADAPTIVE
-    rows = ((_CLIP, hides or spends), (_NOISE, spends), (_DELTA, spends), (_QUANTILE, adapts))
+    rows = (
+        (_ROW if records else _CLIP, hides or spends),
+        (_NOISE, spends),
+        (_RATE, records),
+        (_DELTA, spends),
+        (_QUANTILE, adapts),
+    )
     return [
         _field(row, said, wrong)
         for row, matters in (*rows, (_DEVICES, hides), (_OWNERS, hides), (_GROUP, groups))

@@ -257,7 +257,7 @@ class Loop:
             answer["evaluation"] = trained.evaluation
         if measured is not None:
             answer["personal"] = measured
-        if trained.metrics and not masked and "noise" not in task["training"]:
+        if trained.metrics and not masked and not {"noise", "gradients"} & task["training"].keys():
             answer["metrics"] = trained.metrics
         answer.update(trained.reports)  # type: ignore[typeddict-item]
         self._encoder.hold(task, answer)

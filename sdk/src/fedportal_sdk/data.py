@@ -131,6 +131,11 @@ def held_out(table: Table, seed: int = 0) -> NDArray[np.bool_]:
     return aside
 
 
+def by_place(table: Table, seed: int = 0) -> NDArray[np.bool_]:
+    """Which rows are trained on where noise hides single ones: no row moves another, as in `held_out` for a class."""
+    return _places(len(table), seed) >= HELD_OUT_SHARE
+
+
 def features_for(table: Table, architecture: Architecture) -> Float64:
     """The columns [n, d] as the architecture takes them: by name where both have names, otherwise as they stand.
 

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedportal_sdk import personal
-from fedportal_sdk.data import Float64, Table, features_for, held_out, labels_for
+from fedportal_sdk.data import Float64, Table, by_place, features_for, held_out, labels_for
 from fedportal_sdk.parts import OwnModel
 from fedportal_sdk.slicing import Slices, slices_of, with_slices
-from fedportal_sdk.trainers import Plan, Tick, Trainer, trainer_for
-from fedwire import effort, metrics, statistics
+from fedportal_sdk.trainers import Plan, Tick, Trainer, private, trainer_for
+from fedwire import effort, gradients, metrics, statistics
 from fedwire.architectures import MEAN, STD, Architecture
 from fedwire.errors import FedportalError
 from fedwire.histograms import scale_of
@@ -107,7 +107,9 @@ class TableWork:
     asks for, on a machine that cannot do all of them. Raises data_slices, field_invalid.
     """
 
-    abilities: ClassVar[frozenset[str]] = ABILITIES | {"proximal", "steps", "base_loss", "scaffold", "feddyn"}
+    abilities: ClassVar[frozenset[str]] = (
+        ABILITIES | {"proximal", "steps", "base_loss", "scaffold", "feddyn"} | {gradients.ABILITY}
+    )
 
     def __init__(
         self, table: Table, labels: Sequence[Any] | None = None, seed: int = 0, slices: Slices = None, share: float = 1
@@ -115,7 +117,7 @@ class TableWork:
         self._share = effort.checked(share)
         self._table = table
         self._labels = labels
-        self._aside = held_out(table, seed)
+        self._aside, self._by_place = held_out(table, seed), by_place(table, seed)
         self._slices = {name: rows[self._aside] for name, rows in slices_of(table, slices).items()}
         self._kept: tuple[Any, Prepared] | None = None
         self._taken: tuple[Architecture, Float64, NDArray[Any]] | None = None
@@ -142,11 +144,25 @@ class TableWork:
         reports = _reports(task["answer"].get("reports", ()), prepared, arrays, plan)
         if plan.share < 1:
             reports["work_share"] = plan.share
+        if (asked := private.Asked.of(task["training"])) is not None:
+            rows, labels = self._hidden(task, prepared, shift)
+            hidden = private.trained(prepared.trainer, arrays, rows, labels, plan, asked, tick)
+            return Trained(hidden, max(len(rows), 1), report, reports=reports)
         if personal.asked(task):
             weights, own = personal.trained(prepared.local(tick), task, plan, arrays, own)
             return Trained(weights, len(prepared.rows), report, reports=reports, own=own)
         weights = prepared.trainer.train(arrays, prepared.rows, prepared.labels, plan, tick, shift)
         return Trained(weights, len(prepared.rows), report, reports=reports)
+
+    def _hidden(self, task: Task, prepared: Prepared, shift: Float32 | None) -> tuple[Float32, NDArray[Any]]:
+        """Rows and labels for training that hides single rows: rows that no other row chose. Raises `Refusal`."""
+        if personal.asked(task) or task["answer"].get("reports") or shift is not None:
+            raise Refusal("what its strategy asks of this device beside an update has no noise that hides single rows")
+        if prepared.architecture.batch_norm:
+            raise Refusal("batch normalisation mixes rows, so noise in gradients hides no single one")
+        trained, measured = self._by_place[~self._aside], self._by_place[self._aside]
+        rows = np.concatenate([prepared.rows[trained], prepared.held_out_rows[measured]])
+        return rows, np.concatenate([prepared.labels[trained], prepared.held_out_labels[measured]])
 
     def plan(self, task: Task) -> Plan:
         """What the task asks for, or this device's own share of it if that is less."""

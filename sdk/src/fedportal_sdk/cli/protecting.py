@@ -54,7 +54,16 @@ _OPTIONS = (
     ),
     click.option("--dp", f"{PREFIX}mechanism", default=None, type=MECHANISMS, help="Who adds noise: a cost in ε."),
     click.option("--noise", f"{PREFIX}noise", default=None, type=float, help="Its standard deviation, over the clip."),
-    click.option("--clip", f"{PREFIX}clip", default=None, type=float, help="The largest L2 norm of an update."),
+    click.option(
+        "--clip", f"{PREFIX}clip", default=None, type=float, help="The largest L2 norm of an update, or of a gradient."
+    ),
+    click.option(
+        "--sampling-rate",
+        f"{PREFIX}rate",
+        default=None,
+        type=float,
+        help="With --dp records: with what probability a row comes in a step.",
+    ),
     click.option("--delta", f"{PREFIX}delta", default=None, type=float, help="The δ at which ε is told."),
     click.option(
         "--adaptive-clip",

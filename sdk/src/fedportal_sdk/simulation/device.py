@@ -100,6 +100,7 @@ class Rows(TableWork):
         columns = tuple(f"column {number}" for number in range(features.shape[1]))
         super().__init__(Table(features, labels, columns, "target", "the simulated rows", named=False))
         self._aside = np.arange(len(features)) >= len(holding.rows)
+        self._by_place = ~self._aside
         self._place, self._character, self._gauge, self._seed = place, character, gauge, seed
         self.taken = 0.0
 

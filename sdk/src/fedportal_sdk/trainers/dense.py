@@ -132,6 +132,26 @@ class DenseTrainer:
         self._gradient(self.layers(flat), self.layers(result), rows, targets)
         return result
 
+    def each_gradient(self, flat: Floats, rows: Floats, labels: NDArray[Any]) -> Floats:
+        """The gradients [n, P] of the losses of these rows, each by itself, at the flat weight vector [P].
+
+        Raises ValueError for a model with batch normalisation, whose rows have none of their own.
+        """
+        layers = self.layers(flat)
+        if any(layer.norm is not None for layer in layers):
+            raise ValueError("batch normalisation mixes the rows of a batch")
+        values = self._forward(layers, rows)
+        slope = self._output_slope(values[-1], self._targets(labels, flat.dtype)) * flat.dtype.type(len(rows))
+        parts: dict[str, Floats] = {}
+        for index in range(len(layers) - 1, -1, -1):
+            name = self._places[index].name
+            parts[f"{name}.weight"] = slope[:, :, None] * values[index][:, None, :]
+            parts[f"{name}.bias"] = slope
+            if index:
+                slope = slope @ layers[index].weight
+                slope *= values[index] > 0
+        return np.concatenate([parts[spec.name].reshape(len(rows), -1) for spec in self.manifest.weights], axis=1)
+
     def mean_loss(self, flat: Floats, rows: Floats, labels: NDArray[Any]) -> float:
         """The mean loss over `rows` at the flat weight vector [P]."""
         outputs = self._forward(self.layers(flat), rows)[-1]

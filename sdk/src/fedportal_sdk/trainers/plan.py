@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedwire import effort
+from fedwire.architectures import Architecture
 from fedwire.errors import FedportalError
 from fedwire.histograms import LOGIT, Scale
 from fedwire.messages import Evaluation
@@ -105,6 +106,8 @@ class Plan:
 class Trainer(Protocol):
     """Trains and measures models of one architecture. Arrays go by the names of the manifest."""
 
+    architecture: Architecture
+
     def train(
         self,
         arrays: Mapping[str, Float32],
@@ -121,6 +124,12 @@ class Trainer(Protocol):
 
         `shift` [P], in the manifest's order, is added to the gradient of every step. `anchor`: the w₀ that the plan
         pulls towards, if it is not `arrays`. The tensors in `frozen` stay as they are, bit for bit.
+        """
+
+    def each_gradient(self, flat: Float32, rows: Float32, labels: NDArray[Any]) -> NDArray[Any]:
+        """The gradients [n, P] of the losses of these rows, each by itself, at the flat weight vector [P].
+
+        Raises ValueError for a model whose rows have none of their own.
         """
 
     def losses(self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any]) -> Float32:

@@ -114,6 +114,26 @@ class TorchTrainer:
                 optimizer.step()
         return {f"layers.{name}": _array(value) for name, value in layers.state_dict().items()}
 
+    def each_gradient(self, flat: Float32, rows: Float32, labels: NDArray[Any]) -> NDArray[Any]:
+        """The gradients [n, P] of the losses of these rows, each by itself, at the flat weight vector [P].
+
+        Raises ValueError for a model with batch normalisation, whose rows have none of their own.
+        """
+        if any(isinstance(step, Norm) for step in self.architecture.steps):
+            raise ValueError("batch normalisation mixes the rows of a batch")
+        torch, manifest = self._torch, self.architecture.manifest()
+        layers = self._layers(unflatten(manifest, flat))
+        weights = {name: parameter.detach() for name, parameter in layers.named_parameters()}
+
+        def loss(weights: Any, row: Any, target: Any) -> Any:
+            outputs = torch.func.functional_call(layers, weights, (row.unsqueeze(0),))
+            return self._losses(outputs, target.unsqueeze(0))[0]
+
+        each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
+        found = each(weights, self._rows(rows), self._targets(labels))
+        parts = [found[spec.name.removeprefix("layers.")].flatten(1) for spec in manifest.weights]
+        return _array(torch.cat(parts, dim=1))
+
     def losses(self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any]) -> Float32:
         """The loss per row [n]."""
         outputs = self._torch.from_numpy(self.forward(arrays, rows))
