@@ -38,11 +38,12 @@ class Notebook:
     def meet(self, identities: Mapping[str, str]) -> None:
         self.keys = {**identities, **self.keys}
 
-    def cohorts(self, base_model: str) -> Sequence[frozenset[str]]:
-        return self.sums.get(base_model, [])
-
-    def join(self, base_model: str, devices: frozenset[str]) -> None:
-        self.sums.setdefault(base_model, []).append(devices)
+    def join(self, base_model: str, devices: frozenset[str], least: int) -> bool:
+        earlier = self.sums.setdefault(base_model, [])
+        if any(0 < len(devices ^ one) < least for one in earlier):
+            return False
+        earlier.append(devices)
+        return True
 
 
 class Conductor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -44,10 +45,47 @@ def test_first_key_of_a_device_stays(journal: FileJournal) -> None:
     assert again(journal).identities() == {"dev_1": "aa", "dev_2": "bb", "dev_3": "dd"}
 
 
+def test_key_that_was_certified_later_takes_the_place_of_one_from_before(journal: FileJournal) -> None:
+    journal.meet({"dev_1": "aa"})
+    journal.renew({"dev_1": ("bb", 100), "dev_2": ("cc", 100)})
+    assert again(journal).identities() == {"dev_1": "bb", "dev_2": "cc"}
+    journal.renew({"dev_1": ("dd", 100), "dev_2": ("ee", 99)})  # a fork, and one from before
+    journal.meet({"dev_1": "ff"})
+    assert journal.identities() == {"dev_1": "bb", "dev_2": "cc"}
+
+
+def test_file_of_the_first_version_is_gone_on_with(journal: FileJournal) -> None:
+    journal.meet({"dev_1": "aa"})
+    with sqlite3.connect(journal.path) as file:
+        file.execute("ALTER TABLE met DROP COLUMN since")
+        file.execute("PRAGMA user_version=1")
+    journal.renew({"dev_1": ("bb", 100)})
+    assert again(journal).identities() == {"dev_1": "bb"}
+
+
+def test_of_two_processes_that_are_one_device_one_helps_with_almost_the_same_sum(journal: FileJournal) -> None:
+    """Twenty models, and for each four sums of almost the same devices that are to be unmasked at the same time."""
+    helped: dict[str, list[bool]] = {f"m{number}": [] for number in range(20)}
+    barrier = threading.Barrier(4)
+
+    def help_with(further: str) -> None:
+        for model, said in helped.items():
+            barrier.wait()
+            said.append(again(journal).join(model, A | {further}, 10))
+
+    threads = [threading.Thread(target=help_with, args=(f"dev_{number}",)) for number in range(3, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(said.count(True) == 1 for said in helped.values())
+
+
 def test_sums_belong_to_their_model(journal: FileJournal) -> None:
-    journal.join("m1", A)
-    journal.join("m1", B)
-    journal.join("m1", A)
+    assert journal.join("m1", A, 2)
+    assert journal.join("m1", B, 2)
+    assert journal.join("m1", A, 2)
+    assert not journal.join("m1", frozenset({"dev_1"}), 2)
     assert set(again(journal).cohorts("m1")) == {A, B}
     assert list(journal.cohorts("m2")) == []
 
@@ -79,7 +117,7 @@ def test_it_does_not_grow_without_end(journal: FileJournal, monkeypatch: pytest.
     monkeypatch.setattr("fedportal_sdk._journal.KEPT", dict.fromkeys(KEPT, 5))
     for number in range(12):
         journal.settle(f"s{number}", "roster", "aa")
-        journal.join(f"m{number}", A)
+        journal.join(f"m{number}", A, 2)
         journal.spend(f"s{number}", "m", 1000)
     assert not journal.settle("s11", "roster", "bb")
     assert journal.settle("s0", "roster", "bb")  # long over; its keys were in a memory that is gone
@@ -100,7 +138,7 @@ from fedportal_sdk._journal import FileJournal
 journal = FileJournal(Path(sys.argv[1]))
 for number in range(int(sys.argv[2])):
     assert journal.settle(f"s{number}", "survivors", "aa")
-    journal.join(f"m{number}", frozenset({"dev_1"}))
+    journal.join(f"m{number}", frozenset({"dev_1"}), 2)
     print(number, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

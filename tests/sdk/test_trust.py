@@ -17,6 +17,7 @@ from fedportal_sdk._trust import Trust
 from fedwire.errors import FedportalError
 from fedwire.masking import roots
 from fedwire.masking.roots import Entry
+from fedwire.masking.statements import Advert
 from tests.masking.conductor import reason_of
 from tests.masking.test_roots import FEDERATION, ROOTS, chain
 from tests.sdk.sums import NAMES, Summing
@@ -120,6 +121,30 @@ def test_list_that_was_seen_is_still_known_after_a_restart(trust: Trust, tmp_pat
     check(trust, chain("acme", "metro"))
     again = Trust(FileJournal(tmp_path))
     assert why(again, chain("acme", "valley")) == "the list of members is another one than it was."
+
+
+def test_device_that_was_reset_is_known_by_the_key_that_was_certified_since(trust: Trust, tmp_path: Path) -> None:
+    entries, name, journal = chain("acme", "metro"), "device-1", FileJournal(tmp_path)
+
+    def meets(not_before: int, signer: Ed25519PrivateKey = ROOTS["acme"]) -> str:
+        """The device appears with a new key; which one, and by which it is known then."""
+        key = _trust.public(Ed25519PrivateKey.generate())
+        made = roots.certified(signer, ("acme", name, key), not_before, LONG[1])
+        advert = Advert(name, "acme", key, "", "", "")
+        document = {"members": listed(entries), "certificates": {name: asdict(made)}}
+        trust.check(FEDERATION, document, [advert], certified=False)
+        return key
+
+    journal.meet({name: "ab" * 32})
+    first = meets(1_000)
+    assert journal.identities()[name] == first
+    meets(1_000)  # a fork
+    meets(999)
+    meets(2_000, ROOTS["metro"])
+    meets(3_000_000_000)  # not good yet
+    assert journal.identities()[name] == first
+    second = meets(2_000)
+    assert journal.identities()[name] == second
 
 
 def test_root_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:

@@ -21,11 +21,14 @@ from fedwire.masking.statements import refused
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS said (session TEXT, about TEXT, what TEXT NOT NULL, PRIMARY KEY (session, about));
-CREATE TABLE IF NOT EXISTS met (device TEXT PRIMARY KEY, key TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS met (device TEXT PRIMARY KEY, key TEXT NOT NULL, since INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS sums (base TEXT, devices TEXT, PRIMARY KEY (base, devices));
 CREATE TABLE IF NOT EXISTS rounds (session TEXT PRIMARY KEY, model TEXT NOT NULL, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS pinned (name TEXT PRIMARY KEY, what TEXT NOT NULL);
 """
+VERSION = 2
+# What makes the tables of a version into those of the next.
+STEPS = {1: "ALTER TABLE met ADD COLUMN since INTEGER NOT NULL DEFAULT 0"}
 FILE = "masking.sqlite3"
 # Keys of a session live in memory, so one that is long over cannot be gone on with. Of models the sums last unmasked
 # are compared: with a thousand others in between, a portal that comes back to one has to have a reason.
@@ -53,26 +56,40 @@ class FileJournal:
         return bool(row[0] == said)
 
     def identities(self) -> Mapping[str, str]:
-        """Device → the key that it had when it was first met."""
+        """Device → the key that it had when it was first met, or that its organization certified later."""
         with self._unit() as file:
             return dict(file.execute("SELECT device, key FROM met"))
 
     def meet(self, identities: Mapping[str, str]) -> None:
         """Remember the keys of devices that were not known."""
         with self._unit() as file:
-            file.executemany("INSERT OR IGNORE INTO met VALUES (?, ?)", identities.items())
+            file.executemany("INSERT OR IGNORE INTO met (device, key) VALUES (?, ?)", identities.items())
+
+    def renew(self, certified: Mapping[str, tuple[str, int]]) -> None:
+        """Remember the keys of devices that their organizations certified, each with since when (seconds since 1970),
+        in the place of those that were met without a certificate or with one from earlier."""
+        rows = [(device, key, since) for device, (key, since) in certified.items()]
+        with self._unit() as file:
+            file.executemany(
+                "INSERT INTO met VALUES (?, ?, ?) ON CONFLICT (device)"
+                " DO UPDATE SET key = excluded.key, since = excluded.since WHERE excluded.since > met.since",
+                rows,
+            )
 
     def cohorts(self, base_model: str) -> Sequence[frozenset[str]]:
         """The devices of each sum that this device helped to unmask for updates of this model."""
         with self._unit() as file:
-            rows = file.execute("SELECT devices FROM sums WHERE base = ?", (base_model,)).fetchall()
-        return [frozenset(json.loads(devices)) for (devices,) in rows]
+            return _cohorts(file, base_model)
 
-    def join(self, base_model: str, devices: frozenset[str]) -> None:
-        """Write down, for good, before returning, one more of them."""
+    def join(self, base_model: str, devices: frozenset[str], least: int) -> bool:
+        """Write down, for good, before returning, one more of them; False if one of them has other devices, of which
+        fewer than `least` are in one of the two and not in the other."""
         with self._unit() as file:
+            if any(0 < len(devices ^ earlier) < least for earlier in _cohorts(file, base_model)):
+                return False
             file.execute("INSERT OR IGNORE INTO sums VALUES (?, ?)", (base_model, json.dumps(sorted(devices))))
             _prune(file, "sums")
+        return True
 
     def pin(self, name: str, what: str) -> bool:
         """Remember this under its name if nothing is; whether it is what is remembered."""
@@ -125,8 +142,8 @@ class FileJournal:
         try:
             file.execute("PRAGMA synchronous=EXTRA")
             file.execute("BEGIN IMMEDIATE")
-            if not file.execute("PRAGMA user_version").fetchone()[0]:
-                _lay_out(file)
+            if (version := file.execute("PRAGMA user_version").fetchone()[0]) < VERSION:
+                _lay_out(file, version)
             yield file
             file.execute("COMMIT")
             if fresh:
@@ -137,10 +154,16 @@ class FileJournal:
             file.close()  # what was not committed is undone
 
 
-def _lay_out(file: sqlite3.Connection) -> None:
-    for statement in SCHEMA.split(";"):
+def _lay_out(file: sqlite3.Connection, version: int) -> None:
+    """Make the tables, or those of an earlier version into today's."""
+    for statement in [STEPS[number] for number in range(version, VERSION)] if version else SCHEMA.split(";"):
         file.execute(statement)
-    file.execute("PRAGMA user_version=1")
+    file.execute(f"PRAGMA user_version={VERSION}")
+
+
+def _cohorts(file: sqlite3.Connection, base_model: str) -> Sequence[frozenset[str]]:
+    rows = file.execute("SELECT devices FROM sums WHERE base = ?", (base_model,)).fetchall()
+    return [frozenset(json.loads(devices)) for (devices,) in rows]
 
 
 def _prune(file: sqlite3.Connection, table: str) -> None:

@@ -73,7 +73,8 @@ class Trust:
         """Raises `masking_refused` for a list of members that is not the one that was seen, with more at its end; and,
         where they are to be `certified`, for a roster whose devices are not.
 
-        The first list is trusted, and remembered; nothing but a longer one takes its place.
+        The first list is trusted, and remembered; nothing but a longer one takes its place. A device that was reset has
+        another key than before: it is known by that from here on if its organization certified it since.
         """
         name = f"members of {federation}"
         before = self._journal.pinned(name)
@@ -86,8 +87,9 @@ class Trust:
         members = roots.listed(federation, entries)
         length, _, head = before.partition(" ")
         roots.check_grown(entries, head, int(length or 0))
+        found = {device: Certificate(**value) for device, value in (document.get("certificates") or {}).items()}
         if certified:
-            found = {device: Certificate(**value) for device, value in (document.get("certificates") or {}).items()}
             roots.check_certified(members, roster, found, self._clock())
         if not self._journal.repin(name, before, f"{members.length} {members.head}"):
             raise refused("another process of this device has seen another list of members.")
+        self._journal.renew(roots.certified_keys(members, roster, found, self._clock()))

@@ -15,6 +15,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fedwire.errors import FedportalError
 from fedwire.masking import statements
 from fedwire.masking.statements import Advert, refused
 
@@ -163,6 +164,20 @@ def check_certified(
         if advert.device not in certificates:
             raise refused(f"{advert.device} has no certificate.")
         certificates[advert.device].check(members.roots[advert.organization], advert, now)
+
+
+def certified_keys(
+    members: Members, adverts: Iterable[Advert], certificates: Mapping[str, Certificate], now: float
+) -> dict[str, tuple[str, int]]:
+    """Device → its key, and since when that is certified, for those of these devices that `check_certified` accepts."""
+    found = {}
+    for advert in adverts:
+        try:
+            check_certified(members, [advert], certificates, now)
+        except FedportalError:
+            continue
+        found[advert.device] = (advert.identity, certificates[advert.device].not_before)
+    return found
 
 
 def fingerprint(key: str) -> str:

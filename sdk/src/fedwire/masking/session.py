@@ -34,16 +34,14 @@ class Journal(Protocol):
         """Write down for good, before returning, what is said about this in a session; False if something else was."""
 
     def identities(self) -> Mapping[str, str]:
-        """Device → the key that it had when it was first met."""
+        """Device → the key by which it is known."""
 
     def meet(self, identities: Mapping[str, str]) -> None:
         """Remember the keys of devices that were not known."""
 
-    def cohorts(self, base_model: str) -> Sequence[frozenset[str]]:
-        """The devices of each sum that this device helped to unmask for updates of this model."""
-
-    def join(self, base_model: str, devices: frozenset[str]) -> None:
-        """Write down, for good, before returning, one more of them."""
+    def join(self, base_model: str, devices: frozenset[str], least: int) -> bool:
+        """Write down for good, before returning, that this device helps to unmask a sum of these devices' updates of
+        the model; False if it helped with one of others, of which fewer than `least` are in only one of the two."""
 
 
 class Session:
@@ -205,12 +203,8 @@ class Session:
 
     def _compare(self, there: frozenset[str]) -> None:
         """Two sums of updates of one model by almost the same devices tell what the few did that are in one of them."""
-        earlier = self._journal.cohorts(self._terms.base_model)
-        if there in earlier:
-            return
-        if any(len(there ^ cohort) < self._policy.least_difference for cohort in earlier):
+        if not self._journal.join(self._terms.base_model, there, self._policy.least_difference):
             raise refused("the devices of this sum are almost those of an earlier one of the same model.")
-        self._journal.join(self._terms.base_model, there)
 
     def _pair_mask(self, peer: str) -> bytes:
         try:
