@@ -21,7 +21,7 @@ from fedwire.architectures import Architecture
 from fedwire.errors import FedportalError
 from fedwire.masking import statements
 from fedwire.masking.statements import Advert
-from fedwire.masking.terms import Terms, least_threshold
+from fedwire.masking.terms import Terms, least_threshold, told
 from fedwire.tensors import encode_model
 from tests.sdk.server import Reply, Seen, found, refusal
 from training.privacy import unmasking
@@ -56,6 +56,7 @@ class Summing:
 
     def __init__(self, rounds: int = 1, gone: dict[str, str] | None = None, **terms: Any) -> None:
         self.rounds, self.gone, self.terms_like = rounds, dict(gone or {}), {**TERMS, **terms}
+        self.settings: dict[str, dict[str, Any]] = {}  # what a device is told to train with, other than the rest
         self.refuses: Callable[[str, str], str] = lambda *_: ""  # why the portal refuses what a device says in a phase
         self.spoil: Callable[[str, str, dict[str, Any]], None] = lambda *_: None
         self.key = Ed25519PrivateKey.generate()
@@ -151,6 +152,7 @@ class Summing:
             asked = {"phase": phase, "session": self.terms.session, **own} if phase != "train" else own
             self.spoil(phase, device, asked)
             task = Asked(device, self._body(phase, content, asked), content)
+            task.body["training"].update(self.settings.get(device, {}))
             self.tasks[task.body["id"]] = task
             self.seen.append(task)
         self.changed.notify_all()
@@ -206,7 +208,7 @@ class Summing:
             federation="fed_1",
             run="run_1",
             round=self.round,
-            task="cd" * 32,
+            task=told(self._body("train", b"", {})),
             base_model=hashlib.sha256(self.model).hexdigest(),
             parameters=sum(spec.size for spec in MANIFEST.weights),
             devices=len(NAMES),

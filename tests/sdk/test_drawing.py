@@ -19,7 +19,7 @@ from fedportal_sdk.local import Refusal
 from fedwire.masking import groups, statements
 from fedwire.masking.groups import Drawing, Lot
 from fedwire.masking.statements import Advert
-from fedwire.masking.terms import Terms, least_threshold
+from fedwire.masking.terms import Terms, least_threshold, told
 from training.privacy import unmasking
 
 NAMES = [f"{organization}-{number}" for organization in ("acme", "metro", "valley") for number in range(8)]
@@ -48,8 +48,13 @@ class Cohort:
         return self.devices[name].keep(self.task(""), np.ones(3, np.float32), 7)  # type: ignore[arg-type]
 
     def task(self, phase: str, session: str = "", **asked: Any) -> dict[str, Any]:
-        about = {"id": secrets.token_hex(4), "run": "run_1", "round": 1, "attempt": 1, "model": "mdl_1"}
-        return {**about, "base_digest": BASE, "masking": {"phase": phase, "session": session, **asked}}
+        about: dict[str, Any] = {"id": secrets.token_hex(4), "run": "run_1", "round": 1, "attempt": 1, "model": "mdl_1"}
+        return {
+            **about,
+            "training": {"epochs": 1},
+            "base_digest": BASE,
+            "masking": {"phase": phase, "session": session, **asked},
+        }
 
     def drawing(self, draw: int = 0, lots: tuple[Lot, ...] = ()) -> Drawing:
         return Drawing(self.session, "run_1", 1, 1, BASE, SIZE, draw, lots or self.lots)
@@ -70,7 +75,7 @@ class Cohort:
             federation="fed_1",
             run="run_1",
             round=1,
-            task="cd" * 32,
+            task=told(self.task("")),
             base_model=BASE,
             parameters=3,
             bits=32,

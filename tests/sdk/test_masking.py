@@ -249,6 +249,16 @@ def test_device_whose_part_the_portal_refuses_declines_and_takes_part_again(begi
     assert portal.declined == [("acme-0", reason)]
 
 
+def test_device_that_was_told_to_train_with_other_settings_is_in_no_sum_with_the_rest(begin: Begin) -> None:
+    """As where all but one are told a learning rate of 0, so that the sum is the update of that one."""
+    portal = Summing()
+    portal.settings = {"acme-0": {"learning_rate": 0.0}, "acme-1": {"seed": 7}}
+    fleet = begin(portal)
+    fleet.run()
+    assert [survivors for _, _, survivors in portal.sums] == [NAMES[1:]]
+    assert "other settings than this device was told" in fleet.refusals("acme-0")[0]
+
+
 def test_device_that_demands_certificates_and_has_none_is_out_before_others_begin_with_it(begin: Begin) -> None:
     portal = Summing()
     fleet = begin(portal)

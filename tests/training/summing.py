@@ -17,7 +17,7 @@ from fedwire.masking import groups, statements
 from fedwire.masking.groups import Chain, Drawing, Lot
 from fedwire.masking.session import Session, vector_digest
 from fedwire.masking.statements import Advert
-from fedwire.masking.terms import Policy, Terms
+from fedwire.masking.terms import Policy, Terms, told
 from tests.cast import register
 from tests.masking.conductor import Notebook
 from tests.training.conftest import Stage
@@ -36,7 +36,7 @@ class Sitter:
         self.draws = True  # its SDK knows groups
         self.policy = Policy()
         self.journal = Notebook()
-        self.chain = Chain()
+        self.chain, self.told = Chain(), ""
         self.drawing: Drawing | None = None
         self.group: Mapping[str, str] | None = None
         self.session: Session | None = None
@@ -64,7 +64,7 @@ class Sitter:
         step = step_of(task)
         if step == "train":
             self.session = self.drawing = self.group = None
-            self.chain = Chain()
+            self.chain, self.told = Chain(), told(task.content)
             return self.say(task, ready=True, masking={"commitment": self.chain.commitment} if self.draws else {})
         masking = task.content["masking"]
         document = json.loads(blobs.path(task.base_blob).read_bytes()) if task.base_blob else {}
@@ -79,6 +79,7 @@ class Sitter:
 
     def _advertise(self, task: DeviceTask, asked: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
         self.terms = Terms(**asked["terms"])
+        assert self.terms.task == self.told, "all were told the same, seeds aside"
         if self.drawing is not None:
             drawn, self.group = groups.group_of(self.drawing, document["numbers"], self.name)
             assert drawn == self.terms.beacon

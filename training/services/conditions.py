@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from federations.models import DeviceTask
 from fedportal.common import clock, sealing
 from fedwire.masking import groups, statements
-from fedwire.masking.terms import MOST_DEVICES, Terms, least_threshold
+from fedwire.masking.terms import MOST_DEVICES, Terms, least_threshold, told
 from fedwire.states import AssignmentState
 from training import lifecycle, progress, wording
 from training.models import Assignment, Round, Update
@@ -61,7 +62,7 @@ def announced(found: Round, owners: Sequence[str], beacon: str = "") -> Terms:
         federation=run.federation.public_id,
         run=run.public_id,
         round=found.number,
-        task=statements.digest({"run": run.public_id, "round": found.number, "attempt": found.attempt}),
+        task=_told(found),
         base_model=found.base_blob,
         parameters=local.travels(run).parameters,
         bits=protection.bits,
@@ -75,6 +76,13 @@ def announced(found: Round, owners: Sequence[str], beacon: str = "") -> Terms:
         beacon=beacon,
     )
     return unmasking.announced(terms, key())
+
+
+def _told(found: Round) -> str:
+    """The digest of what the round's devices were told to train with, by the task of any of them: one that was told
+    something else refuses the session."""
+    asked = Assignment.objects.filter(round=found, state=AssignmentState.SUBMITTED).values("task")
+    return told(DeviceTask.objects.filter(pk__in=asked).order_by("pk").values_list("content", flat=True)[0])
 
 
 def key() -> Ed25519PrivateKey:

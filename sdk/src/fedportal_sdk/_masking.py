@@ -29,7 +29,7 @@ from fedwire.masking.groups import Chain, Drawing, Lot
 from fedwire.masking.roots import fingerprint
 from fedwire.masking.session import Session, vector_digest
 from fedwire.masking.statements import PROTOCOL, Advert, is_signed, refused
-from fedwire.masking.terms import Terms
+from fedwire.masking.terms import Terms, told
 from fedwire.messages import Answer, Task
 from fedwire.states import TaskKind
 from fedwire.tensors import Float32
@@ -47,7 +47,8 @@ Said = tuple[Answer, memoryview | None]
 
 @dataclass
 class Waiting:
-    """What was trained for one attempt of a round. `update` [P]; `rows`: trained on; `base`: SHA-256 of the model.
+    """What was trained for one attempt of a round. `update` [P]; `rows`: trained on; `base`: SHA-256 of the model;
+    `told`: that of what it was trained with.
 
     `chain`: what its group is drawn with, where the cohort has several; `drawing`: the list that was drawn from last.
     """
@@ -55,6 +56,7 @@ class Waiting:
     attempt: tuple[str, int, int]
     model: str
     base: str
+    told: str
     update: Float32
     rows: int
     chain: Chain = field(default_factory=Chain)
@@ -109,7 +111,8 @@ class Masking:
     def keep(self, task: Task, update: Float32, rows: int) -> Answer:
         """The answer to a training task whose update [P], trained on so many rows, now waits here."""
         self._part = None
-        waiting = self._waiting = Waiting(_attempt(task), task["model"], task["base_digest"], update, rows)
+        of = _attempt(task), task["model"], task["base_digest"], told(task)
+        waiting = self._waiting = Waiting(*of, update, rows)
         return {"samples": 1, "ready": True, "masking": {"commitment": waiting.chain.commitment}}
 
     def forget(self) -> None:
@@ -293,6 +296,8 @@ def _check_about(terms: Terms, session: str, task: Task, waiting: Waiting) -> No
         raise refused("the terms are of another session or round.")
     if terms.base_model != waiting.base:
         raise refused("the terms are of another model than the one that was trained from.")
+    if terms.task != waiting.told:
+        raise refused("the terms are of other settings than this device was told to train with.")
     if terms.parameters != len(waiting.update):
         raise refused("the terms are of another number of parameters.")
 

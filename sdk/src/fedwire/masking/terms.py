@@ -17,13 +17,14 @@ SESSION_BYTES = 16
 MOST_DEVICES = 128
 # What no two devices of a roster may have alike.
 OWN = ("device", "identity", "seal_key", "mask_key", "commitment")
+OWN_SETTINGS = ("seed", "share")
 # Of a device's share, over the clip; with more nothing would be left of the update.
 MOST_NOISE = 1024.0
 
 
 @dataclass(frozen=True)
 class Terms:
-    """S0: what the server announces and signs. `base_model` and `task`: SHA-256, hexadecimal.
+    """S0: what the server announces and signs. `base_model` and `task` (`told`): SHA-256, hexadecimal.
 
     `threshold`: so many devices together can take masks off. `least_devices`, `least_organizations`: with fewer vectors
     there is no sum. `noise`: the standard deviation of each device's share of the noise, over the clip; 0 without.
@@ -129,6 +130,14 @@ class Policy:
             raise refused("the threshold is too low for so many devices of one organization.")
         if terms.threshold > len(roster):
             raise refused("the threshold is larger than the roster.")
+
+
+def told(task: Mapping[str, Any]) -> str:
+    """`Terms.task`: the digest of what a training task says to all devices of its round alike. `task` has the fields of
+    `fedwire.messages.Task`; of its training the seed and the share of the local steps are a device's own."""
+    training = {name: value for name, value in task["training"].items() if name not in OWN_SETTINGS}
+    alike = {name: task.get(name) for name in ("run", "round", "attempt", "architecture", "manifest", "state_digest")}
+    return statements.digest({**alike, "training": training})
 
 
 def check_cohort(terms: Terms, organizations: Sequence[str]) -> None:
