@@ -28,6 +28,8 @@ ORGANIZATION: Mapping[str, Roles] = {
     "organization.manage_webhooks": frozenset({OWNER, ADMIN}),
     "organization.manage_devices": frozenset({OWNER, ADMIN, OPERATOR}),
     "organization.enroll_devices": frozenset({OWNER, ADMIN, OPERATOR, SCIENTIST}),
+    # Sends versions to the organization's own devices: of models that it owns or that are shared with it.
+    "organization.deploy": frozenset({OWNER, ADMIN, OPERATOR}),
     "organization.found_federation": frozenset({OWNER, ADMIN}),
     "organization.answer_invitation": frozenset({OWNER, ADMIN}),
     "organization.accept_agreement": frozenset({OWNER, ADMIN, PRIVACY}),
@@ -111,7 +113,8 @@ SCOPES: Mapping[str, frozenset[str]] = {
     },
     "models:read": _READ_MODELS,
     "models:write": _READ_MODELS
-    | {"model.push", "model.share", "model.manage", "federation.share", "organization.create_model"},
+    | {"model.push", "model.share", "model.manage", "federation.share", "organization.create_model"}
+    | {"organization.deploy"},
     "runs:read": _READ_RUNS,
     "runs:write": _READ_RUNS | {"run.control", "model.train", "federation.train", "organization.audit_leakage"},
     "team:read": _READ_TEAM,
@@ -136,7 +139,7 @@ SCOPE_WORDS: Mapping[str, str] = {
     "federations:read": "See your federations, their members and who is invited.",
     "federations:write": "Found federations, invite, join and leave them, and change them.",
     "models:read": "See and download models that your organization owns or that are shared with it.",
-    "models:write": "Describe models, upload versions, and share them with federations.",
+    "models:write": "Describe models, upload versions, share them with federations, and send them to your devices.",
     "runs:read": "See runs, their rounds and results.",
     "runs:write": "Start, pause, resume and stop runs, and audit what they give away.",
     "team:read": "See people, devices and the audit log.",
@@ -155,6 +158,7 @@ WORDS: Mapping[str, str] = {
     "organization.manage_webhooks": "manage webhooks",
     "organization.manage_devices": "manage devices",
     "organization.enroll_devices": "register devices",
+    "organization.deploy": "send models to the devices",
     "organization.found_federation": "found a federation",
     "organization.answer_invitation": "answer invitations for the organization",
     "organization.accept_agreement": "accept a study agreement for the organization",
@@ -181,9 +185,9 @@ WORDS: Mapping[str, str] = {
 # What a role is for, in one sentence.
 ABOUT: Mapping[str, str] = {
     OWNER: "Answers for the organization: may do everything, and alone renames it or hands it over.",
-    ADMIN: "Looks after people, keys, devices and federations; does not train and does not set the policy.",
+    ADMIN: "Looks after people, keys, devices, their models and federations; does not train or set the policy.",
     SCIENTIST: "Makes models, shares them and starts runs; may register devices.",
-    OPERATOR: "Registers devices and looks after them; may pull models for them.",
+    OPERATOR: "Registers devices and looks after them; pulls models and sends them there.",
     PRIVACY: "Sets the policy, accepts study agreements, audits runs and reads the audit log; does not train.",
     AUDITOR: "Reads everything, the audit log too, and changes nothing; keys of their own only read too.",
     VIEWER: "Sees federations, models, runs and devices, and changes nothing; keys of their own only see too.",

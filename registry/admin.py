@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 
 from federations.admin import LookingOnly
-from registry.models import Artifact, Model, ModelVersion, Share, StagedUpload
+from registry.models import Artifact, HealthReport, Installation, Model, ModelVersion, Rollout, Share, StagedUpload
 
 
 @admin.register(Model)
@@ -46,3 +46,27 @@ class ArtifactAdmin(LookingOnly):
     list_filter = ["format", "state", "created_at"]
     list_select_related = ["version", "version__model"]
     search_fields = ["version__model__name", "version__version", "blob", "reason"]
+
+
+@admin.register(Rollout)
+class RolloutAdmin(LookingOnly):
+    list_display = ["public_id", "version", "organization", "share", "state", "reason", "created_at"]
+    list_filter = ["state", "created_at"]
+    list_select_related = ["version", "version__model", "organization"]
+    search_fields = ["public_id", "model__name", "organization__name"]
+
+
+@admin.register(Installation)
+class InstallationAdmin(LookingOnly):
+    list_display = ["device", "model", "wanted", "installed", "state", "error", "changed_at"]
+    list_filter = ["state", "changed_at"]
+    list_select_related = ["device", "model", "wanted", "wanted__model", "installed", "installed__model"]
+    search_fields = ["device__identifier", "device__public_id", "model__name", "rollout__public_id"]
+
+
+@admin.register(HealthReport)
+class HealthReportAdmin(LookingOnly):
+    list_display = ["device", "version", "count", "errors", "judged", "right", "at"]
+    list_filter = ["at"]
+    list_select_related = ["device", "version", "version__model"]
+    search_fields = ["device__identifier", "batch", "rollout__public_id"]

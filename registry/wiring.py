@@ -8,14 +8,16 @@ from fedportal.common import sweeping
 from fedportal.door import hooks
 from fedwire import routes
 from registry import door, selectors, tasks
-from registry.services import models
+from registry.services import health, installations, models
 
 
 def connect() -> None:
-    """Register uploads, downloads, the sweep, and how grants on models follow the members of a federation."""
+    """Register uploads, downloads, sweeps, installations, and how grants on models follow a federation's members."""
     above.register_names(selectors.model_names)
     labels.add({"upload": "A safetensors file"})
     permissions.follow(within=models.shared_in, relation=models.relation)
     hooks.register_upload(routes.UPLOAD, door.upload)
     hooks.register_download(routes.MODEL_DOWNLOAD, door.download)
     sweeping.register(tasks.sweep)
+    sweeping.register(health.sweep)
+    installations.connect()

@@ -27,7 +27,8 @@ import numpy as np  # noqa: E402
 from django.conf import settings  # noqa: E402
 from django.db import close_old_connections  # noqa: E402
 
-from federations.models import Device, DeviceKey, DeviceTask, Organization  # noqa: E402
+from federations.models import Device, DeviceKey, DeviceTask, Membership, Organization  # noqa: E402
+from federations.permissions import Actor  # noqa: E402
 from federations.services import desk, device_tasks, keys  # noqa: E402
 from federations.services.device_tasks import NewTask  # noqa: E402
 from fedportal import embedded  # noqa: E402
@@ -37,6 +38,8 @@ from fedportal.door.waiting import hub  # noqa: E402
 from fedwire import codecs  # noqa: E402
 from fedwire.states import DeviceState  # noqa: E402
 from fedwire.tensors import Manifest  # noqa: E402
+from registry.models import ModelVersion  # noqa: E402
+from registry.services import rollouts  # noqa: E402
 from tests.training.conftest import Site  # noqa: E402
 from training import progress  # noqa: E402
 from training.models import Run  # noqa: E402
@@ -86,6 +89,24 @@ def offer(
             ]
         )
     return {"ids": [task.public_id for task in tasks], "at": RUNG[-1]}
+
+
+def roll_out(organization: str, model: str, shares: list[int]) -> list[float]:
+    """Send the model's latest version to these shares of the devices, one after the other, and roll it back.
+
+    How many seconds each took.
+    """
+    owner = Membership.objects.select_related("person", "organization").get(organization__name=organization)
+    actor = Actor(owner.person, owner.organization)
+    version = ModelVersion.objects.select_related("model").filter(model__name=model)[0]
+    took: list[float] = []
+    for share in shares:
+        begun = time.perf_counter()
+        rollout = rollouts.deploy(actor, version, share=share)
+        took.append(round(time.perf_counter() - begun, 3))
+    begun = time.perf_counter()
+    rollouts.roll_back(actor, rollout)
+    return [*took, round(time.perf_counter() - begun, 3)]
 
 
 def task(task_id: str) -> dict[str, Any]:
@@ -221,7 +242,7 @@ def _moved(data: dict[str, Any], by: int) -> dict[str, Any]:
 ACTIONS = {
     action.__name__: action
     for action in (
-        *(enrol, offer, task, close, revoke_keys, set_state, seen),
+        *(enrol, offer, roll_out, task, close, revoke_keys, set_state, seen),
         *(only, come, answer),
         *(put_blob, make_blob, waiting, heard, files, sql_busy, replay),
     )

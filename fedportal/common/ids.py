@@ -65,6 +65,10 @@ def ver_id() -> str:
     return new_id("ver")
 
 
+def rol_id() -> str:
+    return new_id("rol")
+
+
 def run_id() -> str:
     return new_id("run")
 

@@ -1,6 +1,16 @@
-"""Models, their versions, the files behind them, and with whom they are shared."""
+"""Models, their versions, the files behind them, with whom they are shared, and on which devices they are."""
 
 from registry.models.blobs import Artifact, StagedUpload
 from registry.models.models import Model, ModelVersion, Share
+from registry.models.rollouts import HealthReport, Installation, Rollout
 
-__all__ = ["Artifact", "Model", "ModelVersion", "Share", "StagedUpload"]
+__all__ = [
+    "Artifact",
+    "HealthReport",
+    "Installation",
+    "Model",
+    "ModelVersion",
+    "Rollout",
+    "Share",
+    "StagedUpload",
+]

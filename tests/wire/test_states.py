@@ -15,6 +15,8 @@ KINDS: dict[str, type[StrEnum]] = {
     "member": states.MemberState,
     "invitation": states.InvitationState,
     "device": states.DeviceState,
+    "rollout": states.RolloutState,
+    "installation": states.InstallationState,
     "task": states.TaskState,
 }
 

@@ -85,6 +85,26 @@ class DeviceState(StrEnum):
     RETIRED = "retired"
 
 
+class RolloutState(StrEnum):
+    """A version on its way to an organization's devices; a rollback sends every device back to what it had before."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    ROLLED_BACK = "rolled_back"
+
+
+class InstallationState(StrEnum):
+    """What a device holds of a model against what it is to hold: a version, or nothing at all (removed)."""
+
+    PENDING = "pending"
+    INSTALLING = "installing"
+    INSTALLED = "installed"
+    REMOVED = "removed"
+    FAILED = "failed"
+
+
 class TaskState(StrEnum):
     """A DeviceTask: open until a device takes it, then answered, declined, expired or cancelled."""
 
@@ -180,6 +200,37 @@ MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
         DeviceState.REVOKED: frozenset(),
         DeviceState.RETIRED: frozenset(),
     },
+    "rollout": {
+        RolloutState.PENDING: frozenset({RolloutState.ACTIVE, RolloutState.ROLLED_BACK}),
+        RolloutState.ACTIVE: frozenset({RolloutState.PAUSED, RolloutState.COMPLETED, RolloutState.ROLLED_BACK}),
+        RolloutState.PAUSED: frozenset({RolloutState.ACTIVE, RolloutState.COMPLETED, RolloutState.ROLLED_BACK}),
+        RolloutState.COMPLETED: frozenset({RolloutState.ROLLED_BACK}),
+        RolloutState.ROLLED_BACK: frozenset(),
+    },
+    "installation": {
+        InstallationState.PENDING: frozenset(
+            {
+                InstallationState.INSTALLING,
+                InstallationState.INSTALLED,
+                InstallationState.REMOVED,
+                InstallationState.FAILED,
+            }
+        ),
+        # Another version may be wanted at any time, also while the device is at the one before.
+        InstallationState.INSTALLING: frozenset(
+            {
+                InstallationState.PENDING,
+                InstallationState.INSTALLED,
+                InstallationState.REMOVED,
+                InstallationState.FAILED,
+            }
+        ),
+        InstallationState.INSTALLED: frozenset({InstallationState.PENDING}),
+        InstallationState.REMOVED: frozenset({InstallationState.PENDING}),
+        InstallationState.FAILED: frozenset(
+            {InstallationState.PENDING, InstallationState.INSTALLED, InstallationState.REMOVED}
+        ),
+    },
     "task": {
         TaskState.OPEN: frozenset(
             {TaskState.TAKEN, TaskState.ANSWERED, TaskState.DECLINED, TaskState.EXPIRED, TaskState.CANCELLED}
@@ -217,6 +268,8 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         AssignmentState.LATE: "late",
         AssignmentState.EXPIRED: "dropped",
     },
+    "rollout": {RolloutState.PENDING: "waiting to start", RolloutState.ROLLED_BACK: "rolled back"},
+    "installation": {InstallationState.PENDING: "waiting"},
 }
 
 # The words of sessions, the vocabulary in which other clients know runs and their devices' parts.

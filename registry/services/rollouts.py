@@ -1,0 +1,388 @@
+"""A version goes to the devices of an organization: started, widened, paused, completed, rolled back.
+
+Who joins is decided in `registry.delivery.placement`, what is unwell in `registry.delivery.health`. Every act locks the
+rollout's row, moves it by a guarded UPDATE and leaves an entry in the audit log, in one unit with the devices' tasks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db.models import QuerySet
+
+from federations import permissions
+from federations.models import Device, DeviceGroup, Organization
+from federations.permissions import Actor
+from federations.services import audit, organizations, policies
+from fedportal.common import clock
+from fedportal.common.transactions import unit
+from fedwire.errors import FedportalError
+from fedwire.states import MOVES, DeviceState, RolloutState, word
+from registry.delivery import placement
+from registry.delivery.placement import WHOLE
+from registry.models import Installation, Model, ModelVersion, Rollout
+from registry.models.rollouts import ALIVE
+from registry.services import installations, models
+
+ACTION = "organization.deploy"
+MAX_STEPS = 20
+MAX_WAIT = 30 * 24 * 3600
+MAX_WINDOW = 24 * 3600
+MAX_LEAST = 1_000_000
+Steps = Sequence[tuple[int, int]]
+
+
+def deploy(
+    actor: Actor,
+    version: ModelVersion,
+    *,
+    share: int = WHOLE,
+    group: DeviceGroup | None = None,
+    steps: Steps = (),
+    start: bool = True,
+    target: int = WHOLE,
+    increment: int = 1_000,
+    **limits: Any,
+) -> Rollout:
+    """Send the version to this share (in hundredths of a percent) of the devices of the actor's organization.
+
+    While the same version is on its way to the same devices, a higher share widens that rollout, and the same share
+    changes nothing. `steps` is a schedule [(share, seconds), …], which begins with its first share. `limits` are those
+    of `Rollout` (window_seconds, least, error_rate, latency_ms, accuracy, auto_rollback); where left out, the
+    organization's policy decides. Raises `forbidden`, `not_found`, `field_invalid`, and `wrong_state` while another
+    version, or this one for other devices, is on its way.
+    """
+    organization = _allowed(actor, version.model)
+    _check_shares(share, target, increment, steps)
+    if group is not None and group.organization_id != organization.pk:
+        raise FedportalError("not_found", what="group")
+    settings = _limits(organization, limits)
+    with unit():
+        organizations.lock(organization)
+        running = _running(organization, version.model)
+        if running is not None:
+            return _widened(actor, running, version, group, share)
+        rollout = Rollout.objects.create(
+            organization=organization,
+            model=version.model,
+            version=version,
+            previous_version=_last_version(organization, version.model),
+            group=group,
+            share=steps[0][0] if steps else share,
+            target=target,
+            increment=increment,
+            steps=[list(step) for step in steps],
+            created_by=actor.person,
+            **settings,
+        )
+        _tell(rollout, actor, "rollout.started", version=version.version, share=rollout.share)
+        if start:
+            _start(rollout)
+    return rollout
+
+
+def start(actor: Actor, rollout: Rollout) -> Rollout:
+    """Begin with a rollout that was made to wait. Raises `wrong_state` for one that began before."""
+    _allowed(actor, rollout.model)
+    with unit():
+        rollout = _locked(rollout)
+        if rollout.state != RolloutState.PENDING:
+            raise _wrong(rollout, "It has begun; `advance` widens it.")
+        _start(rollout)
+    return rollout
+
+
+def advance(actor: Actor, rollout: Rollout) -> Rollout:
+    """Go to the next share of the schedule, or one increment further, at most to the target; a waiting one begins.
+
+    Raises `wrong_state` for a rollout that is not active.
+    """
+    _allowed(actor, rollout.model)
+    with unit():
+        rollout = _locked(rollout)
+        if rollout.state == RolloutState.PENDING:
+            _start(rollout)
+        else:
+            _widen(rollout, actor, next_share(rollout))
+    return rollout
+
+
+def set_share(actor: Actor, rollout: Rollout, share: int) -> Rollout:
+    """Widen an active rollout to this share. Raises `wrong_state`, and `field_invalid` for a lower share."""
+    _allowed(actor, rollout.model)
+    _check_shares(share, WHOLE, 1, ())
+    with unit():
+        rollout = _locked(rollout)
+        _widen(rollout, actor, share)
+    return rollout
+
+
+def pause(actor: Actor, rollout: Rollout) -> Rollout:
+    """Give the version to nobody new; what devices have not fetched yet is taken back. Raises `wrong_state`."""
+    _allowed(actor, rollout.model)
+    with unit():
+        rollout = _locked(rollout)
+        _move(rollout, RolloutState.PAUSED)
+        installations.withhold(rollout)
+        _tell(rollout, actor, "rollout.paused")
+    return rollout
+
+
+def resume(actor: Actor, rollout: Rollout) -> Rollout:
+    """Go on where it was paused. Raises `wrong_state` for one that is not paused."""
+    _allowed(actor, rollout.model)
+    with unit():
+        rollout = _locked(rollout)
+        if rollout.state != RolloutState.PAUSED:
+            raise _wrong(rollout, "Only a paused rollout is resumed.")
+        _move(rollout, RolloutState.ACTIVE, stepped_at=clock.now())
+        installations.ask_again(rollout)
+        _fill(rollout)
+        _tell(rollout, actor, "rollout.resumed")
+    return rollout
+
+
+def complete(actor: Actor | str, rollout: Rollout) -> Rollout:
+    """Nothing more is to come: devices keep what they have, and the next version may go out. Raises `wrong_state`."""
+    if not isinstance(actor, str):
+        _allowed(actor, rollout.model)
+    with unit():
+        rollout = _locked(rollout)
+        _move(rollout, RolloutState.COMPLETED, completed_at=clock.now())
+        _tell(rollout, actor, "rollout.completed", share=rollout.share)
+    return rollout
+
+
+def roll_back(actor: Actor, rollout: Rollout, reason: str = "") -> Rollout:
+    """Return every device of the rollout to what it had before, to nothing if it had nothing.
+
+    Again, or at the same moment as another: it is rolled back once. Raises `wrong_state` for a completed rollout that
+    a later one has followed.
+    """
+    _allowed(actor, rollout.model)
+    if not isinstance(reason, str) or len(reason) > 300 or not reason.isprintable():
+        raise FedportalError("field_invalid", field="reason", reason="it must be at most 300 printable characters.")
+    if Rollout.objects.filter(organization=rollout.organization, model=rollout.model, pk__gt=rollout.pk).exists():
+        raise _wrong(
+            rollout, f"A later rollout has followed. `fedportal rollback {rollout.model.name} --to-version …`."
+        )
+    go_back(actor, rollout, reason or "by hand")
+    rollout.refresh_from_db()
+    return rollout
+
+
+def go_back(actor: Actor | str, rollout: Rollout, reason: str, crossed_at: datetime | None = None) -> bool:
+    """Roll back, exactly once however many ask for it; whether this was the one."""
+    with unit():
+        rows = Rollout.objects.filter(pk=rollout.pk)
+        now = clock.now()
+        if not _moved(rows, RolloutState.ROLLED_BACK, rolled_back_at=now, crossed_at=crossed_at, reason=reason[:300]):
+            return False
+        rollout = _locked(rollout)
+        installations.give_back(rollout)
+        _tell(rollout, actor, "rollout.rolled_back", version=rollout.version.version, reason=reason[:300])
+        installations.note_restored(rollout)
+    return True
+
+
+def roll_back_to(actor: Actor, version: ModelVersion) -> Rollout:
+    """Send this version to all devices of the organization, as a rollback; what is on its way ends with it.
+
+    Raises `forbidden`, `not_found`.
+    """
+    organization = _allowed(actor, version.model)
+    settings = _limits(organization, {})
+    with unit():
+        organizations.lock(organization)
+        running = _running(organization, version.model)
+        if running is not None:
+            # Its devices are not sent back one by one: the version below is for all of them.
+            installations.withhold(running)
+            reason = f"by hand, to {version.version}"
+            _move(running, RolloutState.ROLLED_BACK, rolled_back_at=clock.now(), reason=reason)
+            _tell(running, actor, "rollout.rolled_back", version=running.version.version, reason=reason)
+        rollout = Rollout.objects.create(
+            organization=organization,
+            model=version.model,
+            version=version,
+            previous_version=running.version if running else _last_version(organization, version.model),
+            share=WHOLE,
+            is_rollback=True,
+            created_by=actor.person,
+            **settings,
+        )
+        _tell(rollout, actor, "rollout.started", version=version.version, share=WHOLE, rollback=True)
+        _start(rollout)
+    return rollout
+
+
+def step(rollout: Rollout) -> None:
+    """The schedule says that it is time, and the version is well: go to the next share, or complete it."""
+    with unit():
+        rollout = _locked(rollout)
+        if rollout.state != RolloutState.ACTIVE or not due(rollout):
+            return
+        share = next_share(rollout)
+        if share > rollout.share:
+            _widen(rollout, audit.PORTAL, share)
+        else:
+            complete(audit.PORTAL, rollout)
+
+
+def fill(rollout: Rollout) -> int:
+    """Let devices that came since join, so that the share stays true; how many. Nothing while it is not active."""
+    with unit():
+        rollout = _locked(rollout)
+        return _fill(rollout) if rollout.state == RolloutState.ACTIVE else 0
+
+
+def next_share(rollout: Rollout) -> int:
+    """The share that follows in the schedule, or one increment more; the present one at the end."""
+    if rollout.steps:
+        return int(next((share for share, _ in rollout.steps if share > rollout.share), rollout.share))
+    return max(rollout.share, min(rollout.target, rollout.share + rollout.increment))
+
+
+def due(rollout: Rollout) -> bool:
+    """Whether the present share of the schedule was kept for as long as it says."""
+    waits = [wait for share, wait in rollout.steps if share <= rollout.share]
+    return bool(waits) and (clock.now() - rollout.stepped_at).total_seconds() >= waits[-1]
+
+
+def _allowed(actor: Actor, model: Model) -> Organization:
+    """The actor's organization, for whose devices they may decide, and which may have the model."""
+    organization = actor.organization
+    if organization is None or models.relation(model, organization) is None:
+        raise FedportalError("not_found", what="model")
+    permissions.require(actor, ACTION, organization)
+    return organization
+
+
+def _check_shares(share: int, target: int, increment: int, steps: Steps) -> None:
+    for field, value in (("share", share), ("target", target), ("increment", increment)):
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= WHOLE:
+            raise FedportalError("field_invalid", field=field, reason="it must be above 0 % and at most 100 %.")
+    if len(steps) > MAX_STEPS:
+        raise FedportalError("field_invalid", field="schedule", reason=f"it has more than {MAX_STEPS} steps.")
+    before = 0
+    for at, wait in steps:
+        if not before < at <= WHOLE:
+            raise FedportalError("field_invalid", field="schedule", reason="its shares must rise, up to 100 %.")
+        if not 0 <= wait <= MAX_WAIT:
+            raise FedportalError(
+                "field_invalid", field="schedule", reason="it waits longer than 30 days, or less than 0."
+            )
+        before = at
+
+
+def _limits(organization: Organization, said: dict[str, Any]) -> dict[str, Any]:
+    """The limits of a new rollout: what was said, the organization's policy for the rest. Raises `field_invalid`."""
+    policy = policies.of(organization)
+    limits = {"auto_rollback": policy.auto_rollback, "error_rate": policy.rollback_error_rate}
+    limits |= {name: value for name, value in said.items() if value is not None}
+    ranges = {
+        "window_seconds": (10, MAX_WINDOW),
+        "least": (1, MAX_LEAST),
+        "error_rate": (0, 1),
+        "latency_ms": (0, 1e7),
+        "accuracy": (0, 1),
+    }
+    for name, value in limits.items():
+        if name == "auto_rollback":
+            fits = isinstance(value, bool)
+        elif name not in ranges:
+            raise FedportalError("field_invalid", field=name, reason="there is no such limit.")
+        else:
+            low, high = ranges[name]
+            whole = name in ("window_seconds", "least")
+            fits = not isinstance(value, bool) and isinstance(value, int if whole else (int, float))
+            fits = fits and math.isfinite(value) and low <= value <= high
+        if not fits:
+            raise FedportalError("field_invalid", field=name, reason="it is outside what a limit can be.")
+    return limits
+
+
+def _running(organization: Organization, model: Model) -> Rollout | None:
+    rows = Rollout.objects.filter(organization=organization, model=model, state__in=ALIVE)
+    return rows.select_related("model", "version", "organization").first()
+
+
+def _last_version(organization: Organization, model: Model) -> ModelVersion | None:
+    done = Rollout.objects.filter(organization=organization, model=model, state=RolloutState.COMPLETED)
+    last = done.select_related("version").first()
+    return last.version if last is not None else None
+
+
+def _widened(actor: Actor, running: Rollout, version: ModelVersion, group: DeviceGroup | None, share: int) -> Rollout:
+    """The rollout that is on its way, with this share; the same command again is for the one that it began."""
+    if running.version_id != version.pk or running.group_id != (group.pk if group else None):
+        name = running.model.name
+        raise _wrong(running, f"First `fedportal rollout complete {name}`, or `fedportal rollback {name}`.")
+    running = _locked(running)
+    if share != running.share:
+        _widen(running, actor, share)
+    return running
+
+
+def _start(rollout: Rollout) -> None:
+    now = clock.now()
+    _move(rollout, RolloutState.ACTIVE, started_at=now, stepped_at=now)
+    _fill(rollout)
+
+
+def _widen(rollout: Rollout, actor: Actor | str, share: int) -> None:
+    if rollout.state != RolloutState.ACTIVE:
+        raise _wrong(rollout, "Only an active rollout is widened.")
+    if share < rollout.share:
+        reason = f"it is at {rollout.share / 100:g} % and only grows; `fedportal rollback` takes it back."
+        raise FedportalError("field_invalid", field="share", reason=reason)
+    if share == rollout.share:
+        return
+    before, rollout.share, rollout.stepped_at = rollout.share, share, clock.now()
+    rollout.save(update_fields=["share", "stepped_at"])
+    joined = _fill(rollout)
+    _tell(rollout, actor, "rollout.widened", before=before, after=share, devices=joined)
+
+
+def _fill(rollout: Rollout) -> int:
+    fleet = Device.objects.filter(organization=rollout.organization_id, state=DeviceState.ACTIVE).order_by()
+    if rollout.group_id is not None:
+        fleet = fleet.filter(groups=rollout.group_id)
+    pks = dict(fleet.values_list("public_id", "pk"))
+    inside = Installation.objects.filter(rollout=rollout).order_by().values_list("device__public_id", flat=True)
+    joining = placement.joining(rollout.public_id, pks, rollout.share, list(inside))
+    if joining:
+        devices = [Device(pk=pks[name], organization_id=rollout.organization_id) for name in joining]
+        installations.join(rollout, devices)
+    return len(joining)
+
+
+def _locked(rollout: Rollout) -> Rollout:
+    """The rollout as it is now; nobody else changes it until the unit ends."""
+    rows = Rollout.objects.select_related("model", "version", "organization")
+    return rows.select_for_update(of=("self",), no_key=True).get(pk=rollout.pk)
+
+
+def _move(rollout: Rollout, to: RolloutState, **values: Any) -> None:
+    """Move the rollout, in the database and in hand. Raises `wrong_state` when that is not allowed from where it is."""
+    if not _moved(Rollout.objects.filter(pk=rollout.pk), to, **values):
+        raise _wrong(rollout, "See how it stands: `fedportal rollout status`.")
+    for name, value in {"state": to, **values}.items():
+        setattr(rollout, name, value)
+
+
+def _moved(rows: QuerySet[Rollout], to: RolloutState, **values: Any) -> int:
+    before = [state for state, followers in MOVES["rollout"].items() if to in followers]
+    return rows.filter(state__in=before).order_by().update(state=to, **values)
+
+
+def _wrong(rollout: Rollout, hint: str) -> FedportalError:
+    what = f"The rollout of {rollout.model.name} {rollout.version.version}"
+    return FedportalError("wrong_state", what=what, state=word("rollout", rollout.state), hint=hint)
+
+
+def _tell(rollout: Rollout, actor: Actor | str, action: str, **details: Any) -> None:
+    audit.record(rollout.organization, actor, action, rollout.public_id, model=rollout.model.public_id, **details)
