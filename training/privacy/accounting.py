@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 # The library warns of orders of the divergence that it leaves out; the others bound ε as well.
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -29,7 +30,7 @@ Sampled = tuple[tuple[tuple[float, float], int], ...]
 MOST_EPSILON = 1e6
 PRECISION = 1e-7
 # The grid on which privacy losses are added up: this fine, or this part of ε.
-FINEST_LOSS, LOSS_SHARE = 1e-4, 5e-5
+FINEST_LOSS, LOSS_SHARE, USUAL_DELTA = 4e-5, 5e-5, 1e-5
 # Noise beyond this is no training.
 LEAST_NOISE, MOST_NOISE = 1e-2, 1e5
 # Orders beside those of the library, for much noise: there large ones are the best.
@@ -145,18 +146,24 @@ def _divergences(noise: float, rate: float) -> tuple[float, ...]:
 
 @lru_cache(maxsize=256)
 def _planned(whole: float, sampled: Sampled, delta: float) -> float:
+    return float(_composed(whole, sampled).get_epsilon(delta))
+
+
+@lru_cache(maxsize=8)
+def _composed(whole: float, sampled: Sampled) -> Any:
+    """The library's accountant, with these rounds in it; an ε of it for another δ costs next to nothing."""
     from dp_accounting import dp_event  # noqa: PLC0415
     from dp_accounting.pld import PLDAccountant  # noqa: PLC0415
 
     # A loss is rounded up, to a part of ε that the bound does not feel: a finer grid for much ε would take minutes.
     together = [Mechanism(noise, rate, rounds) for (noise, rate), rounds in sampled]
-    around = running_epsilon([*together, Mechanism(1 / whole)] if whole else together, delta)
+    around = running_epsilon([*together, Mechanism(1 / whole)] if whole else together, USUAL_DELTA)
     accountant = PLDAccountant(value_discretization_interval=max(FINEST_LOSS, around * LOSS_SHARE))
     if whole:
         accountant.compose(dp_event.GaussianDpEvent(1 / whole))
     for (noise, rate), rounds in sampled:
         accountant.compose(dp_event.PoissonSampledDpEvent(rate, dp_event.GaussianDpEvent(noise)), rounds)
-    return float(accountant.get_epsilon(delta))
+    return accountant
 
 
 def _at(order: float, divergence: float, delta: float) -> float:
