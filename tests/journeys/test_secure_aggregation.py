@@ -75,8 +75,8 @@ class Ward:
             yield started
 
     def start(self, model: str, rounds: int, **privacy: Any) -> str:
-        """Start a run for a fresh model; its id. Devices refuse two sums of one model by almost the same devices, so
-        each begins elsewhere, but for the two that are compared."""
+        """Start a run for a fresh model; its id. Devices refuse two sums of one model by almost the same devices, and a
+        logistic model begins with zeros, with whatever signs; so all sums of a ward are of the same devices."""
         made = self.story.call("acme", "POST", routes.MODELS, {"name": model, "architecture": SPEC})
         first = {"initial": True, "seed": zlib.crc32(model.partition("-")[2].encode())}
         self.story.call("acme", "POST", routes.MODEL_VERSIONS.format(model=model), first)
@@ -134,22 +134,64 @@ def test_model_from_sums_is_as_good_as_the_one_from_updates(ward: Ward) -> None:
         np.testing.assert_allclose(ward.arrays("masked")[name], weights, atol=1e-3)
 
 
-def test_cut_of_the_network_costs_nothing(tmp_path: Path) -> None:
-    """As a device is about to send its masked vector; to it, the wire's end is the portal's address."""
+@pytest.fixture(scope="module")
+def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ward, Wire]]:
+    """A ward whose steps have as much time as they have by themselves; to one device, the wire's end is its portal."""
     with Portal() as portal, Wire(portal.port) as wire:
-        ward, cut = Ward(portal, tmp_path), threading.Event()
+        yield Ward(portal, tmp_path_factory.mktemp("wired")), wire
+
+
+@contextmanager
+def by_wire(ward: Ward, wire: Wire) -> Iterator[None]:
+    """All devices at work, one of them behind the wire."""
+    with ward.devices(but=(VICTIM,)):
+        victim = ward.device(VICTIM, wire.url)
+        yield
+        victim.client.close()
+
+
+def test_cut_of_the_network_costs_nothing(wired: tuple[Ward, Wire]) -> None:
+    """As a device is about to send its masked vector."""
+    (ward, wire), cut = wired, threading.Event()
+
+    def hear(number: int, event: dict[str, Any]) -> None:
+        if number == VICTIM and event.get("phase") == "mask" and not cut.is_set():
+            cut.set()
+            wire.cut()
+            threading.Timer(0.5, wire.mend).start()
+
+    ward.hear = hear
+    with by_wire(ward, wire):
+        run = ward.start("wire-cut", 1, sums="secure")
+        ward.story.completed(run, 60)
+    assert cut.is_set()
+    assert ward.counted(run) == 12
+
+
+def test_portal_that_is_killed_in_a_session_goes_on_where_it_was(wired: tuple[Ward, Wire]) -> None:
+    (ward, wire), seen = wired, threading.Event()
+    ward.hear = lambda number, event: seen.set() if event.get("phase") == "share" else None
+    with by_wire(ward, wire):
+        run = ward.start("portal-killed", 1, sums="secure")
+        assert seen.wait(60)
+        ward.portal.kill()
+        ward.portal.start()
+        ward.story.completed(run, 60)
+    assert ward.counted(run) == 12
+
+
+def test_round_goes_on_without_a_device_that_dies_in_its_session(tmp_path: Path) -> None:
+    """Nothing is heard of it when it has the task of sending its vector; these devices were in no sum before."""
+    with Portal(MASKING_SECONDS=5, SWEEP_SECONDS=0.5) as portal:
+        ward = Ward(portal, tmp_path)
 
         def hear(number: int, event: dict[str, Any]) -> None:
-            if number == VICTIM and event.get("phase") == "mask" and not cut.is_set():
-                cut.set()
-                wire.cut()
-                threading.Timer(0.5, wire.mend).start()
+            if number == VICTIM and event.get("phase") == "mask":
+                victim.client.stop()
 
         ward.hear = hear
         with ward.devices(but=(VICTIM,)):
-            victim = ward.device(VICTIM, wire.url)
-            run = ward.start("wire-cut", 1, sums="secure")
+            victim = ward.device(VICTIM)
+            run = ward.start("device-dies", 1, sums="secure")
             ward.story.completed(run, 60)
-            victim.client.close()
-        assert cut.is_set()
-        assert ward.counted(run) == 12
+        assert ward.counted(run) == 11
