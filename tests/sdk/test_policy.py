@@ -9,8 +9,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fedportal_sdk import _policy
+from fedportal_sdk._journal import FileJournal
+from fedportal_sdk._masking import Identity, Masking
 from fedportal_sdk._policy import DevicePolicy, policy_of, read
 from fedportal_sdk.cli.main import main
+from fedportal_sdk.local import Refusal
 from fedwire.errors import FedportalError
 from fedwire.masking.terms import Policy
 
@@ -22,6 +25,7 @@ most_clip = 5
 most_weight = 100
 bits = [64]
 least_noise = 0.5
+least_own_noise = 0.75
 rounds_a_day = 20
 federations = ["fed_1"]
 only_masked = true
@@ -48,7 +52,7 @@ def test_without_a_file_it_is_the_default(tmp_path: Path) -> None:
 def test_every_word_counts(tmp_path: Path) -> None:
     path = write(tmp_path, ALL)
     masking = Policy(12, 4, 11, 5.0, 100, (64,), 0.5, frozenset({"fed_1"}))
-    assert read(path) == DevicePolicy(masking, 20, True, True, path)
+    assert read(path) == DevicePolicy(masking, 20, True, True, 0.75, path)
 
 
 def test_words_in_the_description_are_the_default(tmp_path: Path) -> None:
@@ -136,3 +140,19 @@ def test_command_refuses_a_file_with_a_slip(tmp_path: Path) -> None:
     shown = said(tmp_path)
     assert shown.exit_code == 1
     assert "least_devises" in shown.output
+
+
+@pytest.mark.parametrize("name", ["noise", "gradients"])
+def test_a_device_adds_no_less_noise_by_itself_than_its_owner_wants(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, "least_own_noise = 1.0")
+    masking = Masking(_nobody, lambda: read(path), FileJournal(tmp_path), lambda *_, **__: None)
+    for noise in (0.99, float("nan")):
+        task = {"id": "t", "kind": "train", "run": "r", "round": 1, "training": {name: {"noise": noise, "clip": 1.0}}}
+        with pytest.raises(Refusal, match="less noise than this device asks for"):
+            masking.check(task)  # type: ignore[arg-type]
+    masking.check({"training": {name: {"noise": 1.0, "clip": 1.0}}})  # type: ignore[typeddict-item]
+    masking.check({"training": {}})  # type: ignore[typeddict-item]
+
+
+def _nobody() -> Identity:
+    raise AssertionError("nobody is asked who this is")

@@ -8,9 +8,10 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from federations.models import AuditEntry, News, Organization, Policy
+from federations.models import AuditEntry, DeviceTask, News, Organization, Policy
 from federations.services import federations as federation_services
 from federations.services import organizations, policies
+from fedwire.errors import FedportalError
 from registry.services import models as model_services
 from tests.training.conftest import Site, Stage, current, rewind
 from training.models import Ledger, Run, Spending
@@ -228,6 +229,21 @@ def test_rounds_about_records_make_those_about_devices_count_for_a_record(
     pair[1].arrive()
     halved = accounting.running_epsilon([Mechanism(NOISE / 2), Mechanism(NOISE)], DEFAULT_DELTA)
     assert spent(stage.cast.metro) == pytest.approx(halved)
+
+
+@pytest.mark.parametrize(("mechanism", "state"), [(LOCAL, "charged"), (CENTRAL, "refunded")])
+def test_an_update_that_was_refused_costs_where_the_portal_is_not_to_know(
+    stage: Stage, pair: tuple[Site, Site], mechanism: str, state: str
+) -> None:
+    """Too few rows stand behind it: the file is removed, and the portal had it."""
+    Policy.objects.update_or_create(organization=stage.cast.metro, defaults={"least_records": 500})
+    run = noisy(stage, mechanism, rounds=1, min_participants=2)
+    with pytest.raises(FedportalError, match="rows"):
+        pair[1].answer(samples=1)
+    assert not DeviceTask.objects.filter(device=pair[1].device).exclude(upload_sha256="").exists()
+    runs.stop(stage.olga, Run.objects.get(pk=run.pk))
+    assert states(stage.cast.metro) == [state]
+    assert states(stage.cast.acme) == ["refunded"]
 
 
 @pytest.mark.parametrize(("mechanism", "state"), [(LOCAL, "charged"), (CENTRAL, "refunded")])

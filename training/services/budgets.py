@@ -14,13 +14,13 @@ from django.db.models import Exists, OuterRef, Q
 from federations.models import Member, Organization, Policy
 from federations.services import audit
 from fedportal.common import clock
-from fedwire.states import MemberState, RoundKind, SumState, TaskState
+from fedwire.states import AssignmentState, MemberState, RoundKind, SumState, TaskState
 from training.lifecycle import ALIVE_ROUNDS, UNFINISHED
 from training.models import Assignment, Ledger, Round, Run, Seat, Spending
 from training.models.budgets import CHARGED, REFUNDED, RESERVED
 from training.privacy import charges, ledgers
 from training.privacy.accounting import Mechanism
-from training.privacy.protection import DEFAULT_DELTA, DISTRIBUTED, LOCAL, Protection
+from training.privacy.protection import DEFAULT_DELTA, DISTRIBUTED, LOCAL, RECORDS, Protection
 from training.services import local, notices
 
 
@@ -171,12 +171,14 @@ def _gave(protection: Protection) -> Exists:
     """Whether anything of the organization was accepted in the round.
 
     To be ready to mask a vector gives nothing yet. Where devices add noise that is to protect from the portal, a file
-    that came is seen, whether its answer counted or not.
+    that came is seen, whether its answer counted, was refused, or never came.
     """
     of = {"round": OuterRef("round"), "organization": OuterRef("organization")}
     if not protection.hides:
-        if protection.mechanism == LOCAL:
-            came = Q(update__isnull=False) | Q(task__upload_sha256__gt="")
+        if protection.mechanism in (LOCAL, RECORDS):
+            # What was refused is removed, and was seen before; so was what came too late.
+            seen = Q(task__upload_sha256__gt="") | Q(refusal__isnull=False) | Q(state=AssignmentState.LATE)
+            came = Q(update__isnull=False) | seen
             return Exists(Assignment.objects.filter(came, **of))
         # An update whose file was damaged is no more, and was accepted all the same: its task says so.
         answered = Q(update__isnull=False) | Q(task__state=TaskState.ANSWERED)

@@ -97,6 +97,9 @@ class Masking:
         """Raises `Refusal` for a training task that this device's owner does not agree to, before it is trained."""
         with self._declining(task):
             policy, masking = self._policy(), task.get("masking")
+            for name in ("noise", "gradients"):
+                if name in task["training"] and not task["training"][name]["noise"] >= policy.least_own_noise:
+                    raise refused("there is less noise than this device asks for.")
             if masking is None:
                 if policy.only_masked:
                     raise refused("this device sends no update that is not masked.")

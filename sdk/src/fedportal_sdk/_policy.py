@@ -1,4 +1,4 @@
-"""What a device's owner demands of secure aggregation: a TOML file beside the device, which no portal can weaken.
+"""What a device's owner demands of protected updates: a TOML file beside the device, which no portal can weaken.
 
     least_devices = 10          # a sum is of at least so many devices,
     least_organizations = 3     # of so many organizations,
@@ -7,6 +7,7 @@
     most_weight = 1048576       # the most that one device may count for
     bits = [32, 64]             # sizes of the ring
     least_noise = 0.0           # standard deviation of the noise in the smallest sum, over the clip; 0: none needed
+    least_own_noise = 0.0       # the same of noise that this device adds to an update, or to gradients, by itself
     rounds_a_day = 1000         # in 24 hours, of one model
     federations = []            # ids; empty: any
     only_masked = false         # true: never send an update that is not masked
@@ -31,22 +32,26 @@ from fedwire.masking.terms import Policy
 
 FILE = "policy.toml"
 VARIABLE = "FEDPORTAL_DEVICE_POLICY"
+# Words that are not about sessions.
+OWN = ("rounds_a_day", "only_masked", "require_certificates", "least_own_noise")
 
 
 @dataclass(frozen=True)
 class DevicePolicy:
-    """`masking`: what every session must be like. `path`: where that was read; None: nowhere, it is the default."""
+    """`masking`: what every session must be like. `least_own_noise`: over the clip, where this device adds it itself.
+    `path`: where that was read; None: nowhere, it is the default."""
 
     masking: Policy = field(default_factory=Policy)
     rounds_a_day: int = 1000
     only_masked: bool = False
     require_certificates: bool = False
+    least_own_noise: float = 0.0
     path: Path | None = None
 
     def facts(self) -> dict[str, Any]:
         """All of it, in the words of the file."""
         said = {one.name: getattr(self.masking, one.name) for one in fields(Policy)}
-        said |= {name: getattr(self, name) for name in ("rounds_a_day", "only_masked", "require_certificates")}
+        said |= {name: getattr(self, name) for name in OWN}
         return said | {"federations": sorted(said["federations"]), "bits": list(said["bits"])}
 
 
@@ -79,7 +84,7 @@ def read(path: Path) -> DevicePolicy:
         wanted, fits = CHECKS[name]
         if not fits(value):
             raise _invalid(path, f"{name} is {wanted}.")
-    own = {name: said.pop(name) for name in ("rounds_a_day", "only_masked", "require_certificates") if name in said}
+    own = {name: said.pop(name) for name in OWN if name in said}
     return DevicePolicy(masking=Policy(**_exact(said)), path=path, **own)
 
 
@@ -117,6 +122,7 @@ CHECKS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: _list(value, lambda one: type(one) is int and one in BITS) and value != [],
     ),
     "least_noise": ("a number from 0", _number),
+    "least_own_noise": ("a number from 0", _number),
     "rounds_a_day": _whole(0),
     "federations": ("a list of ids", lambda value: _list(value, lambda one: isinstance(one, str) and one != "")),
     "only_masked": _YES_OR_NO,

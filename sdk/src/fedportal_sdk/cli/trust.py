@@ -26,6 +26,7 @@ WORDS = {
     "most_weight": "weight of a device, at most",
     "bits": "bits of the ring",
     "least_noise": "noise in the smallest sum, in clips, at least",
+    "least_own_noise": "noise that it adds by itself, in clips, at least",
     "rounds_a_day": "rounds of a model a day, at most",
     "federations": "federations",
     "only_masked": "sends nothing that is not masked",
