@@ -29,6 +29,8 @@ PEOPLE = (("acme", "olga@acme.example"), ("metro", "mia@metro.example"), ("valle
 # All devices share this process, so a step takes each of them as long as it takes all.
 STEP_SECONDS = 600
 PATIENCE_SECONDS = 3600
+# More devices are added up in groups of so many at most.
+GROUP = 100
 # So many of them work at a time, and the others wait: a device has a machine of its own, and is not kept from sending.
 AWAKE = 8
 # By how much each device moves each number.
@@ -107,7 +109,7 @@ def measure(devices: int, parameters: int, drop: float) -> dict[str, object]:
             "model_id": MODEL,
             "rounds": 1,
             "min_devices": devices,
-            "config": {"seed": 1, "evaluate": False, "privacy": {"sums": "secure", "clip": 1.0}},
+            "config": {"seed": 1, "evaluate": False, "privacy": {"sums": "secure", "clip": 1.0, "group": GROUP}},
         }
         run = owner._post(routes.SESSIONS, **wish)["id"]
         wait(owner, run, portal, PATIENCE_SECONDS)
