@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -48,6 +48,11 @@ def is_signed(public: str, kind: str, fields: Mapping[str, Any], signature: str)
     return True
 
 
+def by_name(said: Any) -> dict[str, Any]:
+    """The fields of a dataclass of words and numbers. `asdict` copies each, for the case that it is a list."""
+    return {field.name: getattr(said, field.name) for field in fields(said)}
+
+
 def is_hex(text: Any, length: int) -> bool:
     """Whether these are so many bytes in the one spelling that they have in statements: lower-case hexadecimal."""
     return isinstance(text, str) and len(text) == 2 * length and not text.strip("0123456789abcdef")
@@ -75,7 +80,8 @@ class Advert:
 
     def fields(self, descriptor: str) -> dict[str, Any]:
         """What its signature covers; `descriptor` is the digest of the session's terms."""
-        return {name: value for name, value in asdict(self).items() if name != "signature"} | {"descriptor": descriptor}
+        covered = {name: value for name, value in by_name(self).items() if name != "signature"}
+        return covered | {"descriptor": descriptor}
 
     def is_spelled(self) -> bool:
         """Whether its keys and its commitment are spelled as such are, and the two keys are not the same."""
@@ -94,7 +100,7 @@ def committed(session: str, device: str, secret: bytes) -> str:
 
 def roster_digest(descriptor: str, adverts: Iterable[Advert]) -> str:
     """R: the digest of who takes part under which terms, in this order."""
-    return digest({"descriptor": descriptor, "adverts": [asdict(advert) for advert in adverts]})
+    return digest({"descriptor": descriptor, "adverts": [by_name(advert) for advert in adverts]})
 
 
 def shares_fields(session: str, roster: str, sealed: Mapping[str, str]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from fedwire.masking import rings, statements
@@ -60,9 +61,9 @@ class Terms:
 
     def fields(self) -> dict[str, Any]:
         """What the server's signature covers."""
-        return {name: value for name, value in asdict(self).items() if name != "signature"}
+        return {name: value for name, value in statements.by_name(self).items() if name != "signature"}
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The terms in every later statement."""
         return statements.digest(self.fields())
