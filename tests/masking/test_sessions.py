@@ -11,8 +11,21 @@ from fedwire.errors import FedportalError
 from fedwire.masking.terms import Policy
 from tests.masking.conductor import Conductor, plain_sum, reason_of
 
-PATTERNS = 1000
-EACH = 250  # patterns of one test
+DRAWN = 1000
+BLOCKS = 4  # tests among which the patterns are divided
+NAMES = tuple(f"device-{number:03d}" for number in range(6))
+Pattern = tuple[tuple[str, ...], ...]  # who is gone from each phase on
+
+
+def drawn(number: int) -> Pattern:
+    """A random pattern over all phases."""
+    draw = random.Random(number)
+    rate = draw.choice((0.02, 0.1, 0.2))
+    return tuple(tuple(name for name in NAMES if draw.random() < rate) for _ in range(4))
+
+
+# In many of them nobody is gone, or one device: each is played once.
+PATTERNS = list(dict.fromkeys(drawn(number) for number in range(DRAWN)))
 
 
 def test_mean_is_that_of_the_updates() -> None:
@@ -56,15 +69,15 @@ def test_weighted_vectors_add_up(bits: int) -> None:
 
 
 def small(seed: int) -> Conductor:
-    """Six devices of six organizations, any four of which take off the masks: small, to play a thousand sessions."""
-    conductor = Conductor(devices=6, seed=seed, least_devices=4)
+    """Six devices of six organizations, any four of which take off the masks: small, to play hundreds of sessions."""
+    conductor = Conductor(devices=len(NAMES), seed=seed, least_devices=4)
     conductor.of = {name: f"organization-{name}" for name in conductor.names}
     conductor.policies = dict.fromkeys(conductor.names, Policy(least_devices=4))
     conductor.terms = conductor.announce(least_devices=4, threshold=4)
     return conductor
 
 
-def outcome(conductor: Conductor, phases: list[list[str]]) -> tuple[np.ndarray, list[str]] | str:
+def outcome(conductor: Conductor, phases: Pattern) -> tuple[np.ndarray, list[str]] | str:
     """The sum and whose it is, or why there is none."""
     try:
         return conductor.play(*phases)
@@ -72,14 +85,13 @@ def outcome(conductor: Conductor, phases: list[list[str]]) -> tuple[np.ndarray, 
         return reason_of(error)
 
 
-@pytest.mark.parametrize("block", range(PATTERNS // EACH))
+@pytest.mark.parametrize("block", range(BLOCKS))
 def test_sum_is_whole_whoever_is_gone_whenever(block: int) -> None:
-    """A thousand random patterns over all phases: the plain sum of the survivors, or a refusal that names the lack."""
+    """Each of a thousand random patterns: the plain sum of the survivors, or a refusal that names the lack."""
+    played = list(enumerate(PATTERNS))[block::BLOCKS]
     whole = 0
-    for number in range(block * EACH, (block + 1) * EACH):
-        draw, conductor = random.Random(number), small(number)
-        rate = draw.choice((0.02, 0.1, 0.2))
-        phases = [[name for name in conductor.names if draw.random() < rate] for _ in range(4)]
+    for number, phases in played:
+        conductor = small(number)
         found = outcome(conductor, phases)
         if isinstance(found, str):
             assert len({name for phase in phases for name in phase}) > 2, found
@@ -88,7 +100,7 @@ def test_sum_is_whole_whoever_is_gone_whenever(block: int) -> None:
             whole += 1
             assert (found[0] == plain_sum(conductor, found[1])).all()
             assert set(found[1]) == set(conductor.names) - {*phases[0], *phases[1]}
-    assert whole >= EACH // 4
+    assert whole >= len(played) // 4
 
 
 @pytest.mark.parametrize("phase", range(4))
