@@ -118,7 +118,7 @@ def _seen(facts: Facts, sees: str, hidden: int) -> str:
     sentence = f"The portal never saw {of} by itself, only {what} over at least {least}."
     if sees == SOME:
         sentence += f" The other {updates - hidden} it saw one by one."
-    return f"{sentence} {CERTIFIED if facts.certified else CURIOUS}"
+    return f"{sentence} {protection.counted} {CERTIFIED if facts.certified else CURIOUS}"
 
 
 def _noise(facts: Facts, spent: list[dict[str, Any]]) -> dict[str, Any]:

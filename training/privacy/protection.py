@@ -71,6 +71,13 @@ class Protection:
         return self.mechanism != NONE
 
     @property
+    def counted(self) -> str:
+        """What a device counts for in a sum, as a sentence."""
+        if self.mechanism != NONE or self.most_weight == 1:
+            return "In a sum every device counts the same, however many rows it has."
+        return f"In a sum a device counts for its rows, and for {self.most_weight:,} at most."
+
+    @property
     def unit(self) -> str:
         """Whose presence ε is about."""
         return UNIT_RECORD if self.mechanism == RECORDS else UNIT_DEVICE

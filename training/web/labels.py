@@ -35,6 +35,7 @@ LABELS = {
     "privacy.clipping": "The clip",
     "privacy.quantile": "Quantile that the clip follows",
     "privacy.least_devices": "Least devices of a sum",
+    "privacy.most_weight": "Most weight of a device",
     "privacy.rate": "Sampling rate",
     "privacy.least_organizations": "Least organizations of a sum",
     "privacy.group": "Most devices of a sum",

@@ -48,6 +48,10 @@ _NOISE = ("noise", "Its standard deviation in the sum, as a multiple of the clip
 _DELTA = ("delta", "The δ at which ε is told. Far below one over the number of devices.", "0", "0.1", "any")
 _QUANTILE = ("quantile", "The part of the updates that the clip leaves as they are.", "0", "1", "any")
 _DEVICES = ("least_devices", "No sum is of fewer devices.", "2", str(protections.MOST_DEVICES), "1")
+_WEIGHT = (
+    *("most_weight", "The most rows that a device counts for in a sum; at 1 every device counts the same."),
+    *("1", str(protections.MOST_WEIGHT), "1"),
+)
 _OWNERS = ("least_organizations", "No sum is of fewer organizations.", "1", str(protections.MOST_DEVICES), "1")
 _GROUP = ("group", "A sum is of at most so many devices, and of half as many at least.", "2", "128", "1")
 
@@ -101,7 +105,13 @@ def fields(said: Mapping[str, str], wrong: Mapping[str, str]) -> list[Field]:
     )
     return [
         _field(row, said, wrong)
-        for row, matters in (*rows, (_DEVICES, hides), (_OWNERS, hides), (_GROUP, groups))
+        for row, matters in (
+            *rows,
+            (_DEVICES, hides),
+            (_OWNERS, hides),
+            (_WEIGHT, hides and not spends),
+            (_GROUP, groups),
+        )
         if matters or said.get(PREFIX + row[0]) or wrong.get(f"config.{PREFIX}{row[0]}")
     ]
 
