@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 from typing import Any
 
-from django.db.models import Case, OuterRef, Prefetch, Q, QuerySet, Subquery, When
+from django.db.models import Case, Count, OuterRef, Prefetch, Q, QuerySet, Subquery, When
 
 from federations import permissions
 from federations.models import Federation, Member
@@ -16,8 +16,8 @@ from federations.selectors import find
 from fedwire.errors import FedportalError
 from fedwire.states import MemberState
 from registry import formats, versioning, wording
-from registry.models import Artifact, Model, ModelVersion, Share
-from registry.services import versions
+from registry.models import Artifact, Model, ModelVersion, Rollout, Share
+from registry.services import health, versions
 
 # How much of a model's history a picture shows.
 DRAWN, DRAWN_BEFORE, DRAWN_AFTER = 6, 3, 4
@@ -237,3 +237,44 @@ def _parents(version: ModelVersion, most: int = 20) -> list[str]:
         pk = parent_of.get(pk)
     names = dict(ModelVersion.objects.filter(pk__in=chain).order_by().values_list("pk", "version"))
     return [names[pk] for pk in chain]
+
+
+# --- rollouts --------------------------------------------------------------------------------------------------------
+
+
+def rollouts_of(actor: Actor, model: Model | None = None) -> QuerySet[Rollout]:
+    """The rollouts to the devices of the actor's organization, of this model or of all, newest first."""
+    permissions.require_scope(actor, "model.view")
+    found = permissions.visible(actor, Rollout.objects.all())
+    found = found.filter(model=model) if model is not None else found
+    return found.select_related("model", "version", "version__model", "previous_version", "organization")
+
+
+def find_rollout(actor: Actor, reference: str) -> Rollout:
+    """The rollout with this id, to the devices of the actor's organization. Raises `not_found`."""
+    found = rollouts_of(actor).filter(public_id=reference).first()
+    if found is None:
+        raise FedportalError("not_found", what="rollout")
+    return found
+
+
+def installed_by_state(rollout: Rollout) -> dict[str, int]:
+    """State of an installation → how many of the rollout's devices are in it."""
+    return dict(rollout.installations.order_by().values_list("state").annotate(Count("pk")))
+
+
+def health_of(rollout: Rollout) -> dict[str, Any]:
+    """What devices reported in the rollout's window: predictions, errors, rates; None where nothing was seen.
+
+    `latency_ms` is the 95th of a hundred, None also beyond what is counted in classes.
+    """
+    seen = health.verdict(rollout)
+    return {
+        "predictions": seen.count,
+        "errors": seen.errors,
+        "error_rate": seen.error_rate,
+        "latency_ms": None if seen.latency_ms == inf else seen.latency_ms,
+        "judged": seen.judged,
+        "accuracy": seen.accuracy,
+        "problem": seen.problem,
+    }

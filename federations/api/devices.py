@@ -136,7 +136,7 @@ class Certificate(Door):
         return Response(_device(devices.set_certificate(self.actor, found, certificate)))
 
 
-class _IsDevice(BasePermission):
+class IsDevice(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         return isinstance(request.auth, Device)
 
@@ -145,7 +145,7 @@ class Heartbeat(Door):
     """/devices/{device}/heartbeat"""
 
     authentication_classes = [DeviceAuthentication]
-    permission_classes = [_IsDevice]
+    permission_classes = [IsDevice]
 
     @extend_schema(request=shapes.HeartbeatShape, responses=shapes.AliveShape)
     def post(self, request: Request, device: str) -> Response:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from registry.api import views
+from registry.api import rollouts, views
 
 urlpatterns = [
     path("models", views.Models.as_view(), name="api-models"),
@@ -10,6 +10,17 @@ urlpatterns = [
     path("models/<str:model>/uploads", views.Uploads.as_view(), name="api-uploads"),
     path("models/<str:model>/versions", views.Versions.as_view(), name="api-versions"),
     path("models/<str:model>/versions/<str:version>", views.OneVersion.as_view(), name="api-version"),
+    path("models/<str:model>/rollouts", rollouts.Rollouts.as_view(), name="api-rollouts"),
+    path("models/<str:model>/rollouts/active", rollouts.ActiveRollouts.as_view(), name="api-active-rollouts"),
+    path("models/<str:model>/rollback", rollouts.ModelRollback.as_view(), name="api-model-rollback"),
+    path("rollouts/<str:rollout>", rollouts.OneRollout.as_view(), name="api-rollout"),
+    path("rollouts/<str:rollout>/advance", rollouts.Advance.as_view()),
+    path("rollouts/<str:rollout>/set", rollouts.SetShare.as_view()),
+    path("rollouts/<str:rollout>/pause", rollouts.Pause.as_view()),
+    path("rollouts/<str:rollout>/resume", rollouts.Resume.as_view()),
+    path("rollouts/<str:rollout>/complete", rollouts.Complete.as_view()),
+    path("rollouts/<str:rollout>/rollback", rollouts.RollBack.as_view()),
+    path("devices/<str:device>/health", rollouts.Health.as_view(), name="api-device-health"),
     path("federations/<str:federation>/models", views.FederationModels.as_view(), name="api-federation-models"),
     path("federations/<str:federation>/models/<str:model>", views.OneShare.as_view(), name="api-share"),
 ]

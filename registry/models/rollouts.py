@@ -29,7 +29,9 @@ class Rollout(models.Model):
     model = models.ForeignKey(Model, models.CASCADE, related_name="rollouts")
     version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="+")
     previous_version = models.ForeignKey(ModelVersion, models.PROTECT, null=True, blank=True, related_name="+")
-    group = models.ForeignKey(DeviceGroup, models.PROTECT, null=True, blank=True, related_name="+")  # None: all devices
+    # "" : all devices. When the label is taken away, nobody new joins.
+    group_name = models.CharField(max_length=60, blank=True)
+    group = models.ForeignKey(DeviceGroup, models.SET_NULL, null=True, blank=True, related_name="+")
     share = models.PositiveIntegerField()
     target = models.PositiveIntegerField(default=WHOLE)
     increment = models.PositiveIntegerField(default=1_000)  # what "advance" adds where there is no schedule

@@ -71,6 +71,7 @@ def deploy(
             version=version,
             previous_version=_last_version(organization, version.model),
             group=group,
+            group_name=group.name if group else "",
             share=steps[0][0] if steps else share,
             target=target,
             increment=increment,
@@ -318,7 +319,7 @@ def _last_version(organization: Organization, model: Model) -> ModelVersion | No
 
 def _widened(actor: Actor, running: Rollout, version: ModelVersion, group: DeviceGroup | None, share: int) -> Rollout:
     """The rollout that is on its way, with this share; the same command again is for the one that it began."""
-    if running.version_id != version.pk or running.group_id != (group.pk if group else None):
+    if running.version_id != version.pk or running.group_name != (group.name if group else ""):
         name = running.model.name
         raise _wrong(running, f"First `fedportal rollout complete {name}`, or `fedportal rollback {name}`.")
     running = _locked(running)
@@ -349,8 +350,8 @@ def _widen(rollout: Rollout, actor: Actor | str, share: int) -> None:
 
 def _fill(rollout: Rollout) -> int:
     fleet = Device.objects.filter(organization=rollout.organization_id, state=DeviceState.ACTIVE).order_by()
-    if rollout.group_id is not None:
-        fleet = fleet.filter(groups=rollout.group_id)
+    if rollout.group_name:
+        fleet = fleet.filter(groups=rollout.group_id) if rollout.group_id is not None else fleet.none()
     pks = dict(fleet.values_list("public_id", "pk"))
     inside = Installation.objects.filter(rollout=rollout).order_by().values_list("device__public_id", flat=True)
     joining = placement.joining(rollout.public_id, pks, rollout.share, list(inside))

@@ -17,7 +17,7 @@ from federations.services import federations as federation_services
 from federations.services.agreements import Draft
 from fedportal.common import blobs, clock
 from fedportal.common.transactions import unit
-from registry.services import models, versions
+from registry.services import models, rollouts, versions
 from tests.cast import PASSWORD, Cast, assemble, client_with, register
 from training.models import Assignment, Round
 from training.services import runs
@@ -124,7 +124,7 @@ def _registry(stage: Stage) -> None:
         devices.heartbeat(device, {})  # so it takes part in the run
         actor = stage.cast.actor(name)
         shared, kept = (models.create(actor, name=word, architecture=LOGISTIC) for word in ("shared", "kept"))
-        versions.initial(actor, shared)
+        rollout = rollouts.deploy(actor, versions.initial(actor, shared), share=1_000)
         models.share(actor, shared, Federation.objects.get(public_id=world["federation"]))
         upload = versions.begin_upload(actor, kept, 1000, "0" * 64)
         run = runs.start(actor, shared, rounds=1)
@@ -145,6 +145,7 @@ def _registry(stage: Stage) -> None:
             "verb": "stop",
             "model": shared.public_id,
             "kept": kept.public_id,
+            "rollout": rollout.public_id,
             "version": "1.0.0",
             "form": "state_dict",
             "upload": upload.public_id,

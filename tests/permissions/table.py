@@ -66,6 +66,7 @@ _ORG = API + "orgs/<str:org>"
 _DEV = API + "devices/<str:device>"
 _WHK = API + "webhooks/<str:webhook>"
 _MOD = API + "models/<str:model>"
+_ROL = API + "rollouts/<str:rollout>"
 _VER = _MOD + "/versions/<str:version>"
 _RUN = API + "training/sessions/<str:run>"
 
@@ -313,6 +314,16 @@ ROWS: list[Row] = [
     Row("GET", _MOD + "/versions", 200, 200, 200, 404, staff=404),
     Row("POST", _MOD + "/versions", 201, 403, 403, 404, staff=404, body=lambda s, w: {"initial": True}),
     Row("GET", _VER, 200, 200, 200, 404, staff=404, mixed=False),
+    # Rollouts go to one's own devices: metro makes its own of the model that it sees, and does not see acme's
+    Row("GET", _MOD + "/rollouts", 200, 200, 200, 404, staff=404),
+    Row("GET", _MOD + "/rollouts/active", 200, 200, 200, 404, staff=404),
+    Row("POST", _MOD + "/rollouts", 201, 403, 201, 404, staff=404, body=lambda s, w: {"rollout_percentage": 50}),
+    Row("POST", _MOD + "/rollback", 201, 403, 201, 404, staff=404, body=lambda s, w: {"version": "1.0.0"}),
+    Row("GET", _ROL, 200, 200, 404, 404, staff=404),
+    *[Row("POST", f"{_ROL}/{act}", 200, 403, 404, 404, staff=404) for act in ("advance", "pause", "complete")],
+    Row("POST", _ROL + "/resume", 409, 403, 404, 404, staff=404),
+    Row("POST", _ROL + "/set", 200, 403, 404, 404, staff=404, body=lambda s, w: {"rollout_percentage": 50}),
+    Row("POST", _ROL + "/rollback", 200, 403, 404, 404, staff=404),
     Row("GET", _FED + "/models", 200, 200, 200, 200, staff=404),
     # The body names a model that is not shared: metro and valley do not see it.
     Row("POST", _FED + "/models", 201, 403, 404, 404, staff=404, body=lambda s, w: {"model_id": w["kept"]}),
@@ -353,6 +364,7 @@ REGISTER = API + "devices/register"
 # would get for a missing object, API keys and sessions 401.
 DEVICE_ROWS: dict[tuple[str, str], int] = {
     ("POST", _DEV + "/heartbeat"): 200,
+    ("POST", _DEV + "/health"): 400,  # it reports nothing
     ("GET", API + "device/runs/<str:run>"): 200,  # a run it had a part in
 }
 

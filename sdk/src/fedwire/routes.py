@@ -40,6 +40,10 @@ MODEL_VERSIONS = MODEL + "/versions"
 MODEL_LATEST = MODEL + "/versions/latest"
 MODEL_VERSION = MODEL + "/versions/{version}"
 MODEL_DOWNLOAD = MODEL + "/versions/{version}/download"
+MODEL_ROLLOUTS = MODEL + "/rollouts"
+MODEL_ROLLOUTS_ACTIVE = MODEL_ROLLOUTS + "/active"
+MODEL_ROLLBACK = MODEL + "/rollback"
+ROLLOUT = API + "/rollouts/{rollout}"  # + /advance, /set, /pause, /resume, /complete, /rollback
 UPLOADS = f"{API}/uploads"
 UPLOAD = API + "/uploads/{upload}"
 # Training
@@ -62,6 +66,7 @@ DEVICES = f"{API}/devices"
 DEVICE_REGISTER = f"{API}/devices/register"
 DEVICE = API + "/devices/{device}"  # + /revoke, /retire, /reset, /renew, /quarantine, /restore, /groups, …
 DEVICE_HEARTBEAT = DEVICE + "/heartbeat"
+DEVICE_HEALTH = DEVICE + "/health"  # POST: how the versions fare that the device holds
 # The device's own doors, in front of Django
 TASKS = f"{API}/device/tasks"
 TASK_NEXT = f"{TASKS}/next"  # GET ?wait=25 → 200 task | 204
@@ -99,5 +104,5 @@ RESERVED_NAMES = frozenset(
 )
 ID_PREFIXES = (
     *("org_", "fed_", "mdl_", "ver_", "dev_", "run_", "inv_", "tsk_", "upl_", "usr_", "edg_", "key_"),
-    *("agr_", "whk_", "dlv_"),
+    *("agr_", "whk_", "dlv_", "rol_"),
 )
