@@ -8,9 +8,9 @@ from typing import Any
 from django.conf import settings
 
 from fedwire import answers
-from fedwire.answers import MAX_BYTES, digest, parse
+from fedwire.answers import MAX_BYTES, content_of, digest, parse
 
-__all__ = ["MAX_BYTES", "check", "digest", "parse"]
+__all__ = ["MAX_BYTES", "check", "content_of", "digest", "parse"]
 
 
 def check(

@@ -6,9 +6,11 @@ of the portal, so each asks once, for many devices where it can, and for the col
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from django.db.models import Q
@@ -17,16 +19,19 @@ from federations.models import Device, DeviceKey, DeviceTask
 from federations.services import device_tasks, devices, keys, task_rows
 from fedportal.common import blobs, clock
 from fedportal.common.transactions import unit
-from fedportal.door import threads
+from fedportal.door import parts, threads
 from fedportal.door.hooks import Caller, DoorRequest, DownloadTicket, NextTask, Stored, UploadTicket
 from fedwire import codecs
 from fedwire.errors import FedportalError
+from fedwire.messages import INLINE_BYTES
 from fedwire.personal import travelling
 from fedwire.states import DeviceState
 from fedwire.tensors import Manifest, check_update_header
 
 # Parameters in one query stay far below what a database takes.
 CHUNK = 5000
+# Short files that are remembered as they travel; a file never changes under its digest.
+KEPT_FILES = 64
 
 
 def identify(token: str) -> Caller:
@@ -65,6 +70,8 @@ def next_tasks(device_pks: Sequence[int]) -> Mapping[int, NextTask]:
             "seconds_left": round((task.deadline - now).total_seconds(), 3),
             "base_digest": task.base_blob,
         }
+        if content := _short_file(task.base_blob):
+            own["base_content"] = content
         # The content is an object in JSON already, and may be long: it is joined, not read and written again.
         body = json.dumps(own)[:-1] + "," + task.content.lstrip()[1:]
         found[task.device_pk] = NextTask(task.pk, body.encode())
@@ -97,7 +104,7 @@ def note_idle(device_pks: Sequence[int]) -> None:
 
 def answer(caller: Caller, task_id: str, body: bytes) -> tuple[dict[str, Any], bool]:
     """The receipt, and whether this is the first time; see `device_tasks.answer`."""
-    return device_tasks.answer(caller.device_pk, task_id, body)
+    return device_tasks.answer(caller.device_pk, task_id, body, _take_in)
 
 
 def decline(caller: Caller, task_id: str, body: bytes) -> dict[str, Any]:
@@ -126,9 +133,12 @@ def update_ticket(request: DoorRequest) -> UploadTicket:
         if error.code == "task_closed":
             device_tasks.note_late(caller.device_pk, request.params["task"])
         raise
+    return _ticket(caller.device_pk, task)
+
+
+def _ticket(device_pk: int, task: task_rows.Files) -> UploadTicket:
     if not task.update_bytes:
         raise FedportalError("not_found", what="upload for this task")
-
     codec = codecs.of_header(task.update_header)
 
     def explain(head: bytes, total: int) -> object:
@@ -154,8 +164,29 @@ def update_ticket(request: DoorRequest) -> UploadTicket:
         codec=codec,
         stored_sha256=task.upload_sha256,
         on_stored=on_stored,
-        on_refused=lambda error: device_tasks.note_refused(caller.device_pk, task.public_id, error),
+        on_refused=lambda error: device_tasks.note_refused(device_pk, task.public_id, error),
     )
+
+
+def _take_in(task: DeviceTask, content: bytes, sha256: str) -> tuple[str, float | None]:
+    """Store an update that came in its answer, checked as every upload is. Raises what is wrong with it, `unavailable`
+    while another connection uploads it."""
+    found = task_rows.files(task.device_id, task.public_id)
+    if found is None or found.state not in task_rows.UNFINISHED:
+        raise FedportalError("task_closed", task=task.public_id, state=found.state if found else task.state)
+    try:
+        stored = parts.store(_ticket(task.device_id, found), content, sha256)
+    except parts.Busy as busy:
+        raise FedportalError("unavailable") from busy
+    return stored.sha256, stored.norm
+
+
+@lru_cache(KEPT_FILES)
+def _short_file(sha256: str) -> str:
+    """The file in base64 when it is short enough to travel with its task; "" when it is not, or there is none."""
+    if not sha256 or not blobs.exists(sha256) or blobs.size(sha256) > INLINE_BYTES:
+        return ""
+    return base64.b64encode(blobs.path(sha256).read_bytes()).decode()
 
 
 def model_ticket(request: DoorRequest) -> DownloadTicket:

@@ -24,6 +24,7 @@ from federations.services.task_rows import UNFINISHED, Offered
 from fedportal.common import blobs, clock, faults, ids, live
 from fedportal.common.transactions import after_commit, unit
 from fedwire.errors import FedportalError
+from fedwire.messages import INLINE_BYTES
 from fedwire.states import TaskState
 
 # So often an answer is tried while its task changes under it.
@@ -61,6 +62,8 @@ OnLate = Callable[[DeviceTask], None]
 # (task, code of the catalogue, its sentence)
 OnRefused = Callable[[DeviceTask, str, str], None]
 OnIdle = Callable[[Sequence[int]], None]
+# (task, update, the SHA-256 that was announced) → its digest and norm, once it is stored and noted like an upload
+TakeIn = Callable[[DeviceTask, bytes, str], tuple[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,8 @@ def _travelling(row: NewTask) -> dict[str, Any]:
     """The part of the task's JSON that is its own, and the same whenever it is handed out."""
     content = {name: value for name, value in row.content.items() if name not in OWN_FIELDS}
     shape = {"max_samples": settings.FEDPORTAL_MAX_SAMPLES, "metrics": False, **content.get("answer", {})}
+    if 0 < row.update_bytes <= INLINE_BYTES:
+        shape["inline_bytes"] = INLINE_BYTES
     return {**content, "answer": {**shape, "update_bytes": row.update_bytes}}
 
 
@@ -177,15 +182,17 @@ def find(device_pk: int, task_id: str) -> DeviceTask:
     return task
 
 
-def answer(device_pk: int, task_id: str, body: bytes) -> tuple[dict[str, Any], bool]:
+def answer(device_pk: int, task_id: str, body: bytes, take_in: TakeIn | None = None) -> tuple[dict[str, Any], bool]:
     """Record the answer in `body` (JSON text) exactly once; the receipt, and whether this is the first time.
 
-    The same answer again gets the first receipt. Raises `answer_differs` for another one, `task_closed`,
+    An update that comes in the answer is taken in first, and is then one that was uploaded. The same answer again, with
+    the update or without it, gets the first receipt. Raises `answer_differs` for another one, `task_closed`,
     `upload_incomplete` or `digest_mismatch` when the upload it speaks of is not there, `conflict` when that is replaced
-    again and again, what `answers.check` raises, and what the upper floor raises; then only the refusal is recorded.
+    again and again, what `answers.check` raises, what `take_in` refuses, and what the upper floor raises; then only the
+    refusal is recorded.
     """
     try:
-        return _answer(device_pk, task_id, body)
+        return _answer(device_pk, task_id, body, take_in)
     except FedportalError as error:
         if error.status in (400, 403) and error.code not in PASSING:
             note_refused(device_pk, task_id, error)
@@ -222,13 +229,16 @@ def _tell_late(task: DeviceTask) -> None:
             listener(task)
 
 
-def _answer(device_pk: int, task_id: str, body: bytes) -> tuple[dict[str, Any], bool]:
+def _answer(device_pk: int, task_id: str, body: bytes, take_in: TakeIn | None) -> tuple[dict[str, Any], bool]:
     said = answers.parse(body)
+    content, sha256 = answers.content_of(said), said.get("sha256")
     digest = answers.digest(said)
     for _ in range(TRIES):
         task = find(device_pk, task_id)
         if task.state not in UNFINISHED:
             return _repeated(task, digest), False
+        if take_in and content is not None and isinstance(sha256, str) and task.upload_sha256 != sha256:
+            task.upload_sha256, task.upload_norm = take_in(task, content, sha256)
         if receipt := _close_answered(task, said, digest):
             faults.point("after_commit")
             return receipt, True

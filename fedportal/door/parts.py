@@ -135,6 +135,26 @@ def begin(ticket: UploadTicket, offset: int) -> Part:
     return part
 
 
+def store(ticket: UploadTicket, content: bytes, sha256: str | None) -> Stored:
+    """Check, store and tell of an upload that is there as a whole; what is refused leaves nothing.
+
+    Raises `length_wrong`, `digest_mismatch`, what is wrong with the bytes, Busy when another connection writes it, and
+    what `on_stored` raises.
+    """
+    if len(content) != ticket.expected_bytes:
+        raise FedportalError("length_wrong", expected=ticket.expected_bytes, announced=len(content))
+    part = begin(ticket, 0)
+    keep = False
+    try:
+        part.feed([content])
+        stored = part.seal(sha256)
+        ticket.on_stored(stored)
+        keep = True
+        return stored
+    finally:
+        part.close() if keep else part.discard()
+
+
 def stored_bytes(ticket: UploadTicket) -> int:
     """How much of the ticket's upload is there."""
     if ticket.stored_sha256:

@@ -150,12 +150,12 @@ class Upload:
             return done
         if ticket.codec is not None and ticket.codec.late:
             return None
+        if said.length == ticket.expected_bytes:
+            return parts.store(ticket, body, said.digest).size, ticket.expected_bytes
         part = parts.begin(ticket, said.offset)
         keep = False
         try:
             part.feed([body])
-            if part.stored == ticket.expected_bytes:
-                ticket.on_stored(part.seal(said.digest))
             keep = True
             return part.stored, ticket.expected_bytes
         finally:

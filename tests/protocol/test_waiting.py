@@ -30,7 +30,8 @@ def test_an_open_task_is_handed_out_at_once_with_everything_a_device_needs(devic
     assert body["round"] == 3
     assert body["training"] == {"epochs": 2}
     assert body["manifest"] == shape.to_json()
-    assert body["answer"] == {"update_bytes": shape.update_bytes, "max_samples": 10_000_000, "metrics": True}
+    wanted = {"update_bytes": shape.update_bytes, "inline_bytes": 16384, "max_samples": 10_000_000, "metrics": True}
+    assert body["answer"] == wanted
     assert 590 < body["seconds_left"] <= 600
     assert "T" in body["deadline"]
     assert body["base_digest"] == ""

@@ -5,6 +5,8 @@ Every call is patient: it survives restarts and cuts, and continues transfers wh
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import hashlib
 import json
@@ -73,7 +75,10 @@ class DeviceDoor:
     def next_task(self, wait: float) -> Task | None:
         """The next task, None when none came within `wait` seconds."""
         path = f"{routes.TASK_NEXT}?wait={wait:g}"
-        return self._patience(lambda: self._http.json("GET", path, timeout=wait + 15))
+        task: Task | None = self._patience(lambda: self._http.json("GET", path, timeout=wait + 15))
+        if task is not None and (content := task.pop("base_content", None)):
+            self._remember(task["base_digest"], content)
+        return task
 
     def model(self, task: Task, progress: Progress) -> Base:
         """The model the task starts from: from memory or disk if it is there, otherwise downloaded and checked."""
@@ -150,10 +155,12 @@ class DeviceDoor:
                 tries = 0
         return None
 
-    def answer(self, task_id: str, answer: Answer) -> Receipt:
-        """Answer the task. The same answer again gets the same receipt."""
-        path = routes.TASK_ANSWER.format(task=task_id)
-        receipt: Receipt = self._patience(lambda: self._http.json("POST", path, fitted(answer)))
+    def answer(self, task_id: str, answer: Answer, content: memoryview | None = None) -> Receipt:
+        """Answer the task, and bring a short update with it. The same answer again gets the same receipt."""
+        path, said = routes.TASK_ANSWER.format(task=task_id), fitted(answer)
+        if content is not None:
+            said = {**said, "content": base64.b64encode(content).decode()}
+        receipt: Receipt = self._patience(lambda: self._http.json("POST", path, said))
         return receipt
 
     def decline(self, task_id: str, reason: str) -> None:
@@ -182,13 +189,23 @@ class DeviceDoor:
                 return decoded(path)
         raise FedportalError("data_missing", path=str(self._folder), reason="models vanish from it")
 
+    def _remember(self, digest: str, text: str) -> None:
+        """Keep a file that came with its task. One that is damaged is downloaded as if it had not come."""
+        with contextlib.suppress(binascii.Error, ValueError):
+            content = base64.b64decode(text, validate=True)
+            if hashlib.sha256(content).hexdigest() == digest:
+                self._keep(digest, content)
+
+    def _keep(self, digest: str, content: bytes) -> None:
+        self._small = dict([*self._small.items(), (digest, content)][-KEPT_SMALL:])
+
     def _small_file(self, wanted: File) -> bytes:
         if wanted.digest in self._small:
             return self._small[wanted.digest]
         for _ in range(TRIES_AFTER_MISMATCH):
             content = self._patience(lambda: self._read(wanted.path, wanted.size))
             if hashlib.sha256(content).hexdigest() == wanted.digest:
-                self._small = dict([*self._small.items(), (wanted.digest, content)][-KEPT_SMALL:])
+                self._keep(wanted.digest, content)
                 return content
         raise FedportalError("digest_mismatch")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from fedwire import metrics
 from fedwire.answers import MAX_BYTES
-from fedwire.messages import Answer, Evaluation
+from fedwire.messages import Answer, AnswerShape, Evaluation
 
 BINS = frozenset(("positives", "negatives", "scale", "other_scale"))
 
@@ -26,6 +26,11 @@ def fitted(answer: Answer) -> Answer:
                 continue
             answer = {**answer, name: shorten(report)}  # type: ignore[misc]
     return answer
+
+
+def fits_in(answer: Answer, content: memoryview, shape: AnswerShape) -> bool:
+    """Whether the update may come in the answer to a task of this shape, and there is room for it."""
+    return len(content) <= shape.get("inline_bytes", 0) and length(answer) + 2 * len(content) <= MAX_BYTES
 
 
 def length(answer: Answer) -> int:

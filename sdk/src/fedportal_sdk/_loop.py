@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from fedportal_sdk import _masking, personal, preflight
 from fedportal_sdk._door import DeviceDoor, update_of
 from fedportal_sdk._encoding import Encoder
+from fedportal_sdk._fitting import fits_in
 from fedportal_sdk._masking import Masking
 from fedportal_sdk._participation import Participation
 from fedportal_sdk._retry import Stop, Stopped
@@ -29,6 +30,7 @@ from fedwire.tensors import Float32
 T = TypeVar("T")
 Tell = Callable[..., None]
 log = logging.getLogger("fedportal")
+_named = _masking.named  # what names a task in an event
 
 LONGEST_WAIT = 25.0
 # A pause after an answer that came although there was nothing to say.
@@ -343,11 +345,12 @@ class Loop:
         """Upload and answer; a second time when the portal does not have what the answer speaks of."""
         progress = self._progress("uploading", task)
         again = content is not None
+        within = content if content is not None and fits_in(answer, content, task["answer"]) else None
         while True:
-            if content is not None:
+            if content is not None and within is None:
                 self._remote(lambda: self._door.upload(task["id"], content, answer["sha256"], progress))
             try:
-                return self._remote(lambda: self._door.answer(task["id"], answer))
+                return self._remote(lambda: self._door.answer(task["id"], answer, within))
             except FedportalError as error:
                 if not again or error.code not in NOT_THERE:
                     raise
@@ -391,8 +394,3 @@ class Loop:
             self._tell(event, done=done, total=total, **named)
 
         return progress
-
-
-def _named(task: Task) -> dict[str, Any]:
-    """What names a task in an event."""
-    return _masking.named(task)

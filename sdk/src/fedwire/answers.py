@@ -5,6 +5,7 @@ The portal reads its devices' answers with this, and so does an edge that stands
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
@@ -14,7 +15,7 @@ from typing import Any
 
 from fedwire import checks, effort, reports, statistics
 from fedwire.errors import FedportalError
-from fedwire.messages import Statistics
+from fedwire.messages import INLINE_BYTES, Statistics
 from fedwire.slices import floor_of
 from fedwire.states import TaskKind
 
@@ -56,6 +57,20 @@ def parse(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise FedportalError("bad_request", reason="The body is not a JSON object.")
     return value
+
+
+def content_of(answer: dict[str, Any]) -> bytes | None:
+    """Take the update out of the answer that it came in; None where none did. Raises `field_invalid`."""
+    text = answer.pop("content", None)
+    if text is None:
+        return None
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (TypeError, ValueError) as error:
+        raise FedportalError("field_invalid", field="content", reason="it is not base64.") from error
+    if len(content) > INLINE_BYTES:
+        raise FedportalError("field_invalid", field="content", reason=f"it is longer than {INLINE_BYTES} bytes.")
+    return content
 
 
 def digest(answer: dict[str, Any]) -> str:

@@ -9,6 +9,9 @@ from typing import Any, NotRequired, TypedDict
 
 from fedwire.checks import Asked, Report
 
+# A file up to this length may stand in the JSON beside it, in base64: a request of its own costs more than it carries.
+INLINE_BYTES = 16 << 10
+
 
 class Registration(TypedDict):
     """POST /devices/register. `signature`: of `registration_message(...)` by the device's Ed25519 key, hexadecimal."""
@@ -53,6 +56,8 @@ class AnswerShape(TypedDict):
     """What the answer of a task must look like; inside `Task`."""
 
     update_bytes: int  # 0: no upload belongs to this answer
+    # An update of up to so many bytes may come in the answer itself (`Answer.content`); absent: none may.
+    inline_bytes: NotRequired[int]
     max_samples: int
     metrics: bool  # whether an evaluation report is expected
     # On which scale its histograms are to be counted: "logit"; absent: 200 equal bins on [0, 1].
@@ -78,6 +83,7 @@ class Task(TypedDict):
     deadline: str  # ISO 8601, the server's clock
     seconds_left: float
     base_digest: str  # sha256 of the model file to download, "" when none is needed
+    base_content: NotRequired[str]  # that file in base64, when it is short; the same is there to download
     # sha256 of the vector to download from …/state; "": a vector of zeros; absent: the strategy sends none
     state_digest: NotRequired[str]
     # The last training round of this run in which an answer of this device counted; 0: none. Absent: it keeps nothing.
@@ -138,6 +144,7 @@ class Answer(TypedDict):
     """POST /device/tasks/{task}/answer."""
 
     sha256: NotRequired[str]  # of the uploaded update, when one belongs to the answer
+    content: NotRequired[str]  # the update itself in base64, instead of the upload, where the task allows it
     samples: int
     devices: NotRequired[int]  # for how many devices an edge answers; absent: for the one that it is
     evaluation: NotRequired[Evaluation]  # of the model that was downloaded, on held-out rows

@@ -80,7 +80,8 @@ def device_task(current: Open, part: str, member: Member, now: float, least_reco
         training["requires"] = [name for name in training["requires"] if not name.startswith(CODEC)]
     if "seed" in training:
         training["seed"] = seed_for(training["seed"], member.identifier)
-    shape: dict[str, Any] = dict(task["answer"])
+    # An edge takes uploads only.
+    shape: dict[str, Any] = {name: value for name, value in task["answer"].items() if name != "inline_bytes"}
     trains = task["kind"] == TaskKind.TRAIN
     shape["update_bytes"] = current.manifest.update_bytes if trains else 0
     shape["least_records"] = max(shape.get("least_records", 0), least_records)
