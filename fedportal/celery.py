@@ -5,7 +5,10 @@ import sys
 
 from celery import Celery
 
+from fedportal.common import broker
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fedportal.settings")
+broker.register()
 app = Celery("fedportal")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 # Celery would close the database around every task; each job looks after its thread's connection by Django's own rules.
