@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from fedwire import routes
+from fedwire.messages import INLINE_BYTES
 from tests.protocol.conftest import enrol
 from tests.protocol.wire import Device, Wire, eventually, exchange, manifest
 from tests.running import Portal
@@ -30,7 +31,12 @@ def test_an_open_task_is_handed_out_at_once_with_everything_a_device_needs(devic
     assert body["round"] == 3
     assert body["training"] == {"epochs": 2}
     assert body["manifest"] == shape.to_json()
-    wanted = {"update_bytes": shape.update_bytes, "inline_bytes": 16384, "max_samples": 10_000_000, "metrics": True}
+    wanted = {
+        "update_bytes": shape.update_bytes,
+        "inline_bytes": INLINE_BYTES,
+        "max_samples": 10_000_000,
+        "metrics": True,
+    }
     assert body["answer"] == wanted
     assert 590 < body["seconds_left"] <= 600
     assert "T" in body["deadline"]
