@@ -168,7 +168,7 @@ def roll_back(actor: Actor, rollout: Rollout, reason: str = "") -> Rollout:
         raise FedportalError("field_invalid", field="reason", reason="it must be at most 300 printable characters.")
     if Rollout.objects.filter(organization=rollout.organization, model=rollout.model, pk__gt=rollout.pk).exists():
         raise _wrong(
-            rollout, f"A later rollout has followed. `fedportal rollback {rollout.model.name} --to-version …`."
+            rollout, "A later rollout has followed. Roll the model back to a version: POST …/rollback with `version`."
         )
     go_back(actor, rollout, reason or "by hand")
     rollout.refresh_from_db()
@@ -320,8 +320,8 @@ def _last_version(organization: Organization, model: Model) -> ModelVersion | No
 def _widened(actor: Actor, running: Rollout, version: ModelVersion, group: DeviceGroup | None, share: int) -> Rollout:
     """The rollout that is on its way, with this share; the same command again is for the one that it began."""
     if running.version_id != version.pk or running.group_name != (group.name if group else ""):
-        name = running.model.name
-        raise _wrong(running, f"First `fedportal rollout complete {name}`, or `fedportal rollback {name}`.")
+        where = f"/api/v1/rollouts/{running.public_id}"
+        raise _wrong(running, f"First complete it, or roll it back: POST {where}/complete or {where}/rollback.")
     running = _locked(running)
     if share != running.share:
         _widen(running, actor, share)
@@ -338,7 +338,7 @@ def _widen(rollout: Rollout, actor: Actor | str, share: int) -> None:
     if rollout.state != RolloutState.ACTIVE:
         raise _wrong(rollout, "Only an active rollout is widened.")
     if share < rollout.share:
-        reason = f"it is at {rollout.share / 100:g} % and only grows; `fedportal rollback` takes it back."
+        reason = f"it is at {rollout.share / 100:g} % and only grows; a rollback takes it back."
         raise FedportalError("field_invalid", field="share", reason=reason)
     if share == rollout.share:
         return
@@ -370,7 +370,7 @@ def _locked(rollout: Rollout) -> Rollout:
 def _move(rollout: Rollout, to: RolloutState, **values: Any) -> None:
     """Move the rollout, in the database and in hand. Raises `wrong_state` when that is not allowed from where it is."""
     if not _moved(Rollout.objects.filter(pk=rollout.pk), to, **values):
-        raise _wrong(rollout, "See how it stands: `fedportal rollout status`.")
+        raise _wrong(rollout, f"See how it stands: GET /api/v1/rollouts/{rollout.public_id}.")
     for name, value in {"state": to, **values}.items():
         setattr(rollout, name, value)
 

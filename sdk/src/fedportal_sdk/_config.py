@@ -8,6 +8,7 @@ Everything lies in one folder, `FEDPORTAL_HOME` or `~/.fedportal`, readable by i
                                      variates/         what a run has it keep between rounds, see `variates`
                                      residuals/        what compressed updates left out, by run
                                      personal/         its own parts of models, and its own models, see `parts`
+                                     installed/        versions its organization gave it, see `installed`
                                      masking.sqlite3   what it said in secure aggregation, and to whom, see `_journal`
                                      policy.toml       what its owner demands of that, see `_policy`
                                      edge/             what an edge of this name remembers, see `edge.store`
@@ -21,7 +22,10 @@ import hashlib
 import json
 import os
 import secrets
+import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,6 +40,8 @@ from fedwire.routes import API
 DEFAULT_URL = "http://127.0.0.1:8000"
 # `edg_` and the eight characters after it name a key without giving it away.
 KEY_ID_LENGTH = 12
+# A key is changed for a fresh one after this share of its life.
+ROTATE_AFTER = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -219,3 +225,17 @@ def sync(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def rotate_at(answer: Mapping[str, Any]) -> str:
+    """When to change the key that came with `answer`, by this machine's clock; "" when it does not expire.
+
+    The life of the key is the difference of two times of the portal, so it matters little what this machine's clock
+    says.
+    """
+    try:
+        ends = datetime.fromisoformat(answer["key_expires_at"])
+        life = (ends - datetime.fromisoformat(answer["server_time"])).total_seconds()
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return str(round(time.time() + life * ROTATE_AFTER, 3))

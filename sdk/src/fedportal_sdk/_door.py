@@ -86,6 +86,12 @@ class DeviceDoor:
         wanted = File(routes.TASK_MODEL.format(task=task["id"]), task["base_digest"], manifest.model_bytes)
         return self._read_in(wanted, lambda content: Base(*decode_model(content, manifest)), progress)
 
+    def file(self, task: Task, size: int, progress: Progress) -> bytes | Path:
+        """The file of this length that belongs to a task without a manifest. Raises as `model` does."""
+        _check_digest(task["base_digest"])
+        wanted = File(routes.TASK_MODEL.format(task=task["id"]), task["base_digest"], size)
+        return self._read_in(wanted, lambda content: content, progress)
+
     def model_file(self, task: Task, progress: Progress) -> bytes | Path:
         """The same as the file that it is: its content, or its path when it is large. Raises as `model` does."""
         wanted = File(routes.TASK_MODEL.format(task=task["id"]), task["base_digest"], self.manifest(task).model_bytes)

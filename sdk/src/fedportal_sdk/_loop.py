@@ -15,6 +15,7 @@ from fedportal_sdk import _masking, personal, preflight
 from fedportal_sdk._door import DeviceDoor, update_of
 from fedportal_sdk._encoding import Encoder
 from fedportal_sdk._fitting import fits_in
+from fedportal_sdk._installing import Installer
 from fedportal_sdk._masking import Masking
 from fedportal_sdk._participation import Participation
 from fedportal_sdk._retry import Stop, Stopped
@@ -54,7 +55,8 @@ class Loop:
     `forever`: do not leave when a run ends. `renew` fetches a fresh device key, `refresh` does so while the present one
     still is good, if it will end soon. `least_records`: this device's own floor, which no portal lowers.
     `residuals`: where it is kept what compressed updates left out. `tell(event, **values)` is told of everything that
-    happens. `masking`: its part in secure aggregation; without it, it declines that.
+    happens. `masking`: its part in secure aggregation; without it, it declines that. `installer`: takes the versions
+    that its organization gives it.
     """
 
     def __init__(
@@ -75,15 +77,15 @@ class Loop:
         busy: threading.Event,
         residuals: Path,
         masking: Masking | None = None,
+        installer: Installer | None = None,
     ) -> None:
         self._door, self._work, self._variates, self._parts = door, work, variates, parts
         self._model, self._rounds, self._forever = model, rounds, forever
         self._stop, self._tell, self._renew, self._busy = stop, tell, renew, busy
         self._refresh, self._least_records = refresh, least_records
         self._encoder = Encoder(residuals, self._acknowledged)
-        self._masking = masking
-        self._wait = LONGEST_WAIT
-        self._waiting = False
+        self._masking, self._installer = masking, installer
+        self._wait, self._waiting = LONGEST_WAIT, False
         self._running = ""  # the run this device works for at the moment
         self.result = Participation()
 
@@ -142,9 +144,11 @@ class Loop:
 
     def _take(self, task: Task) -> None:
         self._waiting = False
+        if task["kind"] == TaskKind.INSTALL and self._installer is not None:
+            return self._installer.take(task, self._remote)
         if self._model is not None and self._model not in (task["model"], task.get("model_name")):
             self._decline(task, "this device works for another model at the moment")
-            return
+            return None
         self._wait = 1.0
         self._running = task["run"]
         if task["run"] not in self.result.runs:

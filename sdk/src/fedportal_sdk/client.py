@@ -16,17 +16,17 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fedportal_sdk import data as rows
-from fedportal_sdk._config import DeviceRecord, Home, key_id_of
+from fedportal_sdk._config import DeviceRecord, Home, key_id_of, rotate_at
 from fedportal_sdk._door import DeviceDoor
 from fedportal_sdk._http import Http
+from fedportal_sdk._installing import Installer
 from fedportal_sdk._journal import FileJournal
 from fedportal_sdk._loop import LONGEST_WAIT, Loop
 from fedportal_sdk._machine import about_this_machine
@@ -35,6 +35,7 @@ from fedportal_sdk._participation import Participation
 from fedportal_sdk._policy import DevicePolicy, policy_of
 from fedportal_sdk._retry import Patience, Stop, Stopped
 from fedportal_sdk.functions import EvaluateFn, FunctionWork, LocalTrainFn
+from fedportal_sdk.installed import Installed, InstalledModel
 from fedportal_sdk.local import TableWork, Work, measured
 from fedportal_sdk.parts import OwnModel, Parts
 from fedportal_sdk.slicing import Slices, columns_of
@@ -49,8 +50,7 @@ log = logging.getLogger("fedportal")
 Event = dict[str, Any]
 
 HEARTBEAT_SECONDS = 20.0
-# A key is changed for a fresh one after this share of its life, and after a failure not sooner than so many seconds.
-ROTATE_AFTER = 2 / 3
+# After a failure a key is changed for a fresh one not sooner than so many seconds.
 ROTATE_AGAIN_SECONDS = 300.0
 
 
@@ -208,6 +208,13 @@ class FederatedClient:
         """Remove this device's own model, and what it kept of the model's run. Raises as `personal_model`."""
         self._parts.remove(self.personal_model(model))
 
+    def installed(self, model: str | None = None) -> InstalledModel:
+        """The version of `model` (id or name; None: of the only one) that this device's organization gave it.
+
+        Raises not_installed, ambiguous_name.
+        """
+        return Installed(self.folder / "installed").find(model)
+
     def wait_for_task(self, timeout: float = LONGEST_WAIT) -> Task | None:
         """The next task as it came, without working on it; None when none came within `timeout` seconds.
 
@@ -265,8 +272,9 @@ class FederatedClient:
             self._ensure_registered(for_ever)
         except Stopped:
             return Participation()
+        door = self._door(for_ever)
         loop = how(
-            self._door(for_ever),
+            door,
             work,
             Variates(self._folder.folder / "variates"),
             self._parts,
@@ -281,6 +289,7 @@ class FederatedClient:
             busy=busy,
             residuals=self._folder.folder / "residuals",
             masking=Masking(self._identity, self.policy, FileJournal(self.folder), self._tell),
+            installer=Installer(door, Installed(self.folder / "installed"), self._stop, self._tell),
         )
         with self._signs_of_life(busy):
             return loop.run()
@@ -379,17 +388,3 @@ class FederatedClient:
             yield
         finally:
             done.set()
-
-
-def rotate_at(answer: Mapping[str, Any]) -> str:
-    """When to change the key that came with `answer`, by this machine's clock; "" when it does not expire.
-
-    The life of the key is the difference of two times of the portal, so it matters little what this machine's clock
-    says.
-    """
-    try:
-        ends = datetime.fromisoformat(answer["key_expires_at"])
-        life = (ends - datetime.fromisoformat(answer["server_time"])).total_seconds()
-    except (KeyError, TypeError, ValueError):
-        return ""
-    return str(round(time.time() + life * ROTATE_AFTER, 3))

@@ -235,6 +235,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "This device has no model of its own of {model}.",
         "Take part in a run with fedbn, fedper, fedrep, ditto or finetune on this machine first.",
     ),
+    "not_installed": K(
+        404,
+        "This device's organization gave it no version of {model}, or none has arrived yet.",
+        "Begin a rollout for its devices, and let this one take part: `fedportal device run`.",
+    ),
     "no_run": K(404, "The model {model!r} was never trained.", "Start a run: `fedportal train start {model}`."),
     **ON_DEVICES,
     # Transport and the unexpected

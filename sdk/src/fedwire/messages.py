@@ -71,6 +71,14 @@ class AnswerShape(TypedDict):
     individual: NotRequired[bool]
 
 
+class Install(TypedDict):
+    """Which version of the task's model the device is to use; inside `Task`."""
+
+    rollout: str
+    version: str  # "": none any more
+    size: int  # bytes of the file whose SHA-256 is `base_digest`
+
+
 class Task(TypedDict):
     """A DeviceTask as the device gets it from GET /device/tasks/next."""
 
@@ -97,6 +105,7 @@ class Task(TypedDict):
     answer: AnswerShape
     check: NotRequired[Asked]  # of a check task
     masking: NotRequired[dict[str, Any]]  # of secure aggregation, see docs/protocol.md
+    install: NotRequired[Install]  # of an install task
 
 
 class Histograms(TypedDict):

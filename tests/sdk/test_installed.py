@@ -1,0 +1,194 @@
+"""Versions that a device's organization gives it: whole or not there, whenever the power goes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedportal_sdk._door import DeviceDoor
+from fedportal_sdk._http import Http
+from fedportal_sdk._installing import Installer
+from fedportal_sdk._retry import Patience, Stop
+from fedportal_sdk.installed import Installed
+from fedwire import routes
+from fedwire.errors import FedportalError
+from tests.sdk.server import Reply, Seen, found, refusal, serving
+
+OLD, NEW, NEXT = b"the old version", b"the new version" * 1000, b"the next version"
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def put(installed: Installed, version: str, content: bytes) -> None:
+    installed.put("mdl_1", "radiology-v1", version, sha256(content), content)
+
+
+def test_a_version_is_found_by_id_and_name_and_lies_under_its_digest(tmp_path: Path) -> None:
+    installed = Installed(tmp_path)
+    put(installed, "1.0.0", OLD)
+    for name in ("mdl_1", "radiology-v1", None):
+        model = installed.find(name)
+        assert (model.version, model.sha256, model.path.read_bytes()) == ("1.0.0", sha256(OLD), OLD)
+    assert os.stat(model.path).st_mode & 0o077 == 0
+
+
+def test_without_one_the_device_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(FedportalError) as none:
+        Installed(tmp_path).find("radiology-v1")
+    assert none.value.code == "not_installed"
+
+
+def test_two_models_are_told_apart(tmp_path: Path) -> None:
+    installed = Installed(tmp_path)
+    put(installed, "1.0.0", OLD)
+    installed.put("mdl_2", "cardiology", "3.0.0", sha256(NEW), NEW)
+    assert [one.name for one in installed.all()] == ["cardiology", "radiology-v1"]
+    with pytest.raises(FedportalError) as many:
+        installed.find()
+    assert many.value.code == "ambiguous_name"
+
+
+def test_the_version_before_is_kept_and_no_other(tmp_path: Path) -> None:
+    installed = Installed(tmp_path)
+    for version, content in (("1.0.0", OLD), ("2.0.0", NEW), ("2.0.0", NEW), ("3.0.0", NEXT)):
+        put(installed, version, content)
+    kept = {path.read_bytes() for path in tmp_path.glob("*/*.safetensors")}
+    assert kept == {NEW, NEXT}
+    assert installed.find().version == "3.0.0"
+
+
+def test_a_removed_version_leaves_nothing(tmp_path: Path) -> None:
+    installed = Installed(tmp_path)
+    put(installed, "1.0.0", OLD)
+    installed.remove("mdl_1")
+    installed.remove("mdl_1")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", [NEW + b"!", NEW[:-1], b""], ids=["longer", "shorter", "empty"])
+@pytest.mark.parametrize("as_file", [False, True], ids=["bytes", "file"])
+def test_a_tampered_file_is_refused_and_nothing_changes(tmp_path: Path, given: bytes, as_file: bool) -> None:
+    installed, source = Installed(tmp_path / "installed"), tmp_path / "download"
+    put(installed, "1.0.0", OLD)
+    source.write_bytes(given)
+    with pytest.raises(FedportalError) as refused:
+        installed.put("mdl_1", "radiology-v1", "2.0.0", sha256(NEW), source if as_file else given)
+    assert refused.value.code == "digest_mismatch"
+    assert installed.find().path.read_bytes() == OLD
+    assert len(list((tmp_path / "installed").glob("*/*"))) == 2
+
+
+def test_a_file_that_was_damaged_on_the_disk_is_written_anew(tmp_path: Path) -> None:
+    installed = Installed(tmp_path)
+    put(installed, "1.0.0", OLD)
+    installed.find().path.write_bytes(b"rust")
+    put(installed, "1.0.0", OLD)
+    assert installed.find().path.read_bytes() == OLD
+
+
+class PowerLoss(BaseException):
+    """The machine is off: nobody catches this."""
+
+
+@contextmanager
+def power_lost_before(step: int, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lose power before the step-th time that something on the disk is changed or synced."""
+    steps = 0
+
+    def counted(plain: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal steps
+            steps += 1
+            if steps == step:
+                raise PowerLoss
+            return plain(*args, **kwargs)
+
+        return call
+
+    with patch.context() as patched:
+        for name in ("open", "replace", "fsync", "unlink", "mkdir"):
+            patched.setattr(os, name, counted(getattr(os, name)))
+        yield
+
+
+@pytest.mark.parametrize("before", [None, OLD], ids=["first", "second"])
+def test_power_lost_at_any_step_leaves_a_whole_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None
+) -> None:
+    for step in count(1):
+        installed = Installed(tmp_path / str(step))
+        if before is not None:
+            put(installed, "1.0.0", before)
+        try:
+            with power_lost_before(step, monkeypatch):
+                put(installed, "2.0.0", NEW)
+            break
+        except PowerLoss:
+            there = [one.path.read_bytes() for one in installed.all()]
+            assert there in ([NEW], [before] if before else [])
+            put(installed, "2.0.0", NEW)
+            assert installed.find().path.read_bytes() == NEW
+    assert step > 6, "there were so many steps at which it could be lost"
+
+
+def task_of(content: bytes, version: str = "2.0.0", size: int | None = None) -> Any:
+    install = {"rollout": "rol_1", "version": version, "size": len(content) if size is None else size}
+    digest = sha256(content) if version else ""
+    named = {"run": "", "round": 0, "attempt": 0, "model": "mdl_1", "model_name": "radiology-v1"}
+    return {"id": "tsk_1", "kind": "install", **named, "base_digest": digest, "manifest": [], "install": install}
+
+
+def taken(tmp_path: Path, task: Any, answer: Callable[[int, Seen], Reply]) -> tuple[Installed, list[Seen], list[str]]:
+    """What is installed after the task was taken, what the portal was asked, and what was told."""
+    told: list[str] = []
+    installed = Installed(tmp_path / "installed")
+    with serving(answer) as server:
+        door = DeviceDoor(Http(server.url, "edg_key", timeout=5), Patience(Stop()), tmp_path / "models", "tag")
+        installer = Installer(door, installed, Stop(), lambda event, **values: told.append(event))
+        installer.take(task, lambda call: call())
+    return installed, server.seen, told
+
+
+def portal_with(content: bytes) -> Callable[[int, Seen], Reply]:
+    return lambda number, seen: Reply(200, content) if seen.method == "GET" else found({"state": "answered"}, 201)
+
+
+@pytest.mark.parametrize("content", [NEW, b"a large one" * 200_000], ids=["small", "large"])
+def test_a_task_is_done_and_answered(tmp_path: Path, content: bytes) -> None:
+    installed, asked, told = taken(tmp_path, task_of(content), portal_with(content))
+    assert installed.find("radiology-v1").path.read_bytes() == content
+    assert (asked[-1].path, json.loads(asked[-1].body)) == (routes.TASK_ANSWER.format(task="tsk_1"), {"samples": 0})
+    assert told[-1] == "installed"
+
+
+def test_a_task_without_a_version_takes_the_model_away(tmp_path: Path) -> None:
+    put(Installed(tmp_path / "installed"), "1.0.0", OLD)
+    installed, asked, told = taken(tmp_path, task_of(b"", version=""), portal_with(b""))
+    assert installed.all() == []
+    assert [one.method for one in asked] == ["POST"]
+    assert told == ["uninstalled"]
+
+
+def test_what_is_not_the_announced_file_is_declined_and_the_old_version_stays(tmp_path: Path) -> None:
+    put(Installed(tmp_path / "installed"), "1.0.0", OLD)
+    installed, asked, told = taken(tmp_path, task_of(NEW), portal_with(NEW[:-1] + b"?"))
+    assert installed.find().path.read_bytes() == OLD
+    assert asked[-1].path == routes.TASK_DECLINE.format(task="tsk_1")
+    assert json.loads(asked[-1].body) == {"reason": "digest_mismatch"}
+    assert told == ["declined"]
+
+
+def test_a_task_that_was_closed_meanwhile_is_passed_over(tmp_path: Path) -> None:
+    closed = refusal("task_closed", task="tsk_1", state="cancelled")
+    _, asked, told = taken(tmp_path, task_of(NEW), lambda number, seen: closed)
+    assert (len(asked), told) == (1, ["closed"])
