@@ -8,20 +8,20 @@ window, and only with enough in it.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from fedwire.latencies import LATENCIES, latency_class
+
 # One-sided 95 %.
 Z = 1.6448536269514722
-# Upper ends of the classes in which devices count latencies, in milliseconds; what is longer is in one more.
-LATENCIES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000)
 
 
 @dataclass(frozen=True)
 class Report:
-    """A batch of a device: `count` predictions until `at`, `errors` of them failed, and how long they took by classes.
+    """A batch of a device: `count` predictions until `at`, `errors` of them failed, and how long they took by
+    the classes of `fedwire.latencies`.
 
     `right` of `judged` predictions whose outcome is known were right.
     """
@@ -99,11 +99,6 @@ def least_rate(hits: int, count: int) -> float:
     return max((middle - Z * math.sqrt(rate * (1 - rate) / count + square / count / 4)) / (1 + square), 0.0)
 
 
-def latency_class(milliseconds: float) -> int:
-    """In which class a latency is counted."""
-    return bisect_left(LATENCIES, milliseconds)
-
-
 def percentile(classes: Iterable[int], part: float) -> float:
     """The upper end of the class that holds this part of all, in milliseconds; infinite beyond the last."""
     counts = list(classes)
@@ -117,5 +112,5 @@ def percentile(classes: Iterable[int], part: float) -> float:
 
 def _slow(classes: list[int], limit: float) -> bool:
     """Whether more than 5 % took longer than the limit, beyond chance. A class counts as longer when all of it is."""
-    longer = sum(classes[bisect_left(LATENCIES, limit) + 1 :])
+    longer = sum(classes[latency_class(limit) + 1 :])
     return least_rate(longer, sum(classes)) > 0.05

@@ -12,9 +12,10 @@ from federations.services import audit
 from fedportal.common import clock
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
+from fedwire.latencies import LATENCIES
 from fedwire.states import InstallationState, RolloutState
 from registry.delivery import health
-from registry.delivery.health import LATENCIES, Report, Verdict
+from registry.delivery.health import Report, Verdict
 from registry.models import HealthReport, Installation, Rollout
 from registry.services import installations, rollouts
 

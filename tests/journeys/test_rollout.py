@@ -43,8 +43,8 @@ def nothing(state: dict[str, Any]) -> tuple[dict[str, Any], int, None]:
     return state, 1, None
 
 
-def test_a_version_goes_to_a_share_then_to_all_and_back(tmp_path: Path) -> None:
-    with Portal() as portal:
+def test_a_version_goes_to_a_share_and_back_by_itself_when_it_fails(tmp_path: Path) -> None:
+    with Portal(SWEEP_SECONDS="0.5") as portal:
         key = portal.found("acme", "olga@acme.example")["api_key"]
         owner = Owner(portal.url, key, home=tmp_path / "owner")
         owner.create_model(MODEL, architecture={"kind": "logistic", "inputs": 4, "classes": 2})
@@ -73,9 +73,19 @@ def test_a_version_goes_to_a_share_then_to_all_and_back(tmp_path: Path) -> None:
             owner._post(f"{where}/set", rollout_percentage=60)
             until(lambda: sorted(versions(clients)) == ["1.0.0", "2.0.0", "2.0.0"])
             assert versions(clients)[early] == "2.0.0"
-            owner._post(f"{where}/rollback", reason="by hand")
+            until(
+                lambda: owner._get(where)["devices"] == {"installed": 2}
+            )  # what is not known to be there says nothing
+            for client, version in zip(clients, versions(clients), strict=True):
+                failed = 40 if version == "2.0.0" else 0
+                client.report_health(MODEL, count=40, errors=failed, latencies_ms=[3.0] * 40)
             until(lambda: versions(clients) == ["1.0.0"] * COUNT)
             until(lambda: bool(owner._get(where)["restored_at"]))
+            back = owner._get(where)
+            assert (back["status"], back["reason"]) == ("rolled_back", "80 of 80 predictions failed")
+            assert back["crossed_at"] <= back["rolled_back_at"] <= back["restored_at"]
+            owner._post(routes.MODEL_ROLLBACK.format(model=MODEL), version="2.0.0")
+            until(lambda: versions(clients) == ["2.0.0"] * COUNT)
         finally:
             for client in clients:
                 client.close()

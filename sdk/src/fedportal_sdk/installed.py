@@ -13,13 +13,16 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedportal_sdk._shelf import SUFFIX, hashed, write
 from fedwire.errors import FedportalError
+from fedwire.latencies import counted
 
 CURRENT = "current.json"
 PIECE = 1 << 20
@@ -109,6 +112,22 @@ class Installed:
             _sync(folder)
         finally:
             part.unlink(missing_ok=True)
+
+
+def health_report(
+    found: InstalledModel,
+    *,
+    count: int,
+    errors: int = 0,
+    latencies_ms: Iterable[float] = (),
+    judged: int = 0,
+    right: int = 0,
+) -> dict[str, Any]:
+    """What a device tells of a version since its last report: of `count` predictions `errors` failed, how long they
+    took, and of the `judged` ones, whose outcome is known, how many were `right`. Its own id lets it count once."""
+    about = {"batch": secrets.token_hex(16), "model": found.model, "version": found.version}
+    numbers = {"count": count, "errors": errors, "judged": judged, "right": right}
+    return {**about, **numbers, "latencies": counted(latencies_ms)}
 
 
 def _noted(folder: Path) -> dict[str, Any] | None:

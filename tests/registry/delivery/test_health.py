@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from fedwire.latencies import counted
 from registry.delivery import health
-from registry.delivery.health import LATENCIES, Limits, Report, judge
+from registry.delivery.health import Limits, Report, judge
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 LIMITS = Limits(timedelta(minutes=10), least=50, error_rate=0.05, latency_ms=100, accuracy=0.9)
@@ -18,9 +19,7 @@ LIMITS = Limits(timedelta(minutes=10), least=50, error_rate=0.05, latency_ms=100
 def report(
     minutes: float, count: int, errors: int = 0, latency: float | None = None, judged: int = 0, right: int = 0
 ) -> Report:
-    classes = [0] * (len(LATENCIES) + 1)
-    if latency is not None:
-        classes[health.latency_class(latency)] = count
+    classes = counted([] if latency is None else [latency] * count)
     return Report(NOW - timedelta(minutes=minutes), count, errors, tuple(classes), judged, right)
 
 
