@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from fedportal_sdk import data as rows
 from fedportal_sdk._config import DeviceRecord, Home, key_id_of, rotate_at
@@ -35,7 +35,7 @@ from fedportal_sdk._participation import Participation
 from fedportal_sdk._policy import DevicePolicy, policy_of
 from fedportal_sdk._retry import Patience, Stop, Stopped
 from fedportal_sdk.functions import EvaluateFn, FunctionWork, LocalTrainFn
-from fedportal_sdk.installed import Installed, InstalledModel, health_report
+from fedportal_sdk.installed import HealthCounts, Installed, InstalledModel, health_report
 from fedportal_sdk.local import TableWork, Work, measured
 from fedportal_sdk.parts import OwnModel, Parts
 from fedportal_sdk.slicing import Slices, columns_of
@@ -215,10 +215,10 @@ class FederatedClient:
         """
         return Installed(self.folder / "installed").find(model)
 
-    def report_health(self, model: str | None = None, **counts: Any) -> None:
-        """Tell how the installed version of `model` fared: `count`, `errors`, `latencies_ms`, `judged` and `right`, as
-        `installed.health_report` says. Only counts leave this machine. Raises as `installed`, and field_invalid."""
-        report, record = health_report(self.installed(model), **counts), self._ensure_registered(self._patience)
+    def report_health(self, model: str | None = None, **counts: Unpack[HealthCounts]) -> None:
+        """Tell how the installed version of `model` fared. Only counts leave this machine. Raises as `installed`, and
+        field_invalid for what cannot be."""
+        report, record = health_report(self.installed(model), counts), self._ensure_registered(self._patience)
         path = routes.DEVICE_HEALTH.format(device=record.id)
         self._patience(lambda: self._http.json("POST", path, {"reports": [report]}))
 

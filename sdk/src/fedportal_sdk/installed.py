@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from fedportal_sdk._shelf import SUFFIX, hashed, write
 from fedwire.errors import FedportalError
@@ -114,20 +114,21 @@ class Installed:
             part.unlink(missing_ok=True)
 
 
-def health_report(
-    found: InstalledModel,
-    *,
-    count: int,
-    errors: int = 0,
-    latencies_ms: Iterable[float] = (),
-    judged: int = 0,
-    right: int = 0,
-) -> dict[str, Any]:
-    """What a device tells of a version since its last report: of `count` predictions `errors` failed, how long they
-    took, and of the `judged` ones, whose outcome is known, how many were `right`. Its own id lets it count once."""
+class HealthCounts(TypedDict, total=False):
+    """What a device tells of a version since its last report; what is left out is 0."""
+
+    count: int  # predictions
+    errors: int  # of which failed
+    latencies_ms: Iterable[float]  # how long they took
+    judged: int  # predictions whose outcome is known
+    right: int  # of which were right
+
+
+def health_report(found: InstalledModel, counts: HealthCounts) -> dict[str, Any]:
+    """The report of these counts as the portal takes it. Its own id lets a repetition count once."""
     about = {"batch": secrets.token_hex(16), "model": found.model, "version": found.version}
-    numbers = {"count": count, "errors": errors, "judged": judged, "right": right}
-    return {**about, **numbers, "latencies": counted(latencies_ms)}
+    numbers = {name: counts.get(name, 0) for name in ("count", "errors", "judged", "right")}
+    return {**about, **numbers, "latencies": counted(counts.get("latencies_ms", ()))}
 
 
 def _noted(folder: Path) -> dict[str, Any] | None:
