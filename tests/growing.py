@@ -54,6 +54,9 @@ SINGLE = {
     "Heartbeat": "one for a kind of process; only the operators see it",
     "Tries": "counts, which no page shows",
     "StagedUpload": "goes as soon as it is a version; no page shows it",
+    "Rollout": "only over HTTP; no page shows it",
+    "Installation": "only over HTTP, counted; no page shows it",
+    "HealthReport": "only over HTTP, added up; no page shows it",
 }
 APPS = ("federations", "registry", "training", "usersessions")
 # Devices that take part in the rounds of the great run; what is asked of the others is one round.

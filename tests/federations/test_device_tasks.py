@@ -17,6 +17,7 @@ from fedportal.common import clock, live
 from fedportal.common.transactions import unit
 from fedportal.door.hooks import Caller
 from fedwire.errors import FedportalError
+from fedwire.messages import INLINE_BYTES
 from fedwire.states import DeviceState, TaskState
 from fedwire.tensors import Manifest, TensorSpec
 from tests.cast import Cast
@@ -100,7 +101,7 @@ def test_what_travels_is_joined_from_row_and_content(cast: Cast) -> None:
         "run": "run_1",
         "manifest": SHAPE.to_json(),
         "text": 'ü"\\ {}',
-        "answer": {"max_samples": 10_000_000, "metrics": False, "update_bytes": 7},
+        "answer": {"max_samples": 10_000_000, "metrics": False, "inline_bytes": INLINE_BYTES, "update_bytes": 7},
     }
     files = task_rows.files(cast.device.pk, task.public_id)
     assert files is not None
