@@ -137,6 +137,8 @@ class Certificate(Door):
 
 
 class IsDevice(BasePermission):
+    """The key is a device's."""
+
     def has_permission(self, request: Request, view: Any) -> bool:
         return isinstance(request.auth, Device)
 

@@ -6,12 +6,11 @@ from typing import Any
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
-from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from federations.api.devices import IsDevice
 from federations.authentication import DeviceAuthentication
-from federations.models import Device
 from fedportal.common.api import Door
 from fedwire.errors import FedportalError
 from training.models import Run
@@ -25,13 +24,6 @@ class DeviceRunShape(serializers.Serializer[Any]):
     current_round = serializers.IntegerField()
     total_rounds = serializers.IntegerField()
     result_version = serializers.CharField(allow_null=True)
-
-
-class IsDevice(BasePermission):
-    """The key is a device's."""
-
-    def has_permission(self, request: Request, view: Any) -> bool:
-        return isinstance(request.auth, Device)
 
 
 class DeviceRun(Door):

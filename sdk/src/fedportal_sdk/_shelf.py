@@ -12,9 +12,13 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from fedwire.errors import FedportalError
+
+M = TypeVar("M")
 KEPT_RUNS = 20
 SUFFIX = ".safetensors"
 
@@ -66,6 +70,15 @@ def write(path: Path, content: Sequence[bytes | memoryview]) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+
+
+def only_one(found: Sequence[M], model: str | None, missing: str, told: Callable[[M], str]) -> M:
+    """The only one of what was found for `model`. Raises `missing`, and ambiguous_name with each as `told`."""
+    if not found:
+        raise FedportalError(missing, model=model or "any model")
+    if len(found) > 1:
+        raise FedportalError("ambiguous_name", name=model or "", choices=", ".join(map(told, found)))
+    return found[0]
 
 
 def hashed(name: str) -> str:

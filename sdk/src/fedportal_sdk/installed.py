@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from fedportal_sdk._shelf import SUFFIX, hashed, write
+from fedportal_sdk._shelf import SUFFIX, hashed, only_one, write
 from fedwire.errors import FedportalError
 from fedwire.latencies import counted
 
@@ -77,12 +77,7 @@ class Installed:
         """The version in use of `model` (id or name); of the only one there is without. Raises not_installed,
         ambiguous_name."""
         found = [one for one in self.all() if model in (None, one.model, one.name)]
-        if not found:
-            raise FedportalError("not_installed", model=model or "any model")
-        if len(found) > 1:
-            choices = ", ".join(f"{one.model} ({one.name} {one.version})" for one in found)
-            raise FedportalError("ambiguous_name", name=model or "", choices=choices)
-        return found[0]
+        return only_one(found, model, "not_installed", lambda one: f"{one.model} ({one.name} {one.version})")
 
     def all(self) -> list[InstalledModel]:
         """Every model that is installed, by name."""

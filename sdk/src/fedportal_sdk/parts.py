@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedportal_sdk._shelf import SUFFIX, Shelf, hashed, write
+from fedportal_sdk._shelf import SUFFIX, Shelf, hashed, only_one, write
 from fedwire.errors import FedportalError
 from fedwire.headers import MAX_HEADER, parse_header, parse_metadata, write_header
 from fedwire.messages import Task
@@ -90,12 +90,7 @@ class Parts:
         """The own model of `model` (id or name); the only one there is without. Raises no_personal_model,
         ambiguous_name."""
         found = [one for one in self.models() if model in (None, one.model, one.model_name)]
-        if not found:
-            raise FedportalError("no_personal_model", model=model or "any model")
-        if len(found) > 1:
-            choices = ", ".join(f"{one.model} ({one.model_name})" for one in found)
-            raise FedportalError("ambiguous_name", name=model or "", choices=choices)
-        return found[0]
+        return only_one(found, model, "no_personal_model", lambda one: f"{one.model} ({one.model_name})")
 
     def models(self) -> list[OwnModel]:
         """All own models that can be read, by name."""
