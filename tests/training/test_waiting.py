@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -17,20 +17,21 @@ from training.models import Assignment, Run, Update
 from training.services import healing, opening, rounds
 
 
-def test_waiting_round_says_for_whom_until_when_and_what_then(stage: Stage) -> None:
-    stage.site(stage.cast.acme, "acme-1")
-    run = stage.start(min_participants=2, round_seconds=300)
-    waiting = stage.snapshot(run)["round"]["waiting"]
-    until = current(run).deadline
+@pytest.mark.parametrize(("starts", "until"), [("12:00", "12:05 UTC"), ("23:58", "00:03 UTC on 5 March")])
+def test_waiting_round_says_for_whom_until_when_and_what_then(stage: Stage, starts: str, until: str) -> None:
+    with clock.frozen(datetime.fromisoformat(f"2031-03-04T{starts}:00+00:00")):
+        stage.site(stage.cast.acme, "acme-1")
+        run = stage.start(min_participants=2, round_seconds=300)
+        waiting = stage.snapshot(run)["round"]["waiting"]
     told = {
         "have": 1,
         "need": 2,
         "for": ["metro"],
-        "until": until.isoformat(),
+        "until": current(run).deadline.isoformat(),
         "then": "the round is tried again",
         "word": "waiting",
         "lead": "Waiting for 1 more device. If they have not come at the deadline, the round is tried again.",
-        "sentence": f"Waiting for 1 more device (metro has none available) until {until:%H:%M} UTC; "
+        "sentence": f"Waiting for 1 more device (metro has none available) until {until}; "
         "then the round is tried again.",
     }
     assert {name: waiting[name] for name in told} == told
