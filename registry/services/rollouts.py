@@ -6,8 +6,6 @@ rollout's row, moves it by a guarded UPDATE and leaves an entry in the audit log
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +14,7 @@ from django.db.models import QuerySet
 from federations import permissions
 from federations.models import Device, DeviceGroup, Organization
 from federations.permissions import Actor
-from federations.services import audit, organizations, policies
+from federations.services import audit, organizations
 from fedportal.common import clock
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
@@ -25,14 +23,10 @@ from registry.delivery import placement
 from registry.delivery.placement import WHOLE
 from registry.models import Installation, Model, ModelVersion, Rollout
 from registry.models.rollouts import ALIVE
-from registry.services import installations, models
+from registry.services import installations, models, rollout_limits
+from registry.services.rollout_limits import Steps
 
 ACTION = "organization.deploy"
-MAX_STEPS = 20
-MAX_WAIT = 30 * 24 * 3600
-MAX_WINDOW = 24 * 3600
-MAX_LEAST = 1_000_000
-Steps = Sequence[tuple[int, int]]
 
 
 def deploy(
@@ -56,10 +50,10 @@ def deploy(
     version, or this one for other devices, is on its way.
     """
     organization = _allowed(actor, version.model)
-    _check_shares(share, target, increment, steps)
+    rollout_limits.check_shares(share, target, increment, steps)
     if group is not None and group.organization_id != organization.pk:
         raise FedportalError("not_found", what="group")
-    settings = _limits(organization, limits)
+    settings = rollout_limits.settled(organization, limits)
     with unit():
         organizations.lock(organization)
         running = _running(organization, version.model)
@@ -114,7 +108,7 @@ def advance(actor: Actor, rollout: Rollout) -> Rollout:
 def set_share(actor: Actor, rollout: Rollout, share: int) -> Rollout:
     """Widen an active rollout to this share. Raises `wrong_state`, and `field_invalid` for a lower share."""
     _allowed(actor, rollout.model)
-    _check_shares(share, WHOLE, 1, ())
+    rollout_limits.check_shares(share, WHOLE, 1, ())
     with unit():
         rollout = _locked(rollout)
         _widen(rollout, actor, share)
@@ -195,7 +189,7 @@ def roll_back_to(actor: Actor, version: ModelVersion) -> Rollout:
     Raises `forbidden`, `not_found`.
     """
     organization = _allowed(actor, version.model)
-    settings = _limits(organization, {})
+    settings = rollout_limits.settled(organization, {})
     with unit():
         organizations.lock(organization)
         running = _running(organization, version.model)
@@ -260,50 +254,6 @@ def _allowed(actor: Actor, model: Model) -> Organization:
         raise FedportalError("not_found", what="model")
     permissions.require(actor, ACTION, organization)
     return organization
-
-
-def _check_shares(share: int, target: int, increment: int, steps: Steps) -> None:
-    for field, value in (("share", share), ("target", target), ("increment", increment)):
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= WHOLE:
-            raise FedportalError("field_invalid", field=field, reason="it must be above 0 % and at most 100 %.")
-    if len(steps) > MAX_STEPS:
-        raise FedportalError("field_invalid", field="schedule", reason=f"it has more than {MAX_STEPS} steps.")
-    before = 0
-    for at, wait in steps:
-        if not before < at <= WHOLE:
-            raise FedportalError("field_invalid", field="schedule", reason="its shares must rise, up to 100 %.")
-        if not 0 <= wait <= MAX_WAIT:
-            raise FedportalError(
-                "field_invalid", field="schedule", reason="it waits longer than 30 days, or less than 0."
-            )
-        before = at
-
-
-def _limits(organization: Organization, said: dict[str, Any]) -> dict[str, Any]:
-    """The limits of a new rollout: what was said, the organization's policy for the rest. Raises `field_invalid`."""
-    policy = policies.of(organization)
-    limits = {"auto_rollback": policy.auto_rollback, "error_rate": policy.rollback_error_rate}
-    limits |= {name: value for name, value in said.items() if value is not None}
-    ranges = {
-        "window_seconds": (10, MAX_WINDOW),
-        "least": (1, MAX_LEAST),
-        "error_rate": (0, 1),
-        "latency_ms": (0, 1e7),
-        "accuracy": (0, 1),
-    }
-    for name, value in limits.items():
-        if name == "auto_rollback":
-            fits = isinstance(value, bool)
-        elif name not in ranges:
-            raise FedportalError("field_invalid", field=name, reason="there is no such limit.")
-        else:
-            low, high = ranges[name]
-            whole = name in ("window_seconds", "least")
-            fits = not isinstance(value, bool) and isinstance(value, int if whole else (int, float))
-            fits = fits and math.isfinite(value) and low <= value <= high
-        if not fits:
-            raise FedportalError("field_invalid", field=name, reason="it is outside what a limit can be.")
-    return limits
 
 
 def _running(organization: Organization, model: Model) -> Rollout | None:
