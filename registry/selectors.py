@@ -14,10 +14,10 @@ from federations.models import Federation, Member
 from federations.permissions import Actor
 from federations.selectors import find
 from fedwire.errors import FedportalError
-from fedwire.states import MemberState
+from fedwire.states import InstallationState, MemberState
 from registry import formats, versioning, wording
-from registry.models import Artifact, Model, ModelVersion, Rollout, Share
-from registry.services import health, versions
+from registry.models import Artifact, Installation, Model, ModelVersion, Rollout, Share
+from registry.services import health, installations, versions
 
 # How much of a model's history a picture shows.
 DRAWN, DRAWN_BEFORE, DRAWN_AFTER = 6, 3, 4
@@ -261,6 +261,17 @@ def find_rollout(actor: Actor, reference: str) -> Rollout:
 def installed_by_state(rollout: Rollout) -> dict[str, int]:
     """State of an installation → how many of the rollout's devices are in it."""
     return dict(rollout.installations.order_by().values_list("state").annotate(Count("pk")))
+
+
+def outstanding(rollout: Rollout) -> int:
+    """How many devices in use have not answered yet."""
+    return installations.outstanding(rollout).count()
+
+
+def failures(rollout: Rollout) -> QuerySet[Installation]:
+    """What devices could not do, the latest first."""
+    rows = rollout.installations.filter(state=InstallationState.FAILED).select_related("device")
+    return rows.order_by("-changed_at", "-pk")
 
 
 def health_of(rollout: Rollout) -> dict[str, Any]:

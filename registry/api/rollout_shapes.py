@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from fedportal.common.api import Text, Truth, Whole
 from fedwire.states import RolloutState, word
 from registry import selectors
 from registry.models import Rollout
+
+MOST_FAILURES = 20
 
 # --- what comes in ---------------------------------------------------------------------------------------------------
 
@@ -67,11 +70,20 @@ class Taken(serializers.Serializer[Any]):
     new = serializers.IntegerField()
 
 
+class Failure(serializers.Serializer[Any]):
+    """A device that could not do what the rollout wants, and why."""
+
+    id = serializers.CharField(source="device.public_id")
+    identifier = serializers.CharField(source="device.identifier")
+    reason = serializers.CharField(source="error")
+
+
 class RolloutShape(serializers.Serializer[Rollout]):
     """A rollout, with the number of its devices by state and what was seen in its window."""
 
     id = serializers.CharField(source="public_id")
     model_id = serializers.CharField(source="model.public_id")
+    model_name = serializers.CharField(source="model.name")
     version = serializers.CharField(source="version.version")
     previous_version = serializers.CharField(source="previous_version.version", default=None, allow_null=True)
     group = serializers.CharField(source="group_name")
@@ -83,6 +95,8 @@ class RolloutShape(serializers.Serializer[Rollout]):
     schedule = serializers.SerializerMethodField()
     is_rollback = serializers.BooleanField()
     devices = serializers.SerializerMethodField(help_text="State of the installation → how many devices.")
+    outstanding = serializers.SerializerMethodField(help_text="Devices in use that have not answered yet.")
+    failures = serializers.SerializerMethodField(help_text="Devices that failed, the first 20.")
     health = serializers.SerializerMethodField()
     auto_rollback = serializers.BooleanField()
     error_rate = serializers.FloatField(allow_null=True)
@@ -113,6 +127,13 @@ class RolloutShape(serializers.Serializer[Rollout]):
 
     def get_devices(self, rollout: Rollout) -> dict[str, int]:
         return selectors.installed_by_state(rollout)
+
+    def get_outstanding(self, rollout: Rollout) -> int:
+        return selectors.outstanding(rollout)
+
+    @extend_schema_field(Failure(many=True))
+    def get_failures(self, rollout: Rollout) -> Any:
+        return Failure(selectors.failures(rollout)[:MOST_FAILURES], many=True).data
 
     def get_health(self, rollout: Rollout) -> dict[str, Any]:
         return selectors.health_of(rollout)

@@ -58,6 +58,17 @@ class Rollouts(Door):
         return Response(_one(rollout), status=201)
 
 
+class AllRollouts(Door):
+    """/rollouts"""
+
+    @extend_schema(operation_id="rollouts_of_all_models", parameters=PAGE, responses=shapes.RolloutList)
+    def get(self, request: Request) -> Response:
+        """The rollouts of all models to your organization's devices, newest first."""
+        rows: list[Rollout]
+        rows, total = limit_offset(request, selectors.rollouts_of(self.actor))
+        return Response({"rollouts": _shown(rows), "total": total})
+
+
 class ActiveRollouts(Door):
     """/models/{model}/rollouts/active"""
 
@@ -80,7 +91,7 @@ class ModelRollback(Door):
             return Response(_one(rollouts.roll_back_to(self.actor, selectors.find_version(found, version))), status=201)
         last = selectors.rollouts_of(self.actor, found).first()
         if last is None:
-            raise FedportalError("not_found", what="rollout")
+            raise FedportalError("no_rollout", model=found.name)
         return Response(_one(rollouts.roll_back(self.actor, last, said.get("reason", ""))), status=201)
 
 

@@ -13,6 +13,7 @@ urlpatterns = [
     path("models/<str:model>/rollouts", rollouts.Rollouts.as_view(), name="api-rollouts"),
     path("models/<str:model>/rollouts/active", rollouts.ActiveRollouts.as_view(), name="api-active-rollouts"),
     path("models/<str:model>/rollback", rollouts.ModelRollback.as_view(), name="api-model-rollback"),
+    path("rollouts", rollouts.AllRollouts.as_view(), name="api-all-rollouts"),
     path("rollouts/<str:rollout>", rollouts.OneRollout.as_view(), name="api-rollout"),
     path("rollouts/<str:rollout>/advance", rollouts.Advance.as_view()),
     path("rollouts/<str:rollout>/set", rollouts.SetShare.as_view()),

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Exists, F, OuterRef, Q, Subquery
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 
 from federations.models import Device, DeviceTask
 from federations.services import device_tasks
@@ -83,6 +83,11 @@ def ask_again(rollout: Rollout) -> int:
     again = Q(state__in=WAITING) | Q(state=InstallationState.FAILED, changed_at__lte=at - RETRY)
     idle = Installation.objects.filter(again, ~Exists(alive), rollout=rollout, device__state=DeviceState.ACTIVE)
     return _ask(rollout, list(idle.select_related("device", "wanted", "wanted__model")), at)
+
+
+def outstanding(rollout: Rollout) -> QuerySet[Installation]:
+    """Those of devices in use that are still to answer."""
+    return Installation.objects.filter(rollout=rollout, state__in=WAITING, device__state=DeviceState.ACTIVE)
 
 
 def settled(rollout: Rollout) -> bool:

@@ -85,7 +85,7 @@ def start(actor: Actor, rollout: Rollout) -> Rollout:
     with unit():
         rollout = _locked(rollout)
         if rollout.state != RolloutState.PENDING:
-            raise _wrong(rollout, "It has begun; `advance` widens it.")
+            raise _wrong(rollout, f"It has begun. Widen it: `fedportal rollout advance {rollout.public_id}`.")
         _start(rollout)
     return rollout
 
@@ -132,7 +132,7 @@ def resume(actor: Actor, rollout: Rollout) -> Rollout:
     with unit():
         rollout = _locked(rollout)
         if rollout.state != RolloutState.PAUSED:
-            raise _wrong(rollout, "Only a paused rollout is resumed.")
+            raise _wrong(rollout, f"Only a paused one is resumed; see `fedportal rollout show {rollout.public_id}`.")
         _move(rollout, RolloutState.ACTIVE, stepped_at=clock.now())
         installations.ask_again(rollout)
         _fill(rollout)
@@ -161,9 +161,8 @@ def roll_back(actor: Actor, rollout: Rollout, reason: str = "") -> Rollout:
     if not isinstance(reason, str) or len(reason) > 300 or not reason.isprintable():
         raise FedportalError("field_invalid", field="reason", reason="it must be at most 300 printable characters.")
     if Rollout.objects.filter(organization=rollout.organization, model=rollout.model, pk__gt=rollout.pk).exists():
-        raise _wrong(
-            rollout, "A later rollout has followed. Roll the model back to a version: POST …/rollback with `version`."
-        )
+        command = f"`fedportal rollback {rollout.model.name} --to-version VERSION`"
+        raise _wrong(rollout, f"A later one has followed. Go back to a version: {command}.")
     go_back(actor, rollout, reason or "by hand")
     rollout.refresh_from_db()
     return rollout
@@ -270,8 +269,8 @@ def _last_version(organization: Organization, model: Model) -> ModelVersion | No
 def _widened(actor: Actor, running: Rollout, version: ModelVersion, group: DeviceGroup | None, share: int) -> Rollout:
     """The rollout that is on its way, with this share; the same command again is for the one that it began."""
     if running.version_id != version.pk or running.group_name != (group.name if group else ""):
-        where = f"/api/v1/rollouts/{running.public_id}"
-        raise _wrong(running, f"First complete it, or roll it back: POST {where}/complete or {where}/rollback.")
+        done = f"`fedportal rollout complete {running.public_id}`"
+        raise _wrong(running, f"First be done with it: {done}, or `fedportal rollback {running.public_id}`.")
     running = _locked(running)
     if share != running.share:
         _widen(running, actor, share)
@@ -286,7 +285,9 @@ def _start(rollout: Rollout) -> None:
 
 def _widen(rollout: Rollout, actor: Actor | str, share: int) -> None:
     if rollout.state != RolloutState.ACTIVE:
-        raise _wrong(rollout, "Only an active rollout is widened.")
+        paused = rollout.state == RolloutState.PAUSED
+        verb = "First let it go on: `fedportal rollout resume" if paused else "Begin another: `fedportal deploy"
+        raise _wrong(rollout, f"{verb} {rollout.public_id if paused else rollout.model.name}`.")
     if share < rollout.share:
         reason = f"it is at {rollout.share / 100:g} % and only grows; a rollback takes it back."
         raise FedportalError("field_invalid", field="share", reason=reason)
@@ -320,7 +321,7 @@ def _locked(rollout: Rollout) -> Rollout:
 def _move(rollout: Rollout, to: RolloutState, **values: Any) -> None:
     """Move the rollout, in the database and in hand. Raises `wrong_state` when that is not allowed from where it is."""
     if not _moved(Rollout.objects.filter(pk=rollout.pk), to, **values):
-        raise _wrong(rollout, f"See how it stands: GET /api/v1/rollouts/{rollout.public_id}.")
+        raise _wrong(rollout, f"See how it stands: `fedportal rollout show {rollout.public_id}`.")
     for name, value in {"state": to, **values}.items():
         setattr(rollout, name, value)
 

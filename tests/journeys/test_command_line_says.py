@@ -119,6 +119,7 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     for verb in ("status", "pause", "resume", "schedule", "stop", "watch", "keep", "publish-best", "list"):
         yield acme, ["train", verb, MODEL, *(["synchronous"] if verb == "schedule" else [])]
     yield metro, ["audit", "leakage", MODEL, "--images", "5"]
+    yield from delivery(world)
     yield acme, ["simulate", "--devices", "3", "--rounds", "1"]
     yield metro, ["device", "list"]
     for act in (["groups", "pilot"], ["quarantine"], ["restore"], ["renew"], ["reset"], ["revoke", "--yes"]):
@@ -150,6 +151,16 @@ def trust(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     yield world.metro, ["federation", "roots", FEDERATION, "--ask"]
     yield world.metro, ["device", "identity", *named, "--output", identity]
     yield world.metro, ["device", "certify", identity]
+
+
+def delivery(world: World) -> Iterator[tuple[Terminal, list[str]]]:
+    """metro sends a version to its devices, steers it, and takes it back."""
+    yield world.metro, ["deploy", MODEL, "--version", "1.0.0", "--rollout", "1%"]
+    for words in (["show", MODEL], ["list"], ["advance", MODEL], ["set", MODEL, "50%"], ["pause", MODEL]):
+        yield world.metro, ["rollout", *words]
+    for verb in ("resume", "complete"):
+        yield world.metro, ["rollout", verb, MODEL]
+    yield world.metro, ["rollback", MODEL, "--yes"]
 
 
 def edges(world: World, data: list[str]) -> Iterator[tuple[Terminal, list[str]]]:
@@ -229,6 +240,13 @@ REFUSALS = [
     ("acme", f"train start {MODEL} --codec topk --set fraction=0.1", "strategy_parameter", "with --codec-fraction."),
     ("acme", f"train start {MODEL} --set min_participant=2", "strategy_parameter", "Say it with --min-devices."),
     ("acme", f"train start {MODEL} --set learningrate=2", "strategy_parameter", "Say it with --learning-rate."),
+    ("metro", f"deploy {MODEL} --version 9.0.0 --yes", "not_found", "id or name"),
+    ("metro", f"deploy {MODEL} --rollout 10% --group nowhere", "not_found", "id or name"),
+    ("metro", f"rollout show {MODEL}", "no_rollout", f"fedportal deploy {MODEL} --rollout 10%"),
+    ("metro", f"rollout pause {MODEL}", "no_rollout", f"fedportal deploy {MODEL} --rollout 10%"),
+    ("metro", f"rollback {MODEL} --yes", "no_rollout", f"fedportal deploy {MODEL} --rollout 10%"),
+    ("metro", f"rollback {MODEL} --to-version 9.0.0 --yes", "not_found", "id or name"),
+    ("metro", "rollout show rol_nothing", "not_found", "id or name"),
     ("metro", "device revoke nobody --yes", "not_found", "id or name"),
     ("metro", f"device personal {MODEL}", "no_personal_model", "fedper"),
     ("metro", "key revoke key_nobody", "not_found", "id or name"),
@@ -270,7 +288,7 @@ def test_a_wrong_key_is_not_saved(world: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["federation invite x", "push x", "train start", "deploy x", "train start x --rounds 0"]
+    "words", ["federation invite x", "push x", "train start", "deploy", "train start x --rounds 0"]
 )
 def test_a_command_that_is_not_understood_points_to_its_help(tmp_path: Path, words: str) -> None:
     said = Terminal(tmp_path).try_(*words.split())
@@ -319,6 +337,20 @@ def test_bars_are_for_people_at_a_terminal_only(world: World, tmp_path: Path) ->
     assert (tmp_path / "copy").read_bytes() == file.read_bytes()
     out, shown = on_a_terminal(world.acme, "train", "status", MODEL, "--json")
     assert "no_run" in shown
+
+
+def test_what_reaches_every_device_at_once_is_asked_about(world: World) -> None:
+    asked = world.acme.try_("deploy", MODEL, typed="n\n")
+    assert (asked.code, "the latest version to all your devices" in asked.err) == (1, True)
+    assert "Begin one: fedportal deploy" in world.acme.run("rollout", "list", MODEL)
+    world.acme.run("deploy", MODEL, "--schedule", "5%:1h,100%", "--error-rate", "2%")
+    shown = world.acme.run("rollout", "show", MODEL)
+    assert ("5 % for 1h" in shown, "more than 2 % of predictions fail" in shown) == (True, True)
+    assert world.acme.try_("rollout", "advance", MODEL, typed="n\n").code == 1
+    assert world.acme.json("rollout", "show", MODEL)["rollout_percentage"] == 5
+    assert world.acme.try_("rollback", MODEL, typed="n\n").code == 1
+    assert "goes back from 0 devices" in world.acme.run("rollback", MODEL, typed="y\n")
+    assert "Begin another: `fedportal deploy" in world.acme.refused("rollout", "set", MODEL, "50%")
 
 
 def test_tables_lose_nothing_without_a_terminal(world: World) -> None:

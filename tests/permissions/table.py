@@ -319,6 +319,7 @@ ROWS: list[Row] = [
     Row("GET", _MOD + "/rollouts/active", 200, 200, 200, 404, staff=404),
     Row("POST", _MOD + "/rollouts", 201, 403, 201, 404, staff=404, body=lambda s, w: {"rollout_percentage": 50}),
     Row("POST", _MOD + "/rollback", 201, 403, 201, 404, staff=404, body=lambda s, w: {"version": "1.0.0"}),
+    Row("GET", API + "rollouts", 200, 200, 200, 200, staff=200),
     Row("GET", _ROL, 200, 200, 404, 404, staff=404),
     *[Row("POST", f"{_ROL}/{act}", 200, 403, 404, 404, staff=404) for act in ("advance", "pause", "complete")],
     Row("POST", _ROL + "/resume", 409, 403, 404, 404, staff=404),

@@ -116,7 +116,7 @@ def test_new_devices_fall_in_when_the_sweeper_looks_and_group_decides(fleet: Fle
 def test_another_version_waits_until_the_first_is_decided(fleet: Fleet) -> None:
     first = rollouts.deploy(fleet.mia, fleet.old, share=1_000)
     error = refusal(rollouts.deploy, fleet.mia, fleet.new, share=1_000)
-    assert (error.code, f"{first.public_id}/complete" in error.next_step) == ("wrong_state", True)
+    assert (error.code, f"rollout complete {first.public_id}" in error.next_step) == ("wrong_state", True)
     rollouts.complete(fleet.mia, first)
     assert rollouts.deploy(fleet.mia, fleet.new, share=1_000).previous_version == fleet.old
 

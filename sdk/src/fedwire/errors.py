@@ -241,6 +241,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "Begin a rollout for its devices, and let this one take part: `fedportal device run`.",
     ),
     "no_run": K(404, "The model {model!r} was never trained.", "Start a run: `fedportal train start {model}`."),
+    "no_rollout": K(
+        404,
+        "No version of {model!r} was ever sent to your organization's devices.",
+        "Send one: `fedportal deploy {model} --rollout 10%`.",
+    ),
     **ON_DEVICES,
     # Transport and the unexpected
     "tls_failed": K(

@@ -43,6 +43,7 @@ MODEL_DOWNLOAD = MODEL + "/versions/{version}/download"
 MODEL_ROLLOUTS = MODEL + "/rollouts"
 MODEL_ROLLOUTS_ACTIVE = MODEL_ROLLOUTS + "/active"
 MODEL_ROLLBACK = MODEL + "/rollback"
+ROLLOUTS = f"{API}/rollouts"
 ROLLOUT = API + "/rollouts/{rollout}"  # + /advance, /set, /pause, /resume, /complete, /rollback
 UPLOADS = f"{API}/uploads"
 UPLOAD = API + "/uploads/{upload}"

@@ -22,9 +22,11 @@ class Part(NamedTuple):
 
 
 EDGE = "Stand between the portal and the organization's devices: the portal gets their mean, and no single update."
+ROLLBACK = "Take a version back from devices: each gets what it had before, or all get an earlier version."
 SIMULATE = "Let simulated devices train MODEL, or a model that is made for it, at the real portal."
 PARTS = {
     "audit": Part("audit", "audit", "Audit what a run gives away of rows."),
+    "deploy": Part("rollouts", "deploy", "Send a version of MODEL to devices of your organization."),
     "device": Part("devices", "device", "Let this machine take part, and look after the organization's devices."),
     "edge": Part("edge", "edge", EDGE),
     "federation": Part("federations", "federation", "Found federations, invite, join, and share models."),
@@ -32,6 +34,8 @@ PARTS = {
     "model": Part("models", "model_group", "The models you see, their versions and where these come from."),
     "pull": Part("models", "pull", "Fetch a version of a model."),
     "push": Part("models", "push", "Push weights as a version; the model is registered if it is new."),
+    "rollback": Part("rollouts", "rollback", ROLLBACK),
+    "rollout": Part("rollouts", "rollout", "Follow and steer versions on their way to your devices."),
     "simulate": Part("simulate", "simulate", SIMULATE),
     "team": Part("team", "team", "People, policy and webhooks of your organization."),
     "train": Part("training", "train", "Start runs and follow them."),
@@ -81,6 +85,12 @@ def main() -> None:
       fedportal federation join healthcare-consortium
       fedportal device run radiology-v1 --data patients.csv --target diagnosis
       fedportal edge run --host 0.0.0.0 --least-devices 3
+
+    \b
+    Whoever gives versions to devices:
+      fedportal deploy radiology-v1 --version 2.0.0 --rollout 10%
+      fedportal rollout show radiology-v1
+      fedportal rollback radiology-v1
 
     \b
     Whoever answers for privacy:
