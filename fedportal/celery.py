@@ -5,9 +5,10 @@ import sys
 
 from celery import Celery
 
-from fedportal.common import broker
+from fedportal.common import broker, heap
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fedportal.settings")
+heap.share_arenas()  # here, for every process of the portal passes by before it has threads
 broker.register()
 app = Celery("fedportal")
 app.config_from_object("django.conf:settings", namespace="CELERY")

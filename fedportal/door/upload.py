@@ -1,8 +1,8 @@
 """Uploads: PUT continues at `Upload-Offset` to the end, HEAD says how much is there.
 
 Who asks, whether they may and how long the body must be is known before its first byte is read. While the socket is
-read, a thread checks and writes what came before; two pieces of a megabyte are in memory at most. The answer leaves
-after the file is synced and the upper floor has noted it.
+read, a thread checks and writes what came before; two pieces are in memory at most, of a megabyte for one upload alone
+and of less where many come at once. The answer leaves after the file is synced and the upper floor has noted it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ T = TypeVar("T")
 # Bodies up to this length are read whole, checked and stored in one go.
 SMALL_BYTES = 64 << 10
 PIECE_BYTES = 1 << 20
+LEAST_PIECE_BYTES = 128 << 10
+# What is gathered of all uploads of this process together, until they are so many that each has the least.
+GATHERED_BYTES = 2 << 20
 # A sender slower than this after its grace is cut off; it may continue later.
 GRACE_SECONDS = 10.0
 LEAST_BYTES_PER_SECOND = 16 << 10
@@ -211,7 +214,7 @@ class Upload:
                 gathered += len(body)
                 if writing is not None and writing.done():
                     writing.result()  # what is refused is refused now, not at the end of the body
-                if gathered >= PIECE_BYTES or not part.begun_well:
+                if gathered >= _piece_bytes() or not part.begun_well:
                     if writing is not None:
                         await asyncio.shield(writing)
                     writing, pieces, gathered = threads.work(part.feed, pieces), [], 0
@@ -274,6 +277,11 @@ class Upload:
             self._superseded = True
             self._task.cancel()
         await self._let_go.wait()
+
+
+def _piece_bytes() -> int:
+    """So much of an upload is gathered before a thread takes it."""
+    return max(LEAST_PIECE_BYTES, min(PIECE_BYTES, GATHERED_BYTES // max(len(_active), 1)))
 
 
 async def _to_the_end(work: asyncio.Future[T]) -> T:

@@ -6,6 +6,7 @@ Numbers of a ring are added modulo its size, so neither order nor grouping chang
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -26,27 +27,35 @@ def fold(
     """Write the sum [P + 1] of the vectors (SHA-256, file) to `out`; the first digest whose file is not there, or not
     that: then nothing is written. `on_vector` is called after each, and may raise.
 
-    Memory: the sum, 4 or 8 bytes a number, whatever the number of vectors. Raises OSError.
+    Memory: the sum, 4 or 8 bytes a number, and one block, whatever the number of vectors. Raises OSError.
     """
     word, length = terms.ring.word, terms.parameters + 1
-    total = np.zeros(length, word)
+    total, piece = np.zeros(length, word), np.empty(min(BLOCK, length), word)
     for expected, path in vectors:
-        try:
-            vector = np.memmap(path, word, "r")
-        except (FileNotFoundError, ValueError):  # an empty or cut file cannot be mapped
-            return expected
-        if len(vector) != length:
-            return expected
-        sha = hashlib.sha256()
-        for start in range(0, length, BLOCK):
-            part, piece = total[start : start + BLOCK], vector[start : start + BLOCK]
-            sha.update(piece.data)
-            np.add(part, piece, out=part)
-        if sha.hexdigest() != expected:
+        if _add(total, path, piece) != expected:
             return expected
         on_vector()
     total.tofile(out)
     return None
+
+
+def _add(total: NDArray[Any], path: Path, piece: NDArray[Any]) -> str:
+    """Add the file's numbers to the sum, through `piece`; its SHA-256, or nothing when it is not there as a whole."""
+    sha = hashlib.sha256()
+    try:
+        with open(path, "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size != total.nbytes:
+                return ""
+            for start in range(0, len(total), len(piece)):
+                part = total[start : start + len(piece)]
+                read = piece[: len(part)]
+                if file.readinto(read.data.cast("B")) != read.nbytes:
+                    return ""
+                sha.update(read.data)
+                np.add(part, read, out=part)
+    except FileNotFoundError:
+        return ""
+    return sha.hexdigest()
 
 
 def read(terms: Terms, path: Path) -> NDArray[Any]:
@@ -60,10 +69,11 @@ def read(terms: Terms, path: Path) -> NDArray[Any]:
 def write_mean(terms: Terms, total: NDArray[Any], travels: Manifest, out: Path) -> int:
     """Write the weighted mean behind an unmasked sum as an update file; the sum of weights.
 
-    Raises ValueError when the sum cannot be one of honest vectors.
+    Memory: one block, beside the sum. Raises ValueError when the sum cannot be one of honest vectors.
     """
-    mean, weights = terms.ring.decode(total)
+    weights = terms.ring.weights(total)
     with open(out, "wb") as file:
         file.write(travels.update_header())
-        file.write(mean.data)
+        for block in terms.ring.means(total, weights):
+            file.write(block.data)
     return weights

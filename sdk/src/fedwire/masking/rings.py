@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,17 +117,34 @@ class Ring:
 
         Raises ValueError when the sum cannot be one of honest vectors: some device sent more than it may.
         """
+        weights = self.weights(total)
+        mean = np.empty(len(total) - 1, np.float32)
+        start = 0
+        for block in self.means(total, weights):
+            mean[start : start + len(block)] = block
+            start += len(block)
+        return mean, weights
+
+    def weights(self, total: NDArray[Any]) -> int:
+        """The sum of the weights behind a sum [P + 1]. Raises ValueError when it cannot be one of honest vectors."""
         weights = int(total[0])
         if not 0 < weights <= self.devices * self.most_weight:
             raise ValueError(f"the weights add up to {weights}")
-        signed = total[1:].view(np.dtype(f"<i{self.bits // 8}"))
+        signed = self._signed(total)
         most = weights * (self.largest + self._furthest(self.room))
         if len(signed) and max(int(signed.max()), -int(signed.min())) > most:
             raise ValueError("a number of the sum is larger than all devices together may make it")
-        mean = np.empty(len(signed), np.float32)
-        for start in range(0, len(signed), BLOCK):  # quotients are float64, and need not all exist at once
-            mean[start : start + BLOCK] = signed[start : start + BLOCK] / (weights * self.scale)
-        return mean, weights
+        return weights
+
+    def means(self, total: NDArray[Any], weights: int) -> Iterator[Float32]:
+        """The weighted mean behind a sum with this sum of weights, in blocks from the first number to the last."""
+        signed = self._signed(total)
+        for start in range(0, len(signed), BLOCK):
+            quotients = signed[start : start + BLOCK] / (weights * self.scale)
+            yield quotients.astype(np.float32)
+
+    def _signed(self, total: NDArray[Any]) -> NDArray[Any]:
+        return total[1:].view(np.dtype(f"<i{self.bits // 8}"))
 
     def _total(self, room: int) -> int:
         return self.devices * (self.most_weight * ((1 << room) - 1) + self._furthest(room))
