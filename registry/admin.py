@@ -5,7 +5,18 @@ from __future__ import annotations
 from django.contrib import admin
 
 from federations.admin import LookingOnly
-from registry.models import Artifact, HealthReport, Installation, Model, ModelVersion, Rollout, Share, StagedUpload
+from registry.models import (
+    Artifact,
+    Experiment,
+    HealthReport,
+    Installation,
+    Model,
+    ModelVersion,
+    Participant,
+    Rollout,
+    Share,
+    StagedUpload,
+)
 
 
 @admin.register(Model)
@@ -70,3 +81,19 @@ class HealthReportAdmin(LookingOnly):
     list_filter = ["at"]
     list_select_related = ["device", "version", "version__model"]
     search_fields = ["device__identifier", "batch", "rollout__public_id"]
+
+
+@admin.register(Experiment)
+class ExperimentAdmin(LookingOnly):
+    list_display = ["public_id", "name", "model", "organization", "state", "winner", "created_at"]
+    list_filter = ["state", "created_at"]
+    list_select_related = ["model", "organization"]
+    search_fields = ["public_id", "name", "model__name", "organization__name"]
+
+
+@admin.register(Participant)
+class ParticipantAdmin(LookingOnly):
+    list_display = ["device", "experiment", "arm", "count", "errors", "judged", "right"]
+    list_filter = ["arm"]
+    list_select_related = ["device", "experiment", "experiment__organization"]
+    search_fields = ["device__identifier", "experiment__public_id"]

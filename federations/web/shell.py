@@ -16,7 +16,6 @@ NAVIGATION = (
     ("Federations", "/federations"),
     ("Models", "/models"),
     ("Runs", "/runs"),
-    ("Rollouts", "/rollouts"),
     ("Devices", "/devices"),
     ("Organization", "/team"),
 )

@@ -69,6 +69,10 @@ def rol_id() -> str:
     return new_id("rol")
 
 
+def exp_id() -> str:
+    return new_id("exp")
+
+
 def run_id() -> str:
     return new_id("run")
 

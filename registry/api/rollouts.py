@@ -11,15 +11,14 @@ from rest_framework.response import Response
 
 from federations.api.devices import IsDevice
 from federations.authentication import DeviceAuthentication
-from federations.fleet import find_label
-from federations.models import Device, DeviceGroup
+from federations.models import Device
 from federations.permissions import Actor
 from fedportal.common.api import Door, limit_offset
 from fedwire.errors import FedportalError
 from registry import selectors
 from registry.api import rollout_shapes as shapes
+from registry.api.percentages import group, share
 from registry.api.views import PAGE
-from registry.delivery.placement import WHOLE
 from registry.models import Rollout
 from registry.models.rollouts import ALIVE
 from registry.services import health, rollouts
@@ -47,12 +46,12 @@ class Rollouts(Door):
         rollout = rollouts.deploy(
             self.actor,
             version,
-            share=_share(said.get("rollout_percentage", 100.0)),
-            group=_group(self.actor, said.get("group", "")),
-            steps=[(_share(step["percentage"]), step["wait_seconds"]) for step in said.get("schedule", ())],
+            share=share(said.get("rollout_percentage", 100.0)),
+            group=group(self.actor, said.get("group", "")),
+            steps=[(share(step["percentage"]), step["wait_seconds"]) for step in said.get("schedule", ())],
             start=said.get("start_immediately", True),
-            target=_share(said.get("target_percentage", 100.0)),
-            increment=_share(said.get("increment_step", 10.0)),
+            target=share(said.get("target_percentage", 100.0)),
+            increment=share(said.get("increment_step", 10.0)),
             **{name: said[name] for name in LIMITS if name in said},
         )
         return Response(_one(rollout), status=201)
@@ -148,8 +147,8 @@ class SetShare(Door):
     def post(self, request: Request, rollout: str) -> Response:
         """Widen it to this percentage of the devices."""
         found = selectors.find_rollout(self.actor, rollout)
-        share = _share(self.body(shapes.Share)["rollout_percentage"])
-        return Response(_one(rollouts.set_share(self.actor, found, share)))
+        wanted = share(self.body(shapes.Share)["rollout_percentage"])
+        return Response(_one(rollouts.set_share(self.actor, found, wanted)))
 
 
 class RollBack(Door):
@@ -175,21 +174,6 @@ class Health(Door):
         if device not in (own.public_id, own.identifier):
             raise FedportalError("not_found", what="device")
         return Response({"new": health.take(own, self.body(shapes.Reports)["reports"])})
-
-
-def _share(percentage: float) -> int:
-    """Hundredths of a percent. Raises `field_invalid` for what is none, or finer than that."""
-    share = percentage * WHOLE / 100
-    if not 0 < share <= WHOLE or abs(share - round(share)) > 1e-6:
-        reason = "it must be above 0 and at most 100, in steps of 0.01."
-        raise FedportalError("field_invalid", field="rollout_percentage", reason=reason)
-    return round(share)
-
-
-def _group(actor: Actor, name: str) -> DeviceGroup | None:
-    if not name or actor.organization is None:
-        return None
-    return find_label(actor.organization, name)
 
 
 def _one(rollout: Rollout) -> Any:

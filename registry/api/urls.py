@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from registry.api import rollouts, views
+from registry.api import experiments, rollouts, views
 
 urlpatterns = [
     path("models", views.Models.as_view(), name="api-models"),
@@ -21,6 +21,12 @@ urlpatterns = [
     path("rollouts/<str:rollout>/resume", rollouts.Resume.as_view()),
     path("rollouts/<str:rollout>/complete", rollouts.Complete.as_view()),
     path("rollouts/<str:rollout>/rollback", rollouts.RollBack.as_view()),
+    path("experiments", experiments.Experiments.as_view(), name="api-experiments"),
+    path("experiments/<str:experiment>", experiments.OneExperiment.as_view(), name="api-experiment"),
+    path("experiments/<str:experiment>/results", experiments.Results.as_view(), name="api-experiment-results"),
+    path("experiments/<str:experiment>/start", experiments.Start.as_view()),
+    path("experiments/<str:experiment>/stop", experiments.Stop.as_view()),
+    path("experiments/<str:experiment>/promote", experiments.Promote.as_view()),
     path("devices/<str:device>/health", rollouts.Health.as_view(), name="api-device-health"),
     path("federations/<str:federation>/models", views.FederationModels.as_view(), name="api-federation-models"),
     path("federations/<str:federation>/models/<str:model>", views.OneShare.as_view(), name="api-share"),

@@ -12,6 +12,7 @@ from fedportal.common import clock, ids
 from fedwire.states import InstallationState, RolloutState
 from registry.delivery.health import Limits
 from registry.delivery.placement import WHOLE
+from registry.models.experiments import Experiment
 from registry.models.models import Model, ModelVersion
 
 ALIVE = (RolloutState.PENDING, RolloutState.ACTIVE, RolloutState.PAUSED)
@@ -39,6 +40,8 @@ class Rollout(models.Model):
     stepped_at = models.DateTimeField(default=clock.now)  # when the present share began
     state = models.CharField(max_length=12, choices=[(s, s) for s in RolloutState], default=RolloutState.PENDING)
     is_rollback = models.BooleanField(default=False)  # it was started to go back to an earlier version
+    # Whose better version it gives to all. What devices had before that experiment is what they go back to.
+    experiment = models.OneToOneField(Experiment, models.SET_NULL, null=True, blank=True, related_name="rollout")
     # Limits; empty: that is not looked at.
     window_seconds = models.PositiveIntegerField(default=600)
     least = models.PositiveIntegerField(default=50)
@@ -73,6 +76,11 @@ class Rollout(models.Model):
         window = timedelta(seconds=self.window_seconds)
         return Limits(window, self.least, self.error_rate, self.latency_ms, self.accuracy)
 
+    @property
+    def going_back(self) -> bool:
+        """Whether its devices are to return to what they had."""
+        return self.state == RolloutState.ROLLED_BACK
+
 
 class Installation(models.Model):
     """What one device holds of one model, and what it is to hold; None: nothing."""
@@ -80,8 +88,9 @@ class Installation(models.Model):
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="+")
     device = models.ForeignKey(Device, models.CASCADE, related_name="installations")
     model = models.ForeignKey(Model, models.CASCADE, related_name="installations")
-    # The rollout that last decided about it; also when it went back.
-    rollout = models.ForeignKey(Rollout, models.CASCADE, related_name="installations")
+    # The rollout or the experiment that last decided about it; also when it went back.
+    rollout = models.ForeignKey(Rollout, models.CASCADE, null=True, blank=True, related_name="installations")
+    experiment = models.ForeignKey(Experiment, models.CASCADE, null=True, blank=True, related_name="installations")
     wanted = models.ForeignKey(ModelVersion, models.PROTECT, null=True, blank=True, related_name="+")
     installed = models.ForeignKey(ModelVersion, models.PROTECT, null=True, blank=True, related_name="+")
     previous = models.ForeignKey(ModelVersion, models.PROTECT, null=True, blank=True, related_name="+")
@@ -95,8 +104,17 @@ class Installation(models.Model):
 
     class Meta:
         ordering = ["id"]
-        constraints = [models.UniqueConstraint(fields=["device", "model"], name="one_installation_each")]
-        indexes = [models.Index(fields=["rollout", "state"], name="installations_by_state")]
+        constraints = [
+            models.UniqueConstraint(fields=["device", "model"], name="one_installation_each"),
+            models.CheckConstraint(
+                condition=Q(rollout=None, experiment__isnull=False) | Q(rollout__isnull=False, experiment=None),
+                name="decided_by_one",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["rollout", "state"], name="installations_by_state"),
+            models.Index(fields=["experiment", "state"], name="installations_of_arms"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.model} on {self.device} ({self.state})"
@@ -107,8 +125,9 @@ class HealthReport(models.Model):
 
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="+")
     device = models.ForeignKey(Device, models.CASCADE, related_name="+")
-    # The rollout whose version it was made with; None when that is not what any rollout sent there.
+    # The rollout or running experiment whose version it was made with; None when that is not what either sent there.
     rollout = models.ForeignKey(Rollout, models.CASCADE, null=True, blank=True, related_name="reports")
+    experiment = models.ForeignKey(Experiment, models.CASCADE, null=True, blank=True, related_name="reports")
     version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="+")
     batch = models.CharField(max_length=64)  # the device's own id for it
     at = models.DateTimeField(default=clock.now)  # when it came: devices' clocks are their own
@@ -123,6 +142,7 @@ class HealthReport(models.Model):
         constraints = [models.UniqueConstraint(fields=["device", "batch"], name="one_report_per_batch")]
         indexes = [
             models.Index(fields=["rollout", "at"], name="recent_reports"),
+            models.Index(fields=["experiment", "at"], name="recent_reports_of_arms"),
             models.Index(fields=["at"], name="old_reports"),
         ]
 

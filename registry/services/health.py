@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.db.models import QuerySet
+
 from federations.models import Device
 from federations.services import audit
 from fedportal.common import clock
@@ -17,7 +19,7 @@ from fedwire.states import InstallationState, RolloutState
 from registry.delivery import health
 from registry.delivery.health import Report, Verdict
 from registry.models import HealthReport, Installation, Rollout
-from registry.services import installations, rollouts
+from registry.services import arms, installations, rollouts, underway
 
 # Of one sending.
 MAX_REPORTS = 100
@@ -66,6 +68,7 @@ def take(device: Device, said: Sequence[Any]) -> int:
                 organization_id=device.organization_id,
                 device=device,
                 rollout_id=row.rollout_id if row.wanted_id == row.installed_id else None,
+                experiment_id=row.experiment_id if row.wanted_id == row.installed_id else None,
                 version=row.installed,
                 batch=report.batch,
                 at=now,
@@ -74,9 +77,12 @@ def take(device: Device, said: Sequence[Any]) -> int:
             )
         )
     with unit():
+        # One report at a time is counted for an experiment's device, so none is counted twice.
+        places = arms.hold(device, rows)
         known = set(HealthReport.objects.filter(device=device, batch__in=list(checked)).values_list("batch", flat=True))
         fresh = [row for row in rows if row.batch not in known]
         HealthReport.objects.bulk_create(fresh, ignore_conflicts=True)  # the same may come on two connections at once
+        arms.count(places, fresh)
     return len(fresh)
 
 
@@ -89,11 +95,11 @@ def look(rollout: Rollout) -> bool:
     """Judge the rollout; one that is unwell is rolled back if it is to be. Whether this look did it."""
     if not rollout.auto_rollback or rollout.state not in WATCHED:
         return False
-    reports = _recent(rollout)
-    found = health.judge(reports, clock.now(), rollout.limits)
+    seen = _recent(rollout)
+    found = health.judge(seen, clock.now(), rollout.limits)
     if not found.problem:
         return False
-    return rollouts.go_back(audit.PORTAL, rollout, _reason(found), max(report.at for report in reports))
+    return rollouts.go_back(audit.PORTAL, rollout, reason(found), max(report.at for report in seen))
 
 
 def sweep() -> None:
@@ -116,24 +122,23 @@ def _looked_after() -> list[Rollout]:
     alive = list(rows.filter(state__in=(RolloutState.ACTIVE, RolloutState.PAUSED)))
     going_back = list(rows.filter(state=RolloutState.ROLLED_BACK, restored_at=None))
     lately = rows.filter(state=RolloutState.COMPLETED, completed_at__gt=clock.now() - WATCHED_FOR)
-    newest = [
-        rollout
-        for rollout in lately
-        if not Rollout.objects.filter(
-            organization=rollout.organization_id, model=rollout.model_id, pk__gt=rollout.pk
-        ).exists()
-    ]
+    newest = [rollout for rollout in lately if not underway.followed(rollout)]
     return [*alive, *going_back, *newest]
 
 
 def _recent(rollout: Rollout) -> list[Report]:
     since = clock.now() - rollout.limits.window
-    rows = HealthReport.objects.filter(rollout=rollout, version=rollout.version_id, at__gt=since).order_by()
-    values = rows.values_list("at", "count", "errors", "latencies", "judged", "right")
+    return reports(HealthReport.objects.filter(rollout=rollout, version=rollout.version_id, at__gt=since))
+
+
+def reports(rows: QuerySet[HealthReport]) -> list[Report]:
+    """The reports as they are judged."""
+    values = rows.order_by().values_list("at", "count", "errors", "latencies", "judged", "right")
     return [Report(at, count, errors, tuple(classes), *known) for at, count, errors, classes, *known in values]
 
 
-def _reason(found: Verdict) -> str:
+def reason(found: Verdict) -> str:
+    """What is wrong, for people."""
     if found.problem == "error_rate":
         return f"{found.errors} of {found.count} predictions failed"
     if found.problem == "latency":

@@ -6,27 +6,23 @@ rollout's row, moves it by a guarded UPDATE and leaves an entry in the audit log
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db.models import QuerySet
 
-from federations import permissions
-from federations.models import Device, DeviceGroup, Organization
+from federations.models import Device, DeviceGroup
 from federations.permissions import Actor
 from federations.services import audit, organizations
 from fedportal.common import clock
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
-from fedwire.states import MOVES, DeviceState, RolloutState, word
+from fedwire.states import MOVES, RolloutState, word
 from registry.delivery import placement
 from registry.delivery.placement import WHOLE
-from registry.models import Installation, Model, ModelVersion, Rollout
-from registry.models.rollouts import ALIVE
-from registry.services import installations, models, rollout_limits
+from registry.models import Experiment, Installation, ModelVersion, Rollout
+from registry.services import installations, rollout_limits, underway
 from registry.services.rollout_limits import Steps
-
-ACTION = "organization.deploy"
 
 
 def deploy(
@@ -39,36 +35,41 @@ def deploy(
     start: bool = True,
     target: int = WHOLE,
     increment: int = 1_000,
+    experiment: Experiment | None = None,
     **limits: Any,
 ) -> Rollout:
     """Send the version to this share (in hundredths of a percent) of the devices of the actor's organization.
 
     While the same version is on its way to the same devices, a higher share widens that rollout, and the same share
-    changes nothing. `steps` is a schedule [(share, seconds), …], which begins with its first share. `limits` are those
-    of `Rollout` (window_seconds, least, error_rate, latency_ms, accuracy, auto_rollback); where left out, the
-    organization's policy decides. Raises `forbidden`, `not_found`, `field_invalid`, and `wrong_state` while another
-    version, or this one for other devices, is on its way.
+    changes nothing. `steps` is a schedule [(share, seconds), …], which begins with its first share. `experiment` is the
+    one that promotes the version: its devices join first. `limits` are those of `Rollout` (window_seconds, least,
+    error_rate, latency_ms, accuracy, auto_rollback); where left out, the organization's policy decides.
+
+    Raises `forbidden`, `not_found`, `field_invalid`, and `wrong_state` while another version, or this one for other
+    devices, or an experiment is on its way.
     """
-    organization = _allowed(actor, version.model)
+    organization = underway.allowed(actor, version.model)
     rollout_limits.check_shares(share, target, increment, steps)
     if group is not None and group.organization_id != organization.pk:
         raise FedportalError("not_found", what="group")
     settings = rollout_limits.settled(organization, limits)
     with unit():
         organizations.lock(organization)
-        running = _running(organization, version.model)
+        running = underway.rollout(organization, version.model)
         if running is not None:
             return _widened(actor, running, version, group, share)
+        underway.refuse_beside_experiment(organization, version.model)
         rollout = Rollout.objects.create(
             organization=organization,
             model=version.model,
             version=version,
-            previous_version=_last_version(organization, version.model),
+            previous_version=underway.last_version(organization, version.model),
             group=group,
-            group_name=group.name if group else "",
+            group_name=group.name if group else experiment.group_name if experiment else "",
             share=steps[0][0] if steps else share,
             target=target,
             increment=increment,
+            experiment=experiment,
             steps=[list(step) for step in steps],
             created_by=actor.person,
             **settings,
@@ -81,7 +82,7 @@ def deploy(
 
 def start(actor: Actor, rollout: Rollout) -> Rollout:
     """Begin with a rollout that was made to wait. Raises `wrong_state` for one that began before."""
-    _allowed(actor, rollout.model)
+    underway.allowed(actor, rollout.model)
     with unit():
         rollout = _locked(rollout)
         if rollout.state != RolloutState.PENDING:
@@ -95,7 +96,7 @@ def advance(actor: Actor, rollout: Rollout) -> Rollout:
 
     Raises `wrong_state` for a rollout that is not active.
     """
-    _allowed(actor, rollout.model)
+    underway.allowed(actor, rollout.model)
     with unit():
         rollout = _locked(rollout)
         if rollout.state == RolloutState.PENDING:
@@ -107,7 +108,7 @@ def advance(actor: Actor, rollout: Rollout) -> Rollout:
 
 def set_share(actor: Actor, rollout: Rollout, share: int) -> Rollout:
     """Widen an active rollout to this share. Raises `wrong_state`, and `field_invalid` for a lower share."""
-    _allowed(actor, rollout.model)
+    underway.allowed(actor, rollout.model)
     rollout_limits.check_shares(share, WHOLE, 1, ())
     with unit():
         rollout = _locked(rollout)
@@ -117,7 +118,7 @@ def set_share(actor: Actor, rollout: Rollout, share: int) -> Rollout:
 
 def pause(actor: Actor, rollout: Rollout) -> Rollout:
     """Give the version to nobody new; what devices have not fetched yet is taken back. Raises `wrong_state`."""
-    _allowed(actor, rollout.model)
+    underway.allowed(actor, rollout.model)
     with unit():
         rollout = _locked(rollout)
         _move(rollout, RolloutState.PAUSED)
@@ -128,7 +129,7 @@ def pause(actor: Actor, rollout: Rollout) -> Rollout:
 
 def resume(actor: Actor, rollout: Rollout) -> Rollout:
     """Go on where it was paused. Raises `wrong_state` for one that is not paused."""
-    _allowed(actor, rollout.model)
+    underway.allowed(actor, rollout.model)
     with unit():
         rollout = _locked(rollout)
         if rollout.state != RolloutState.PAUSED:
@@ -143,7 +144,7 @@ def resume(actor: Actor, rollout: Rollout) -> Rollout:
 def complete(actor: Actor | str, rollout: Rollout) -> Rollout:
     """Nothing more is to come: devices keep what they have, and the next version may go out. Raises `wrong_state`."""
     if not isinstance(actor, str):
-        _allowed(actor, rollout.model)
+        underway.allowed(actor, rollout.model)
     with unit():
         rollout = _locked(rollout)
         _move(rollout, RolloutState.COMPLETED, completed_at=clock.now())
@@ -157,10 +158,11 @@ def roll_back(actor: Actor, rollout: Rollout, reason: str = "") -> Rollout:
     Again, or at the same moment as another: it is rolled back once. Raises `wrong_state` for a completed rollout that
     a later one has followed.
     """
-    _allowed(actor, rollout.model)
+    underway.allowed(actor, rollout.model)
     if not isinstance(reason, str) or len(reason) > 300 or not reason.isprintable():
         raise FedportalError("field_invalid", field="reason", reason="it must be at most 300 printable characters.")
-    if Rollout.objects.filter(organization=rollout.organization, model=rollout.model, pk__gt=rollout.pk).exists():
+    underway.refuse_beside_experiment(rollout.organization, rollout.model)
+    if underway.followed(rollout):
         command = f"`fedportal rollback {rollout.model.name} --to-version VERSION`"
         raise _wrong(rollout, f"A later one has followed. Go back to a version: {command}.")
     go_back(actor, rollout, reason or "by hand")
@@ -187,11 +189,12 @@ def roll_back_to(actor: Actor, version: ModelVersion) -> Rollout:
 
     Raises `forbidden`, `not_found`.
     """
-    organization = _allowed(actor, version.model)
+    organization = underway.allowed(actor, version.model)
     settings = rollout_limits.settled(organization, {})
     with unit():
         organizations.lock(organization)
-        running = _running(organization, version.model)
+        underway.refuse_beside_experiment(organization, version.model)
+        running = underway.rollout(organization, version.model)
         if running is not None:
             # Its devices are not sent back one by one: the version below is for all of them.
             installations.withhold(running)
@@ -202,7 +205,7 @@ def roll_back_to(actor: Actor, version: ModelVersion) -> Rollout:
             organization=organization,
             model=version.model,
             version=version,
-            previous_version=running.version if running else _last_version(organization, version.model),
+            previous_version=running.version if running else underway.last_version(organization, version.model),
             share=WHOLE,
             is_rollback=True,
             created_by=actor.person,
@@ -217,8 +220,7 @@ def step(rollout: Rollout) -> None:
     """The schedule says that it is time, and the version is well: go to the next share, or complete it."""
     with unit():
         rollout = _locked(rollout)
-        at = due_at(rollout)
-        if rollout.state != RolloutState.ACTIVE or at is None or at > clock.now():
+        if rollout.state != RolloutState.ACTIVE or not due(rollout):
             return
         share = next_share(rollout)
         if share > rollout.share:
@@ -241,38 +243,10 @@ def next_share(rollout: Rollout) -> int:
     return max(rollout.share, min(rollout.target, rollout.share + rollout.increment))
 
 
-def due_at(rollout: Rollout) -> datetime | None:
-    """When the present share of the schedule will have been kept for as long as it says; None without a schedule."""
+def due(rollout: Rollout) -> bool:
+    """Whether the present share of the schedule was kept for as long as it says."""
     waits = [wait for share, wait in rollout.steps if share <= rollout.share]
-    return rollout.stepped_at + timedelta(seconds=waits[-1]) if waits else None
-
-
-def fleet_of(rollout: Rollout) -> QuerySet[Device]:
-    """The devices of which the share is taken: the organization's active ones, or those of them in the group."""
-    fleet = Device.objects.filter(organization=rollout.organization_id, state=DeviceState.ACTIVE).order_by()
-    if rollout.group_name:
-        return fleet.filter(groups=rollout.group_id) if rollout.group_id is not None else fleet.none()
-    return fleet
-
-
-def _allowed(actor: Actor, model: Model) -> Organization:
-    """The actor's organization, for whose devices they may decide, and which may have the model."""
-    organization = actor.organization
-    if organization is None or models.relation(model, organization) is None:
-        raise FedportalError("not_found", what="model")
-    permissions.require(actor, ACTION, organization)
-    return organization
-
-
-def _running(organization: Organization, model: Model) -> Rollout | None:
-    rows = Rollout.objects.filter(organization=organization, model=model, state__in=ALIVE)
-    return rows.select_related("model", "version", "organization").first()
-
-
-def _last_version(organization: Organization, model: Model) -> ModelVersion | None:
-    done = Rollout.objects.filter(organization=organization, model=model, state=RolloutState.COMPLETED)
-    last = done.select_related("version").first()
-    return last.version if last is not None else None
+    return bool(waits) and (clock.now() - rollout.stepped_at).total_seconds() >= waits[-1]
 
 
 def _widened(actor: Actor, running: Rollout, version: ModelVersion, group: DeviceGroup | None, share: int) -> Rollout:
@@ -289,6 +263,9 @@ def _widened(actor: Actor, running: Rollout, version: ModelVersion, group: Devic
 def _start(rollout: Rollout) -> None:
     now = clock.now()
     _move(rollout, RolloutState.ACTIVE, started_at=now, stepped_at=now)
+    if rollout.experiment is not None:
+        of_arms = installations.of(rollout.experiment).select_related("device")
+        installations.join(rollout, rollout.version, [row.device for row in of_arms])
     _fill(rollout)
 
 
@@ -309,13 +286,12 @@ def _widen(rollout: Rollout, actor: Actor | str, share: int) -> None:
 
 
 def _fill(rollout: Rollout) -> int:
-    fleet = fleet_of(rollout)
-    pks = dict(fleet.values_list("public_id", "pk"))
+    pks = dict(underway.fleet(rollout).values_list("public_id", "pk"))
     inside = Installation.objects.filter(rollout=rollout).order_by().values_list("device__public_id", flat=True)
     joining = placement.joining(rollout.public_id, pks, rollout.share, list(inside))
     if joining:
         devices = [Device(pk=pks[name], organization_id=rollout.organization_id) for name in joining]
-        installations.join(rollout, devices)
+        installations.join(rollout, rollout.version, devices)
     return len(joining)
 
 

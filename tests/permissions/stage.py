@@ -17,7 +17,7 @@ from federations.services import federations as federation_services
 from federations.services.agreements import Draft
 from fedportal.common import blobs, clock
 from fedportal.common.transactions import unit
-from registry.services import models, rollouts, versions
+from registry.services import experiments, models, rollouts, versions
 from tests.cast import PASSWORD, Cast, assemble, client_with, register
 from training.models import Assignment, Round
 from training.services import runs
@@ -27,7 +27,6 @@ World = dict[str, str]
 LOGISTIC = {"kind": "logistic", "inputs": 2, "classes": 2}
 # What is no id and yet is missing.
 MISSING = {"version": "9.9.9", "member_act": "suspend", "device_act": "revoke", "verb": "stop", "form": "papyrus"}
-MISSING["rollout_act"] = "pause"
 PREPARERS: list[Callable[[Stage], None]] = []
 PEOPLE = ("olga", "otto", "mia", "vera", "rex")
 
@@ -126,6 +125,8 @@ def _registry(stage: Stage) -> None:
         actor = stage.cast.actor(name)
         shared, kept = (models.create(actor, name=word, architecture=LOGISTIC) for word in ("shared", "kept"))
         rollout = rollouts.deploy(actor, versions.initial(actor, shared), share=1_000)
+        first, second = (versions.initial(actor, kept, seed=seed) for seed in (1, 2))
+        experiment = experiments.create(actor, second, control=first)
         models.share(actor, shared, Federation.objects.get(public_id=world["federation"]))
         upload = versions.begin_upload(actor, kept, 1000, "0" * 64)
         run = runs.start(actor, shared, rounds=1)
@@ -143,11 +144,12 @@ def _registry(stage: Stage) -> None:
             "member_act": "suspend",
             "device_act": "revoke",
             "run_verb": "pause",
-            "rollout_act": "pause",
             "verb": "stop",
             "model": shared.public_id,
             "kept": kept.public_id,
             "rollout": rollout.public_id,
+            "experiment": experiment.public_id,
+            "treated": second.version,
             "version": "1.0.0",
             "form": "state_dict",
             "upload": upload.public_id,

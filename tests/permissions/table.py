@@ -67,6 +67,7 @@ _DEV = API + "devices/<str:device>"
 _WHK = API + "webhooks/<str:webhook>"
 _MOD = API + "models/<str:model>"
 _ROL = API + "rollouts/<str:rollout>"
+_EXP = API + "experiments/<str:experiment>"
 _VER = _MOD + "/versions/<str:version>"
 _RUN = API + "training/sessions/<str:run>"
 
@@ -83,6 +84,10 @@ def _new_federated(stage: Stage, world: World) -> dict[str, Any]:
     return {"name": "nightly", "base_workload_id": world["model"], "total_rounds": 1, "config": {}}
 
 
+def _new_experiment(stage: Stage, world: World) -> dict[str, Any]:
+    return {"model_id": world["kept"], "control_version": "1.0.0", "treatment_version": world["treated"]}
+
+
 def _new_audit(stage: Stage, world: World) -> dict[str, Any]:
     guard = {"sums": "plain", "mechanism": "none", "clip": 10.0, "noise": 0.0, "devices": 1, "codec": "none"}
     figures = {"attacks": {"ratios": 120.0}, "floor": 14.0, "closest": 120.0, "share": 1.0, "told": None}
@@ -93,10 +98,6 @@ def _new_audit(stage: Stage, world: World) -> dict[str, Any]:
 
 def _new_webhook(stage: Stage, world: World) -> dict[str, Any]:
     return {"url": "https://hooks.example/fedportal", "which": "all"}
-
-
-def _new_rollout(stage: Stage, world: World) -> dict[str, Any]:
-    return {"model": world["model"], "version": "1.0.0", "share": "50", "wait": "", "unit": "hours"}
 
 
 def _page(method: str, route: str, *statuses: int, staff: int, **more: Any) -> Row:
@@ -111,7 +112,6 @@ _LINE = {"identifier": "ward-3", "data": "rows.csv", "target": "sick", "days": "
 _WHKP = "webhooks/<str:webhook>"
 _MODP = "models/<str:model>"
 _RUNP = "runs/<str:run>"
-_ROLP = "rollouts/<str:rollout>"
 STEPS = (
     ("GET", "sign-in/second-factor"),
     ("POST", "sign-in/second-factor"),
@@ -237,15 +237,6 @@ PAGES: list[Row] = [
     _page("POST", _MODP + "/describe", 302, 403, 403, 404, staff=404, body=lambda s, w: {"description": "New."}),
     _page("POST", _MODP + "/versions/<str:version>/forms/<str:form>", 302, 403, 302, 404, staff=404, mixed=False),
     _page("POST", _MODP + "/initial", 302, 403, 403, 404, staff=404),
-    _page("GET", _MODP + "/versions/<str:version>/send-back", 200, 403, 200, 404, staff=404, mixed=False),
-    _page("POST", _MODP + "/versions/<str:version>/send-back", 302, 403, 302, 404, staff=404, mixed=False),
-    _page("GET", "rollouts", 200, 200, 200, 200, staff=403),
-    _page("GET", "rollouts/new", 200, 403, 200, 200, staff=403),
-    _page("POST", "rollouts/new", 302, 403, 302, 404, staff=403, body=_new_rollout, rex=404),
-    _page("GET", _ROLP, 200, 200, 404, 404, staff=404),
-    _page("GET", _ROLP + "/progress", 200, 200, 404, 404, staff=404),
-    _page("GET", _ROLP + "/<str:act>", 200, 403, 404, 404, staff=404, places={"act": "rollout_act"}, mixed=False),
-    _page("POST", _ROLP + "/<str:act>", 302, 403, 404, 404, staff=404, places={"act": "rollout_act"}, mixed=False),
     _page("GET", "runs", 200, 200, 200, 200, staff=200),
     _page("GET", "runs/new", 200, 200, 200, 200, staff=200),
     _page("GET", "runs/new/fragment", 200, 200, 200, 200, staff=200),
@@ -339,6 +330,15 @@ ROWS: list[Row] = [
     Row("POST", _ROL + "/resume", 409, 403, 404, 404, staff=404),
     Row("POST", _ROL + "/set", 200, 403, 404, 404, staff=404, body=lambda s, w: {"rollout_percentage": 50}),
     Row("POST", _ROL + "/rollback", 200, 403, 404, 404, staff=404),
+    # Experiments are on one's own devices, too
+    Row("GET", API + "experiments", 200, 200, 200, 200, staff=200),
+    Row("POST", API + "experiments", 201, 403, 404, 404, staff=404, body=_new_experiment, rex=404),
+    Row("GET", _EXP, 200, 200, 404, 404, staff=404),
+    Row("GET", _EXP + "/results", 200, 200, 404, 404, staff=404),
+    # Nothing was started that could be promoted.
+    Row("POST", _EXP + "/start", 200, 403, 404, 404, staff=404),
+    Row("POST", _EXP + "/promote", 409, 403, 404, 404, staff=404, body=lambda s, w: {"arm": "control"}),
+    Row("POST", _EXP + "/stop", 200, 403, 404, 404, staff=404),
     Row("GET", _FED + "/models", 200, 200, 200, 200, staff=404),
     # The body names a model that is not shared: metro and valley do not see it.
     Row("POST", _FED + "/models", 201, 403, 404, 404, staff=404, body=lambda s, w: {"model_id": w["kept"]}),

@@ -16,6 +16,7 @@ KINDS: dict[str, type[StrEnum]] = {
     "invitation": states.InvitationState,
     "device": states.DeviceState,
     "rollout": states.RolloutState,
+    "experiment": states.ExperimentState,
     "installation": states.InstallationState,
     "task": states.TaskState,
 }

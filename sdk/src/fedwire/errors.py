@@ -240,6 +240,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "This device's organization gave it no version of {model}, or none has arrived yet.",
         "Begin a rollout for its devices, and let this one take part: `fedportal device run`.",
     ),
+    "no_winner": K(
+        409,
+        "The experiment {name} has not found one version to be better.",
+        "Wait for more reports, or say which one: `fedportal experiment promote {id} --arm treatment`.",
+    ),
     "no_run": K(404, "The model {model!r} was never trained.", "Start a run: `fedportal train start {model}`."),
     "no_rollout": K(
         404,

@@ -45,6 +45,8 @@ MODEL_ROLLOUTS_ACTIVE = MODEL_ROLLOUTS + "/active"
 MODEL_ROLLBACK = MODEL + "/rollback"
 ROLLOUTS = f"{API}/rollouts"
 ROLLOUT = API + "/rollouts/{rollout}"  # + /advance, /set, /pause, /resume, /complete, /rollback
+EXPERIMENTS = f"{API}/experiments"
+EXPERIMENT = API + "/experiments/{experiment}"  # + /results, /start, /stop, /promote
 UPLOADS = f"{API}/uploads"
 UPLOAD = API + "/uploads/{upload}"
 # Training

@@ -95,6 +95,15 @@ class RolloutState(StrEnum):
     ROLLED_BACK = "rolled_back"
 
 
+class ExperimentState(StrEnum):
+    """Two versions side by side on an organization's devices; stopped, every device returns to what it had before."""
+
+    DRAFT = "draft"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    PROMOTED = "promoted"
+
+
 class InstallationState(StrEnum):
     """What a device holds of a model against what it is to hold: a version, or nothing at all (removed)."""
 
@@ -207,6 +216,12 @@ MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
         RolloutState.COMPLETED: frozenset({RolloutState.ROLLED_BACK}),
         RolloutState.ROLLED_BACK: frozenset(),
     },
+    "experiment": {
+        ExperimentState.DRAFT: frozenset({ExperimentState.RUNNING, ExperimentState.STOPPED}),
+        ExperimentState.RUNNING: frozenset({ExperimentState.STOPPED, ExperimentState.PROMOTED}),
+        ExperimentState.STOPPED: frozenset(),
+        ExperimentState.PROMOTED: frozenset(),
+    },
     "installation": {
         InstallationState.PENDING: frozenset(
             {
@@ -269,6 +284,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         AssignmentState.EXPIRED: "dropped",
     },
     "rollout": {RolloutState.PENDING: "waiting to start", RolloutState.ROLLED_BACK: "rolled back"},
+    "experiment": {ExperimentState.DRAFT: "not started"},
     "installation": {InstallationState.PENDING: "waiting"},
 }
 
