@@ -10,11 +10,22 @@ from fedwire import routes
 from registry import door, selectors, tasks
 from registry.services import experiments, health, installations, models
 
+# The fields of the form that begins a rollout.
+ROLLOUTS = {
+    "error_rate": "Failed predictions",
+    "increment": "Advance adds",
+    "latency_ms": "95 of 100 within",
+    "least": "Predictions needed to say anything",
+    "percentage": "Percentage of the devices",
+    "wait": "Keep it so for",
+    "window_seconds": "Looked at over",
+}
+
 
 def connect() -> None:
     """Register uploads, downloads, sweeps, installations, and how grants on models follow a federation's members."""
     above.register_names(selectors.model_names)
-    labels.add({"upload": "A safetensors file"})
+    labels.add({"upload": "A safetensors file"} | ROLLOUTS)
     permissions.follow(within=models.shared_in, relation=models.relation)
     hooks.register_upload(routes.UPLOAD, door.upload)
     hooks.register_download(routes.MODEL_DOWNLOAD, door.download)

@@ -32,8 +32,10 @@ from federations.services.agreements import Draft
 from federations.services.notifications import KINDS
 from fedportal.common import clock
 from fedportal.common.transactions import unit
-from registry.models import Model, ModelVersion, Share
-from registry.services import artifacts, models, versions
+from registry import selectors
+from registry.delivery.placement import WHOLE
+from registry.models import HealthReport, Model, ModelVersion, Rollout, Share
+from registry.services import artifacts, health, models, rollouts, versions
 from tests.cast import PASSWORD
 from tests.permissions import addresses
 from tests.permissions.stage import LOGISTIC, Stage
@@ -56,9 +58,6 @@ SINGLE = {
     "StagedUpload": "goes as soon as it is a version; no page shows it",
     "Experiment": "only over HTTP; no page shows it",
     "Participant": "only over HTTP, added up; no page shows it",
-    "Rollout": "only over HTTP; no page shows it",
-    "Installation": "only over HTTP, counted; no page shows it",
-    "HealthReport": "only over HTTP, added up; no page shows it",
 }
 APPS = ("federations", "registry", "training", "usersessions")
 # Devices that take part in the rounds of the great run; what is asked of the others is one round.
@@ -289,6 +288,24 @@ def told(stage: Stage, count: int) -> None:
         hook = Webhook.objects.filter(organization=acme).order_by("pk")[0]
         for number in missing(Delivery.objects.filter(webhook=hook), count):
             Delivery.objects.create(organization=acme, webhook=hook, kind=kind, payload={"number": number})
+
+
+@grows
+def rollouts_to_all(stage: Stage, count: int) -> None:
+    """Every model goes to a device, the great one to all of them; a device reports how it fares."""
+    olga, acme = olga_of(stage), stage.cast.acme
+    great = Rollout.objects.get(public_id=stage.own["rollout"])
+    if great.share < WHOLE:
+        rollouts.set_share(olga, great, WHOLE)
+    rollouts.fill(great)
+    waiting = Model.objects.filter(organization=acme, rollouts__isnull=True, versions__isnull=False).distinct()
+    for model in waiting.order_by("pk")[: len(missing(Rollout.objects.filter(organization=acme), count))]:
+        rollouts.deploy(olga, selectors.find_version(model, "latest"), share=1)
+    great.installations.filter(state="pending").update(state="installed", installed=great.version)
+    device = great.installations.filter(state="installed").order_by("pk")[0].device
+    for number in missing(HealthReport.objects.filter(rollout=great), count):
+        said = {"batch": str(number), "model": great.model.public_id, "version": great.version.version, "count": 100}
+        health.take(device, [said])
 
 
 @grows

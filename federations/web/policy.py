@@ -25,10 +25,9 @@ class Effect(StrEnum):
 
     HOLDS = "holds"
     SHOWN = "shown"
-    KEPT = "kept"
 
 
-BADGES = {Effect.HOLDS: "Holds", Effect.SHOWN: "Shown", Effect.KEPT: "Kept, no effect yet"}
+BADGES = {Effect.HOLDS: "Holds", Effect.SHOWN: "Shown"}
 
 
 @dataclass(frozen=True)
@@ -131,16 +130,15 @@ LIMITS: Mapping[str, Limit] = {
         Limit(
             "auto_rollback",
             "Go back by itself to the version before, when a version that is rolled out fails too often.",
-            "Kept for rollouts, which this portal does not have yet.",
+            "Every device returns to what it had before, once. A rollout may say otherwise for itself.",
             _ticked,
-            effect=Effect.KEPT,
         ),
         Limit(
             "rollback_error_rate",
             "The share of failed predictions that is too often, such as 0.05.",
-            "Kept, as above.",
+            "For rollouts that begin from now on, where they have no share of their own. Chance alone takes no "
+            "version back.",
             _float,
-            effect=Effect.KEPT,
         ),
     )
 }

@@ -16,6 +16,7 @@ NAVIGATION = (
     ("Federations", "/federations"),
     ("Models", "/models"),
     ("Runs", "/runs"),
+    ("Rollouts", "/rollouts"),
     ("Devices", "/devices"),
     ("Organization", "/team"),
 )

@@ -90,6 +90,23 @@ def judge(reports: Iterable[Report], now: datetime, limits: Limits) -> Verdict:
     return Verdict(count, errors, latency, judged, right, problem)
 
 
+def slices(reports: Iterable[Report], most: int) -> list[tuple[datetime, Verdict]]:
+    """How the version fared over time: the time of the reports cut into at most `most` equal parts.
+
+    The end of each part in which something was reported, and what was; judged by no limits.
+    """
+    every = sorted(reports, key=lambda report: report.at)
+    if not every:
+        return []
+    first, last = every[0].at, every[-1].at
+    length = (last - first) / most or timedelta(seconds=1)
+    parts: dict[int, list[Report]] = {}
+    for report in every:
+        parts.setdefault(min(int((report.at - first) / length), most - 1), []).append(report)
+    unlimited = Limits(last - first + timedelta(seconds=1), 0)
+    return [(some[-1].at, judge(some, last, unlimited)) for _, some in sorted(parts.items())]
+
+
 def least_rate(hits: int, count: int) -> float:
     """The lower end of Wilson's one-sided 95 % interval for a rate; 0 without observations."""
     if not count:

@@ -6,7 +6,7 @@ rollout's row, moves it by a guarded UPDATE and leaves an entry in the audit log
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import QuerySet
@@ -220,7 +220,8 @@ def step(rollout: Rollout) -> None:
     """The schedule says that it is time, and the version is well: go to the next share, or complete it."""
     with unit():
         rollout = _locked(rollout)
-        if rollout.state != RolloutState.ACTIVE or not due(rollout):
+        at = due_at(rollout)
+        if rollout.state != RolloutState.ACTIVE or at is None or at > clock.now():
             return
         share = next_share(rollout)
         if share > rollout.share:
@@ -243,10 +244,10 @@ def next_share(rollout: Rollout) -> int:
     return max(rollout.share, min(rollout.target, rollout.share + rollout.increment))
 
 
-def due(rollout: Rollout) -> bool:
-    """Whether the present share of the schedule was kept for as long as it says."""
+def due_at(rollout: Rollout) -> datetime | None:
+    """When the present share of the schedule will have been kept for as long as it says; None without a schedule."""
     waits = [wait for share, wait in rollout.steps if share <= rollout.share]
-    return bool(waits) and (clock.now() - rollout.stepped_at).total_seconds() >= waits[-1]
+    return rollout.stepped_at + timedelta(seconds=waits[-1]) if waits else None
 
 
 def _widened(actor: Actor, running: Rollout, version: ModelVersion, group: DeviceGroup | None, share: int) -> Rollout:

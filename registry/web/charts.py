@@ -16,7 +16,7 @@ MEASURES = (("accuracy", "Accuracy"), ("auc", "AUC"), ("loss", "Loss"))
 
 
 class Chart(NamedTuple):
-    """One picture: its name, what a reader is told, a line through the dots, and the dots."""
+    """One picture: its name, what a reader is told, a line through the dots, the dots, and what is to be kept to."""
 
     name: str
     title: str
@@ -26,6 +26,7 @@ class Chart(NamedTuple):
     ticks: list[dict[str, Any]]
     marks: list[dict[str, Any]]
     left: int
+    limit: dict[str, Any] | None = None
 
 
 def charts(versions: Sequence[ModelVersion]) -> list[Chart]:

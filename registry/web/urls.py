@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from registry.web import comparing, describing, views
+from registry.web import comparing, describing, rolloutform, rollouts, views
 
 urlpatterns = [
     path("models", views.index, name="models"),
@@ -15,4 +15,10 @@ urlpatterns = [
     path("models/<str:model>/initial", describing.initial, name="model-initial"),
     path("models/<str:model>/versions/<str:version>", views.version, name="model-version"),
     path("models/<str:model>/versions/<str:version>/forms/<str:form>", views.make, name="model-form"),
+    path("models/<str:model>/versions/<str:version>/send-back", rollouts.send_back, name="version-send-back"),
+    path("rollouts", rollouts.index, name="rollouts"),
+    path("rollouts/new", rolloutform.new, name="rollout-new"),
+    path("rollouts/<str:rollout>", rollouts.one, name="rollout"),
+    path("rollouts/<str:rollout>/progress", rollouts.progress, name="rollout-progress"),
+    path("rollouts/<str:rollout>/<str:act>", rollouts.act, name="rollout-act"),
 ]

@@ -14,9 +14,11 @@ from federations import permissions
 from federations import selectors as places
 from federations.web.page import confirm, may, one_page, page
 from fedwire.architectures import Architecture
-from registry import selectors, tasks, wording
+from registry import deliveries, selectors, tasks, wording
 from registry.models import Artifact, Model
 from registry.services import models
+from registry.services.underway import ACTION
+from registry.web import outlook
 from registry.web.charts import charts
 from registry.web.lineage import lineage
 
@@ -68,6 +70,7 @@ def one(request: Any, model: str) -> HttpResponse:
         "portal": settings.FEDPORTAL_PUBLIC_URL,
         "who_pulls": permissions.who_may("model.pull", found, request.actor),
         "may_train": selectors.may_train(request.actor, found),
+        **_on_devices(request, found),
         **rights,
     }
     return render(request, "registry/one.html", context)
@@ -104,6 +107,7 @@ def version(request: Any, model: str, version: str) -> HttpResponse:
         "may_pull": may(request, "model.pull", found),
         "may_train": selectors.may_train(request.actor, found),
         "who_pulls": permissions.who_may("model.pull", found, request.actor),
+        **_on_devices(request, found),
     }
     return render(request, "registry/version.html", context)
 
@@ -148,6 +152,16 @@ def _others(request: Any, shared: list[Any]) -> list[Any]:
     """The federations that the model could be shared with too."""
     rows = permissions.holding(request.actor, "federation.share", places.federations(request.actor))
     return [row for row in rows.order_by("name") if row not in shared]
+
+
+def _on_devices(request: Any, model: Model) -> dict[str, Any]:
+    """What the organization's devices have of the model, and whether one may send them a version."""
+    present = deliveries.present(request.actor, model)
+    return {
+        "present": present,
+        "present_is": outlook.standing(present) if present else "",
+        "may_deploy": may(request, ACTION, request.actor.organization),
+    }
 
 
 def _described(spec: dict[str, Any] | None) -> Architecture | None:

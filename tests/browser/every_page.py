@@ -29,6 +29,7 @@ LEAD_ON = {
     "sign-up/code": "as above",
     "account/code": "as above",
     "runs/new/fragment": "is a part of runs/new, which is looked at with it",
+    "rollouts/<str:rollout>/progress": "is a part of the page of a rollout",
 }
 # What nobody in the matrix sees the way a reader does, or what is one page in another state.
 MORE = {
@@ -48,6 +49,8 @@ MORE = {
     "a federation one is invited to": ("/federations/{federation}", "vera"),
     "devices/groups/remove": ("/devices/groups/remove?group=ward", "olga"),
     "a run that nobody has audited": ("/runs/{plain_run}/leakage", "olga"),
+    "a rollout of a model that is chosen": ("/rollouts/new?model={model}", "olga"),
+    "rollouts, none found": ("/rollouts?state=paused", "olga"),
     "runs, none found": ("/runs?state=failed", "olga"),
 }
 

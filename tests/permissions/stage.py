@@ -27,6 +27,7 @@ World = dict[str, str]
 LOGISTIC = {"kind": "logistic", "inputs": 2, "classes": 2}
 # What is no id and yet is missing.
 MISSING = {"version": "9.9.9", "member_act": "suspend", "device_act": "revoke", "verb": "stop", "form": "papyrus"}
+MISSING["rollout_act"] = "pause"
 PREPARERS: list[Callable[[Stage], None]] = []
 PEOPLE = ("olga", "otto", "mia", "vera", "rex")
 
@@ -144,6 +145,7 @@ def _registry(stage: Stage) -> None:
             "member_act": "suspend",
             "device_act": "revoke",
             "run_verb": "pause",
+            "rollout_act": "pause",
             "verb": "stop",
             "model": shared.public_id,
             "kept": kept.public_id,

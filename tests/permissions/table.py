@@ -100,6 +100,10 @@ def _new_webhook(stage: Stage, world: World) -> dict[str, Any]:
     return {"url": "https://hooks.example/fedportal", "which": "all"}
 
 
+def _new_rollout(stage: Stage, world: World) -> dict[str, Any]:
+    return {"model": world["model"], "version": "1.0.0", "share": "50", "wait": "", "unit": "hours"}
+
+
 def _page(method: str, route: str, *statuses: int, staff: int, **more: Any) -> Row:
     return Row(method, route, *statuses, staff=staff, page=True, **more)
 
@@ -112,6 +116,7 @@ _LINE = {"identifier": "ward-3", "data": "rows.csv", "target": "sick", "days": "
 _WHKP = "webhooks/<str:webhook>"
 _MODP = "models/<str:model>"
 _RUNP = "runs/<str:run>"
+_ROLP = "rollouts/<str:rollout>"
 STEPS = (
     ("GET", "sign-in/second-factor"),
     ("POST", "sign-in/second-factor"),
@@ -237,6 +242,15 @@ PAGES: list[Row] = [
     _page("POST", _MODP + "/describe", 302, 403, 403, 404, staff=404, body=lambda s, w: {"description": "New."}),
     _page("POST", _MODP + "/versions/<str:version>/forms/<str:form>", 302, 403, 302, 404, staff=404, mixed=False),
     _page("POST", _MODP + "/initial", 302, 403, 403, 404, staff=404),
+    _page("GET", _MODP + "/versions/<str:version>/send-back", 200, 403, 200, 404, staff=404, mixed=False),
+    _page("POST", _MODP + "/versions/<str:version>/send-back", 302, 403, 302, 404, staff=404, mixed=False),
+    _page("GET", "rollouts", 200, 200, 200, 200, staff=403),
+    _page("GET", "rollouts/new", 200, 403, 200, 200, staff=403),
+    _page("POST", "rollouts/new", 302, 403, 302, 404, staff=403, body=_new_rollout, rex=404),
+    _page("GET", _ROLP, 200, 200, 404, 404, staff=404),
+    _page("GET", _ROLP + "/progress", 200, 200, 404, 404, staff=404),
+    _page("GET", _ROLP + "/<str:act>", 200, 403, 404, 404, staff=404, places={"act": "rollout_act"}, mixed=False),
+    _page("POST", _ROLP + "/<str:act>", 302, 403, 404, 404, staff=404, places={"act": "rollout_act"}, mixed=False),
     _page("GET", "runs", 200, 200, 200, 200, staff=200),
     _page("GET", "runs/new", 200, 200, 200, 200, staff=200),
     _page("GET", "runs/new/fragment", 200, 200, 200, 200, staff=200),

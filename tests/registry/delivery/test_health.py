@@ -77,3 +77,12 @@ def test_the_lower_end_of_wilsons_interval_is_z_standard_deviations_below(hits: 
 @pytest.mark.parametrize(("hits", "count"), [(0, 0), (0, 10)])
 def test_nothing_seen_is_no_rate(hits: int, count: int) -> None:
     assert health.least_rate(hits, count) == pytest.approx(0, abs=1e-15)
+
+
+def test_course_is_cut_into_equal_parts_and_leaves_none_of_it_out() -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    told = [Report(start + timedelta(minutes=minute), 10, errors=minute) for minute in (0, 1, 9, 10)]
+    parts = health.slices(reversed(told), 5)
+    assert [(at.minute, seen.count, seen.errors) for at, seen in parts] == [(1, 20, 1), (10, 20, 19)]
+    assert [seen.count for _, seen in health.slices(told[:1], 5)] == [10]
+    assert health.slices([], 5) == []
