@@ -218,7 +218,7 @@ def _offer(decider: Decider, version: ModelVersion | None, devices: Sequence[Dev
         "round": 0,
         "attempt": 0,
         "manifest": [],
-        "architecture": None,
+        "architecture": version.architecture if version else None,
         "training": {},
         "install": {
             "rollout": decider.public_id,

@@ -9,11 +9,12 @@ from graphlib import CycleError, TopologicalSorter
 from tests.architecture import source
 
 # torch takes seconds to load, and dp-accounting, with SciPy, half a second and 80 MB, so they are loaded where they are
-# used, in these modules and nowhere else.
+# used, in these modules and nowhere else. transformers is there for those who serve text models.
 LAZY = {
     "registry.formats": {"torch"},
     "fedportal_sdk.trainers.torch": {"torch"},
     "training.privacy.accounting": {"dp_accounting"},
+    "fedportal_sdk.serving.text": {"transformers"},
 }
 WIRE_NEEDS = {"numpy", "cryptography", "fedwire"}
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

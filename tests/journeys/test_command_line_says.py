@@ -108,6 +108,7 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     for words in (["model", "list"], ["model", "versions", MODEL], ["model", "show", MODEL]):
         yield metro, words
     yield metro, ["pull", MODEL, "--output", str(folder / "pulled.safetensors")]
+    yield metro, ["serve", MODEL, "--port", "0", "--seconds", "0"]
     yield metro, ["device", "check", MODEL, "--data", str(data), "--target", "y"]
     for verb in ("register", "rotate"):
         yield metro, ["device", verb, "--identifier", "hospital-001"]
@@ -253,6 +254,11 @@ REFUSALS = [
     ("metro", "device run --data nowhere.csv", "data_missing", "Check the path"),
     ("acme", f"federation roots {FEDERATION} --sign org_nobody --yes", "not_found", "id or name"),
     ("metro", "device certify README.md", "field_invalid", "identity"),
+    ("metro", "serve radiology-v9", "not_found", "id or name"),
+    ("metro", "serve nowhere.safetensors", "data_missing", "Check the path"),
+    ("metro", f"serve {MODEL} --version 9.0.0", "not_found", "id or name"),
+    ("metro", "serve README.md", "serve_undescribed", "--architecture"),
+    ("metro", f"serve {MODEL} --report-health --identifier nobody", "not_configured", "FEDPORTAL_DEVICE"),
     ("metro", "edge status --identifier edge-nowhere", "edge_unknown", "fedportal edge key"),
     ("metro", "edge run --port 0 --certificate README.md", "field_invalid", "Correct --certificate"),
     ("metro", "edge run --port 0 --least-devices 3 --quorum 2", "field_invalid", "Correct --quorum"),

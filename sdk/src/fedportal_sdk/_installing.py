@@ -53,8 +53,8 @@ class Installer:
         try:
             if asked["version"]:
                 content = remote(lambda: self._door.file(task, asked["size"], progress))
-                name = task.get("model_name", "")
-                self._installed.put(task["model"], name, asked["version"], task["base_digest"], content)
+                name, described = task.get("model_name", ""), task.get("architecture")
+                self._installed.put(task["model"], name, asked["version"], task["base_digest"], content, described)
             else:
                 self._installed.remove(task["model"])
         except OSError as error:

@@ -12,6 +12,7 @@
     federations = []            # ids; empty: any
     only_masked = false         # true: never send an update that is not masked
     require_certificates = false
+    report_health = false       # true: `fedportal serve` tells the portal counts of predictions, failures, latencies
 
 What the file does not say is as above. A file with a word that is not known, or a value that is none, is refused as a
 whole: a wish with a slip of the pen is not the same as no wish.
@@ -33,7 +34,7 @@ from fedwire.masking.terms import Policy
 FILE = "policy.toml"
 VARIABLE = "FEDPORTAL_DEVICE_POLICY"
 # Words that are not about sessions.
-OWN = ("rounds_a_day", "only_masked", "require_certificates", "least_own_noise")
+OWN = ("rounds_a_day", "only_masked", "require_certificates", "least_own_noise", "report_health")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class DevicePolicy:
     only_masked: bool = False
     require_certificates: bool = False
     least_own_noise: float = 0.0
+    report_health: bool = False
     path: Path | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -127,4 +129,5 @@ CHECKS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "federations": ("a list of ids", lambda value: _list(value, lambda one: isinstance(one, str) and one != "")),
     "only_masked": _YES_OR_NO,
     "require_certificates": _YES_OR_NO,
+    "report_health": _YES_OR_NO,
 }

@@ -15,7 +15,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -37,6 +37,7 @@ class InstalledModel:
     version: str
     sha256: str
     path: Path
+    architecture: Any = None  # as described, None without one
 
 
 class Installed:
@@ -45,7 +46,9 @@ class Installed:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put(self, model: str, name: str, version: str, sha256: str, content: bytes | Path) -> InstalledModel:
+    def put(
+        self, model: str, name: str, version: str, sha256: str, content: bytes | Path, architecture: Any = None
+    ) -> InstalledModel:
         """Use this version from now on; the one before stays beside it. The same again changes nothing.
 
         Raises `digest_mismatch` for content that is not what it is to be, and OSError; then everything is as before.
@@ -54,7 +57,7 @@ class Installed:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._store(folder, sha256, content)
         before = _noted(folder)
-        fresh = {"model": model, "name": name, "version": version, "sha256": sha256}
+        fresh = {"model": model, "name": name, "version": version, "sha256": sha256, "architecture": architecture}
         if before is not None and before["sha256"] == sha256:
             fresh["previous"] = before.get("previous", "")
         else:
@@ -115,6 +118,7 @@ class HealthCounts(TypedDict, total=False):
     count: int  # predictions
     errors: int  # of which failed
     latencies_ms: Iterable[float]  # how long they took
+    latencies: Sequence[int]  # the same where they are counted already, by `fedwire.latencies`
     judged: int  # predictions whose outcome is known
     right: int  # of which were right
 
@@ -123,7 +127,7 @@ def health_report(found: InstalledModel, counts: HealthCounts) -> dict[str, Any]
     """The report of these counts as the portal takes it. Its own id lets a repetition count once."""
     about = {"batch": secrets.token_hex(16), "model": found.model, "version": found.version}
     numbers = {name: counts.get(name, 0) for name in ("count", "errors", "judged", "right")}
-    return {**about, **numbers, "latencies": counted(counts.get("latencies_ms", ()))}
+    return {**about, **numbers, "latencies": counts.get("latencies") or counted(counts.get("latencies_ms", ()))}
 
 
 def _noted(folder: Path) -> dict[str, Any] | None:
@@ -137,7 +141,8 @@ def _noted(folder: Path) -> dict[str, Any] | None:
 
 def _model(folder: Path, noted: dict[str, Any]) -> InstalledModel:
     sha256 = str(noted["sha256"])
-    return InstalledModel(noted["model"], noted["name"], noted["version"], sha256, folder / f"{sha256}{SUFFIX}")
+    path = folder / f"{sha256}{SUFFIX}"
+    return InstalledModel(noted["model"], noted["name"], noted["version"], sha256, path, noted.get("architecture"))
 
 
 def _tidy(folder: Path, keep: set[str]) -> None:

@@ -71,4 +71,53 @@ ON_DEVICES: Mapping[str, ErrorKind] = {
         400, "{what} needs the package {package}, which is not installed.", "Run `pip install {package}`."
     ),
     "not_configured": K(400, "The {what} is not known.", "Pass it, set {variable}, or run `fedportal login`."),
+    # Serving a model on the device
+    "port_taken": K(
+        409,
+        "{host}:{port} cannot be listened at: {reason}.",
+        "Name another port with --port (0: any that is free), or stop what listens there.",
+    ),
+    "serve_undescribed": K(
+        400,
+        "Nothing says what kind of model {path} is.",
+        "Name it with --architecture, or put the JSON file that `fedportal pull` writes beside it.",
+    ),
+    "model_damaged": K(
+        400, "The file {path} is not what was installed: its SHA-256 differs.", "Let the device fetch it once more."
+    ),
+    "not_served": K(
+        404, "The model {model!r} is not served here.", "Ask for {served!r}, or serve the other one on another port."
+    ),
+    "only_local": K(
+        403,
+        "Only programs of this machine are answered, not {who}.",
+        "Ask at 127.0.0.1 or localhost, from a program or a page of this machine.",
+    ),
+    "input_unusable": K(400, "The input is not usable: {reason}", "Send {wanted}."),
+    "picture_unusable": K(
+        400, "The picture is not usable: {reason}.", "Send a PNG of the model's size as a data URL, or nested lists."
+    ),
+    "rows_too_many": K(400, "The request holds {got} rows; at most {limit} are allowed.", "Send them in parts."),
+    "prompt_too_long": K(
+        400,
+        "The prompt has more than {limit} tokens.",
+        "Send less, or start `fedportal serve` with --max-prompt-tokens.",
+    ),
+    "output_too_long": K(
+        400,
+        "At most {limit} tokens are given in an answer, and {got} were asked for.",
+        "Ask for fewer, or start `fedportal serve` with --max-output-tokens.",
+    ),
+    "option_unsupported": K(400, "`{option}` is not possible here: {reason}.", "Leave `{option}` out."),
+    "no_embeddings": K(
+        400,
+        "The model {model} gives no embeddings: {reason}.",
+        "Serve a multi-layer or convolutional model; its last hidden layer is the embedding.",
+    ),
+    "no_predictions": K(400, "The model {model} takes text, not rows or pictures.", "Ask it at /v1/chat/completions."),
+    "result_not_finite": K(
+        500,
+        "The model's answer holds NaN or infinity.",
+        "Check the numbers, or go back to an earlier version.",
+    ),
 }

@@ -1,7 +1,9 @@
-"""The text that lies beside a pulled model: what it is, how it does, and what was protected when it was made."""
+"""What lies beside a pulled model: a text that says what it is, how it does, and what was protected when it was made;
+and what programs need of that."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +18,13 @@ def text(model: str, version: Mapping[str, Any], file: str) -> str:
     lines += ["", *_facts(version, lineage, file), *_measures(version.get("metrics") or {})]
     lines += ["", "## What was protected", "", *_label(version.get("label"), lineage)]
     return "\n".join(lines) + "\n"
+
+
+def description(model: str, version: Mapping[str, Any]) -> bytes:
+    """What lies there for programs: which version of what model it is, and how it is computed."""
+    about = {"model": model, "model_id": version.get("model_id", ""), "version": version["version"]}
+    about |= {"sha256": version.get("sha256", ""), "architecture": version.get("architecture")}
+    return json.dumps(about, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def _facts(version: Mapping[str, Any], lineage: Mapping[str, Any], file: str) -> Iterable[str]:

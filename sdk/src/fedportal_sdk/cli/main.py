@@ -36,6 +36,7 @@ PARTS = {
     "push": Part("models", "push", "Push weights as a version; the model is registered if it is new."),
     "rollback": Part("rollouts", "rollback", ROLLBACK),
     "rollout": Part("rollouts", "rollout", "Follow and steer versions on their way to your devices."),
+    "serve": Part("serve", "serve", "Serve MODEL to programs of this machine, in the shapes of OpenAI's API."),
     "simulate": Part("simulate", "simulate", SIMULATE),
     "team": Part("team", "team", "People, policy and webhooks of your organization."),
     "train": Part("training", "train", "Start runs and follow them."),
@@ -85,6 +86,7 @@ def main() -> None:
       fedportal federation join healthcare-consortium
       fedportal device run radiology-v1 --data patients.csv --target diagnosis
       fedportal edge run --host 0.0.0.0 --least-devices 3
+      fedportal serve radiology-v1
 
     \b
     Whoever gives versions to devices:

@@ -66,7 +66,7 @@ def push(
       fedportal push radiology-v1 model.safetensors --architecture @architecture.json
       fedportal push radiology-v1 --architecture '{"kind": "logistic"}' --columns-from patients.csv --target diagnosis
     """
-    described = _named(_architecture(architecture), table, target, labels)
+    described = _named(architecture_in(architecture), table, target, labels)
     if file is None and described is None:
         raise click.UsageError("Give a FILE, or an --architecture whose first weights are pushed.")
     # Before anything is registered: what the portal would refuse leaves no model without a version.
@@ -96,7 +96,8 @@ def push(
 def pull(model: str, form: str, number: str, target: Path | None, as_json: bool) -> None:
     """Fetch a version of a model.
 
-    Beside it comes a text that says what it is and what was protected when it was made.
+    Beside it comes a text that says what it is and what was protected when it was made, and with safetensors a JSON
+    file by which `fedportal serve` knows how to compute it.
 
     \b
     Examples:
@@ -110,6 +111,8 @@ def pull(model: str, form: str, number: str, target: Path | None, as_json: bool)
         portal.pull(model, place, version=version["version"], format=form, progress=progress)
     about = place.with_suffix(".md")
     about.write_text(cards.text(model, version, place.name), encoding="utf-8")
+    if form == "safetensors":
+        place.with_suffix(".json").write_bytes(cards.description(model, version))
     said = {
         "file": str(place),
         "model": model,
@@ -254,7 +257,8 @@ def _check(file: Path | None, architecture: dict[str, Any] | None, number: str |
         raise FedportalError("not_finite")
 
 
-def _architecture(text: str | None) -> dict[str, Any] | None:
+def architecture_in(text: str | None) -> dict[str, Any] | None:
+    """What --architecture says: JSON, or @file. Raises `data_missing`, `architecture_invalid`."""
     if text is None:
         return None
     try:

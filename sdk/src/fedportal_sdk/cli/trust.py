@@ -31,6 +31,7 @@ WORDS = {
     "federations": "federations",
     "only_masked": "sends nothing that is not masked",
     "require_certificates": "asks all for certificates",
+    "report_health": "tells how models that it serves fare",
 }
 
 

@@ -66,6 +66,7 @@ class Connection(BaseHTTPRequestHandler):
     server_version = f"fedportal-edge/{VERSION}"
     sys_version = ""
     disable_nagle_algorithm = True
+    json_bytes = JSON_BYTES
 
     def setup(self) -> None:
         """Put the clock into what is read."""
@@ -124,8 +125,8 @@ class Connection(BaseHTTPRequestHandler):
 
     def body(self) -> bytes:
         """The whole short body."""
-        if self.unread > JSON_BYTES:
-            raise FedportalError("body_too_large", limit=JSON_BYTES)
+        if self.unread > self.json_bytes:
+            raise FedportalError("body_too_large", limit=self.json_bytes)
         self.clock.deadline = time.monotonic() + BODY_SECONDS
         try:
             found = self.rfile.read(self.unread)
