@@ -195,7 +195,7 @@ def check(found: Found) -> None:
 
 
 def _fetch(portal: Portal, store: Installed, model: str, said: Mapping[str, Any]) -> None:
-    name, architecture = model, said["architecture"]
+    name, architecture = portal.model(model)["name"], said["architecture"]
     with contextlib.suppress(FedportalError):
         there = store.find(said["model_id"])
         if there.sha256 == said["sha256"]:
