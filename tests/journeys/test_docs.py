@@ -70,6 +70,7 @@ RUN_BY = {
     "docs/edge.md": "tests/journeys/test_edge.py",
     "docs/operating.md": "tests/journeys/test_operating.py",
     "docs/protocol.md": "tests/journeys/test_devices_in_other_languages.py",
+    "docs/serving.md": "tests/serving/test_page.py",
     "docs/simulation.md": "tests/journeys/test_simulation.py",
     "docs/tutorials/device-engineer.md": "tests/journeys/test_tutorials.py",
     "docs/tutorials/member.md": "tests/journeys/test_tutorials.py",
