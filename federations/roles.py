@@ -30,6 +30,10 @@ ORGANIZATION: Mapping[str, Roles] = {
     "organization.enroll_devices": frozenset({OWNER, ADMIN, OPERATOR, SCIENTIST}),
     # Sends versions to the organization's own devices: of models that it owns or that are shared with it.
     "organization.deploy": frozenset({OWNER, ADMIN, OPERATOR}),
+    # What versions of the organization's own models must pass before they go to devices, whoever has these.
+    "organization.set_gates": frozenset({OWNER, ADMIN}),
+    # Lets one version that did not pass go all the same, and answers for it with a reason.
+    "organization.override_gates": frozenset({OWNER}),
     "organization.found_federation": frozenset({OWNER, ADMIN}),
     "organization.answer_invitation": frozenset({OWNER, ADMIN}),
     "organization.accept_agreement": frozenset({OWNER, ADMIN, PRIVACY}),
@@ -114,7 +118,7 @@ SCOPES: Mapping[str, frozenset[str]] = {
     "models:read": _READ_MODELS,
     "models:write": _READ_MODELS
     | {"model.push", "model.share", "model.manage", "federation.share", "organization.create_model"}
-    | {"organization.deploy"},
+    | {"organization.deploy", "organization.set_gates", "organization.override_gates"},
     "runs:read": _READ_RUNS,
     "runs:write": _READ_RUNS | {"run.control", "model.train", "federation.train", "organization.audit_leakage"},
     "team:read": _READ_TEAM,
@@ -139,7 +143,7 @@ SCOPE_WORDS: Mapping[str, str] = {
     "federations:read": "See your federations, their members and who is invited.",
     "federations:write": "Found federations, invite, join and leave them, and change them.",
     "models:read": "See and download models that your organization owns or that are shared with it.",
-    "models:write": "Describe models, upload versions, share them with federations, and send them to your devices.",
+    "models:write": "Describe models, upload versions, share them, send them to your devices, and set their gates.",
     "runs:read": "See runs, their rounds and results.",
     "runs:write": "Start, pause, resume and stop runs, and audit what they give away.",
     "team:read": "See people, devices and the audit log.",
@@ -159,6 +163,8 @@ WORDS: Mapping[str, str] = {
     "organization.manage_devices": "manage devices",
     "organization.enroll_devices": "register devices",
     "organization.deploy": "send models to the devices",
+    "organization.set_gates": "set what versions must pass before they go to devices",
+    "organization.override_gates": "let a version go to devices that did not pass its gate",
     "organization.found_federation": "found a federation",
     "organization.answer_invitation": "answer invitations for the organization",
     "organization.accept_agreement": "accept a study agreement for the organization",

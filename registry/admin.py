@@ -8,6 +8,9 @@ from federations.admin import LookingOnly
 from registry.models import (
     Artifact,
     Experiment,
+    GateOverride,
+    GatePolicy,
+    GateReport,
     HealthReport,
     Installation,
     Model,
@@ -97,3 +100,27 @@ class ParticipantAdmin(LookingOnly):
     list_filter = ["arm"]
     list_select_related = ["device", "experiment", "experiment__organization"]
     search_fields = ["device__identifier", "experiment__public_id"]
+
+
+@admin.register(GatePolicy)
+class GatePolicyAdmin(LookingOnly):
+    list_display = ["model", "organization", "revision", "metric", "changed_by", "changed_at"]
+    list_filter = ["changed_at"]
+    list_select_related = ["model", "organization", "changed_by"]
+    search_fields = ["model__name", "model__public_id", "organization__name"]
+
+
+@admin.register(GateReport)
+class GateReportAdmin(LookingOnly):
+    list_display = ["version", "revision", "state", "against", "organization", "judged_at"]
+    list_filter = ["state", "judged_at"]
+    list_select_related = ["version", "version__model", "against", "against__model", "organization"]
+    search_fields = ["version__model__name", "version__version", "version__public_id", "organization__name"]
+
+
+@admin.register(GateOverride)
+class GateOverrideAdmin(LookingOnly):
+    list_display = ["version", "revision", "reason", "by", "at", "withdrawn_at"]
+    list_filter = ["at", "withdrawn_at"]
+    list_select_related = ["version", "version__model", "by"]
+    search_fields = ["version__model__name", "version__version", "version__public_id", "reason"]

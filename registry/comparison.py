@@ -54,6 +54,7 @@ class Comparison:
     same: int
     distance: float | None  # of all weights together; None when they are not the same tensors
     share: float | None
+    cosine: float | None = None  # one less the cosine between all weights before and after; None as above
 
     @property
     def percent(self) -> str:
@@ -68,7 +69,7 @@ def percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:,.0f} %"
 
 
-def compare(before: ModelVersion, after: ModelVersion) -> Comparison | None:
+def compare(before: ModelVersion, after: ModelVersion, patience: float = PATIENCE) -> Comparison | None:
     """Compare the tensors of two versions. Reads both files once; a pair that was compared lately is remembered.
 
     None while this process reads another pair: one at a time, so that looking cannot keep all its threads busy.
@@ -77,7 +78,7 @@ def compare(before: ModelVersion, after: ModelVersion) -> Comparison | None:
     pair = before.blob, after.blob
     if (known := _recall(pair)) is not None:
         return known
-    if not _reading.acquire(timeout=PATIENCE):
+    if not _reading.acquire(timeout=patience):
         return None
     try:
         return _recall(pair) or _remember(pair, _compared(*pair))
@@ -105,22 +106,22 @@ def _compared(before: str, after: str) -> Comparison:
     with open(blobs.path(before), "rb") as one, open(blobs.path(after), "rb") as other:
         first, second = _places(before, one), _places(after, other)
         if before == after:
-            return Comparison((), len(first), 0.0, 0.0)
+            return Comparison((), len(first), 0.0, 0.0, 0.0)
         return _summed(first, second, one, other)
 
 
 def _summed(first: Places, second: Places, one: BinaryIO, other: BinaryIO) -> Comparison:
     found: list[Difference] = []
-    squares, lengths, alike, same = 0.0, 0.0, True, 0
+    squares, lengths, afters, alike, same = 0.0, 0.0, 0.0, True, 0
     for name in sorted(first.keys() | second.keys()):
         if name not in first or name not in second or not _fit(first[name][0], second[name][0]):
             found.append(_other(name, first, second))
             alike = alike and found[-1].role != "weight"
             continue
         spec = first[name][0]
-        square, length = _distance(one, other, first[name], second[name])
+        square, length, after = _distance(one, other, first[name], second[name])
         if spec.role == "weight":
-            squares, lengths = squares + square, lengths + length
+            squares, lengths, afters = squares + square, lengths + length, afters + after
         if square == 0.0:
             same += 1
             continue
@@ -128,7 +129,17 @@ def _summed(first: Places, second: Places, one: BinaryIO, other: BinaryIO) -> Co
         found.append(Difference(name, "changed", _form(spec), _form(spec), spec.role, math.sqrt(square), share))
     found.sort(key=lambda row: (-(row.distance if row.distance is not None else math.inf), row.name))
     total = math.sqrt(squares) if alike else None
-    return Comparison(tuple(found), same, total, math.sqrt(squares / lengths) if alike and lengths else None)
+    share = math.sqrt(squares / lengths) if alike and lengths else None
+    return Comparison(tuple(found), same, total, share, _cosine(squares, lengths, afters) if alike else None)
+
+
+def _cosine(square: float, before: float, after: float) -> float | None:
+    """One less the cosine, from ‖after - before‖², ‖before‖² and ‖after‖². Near 0 it does not drown in rounding, as
+    1 - cos would: 2 ‖a‖ ‖b‖ (1 - cos) = ‖a - b‖² - (‖a‖ - ‖b‖)²."""
+    if not before or not after:
+        return None
+    lengths = math.sqrt(before) * math.sqrt(after)
+    return max(square - (math.sqrt(before) - math.sqrt(after)) ** 2, 0.0) / (2 * lengths)
 
 
 def _fit(one: TensorSpec, other: TensorSpec) -> bool:
@@ -150,14 +161,15 @@ def _form(spec: TensorSpec) -> str:
 
 def _distance(
     one: BinaryIO, other: BinaryIO, first: tuple[TensorSpec, int], second: tuple[TensorSpec, int]
-) -> tuple[float, float]:
-    """‖after - before‖² and ‖before‖² of one tensor, summed in float64."""
-    square, length = 0.0, 0.0
+) -> tuple[float, float, float]:
+    """‖after - before‖², ‖before‖² and ‖after‖² of one tensor, summed in float64."""
+    square, length, far = 0.0, 0.0, 0.0
     for before, after in zip(_pieces(one, *first), _pieces(other, *second), strict=True):
         apart = after - before
         square += float(np.dot(apart, apart))
         length += float(np.dot(before, before))
-    return square, length
+        far += float(np.dot(after, after))
+    return square, length, far
 
 
 def _pieces(file: BinaryIO, spec: TensorSpec, offset: int) -> Iterator[NDArray[np.float64]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from federations.permissions import Actor
 from fedportal.common import blobs, clock
 from fedportal.common.jobs import job, ring
-from registry.models import Artifact, ModelVersion, StagedUpload
-from registry.services import artifacts
+from registry.models import Artifact, GateReport, ModelVersion, StagedUpload
+from registry.services import artifacts, figures, gatekeeping, gates
 
 # An upload that nobody continued or pushed for this long is forgotten.
 FORGET_AFTER = timedelta(hours=24)
@@ -19,6 +20,25 @@ def make_artifact(artifact_pk: int) -> None:
     artifacts.make(artifact_pk)
 
 
+@job
+def judge_gate(report_pk: int, remeasure: bool = False) -> None:
+    """Hold a version against the limits of its model."""
+    gates.judge(report_pk, remeasure)
+
+
+def check_gate(actor: Actor, version: ModelVersion, *, remeasure: bool = False) -> GateReport:
+    """Have the version judged: at once when that is quick, else by a worker. Raises what `gates.ask` raises."""
+    report = gates.ask(actor, version, remeasure=remeasure)
+    if report.state == GateReport.State.PENDING:
+        found = gatekeeping.standing(version)
+        if found.policy is not None and figures.quick(version, found.policy.limits, found.serving):
+            gates.judge(report.pk, remeasure)
+        else:
+            ring(judge_gate, report.pk, remeasure)
+        report.refresh_from_db()
+    return report
+
+
 def order(version: ModelVersion, form: str) -> Artifact:
     """The version's other form; a worker is rung for if it is not there yet. Raises `format_unavailable`."""
     artifact = artifacts.wanted(version, form)
@@ -28,9 +48,11 @@ def order(version: ModelVersion, form: str) -> Artifact:
 
 
 def sweep() -> None:
-    """Ring for artifacts that nobody is at, and forget old uploads with their files."""
+    """Ring for artifacts and gates that nobody is at, and forget old uploads with their files."""
     for artifact_pk in artifacts.unfinished():
         ring(make_artifact, artifact_pk)
+    for report_pk in gates.due():
+        ring(judge_gate, report_pk)
     old = StagedUpload.objects.filter(created_at__lt=clock.now() - FORGET_AFTER)
     for pk, name in list(old.values_list("pk", "public_id")):
         blobs.staging(name).unlink(missing_ok=True)

@@ -58,6 +58,9 @@ SINGLE = {
     "StagedUpload": "goes as soon as it is a version; no page shows it",
     "Experiment": "only over HTTP; no page shows it",
     "Participant": "only over HTTP, added up; no page shows it",
+    "GatePolicy": "one for a model",
+    "GateReport": "one for a version and a revision of its limits; a page shows one",
+    "GateOverride": "by hand and with a reason; a page shows those of one version",
 }
 APPS = ("federations", "registry", "training", "usersessions")
 # Devices that take part in the rounds of the great run; what is asked of the others is one round.

@@ -11,6 +11,7 @@ from fedportal.common.api import Text, Truth, Whole
 from fedwire.states import RolloutState, word
 from registry import selectors
 from registry.models import Rollout
+from registry.services import gatekeeping
 
 MOST_FAILURES = 20
 
@@ -98,6 +99,9 @@ class RolloutShape(serializers.Serializer[Rollout]):
     outstanding = serializers.SerializerMethodField(help_text="Devices in use that have not answered yet.")
     failures = serializers.SerializerMethodField(help_text="Devices that failed, the first 20.")
     health = serializers.SerializerMethodField()
+    gate = serializers.SerializerMethodField(
+        help_text='Why no further device gets the version: "gate_failed", "gate_unjudged", or "" for nothing.'
+    )
     auto_rollback = serializers.BooleanField()
     error_rate = serializers.FloatField(allow_null=True)
     latency_ms = serializers.FloatField(allow_null=True)
@@ -137,6 +141,9 @@ class RolloutShape(serializers.Serializer[Rollout]):
 
     def get_health(self, rollout: Rollout) -> dict[str, Any]:
         return selectors.health_of(rollout)
+
+    def get_gate(self, rollout: Rollout) -> str:
+        return gatekeeping.standing(rollout.version).code
 
 
 class RolloutList(serializers.Serializer[Any]):

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from registry.api import experiments, rollouts, views
+from registry.api import experiments, gates, rollouts, views
 
 urlpatterns = [
     path("models", views.Models.as_view(), name="api-models"),
@@ -10,6 +10,10 @@ urlpatterns = [
     path("models/<str:model>/uploads", views.Uploads.as_view(), name="api-uploads"),
     path("models/<str:model>/versions", views.Versions.as_view(), name="api-versions"),
     path("models/<str:model>/versions/<str:version>", views.OneVersion.as_view(), name="api-version"),
+    path("models/<str:model>/gate", gates.Gate.as_view(), name="api-gate"),
+    path("models/<str:model>/versions/<str:version>/gate", gates.VersionGate.as_view(), name="api-version-gate"),
+    path("models/<str:model>/versions/<str:version>/gate/override", gates.Override.as_view()),
+    path("models/<str:model>/versions/<str:version>/gate/override/withdraw", gates.Withdrawal.as_view()),
     path("models/<str:model>/rollouts", rollouts.Rollouts.as_view(), name="api-rollouts"),
     path("models/<str:model>/rollouts/active", rollouts.ActiveRollouts.as_view(), name="api-active-rollouts"),
     path("models/<str:model>/rollback", rollouts.ModelRollback.as_view(), name="api-model-rollback"),

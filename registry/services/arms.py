@@ -11,11 +11,16 @@ from fedwire.states import ExperimentState
 from registry.delivery import conclusions, placement
 from registry.delivery.conclusions import ARMS, Conclusion, Seen
 from registry.models import Experiment, HealthReport, Participant
-from registry.services import installations, underway
+from registry.services import gatekeeping, installations, underway
 
 
 def fill(experiment: Experiment) -> int:
-    """Put the devices that have no arm yet into one and let them have its version; how many. Call it inside a unit."""
+    """Put the devices that have no arm yet into one and let them have its version; how many. Call it inside a unit.
+
+    Nobody new joins while the gate of one of the versions is closed: an arm without its version would tell nothing.
+    """
+    if not all(gatekeeping.standing(experiment.version_of(arm)).open for arm in ARMS):
+        return 0
     pks = dict(underway.fleet(experiment).values_list("public_id", "pk"))
     rows = experiment.participants.order_by().values_list("device__public_id", "arm")
     placed: dict[str, placement.Arm] = {name: "treatment" if arm == "treatment" else "control" for name, arm in rows}

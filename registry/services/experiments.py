@@ -20,7 +20,7 @@ from registry.delivery import health as judging
 from registry.delivery.conclusions import ACCURACY, ARMS
 from registry.delivery.placement import WHOLE
 from registry.models import Experiment, HealthReport, ModelVersion, Rollout
-from registry.services import arms, health, installations, rollout_limits, rollouts, underway
+from registry.services import arms, gatekeeping, health, installations, rollout_limits, rollouts, underway
 
 MAX_NAME = 60
 MAX_REASON = 300
@@ -79,7 +79,7 @@ def start(actor: Actor, experiment: Experiment) -> Experiment:
     """Give every device its arm and the arm's version.
 
     Raises `wrong_state` for one that began before, and while a rollout of the model, or another experiment, is on its
-    way.
+    way, and `gate_failed` or `gate_unjudged` for either version.
     """
     organization = underway.allowed(actor, experiment.model)
     with unit():
@@ -88,6 +88,8 @@ def start(actor: Actor, experiment: Experiment) -> Experiment:
         if experiment.state == ExperimentState.DRAFT:
             underway.refuse_beside_rollout(organization, experiment.model)
             underway.refuse_beside_experiment(organization, experiment.model)
+            for arm in ARMS:
+                gatekeeping.require(experiment.version_of(arm))
         _move(experiment, ExperimentState.RUNNING, started_at=clock.now())
         _tell(experiment, actor, "experiment.started", devices=arms.fill(experiment))
     return experiment

@@ -16,8 +16,10 @@ from federations.services import device_tasks
 from federations.services.task_rows import UNFINISHED
 from fedportal.common import clock
 from fedportal.common.transactions import unit
-from fedwire.states import DeviceState, InstallationState, TaskKind, TaskState
-from registry.models import Experiment, Installation, ModelVersion, Rollout
+from fedwire.states import DeviceState, ExperimentState, InstallationState, TaskKind, TaskState
+from registry.models import Experiment, Installation, Model, ModelVersion, Rollout
+from registry.models.rollouts import ALIVE
+from registry.services import gatekeeping
 
 # A device that is away finds its task for so long; then it is offered anew.
 DEADLINE = timedelta(hours=24)
@@ -43,13 +45,15 @@ def of(decider: Decider) -> QuerySet[Installation]:
     return Installation.objects.filter(rollout=decider)
 
 
-def join(decider: Decider, version: ModelVersion, devices: Sequence[Device]) -> None:
-    """Want the version on these devices, because of a rollout or an experiment, and offer each its task.
+def join(decider: Decider, version: ModelVersion, devices: Sequence[Device]) -> int:
+    """Want the version on these devices, because of a rollout or an experiment, and offer each its task; how many.
 
     What a device holds now is what it goes back to; if a rollout follows from an experiment, what it held before that.
-    One that holds the version already keeps it. Call it inside a unit.
+    One that holds the version already keeps it. With a closed gate only those join that had the version. Call it inside
+    a unit.
     """
     at = clock.now()
+    devices = gatekeeping.admitted(version, devices)
     known = _known(decider, devices)
     _withdraw(row.task_id for row in known.values())
     lacking = [device for device in devices if _held(known.get(device.pk)) != version.pk]
@@ -62,6 +66,7 @@ def join(decider: Decider, version: ModelVersion, devices: Sequence[Device]) -> 
         unique_fields=["device", "model"],
         update_fields=["rollout", "experiment", "wanted", "previous", "state", "task", "error", "changed_at"],
     )
+    return len(rows)
 
 
 def withhold(decider: Decider) -> int:
@@ -98,6 +103,24 @@ def ask_again(decider: Decider) -> int:
 def outstanding(decider: Decider) -> QuerySet[Installation]:
     """Those of devices in use that are still to answer."""
     return of(decider).filter(state__in=WAITING, device__state=DeviceState.ACTIVE)
+
+
+def recall(model: Model) -> int:
+    """Take back the tasks for versions of the model whose gate is closed, unless the device had them; how many."""
+    waiting = _unheld(model).filter(state__in=WAITING, task__state__in=UNFINISHED)
+    closed = [version for version in _versions(waiting) if not gatekeeping.standing(version).open]
+    if not closed:
+        return 0
+    with unit():
+        return _withdraw(waiting.filter(wanted__in=closed).values_list("task_id", flat=True))
+
+
+def moving(model: Model) -> set[int]:
+    """The versions of the model that devices are to get and do not have, or that are about to be given to them."""
+    alive = Rollout.objects.filter(model=model, state__in=ALIVE).order_by().values_list("version_id", flat=True)
+    compared = Experiment.objects.filter(model=model, state=ExperimentState.RUNNING).order_by()
+    arms = {pk for pair in compared.values_list("control_id", "treatment_id") for pk in pair}
+    return {*alive, *arms, *(version.pk for version in _versions(_unheld(model).filter(state__in=UNSETTLED)))}
 
 
 def settled(decider: Decider) -> bool:
@@ -143,6 +166,17 @@ def catch_up(decider: Decider) -> None:
     with unit():
         ask_again(decider)
         note_restored(decider)
+
+
+def _unheld(model: Model) -> QuerySet[Installation]:
+    """What the model's devices are to hold, where they neither hold it nor had it before."""
+    rows = Installation.objects.filter(model=model, wanted__isnull=False).order_by()
+    return rows.exclude(installed=F("wanted")).exclude(previous=F("wanted"))
+
+
+def _versions(rows: QuerySet[Installation]) -> list[ModelVersion]:
+    wanted = rows.values_list("wanted_id", flat=True).distinct()
+    return list(ModelVersion.objects.filter(pk__in=list(wanted)).select_related("model__organization"))
 
 
 def _known(decider: Decider, devices: Sequence[Device]) -> dict[int, Installation]:
@@ -197,8 +231,14 @@ def _ask(decider: Decider, rows: Sequence[Installation], at: datetime) -> int:
     by_version: dict[int | None, list[Installation]] = {}
     for row in rows:
         by_version.setdefault(row.wanted_id, []).append(row)
+    rows = []
     for some in by_version.values():
-        _offer(decider, some[0].wanted, [row.device for row in some], at)
+        wanted = some[0].wanted
+        devices = [row.device for row in some]
+        through = devices if wanted is None else gatekeeping.admitted(wanted, devices)
+        _offer(decider, wanted, through, at)
+        admitted = {device.pk for device in through}
+        rows += [row for row in some if row.device_id in admitted]
     of_device = DeviceTask.objects.filter(
         device=OuterRef("device_id"), kind=TaskKind.INSTALL, subject=decider.public_id, state__in=UNFINISHED
     )
@@ -210,7 +250,9 @@ def _ask(decider: Decider, rows: Sequence[Installation], at: datetime) -> int:
 
 
 def _offer(decider: Decider, version: ModelVersion | None, devices: Sequence[Device], at: datetime) -> list[DeviceTask]:
-    """A task for each device to hold this version; None: to hold nothing."""
+    """A task for each device to hold this version; None: to hold nothing. Raises what `gatekeeping.guard` raises."""
+    if version is not None:
+        gatekeeping.guard(version, devices)
     common = {
         "run": "",
         "model": decider.model.public_id,

@@ -21,7 +21,7 @@ from fedwire.states import MOVES, RolloutState, word
 from registry.delivery import placement
 from registry.delivery.placement import WHOLE
 from registry.models import Experiment, Installation, ModelVersion, Rollout
-from registry.services import installations, rollout_limits, underway
+from registry.services import gatekeeping, installations, rollout_limits, underway
 from registry.services.rollout_limits import Steps
 
 
@@ -45,8 +45,9 @@ def deploy(
     one that promotes the version: its devices join first. `limits` are those of `Rollout` (window_seconds, least,
     error_rate, latency_ms, accuracy, auto_rollback); where left out, the organization's policy decides.
 
-    Raises `forbidden`, `not_found`, `field_invalid`, and `wrong_state` while another version, or this one for other
-    devices, or an experiment is on its way.
+    Raises `forbidden`, `not_found`, `field_invalid`, `wrong_state` while another version, or this one for other
+    devices, or an experiment is on its way, and `gate_failed` or `gate_unjudged`, as do all that give the version to
+    more devices.
     """
     organization = underway.allowed(actor, version.model)
     rollout_limits.check_shares(share, target, increment, steps)
@@ -59,6 +60,7 @@ def deploy(
         if running is not None:
             return _widened(actor, running, version, group, share)
         underway.refuse_beside_experiment(organization, version.model)
+        gatekeeping.require(version)
         rollout = Rollout.objects.create(
             organization=organization,
             model=version.model,
@@ -134,6 +136,7 @@ def resume(actor: Actor, rollout: Rollout) -> Rollout:
         rollout = _locked(rollout)
         if rollout.state != RolloutState.PAUSED:
             raise _wrong(rollout, f"Only a paused one is resumed; see `fedportal rollout show {rollout.public_id}`.")
+        _pass(rollout)
         _move(rollout, RolloutState.ACTIVE, stepped_at=clock.now())
         installations.ask_again(rollout)
         _fill(rollout)
@@ -187,17 +190,19 @@ def go_back(actor: Actor | str, rollout: Rollout, reason: str, crossed_at: datet
 def roll_back_to(actor: Actor, version: ModelVersion) -> Rollout:
     """Send this version to all devices of the organization, as a rollback; what is on its way ends with it.
 
-    Raises `forbidden`, `not_found`.
+    If its gate is closed, only those get it that had it, the others what they had; with none of them it is refused.
+    Raises `forbidden`, `not_found`, `gate_failed`, `gate_unjudged`.
     """
     organization = underway.allowed(actor, version.model)
     settings = rollout_limits.settled(organization, {})
     with unit():
         organizations.lock(organization)
         underway.refuse_beside_experiment(organization, version.model)
+        gatekeeping.require_return(version, organization)
         running = underway.rollout(organization, version.model)
         if running is not None:
-            # Its devices are not sent back one by one: the version below is for all of them.
-            installations.withhold(running)
+            # With an open gate the version below is for all of its devices: they are not sent back one by one.
+            (installations.withhold if gatekeeping.standing(version).open else installations.give_back)(running)
             reason = f"by hand, to {version.version}"
             _move(running, RolloutState.ROLLED_BACK, rolled_back_at=clock.now(), reason=reason)
             _tell(running, actor, "rollout.rolled_back", version=running.version.version, reason=reason)
@@ -221,6 +226,8 @@ def step(rollout: Rollout) -> None:
     with unit():
         rollout = _locked(rollout)
         at = due_at(rollout)
+        if not gatekeeping.standing(rollout.version).open:
+            return
         if rollout.state != RolloutState.ACTIVE or at is None or at > clock.now():
             return
         share = next_share(rollout)
@@ -261,7 +268,14 @@ def _widened(actor: Actor, running: Rollout, version: ModelVersion, group: Devic
     return running
 
 
+def _pass(rollout: Rollout) -> None:
+    """Raise `gate_failed` or `gate_unjudged` while the gate is closed. A way back is open to devices that had it."""
+    if not rollout.is_rollback:
+        gatekeeping.require(rollout.version)
+
+
 def _start(rollout: Rollout) -> None:
+    _pass(rollout)
     now = clock.now()
     _move(rollout, RolloutState.ACTIVE, started_at=now, stepped_at=now)
     if rollout.experiment is not None:
@@ -280,6 +294,7 @@ def _widen(rollout: Rollout, actor: Actor | str, share: int) -> None:
         raise FedportalError("field_invalid", field="share", reason=reason)
     if share == rollout.share:
         return
+    _pass(rollout)
     before, rollout.share, rollout.stepped_at = rollout.share, share, clock.now()
     rollout.save(update_fields=["share", "stepped_at"])
     joined = _fill(rollout)
@@ -290,10 +305,8 @@ def _fill(rollout: Rollout) -> int:
     pks = dict(underway.fleet(rollout).values_list("public_id", "pk"))
     inside = Installation.objects.filter(rollout=rollout).order_by().values_list("device__public_id", flat=True)
     joining = placement.joining(rollout.public_id, pks, rollout.share, list(inside))
-    if joining:
-        devices = [Device(pk=pks[name], organization_id=rollout.organization_id) for name in joining]
-        installations.join(rollout, rollout.version, devices)
-    return len(joining)
+    devices = [Device(pk=pks[name], organization_id=rollout.organization_id) for name in joining]
+    return installations.join(rollout, rollout.version, devices) if devices else 0
 
 
 def _locked(rollout: Rollout) -> Rollout:

@@ -109,6 +109,7 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
         yield metro, words
     yield metro, ["pull", MODEL, "--output", str(folder / "pulled.safetensors")]
     yield metro, ["serve", MODEL, "--port", "0", "--seconds", "0"]
+    yield from gating(world)
     yield metro, ["device", "check", MODEL, "--data", str(data), "--target", "y"]
     for verb in ("register", "rotate"):
         yield metro, ["device", verb, "--identifier", "hospital-001"]
@@ -132,6 +133,20 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     yield metro, ["federation", "leave", FEDERATION, "--yes"]
     acme.run("federation", "invite", FEDERATION, "--org", ids["metro"])
     yield acme, ["federation", "remove", FEDERATION, ids["metro"], "--yes"]
+
+
+def gating(world: World) -> Iterator[tuple[Terminal, list[str]]]:
+    """The model gets limits; a version that no run measured is let through, and that is taken back."""
+    yield world.acme, ["gate", "set", MODEL, "--size", "1000000", "--latency", "10000"]
+    yield world.acme, ["gate", "check", MODEL]
+    world.acme.run("gate", "set", MODEL, "--quality", "0.8")
+    refused = world.acme.try_("gate", "check", MODEL)
+    assert (refused.code, "unknown" in refused.out, "only a run measures" in refused.out) == (1, True, True)
+    yield world.metro, ["gate", "show", MODEL]
+    named = [MODEL, "--version", "1.0.0"]
+    yield world.acme, ["gate", "override", *named, "--reason", "Nobody has measured it yet."]
+    yield world.acme, ["gate", "withdraw", *named]
+    world.acme.run("gate", "set", MODEL, "--quality", "none", "--size", "none", "--latency", "none")
 
 
 def agreement(world: World) -> Iterator[tuple[Terminal, list[str]]]:

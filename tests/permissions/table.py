@@ -333,6 +333,13 @@ ROWS: list[Row] = [
     Row("GET", _MOD + "/versions", 200, 200, 200, 404, staff=404),
     Row("POST", _MOD + "/versions", 201, 403, 403, 404, staff=404, body=lambda s, w: {"initial": True}),
     Row("GET", _VER, 200, 200, 200, 404, staff=404, mixed=False),
+    # What versions must pass is the business of who owns the model; this one has no limits, so nothing is judged
+    Row("GET", _MOD + "/gate", 200, 200, 200, 404, staff=404),
+    Row("PUT", _MOD + "/gate", 200, 403, 403, 404, staff=404, body=lambda s, w: {"size": 99}),
+    Row("GET", _VER + "/gate", 200, 200, 200, 404, staff=404, mixed=False),
+    Row("POST", _VER + "/gate", 409, 403, 403, 404, staff=404, mixed=False),
+    Row("POST", _VER + "/gate/override", 409, 403, 403, 404, staff=404, mixed=False, body=lambda s, w: {"reason": "x"}),
+    Row("POST", _VER + "/gate/override/withdraw", 404, 403, 403, 404, staff=404, mixed=False),
     # Rollouts go to one's own devices: metro makes its own of the model that it sees, and does not see acme's
     Row("GET", _MOD + "/rollouts", 200, 200, 200, 404, staff=404),
     Row("GET", _MOD + "/rollouts/active", 200, 200, 200, 404, staff=404),

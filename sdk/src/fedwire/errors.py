@@ -245,6 +245,22 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "The experiment {name} has not found one version to be better.",
         "Wait for more reports, or say which one: `fedportal experiment promote {id} --arm treatment`.",
     ),
+    # Gates
+    "gate_failed": K(
+        409,
+        "{model} {version} may not go to devices, for it did not pass its gate ({reason}).",
+        "Read its report: GET {report}. An owner of {owner} may let this one version through with a reason.",
+    ),
+    "gate_unjudged": K(
+        409,
+        "{model} {version} may not go to devices yet: {reason}.",
+        "The portal judges it by itself in a moment; `fedportal gate check {model} --version {version}` asks at once.",
+    ),
+    "no_gate": K(
+        409,
+        "The model {model} has no gate: nothing is asked of its versions before they go to devices.",
+        "Set limits first: `fedportal gate set {model} …`.",
+    ),
     "no_run": K(404, "The model {model!r} was never trained.", "Start a run: `fedportal train start {model}`."),
     "no_rollout": K(
         404,

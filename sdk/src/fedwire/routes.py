@@ -47,6 +47,8 @@ ROLLOUTS = f"{API}/rollouts"
 ROLLOUT = API + "/rollouts/{rollout}"  # + /advance, /set, /pause, /resume, /complete, /rollback
 EXPERIMENTS = f"{API}/experiments"
 EXPERIMENT = API + "/experiments/{experiment}"  # + /results, /start, /stop, /promote
+MODEL_GATE = MODEL + "/gate"  # GET, PUT: what versions must pass before they go to devices
+VERSION_GATE = MODEL_VERSION + "/gate"  # GET: the report; POST: judge; + /override, /override/withdraw
 UPLOADS = f"{API}/uploads"
 UPLOAD = API + "/uploads/{upload}"
 # Training

@@ -30,6 +30,7 @@ PARTS = {
     "device": Part("devices", "device", "Let this machine take part, and look after the organization's devices."),
     "edge": Part("edge", "edge", EDGE),
     "federation": Part("federations", "federation", "Found federations, invite, join, and share models."),
+    "gate": Part("gate", "gate", "What versions of a model must pass before they go to devices."),
     "key": Part("team", "key", "API keys: for people's programs, and for enrolling devices."),
     "model": Part("models", "model_group", "The models you see, their versions and where these come from."),
     "pull": Part("models", "pull", "Fetch a version of a model."),
