@@ -15,8 +15,10 @@ from federations.permissions import Actor
 from fedportal.common import blobs
 from fedportal.door.hooks import DoorRequest, DownloadTicket, UploadTicket
 from fedwire.errors import FedportalError
-from registry import formats, selectors, tasks
-from registry.models import Artifact, ModelVersion, StagedUpload
+from fedwire.formats import ENDINGS, SAFETENSORS
+from registry import deliverables
+from registry.deliverables import Deliverable
+from registry.models import StagedUpload
 from registry.services import versions
 
 
@@ -41,32 +43,29 @@ def upload(request: DoorRequest) -> UploadTicket:
 
 
 def download(request: DoorRequest) -> DownloadTicket:
-    """Leave to fetch a version in `?format=` (safetensors by default; state_dict, also called pytorch).
+    """Leave to fetch a version in `?format=`, safetensors by default; pytorch is another word for state_dict.
 
-    Raises `format_pending` while a worker makes the form, `format_unavailable` when there is none.
+    Raises `format_pending` while a worker makes the form, and what else `deliverables.find` raises.
     """
-    actor = _actor(request)
-    form = formats.canonical(request.query.get("format", formats.SAFETENSORS))
-    model = selectors.find_model(actor, request.params["model"])
-    permissions.require(actor, "model.pull", model)
-    version = selectors.find_version(model, request.params["version"])
-    blob, size = (version.blob, version.size) if form == formats.SAFETENSORS else _converted(version, form)
+    form = request.query.get("format", SAFETENSORS)
+    return _ticket(deliverables.find(_actor(request), request.params["model"], request.params["version"], form))
+
+
+def linked(request: DoorRequest) -> DownloadTicket:
+    """Leave to fetch what `?link=` was made for, with no key. Raises `link_invalid`, `link_expired`."""
+    text = request.query.get("link", "")
+    return _ticket(deliverables.opened(request.params["model"], request.params["version"], text))
+
+
+def _ticket(file: Deliverable) -> DownloadTicket:
+    version = file.version
     return DownloadTicket(
-        path=blobs.path(blob),
-        size=size,
-        etag=blob,
-        filename=f"{_file_name(model.name)}-{version.version}.{formats.ENDINGS[form]}",
+        path=blobs.path(file.blob),
+        size=file.size,
+        etag=file.blob,
+        filename=f"{_file_name(version.model.name)}-{version.version}.{ENDINGS[file.form]}",
         headers={"x-version": version.version, "x-digest": version.digest},
     )
-
-
-def _converted(version: ModelVersion, form: str) -> tuple[str, int]:
-    artifact = tasks.order(version, form)
-    if artifact.state == Artifact.State.FAILED:
-        raise FedportalError("format_unavailable", format=form, available=formats.SAFETENSORS, reason=artifact.reason)
-    if artifact.state == Artifact.State.PENDING:
-        raise FedportalError("format_pending", format=form)
-    return artifact.blob, artifact.size
 
 
 def _actor(request: DoorRequest) -> Actor:

@@ -1,33 +1,27 @@
-"""Other forms of a model file. This is the only module of the portal that imports torch, and only in a worker.
+"""Other forms of a model file: which there are for a version, and how each is written. Runs in a worker.
 
 A state_dict is written, never read: what was written is checked by comparing the bytes in its archive with the model's
-tensors, without the reader that could run code.
+tensors, without the reader that could run code. The forms that compute are in `registry.converting`.
 """
 
 from __future__ import annotations
 
 import mmap
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedwire.architectures import Architecture
 from fedwire.errors import FedportalError
+from fedwire.formats import DESCRIBED, ENDINGS, NAMES, ONNX, STATE_DICT
 from fedwire.tensors import DTYPES, MAX_HEADER, TensorSpec, parse_header
+from registry.converting import ConversionFailed, onnx, torchscript
 
 if TYPE_CHECKING:
     import torch
-
-STATE_DICT = "state_dict"
-SAFETENSORS = "safetensors"
-# What a caller may ask for → the form that answers it.
-NAMES = {SAFETENSORS: SAFETENSORS, STATE_DICT: STATE_DICT, "pytorch": STATE_DICT}
-ENDINGS = {SAFETENSORS: "safetensors", STATE_DICT: "pt"}
-
-
-class ConversionFailed(Exception):
-    """The conversion could not be made; the text says why, for a person."""
 
 
 def canonical(name: str) -> str:
@@ -35,6 +29,22 @@ def canonical(name: str) -> str:
     if name not in NAMES:
         raise FedportalError("format_unavailable", format=name[:40], available=", ".join(ENDINGS))
     return NAMES[name]
+
+
+def possible(architecture: Mapping[str, Any] | None) -> list[str]:
+    """The forms that a version with this described architecture, or with none, can be fetched in."""
+    return [form for form in ENDINGS if architecture is not None or form not in DESCRIBED]
+
+
+def write(form: str, source: Path, architecture: Mapping[str, Any] | None, target: Path) -> None:
+    """Write the model file `source` in this form to `target`, and check it. Raises `ConversionFailed`."""
+    if form == STATE_DICT:
+        write_state_dict(source, target)
+        return
+    if architecture is None:
+        raise ConversionFailed("the version has no described architecture")
+    found = Architecture.parse(architecture)
+    (onnx if form == ONNX else torchscript).write(source, found, target)
 
 
 def write_state_dict(source: Path, target: Path) -> None:
@@ -51,7 +61,9 @@ def write_state_dict(source: Path, target: Path) -> None:
         found, start = parse_header(mapped[: MAX_HEADER + 8], total=len(mapped))
         places = _places(found.tensors, start)
         state = {spec.name: _tensor(torch, mapped, spec, offset) for spec, offset in places}
-        torch.save(state, target)
+        # Into an open file: torch writes the name of a path into the archive, and twice must be the same bytes.
+        with open(target, "wb") as out:
+            torch.save(state, out)
         # The tensors are views into the mapping, which cannot be closed before they are gone.
         state.clear()
         _compare(target, mapped, places)

@@ -14,6 +14,7 @@ from federations.models import Federation, Member
 from federations.permissions import Actor
 from federations.selectors import find
 from fedwire.errors import FedportalError
+from fedwire.formats import SAFETENSORS
 from fedwire.states import InstallationState, MemberState
 from registry import formats, versioning, wording
 from registry.models import Artifact, Installation, Model, ModelVersion, Rollout, Share
@@ -156,20 +157,20 @@ class File:
     form: str
     state: str
     size: int | None
+    sha256: str | None = None
     reason: str = ""
 
 
 def files_of(version: ModelVersion) -> list[File]:
     """Every form there is or could be."""
     made = {row.format: row for row in Artifact.objects.filter(version=version)}
-    found = [File(formats.SAFETENSORS, Artifact.State.READY, version.size)]
-    for form in formats.ENDINGS:
-        if form != formats.SAFETENSORS:
-            row = made.get(form)
-            ready = row is not None and row.state == Artifact.State.READY
-            found.append(
-                File(form, row.state, row.size if ready else None, row.reason) if row else File(form, "", None)
-            )
+    found = [File(SAFETENSORS, Artifact.State.READY, version.size, version.blob)]
+    for form in formats.possible(version.architecture):
+        row = made.get(form)
+        if row is not None and row.state == Artifact.State.READY:
+            found.append(File(form, row.state, row.size, row.blob))
+        elif form != SAFETENSORS:
+            found.append(File(form, row.state if row else "", None, None, row.reason if row else ""))
     return found
 
 

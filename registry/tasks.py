@@ -39,9 +39,12 @@ def check_gate(actor: Actor, version: ModelVersion, *, remeasure: bool = False) 
     return report
 
 
-def order(version: ModelVersion, form: str) -> Artifact:
-    """The version's other form; a worker is rung for if it is not there yet. Raises `format_unavailable`."""
-    artifact = artifacts.wanted(version, form)
+def order(actor: Actor, version: ModelVersion, form: str) -> Artifact:
+    """The version's other form; a worker is rung for if it is not there yet.
+
+    Raises `format_unavailable`, `format_needs_architecture`.
+    """
+    artifact = artifacts.wanted(actor, version, form)
     if artifact.state == Artifact.State.PENDING and artifact.claimed_at is None:
         ring(make_artifact, artifact.pk)
     return artifact

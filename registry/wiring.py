@@ -29,6 +29,7 @@ def connect() -> None:
     permissions.follow(within=models.shared_in, relation=models.relation)
     hooks.register_upload(routes.UPLOAD, door.upload)
     hooks.register_download(routes.MODEL_DOWNLOAD, door.download)
+    hooks.register_download(routes.MODEL_FILE, door.linked)
     sweeping.register(tasks.sweep)
     sweeping.register(experiments.sweep)
     sweeping.register(health.sweep)

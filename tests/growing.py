@@ -210,7 +210,7 @@ def model_versions(stage: Stage, count: int) -> None:
     for number in missing(ModelVersion.objects.filter(model=model), count):
         versions.initial(olga_of(stage), model, seed=number)
     for version in ModelVersion.objects.filter(model=model, artifacts__isnull=True):
-        artifacts.wanted(version, "state_dict")
+        artifacts.wanted(olga_of(stage), version, "state_dict")
     latest = versions.latest(model)
     assert latest is not None
     stage.own["version"] = latest.version

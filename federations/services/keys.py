@@ -72,12 +72,17 @@ def find_api_key(token: str) -> ApiKey:
     key = ApiKey.objects.select_related("organization", "person").filter(lookup=lookup).first()
     _compare(token, key.secret_hash if key else None)
     assert key is not None
+    check_usable(key)
+    return key
+
+
+def check_usable(key: ApiKey) -> None:
+    """Raises `key_revoked`, `key_expired` or `organization_suspended` for a key that opens nothing any more."""
     _check_alive(key.revoked_at, key.expires_at)
     if not key.person.is_active:
         raise FedportalError("key_revoked")
     if key.organization.suspended_at is not None:
         raise FedportalError("organization_suspended")
-    return key
 
 
 def find_device(token: str) -> tuple[Device, DeviceKey]:

@@ -116,9 +116,19 @@ WORDS: dict[tuple[str, str], Words] = {
         "models_versions_download",
         "A version's file.",
         FILE,
-        further=(("query", "format", "string", "`safetensors` (the default) or `state_dict`."), _RANGE),
+        further=(
+            ("query", "format", "string", "`safetensors` (the default), `state_dict`, `onnx` or `torchscript`."),
+            _RANGE,
+        ),
         may=(("202", "The file is being made (`format_pending`); ask again."),),
         who=tuple(PERSON),
+    ),
+    ("GET", routes.MODEL_FILE): Words(
+        "models_versions_file",
+        "The file that a link is good for; the link is the permission, and no key is needed.",
+        FILE,
+        further=(("query", "link", "string", "As the portal gave it."), _RANGE),
+        who=(),
     ),
     ("GET", routes.SESSION_HELD_FILE): Words(
         "training_sessions_held_file",

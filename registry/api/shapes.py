@@ -110,7 +110,7 @@ class VersionShape(serializers.Serializer[ModelVersion]):
         return selectors.sentence(version)
 
     def get_formats(self, version: ModelVersion) -> list[str]:
-        return list(formats.ENDINGS)
+        return formats.possible(version.architecture)
 
 
 class VersionDetailShape(VersionShape):

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from registry.api import experiments, gates, rollouts, views
+from registry.api import experiments, files, gates, rollouts, views
 
 urlpatterns = [
     path("models", views.Models.as_view(), name="api-models"),
@@ -14,6 +14,8 @@ urlpatterns = [
     path("models/<str:model>/versions/<str:version>/gate", gates.VersionGate.as_view(), name="api-version-gate"),
     path("models/<str:model>/versions/<str:version>/gate/override", gates.Override.as_view()),
     path("models/<str:model>/versions/<str:version>/gate/override/withdraw", gates.Withdrawal.as_view()),
+    path("models/<str:model>/versions/<str:version>/formats", files.Files.as_view(), name="api-formats"),
+    path("models/<str:model>/versions/<str:version>/download-url", files.FileLink.as_view(), name="api-link"),
     path("models/<str:model>/rollouts", rollouts.Rollouts.as_view(), name="api-rollouts"),
     path("models/<str:model>/rollouts/active", rollouts.ActiveRollouts.as_view(), name="api-active-rollouts"),
     path("models/<str:model>/rollback", rollouts.ModelRollback.as_view(), name="api-model-rollback"),

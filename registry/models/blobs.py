@@ -40,7 +40,7 @@ class Artifact(models.Model):
 
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="+")
     version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="artifacts")
-    format = models.CharField(max_length=20)  # state_dict; later onnx, torchscript
+    format = models.CharField(max_length=20)  # see fedwire.formats
     state = models.CharField(max_length=8, choices=State.choices, default=State.PENDING)
     blob = models.CharField(max_length=64, blank=True)
     size = models.BigIntegerField(default=0)

@@ -118,7 +118,7 @@ def make(request: Any, model: str, version: str, form: str) -> HttpResponse:
     found = selectors.find_model(request.actor, model)
     permissions.require(request.actor, "model.pull", found)
     wanted = selectors.find_version(found, version)
-    tasks.order(wanted, form)
+    tasks.order(request.actor, wanted, form)
     return redirect(f"{_address(found)}/versions/{wanted.version}#files")
 
 

@@ -12,6 +12,8 @@ from tests.architecture import source
 # used, in these modules and nowhere else. transformers is there for those who serve text models.
 LAZY = {
     "registry.formats": {"torch"},
+    "registry.converting.torchscript": {"torch"},
+    "registry.converting.onnx": {"onnx", "onnxruntime"},
     "fedportal_sdk.trainers.torch": {"torch"},
     "training.privacy.accounting": {"dp_accounting"},
     "fedportal_sdk.serving.text": {"transformers"},

@@ -241,7 +241,6 @@ REFUSALS = [
     ("acme", f"push {MODEL} README.md", "not_safetensors", "safetensors"),
     ("acme", "push another --architecture {", "architecture_invalid", "docs/protocol.md"),
     ("acme", f"pull {MODEL} --version 9.0.0 --output x", "not_found", "id or name"),
-    ("acme", f"pull {MODEL} --format onnx --output x", "format_unavailable", "safetensors"),
     ("acme", f"pull {MODEL} --output /nowhere/x", "file_unwritable", "--output"),
     ("acme", f"pull {MODEL} --output /", "file_unwritable", "--output"),
     ("acme", f"train status {MODEL}", "no_run", f"fedportal train start {MODEL}"),

@@ -340,6 +340,8 @@ ROWS: list[Row] = [
     Row("POST", _VER + "/gate", 409, 403, 403, 404, staff=404, mixed=False),
     Row("POST", _VER + "/gate/override", 409, 403, 403, 404, staff=404, mixed=False, body=lambda s, w: {"reason": "x"}),
     Row("POST", _VER + "/gate/override/withdraw", 404, 403, 403, 404, staff=404, mixed=False),
+    Row("GET", _VER + "/formats", 200, 200, 200, 404, staff=404, mixed=False),
+    Row("GET", _VER + "/download-url", 200, 403, 200, 404, staff=404, mixed=False),
     # Rollouts go to one's own devices: metro makes its own of the model that it sees, and does not see acme's
     Row("GET", _MOD + "/rollouts", 200, 200, 200, 404, staff=404),
     Row("GET", _MOD + "/rollouts/active", 200, 200, 200, 404, staff=404),
@@ -406,7 +408,7 @@ DEVICE_ROWS: dict[tuple[str, str], int] = {
 
 # Answered in front of Django (`fedportal.door`), asked through what the floors registered there. At a device's
 # address: what the object's own device gets; at a person's: what olga, otto, mia and vera get.
-DOOR_ROWS: dict[tuple[str, str], int | tuple[int, int, int, int]] = {
+DOOR_ROWS: dict[tuple[str, str], int | tuple[int, int, int, int] | None] = {
     ("GET", routes.TASK_NEXT): 200,
     ("POST", routes.TASK_ANSWER): 409,  # its upload has not arrived
     ("POST", routes.TASK_DECLINE): 200,
@@ -417,6 +419,7 @@ DOOR_ROWS: dict[tuple[str, str], int | tuple[int, int, int, int]] = {
     # An upload is its person's alone.
     ("PUT", routes.UPLOAD): (200, 404, 404, 404),
     ("GET", routes.MODEL_DOWNLOAD): (200, 403, 200, 404),
+    ("GET", routes.MODEL_FILE): None,
     ("GET", routes.SESSION_HELD_FILE): (200, 403, 200, 404),
 }
 

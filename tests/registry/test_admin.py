@@ -28,7 +28,7 @@ def rows(house: House) -> None:
     model = models.create(house.olga, name="radiology")
     version = pushed(house, model, save({"w": np.ones(2, np.float32)}))
     models.share(house.olga, model, house.federation)
-    artifacts.wanted(version, "state_dict")
+    artifacts.wanted(house.olga, version, "state_dict")
     versions.begin_upload(house.olga, model, 100, "0" * 64)
 
 

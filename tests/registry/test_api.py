@@ -48,7 +48,7 @@ def test_the_whole_way_of_a_described_model(house: House, olga: Client, mia: Cli
     assert (model["latest_version"], model["owned"], model["org_id"]) == (None, True, house.acme.public_id)
     version = post(olga, "/models/radiology-v1/versions", initial=True, seed=0)
     assert (version["version"], version["parameters"], version["origin"]) == ("1.0.0", 31, "pushed")
-    assert version["formats"] == ["safetensors", "state_dict"]
+    assert version["formats"] == ["safetensors", "state_dict", "onnx", "torchscript"]
 
     shared = post(olga, f"/federations/{house.federation.name}/models", model_id="radiology-v1")
     assert shared == {"model_id": model["id"], "federation_id": house.federation.public_id}

@@ -93,7 +93,7 @@ def test_the_file_is_a_plain_archive_of_our_bytes(tmp_path: Path) -> None:
         assert archive.read(record) == arrays["w"].tobytes()
 
 
-@pytest.mark.parametrize("form", ["onnx", "torchscript", "", "pickle", "../../etc/passwd", "SAFETENSORS"])
+@pytest.mark.parametrize("form", ["tflite", "", "pickle", "../../etc/passwd", "SAFETENSORS"])
 def test_forms_that_do_not_exist_are_refused_with_those_that_do(form: str) -> None:
     with pytest.raises(FedportalError) as refused:
         formats.canonical(form)

@@ -110,8 +110,8 @@ def test_a_state_dict_is_made_while_one_waits(portal: Portal, acme: Owner, tmp_p
         "layers.2.weight": (1, 5),
         "layers.2.bias": (1,),
     }
-    onnx = acme.ask("GET", "/models/mlp/versions/1.0.0/download?format=onnx")
-    assert (onnx.status, onnx.json()["error"]) == (409, "format_unavailable")
+    tflite = acme.ask("GET", "/models/mlp/versions/1.0.0/download?format=tflite")
+    assert (tflite.status, tflite.json()["error"]) == (409, "format_unavailable")
 
 
 def test_every_hostile_file_is_refused_and_nothing_of_it_stays(portal: Portal, acme: Owner) -> None:

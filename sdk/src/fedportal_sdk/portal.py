@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from fedportal_sdk import transfers
+from fedportal_sdk import _pulling, transfers
 from fedportal_sdk._config import Home
 from fedportal_sdk._http import Http
 from fedportal_sdk._paths import path_of as _path
@@ -190,12 +190,12 @@ class Portal:
         version: str = "latest",
         format: str = "safetensors",
         progress: Progress = _nobody,
+        waiting: Callable[[], object] = lambda: None,
     ) -> Path:
-        """Fetch a version into `file`, whole or not at all. Other forms than safetensors are made on demand."""
-        path = _path(routes.MODEL_DOWNLOAD, model=model, version=version) + f"?format={quote(format)}"
-        target = Path(file)
-        transfers.fetch(self._http, self._patience, path, target, progress)
-        return target
+        """Fetch a version into `file`, whole and checked or not at all; forms other than safetensors are made."""
+        path = _path(routes.MODEL_LINK, model=model, version=version) + f"?format={quote(format)}"
+        _pulling.pull(self._http, self._patience, path, Path(file), progress, waiting)
+        return Path(file)
 
     # --- training ----------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,9 +18,6 @@ Progress = Callable[[int, int], object]
 
 PIECE = 1 << 20
 TRANSFER_TIMEOUT = 300.0
-# A form other than safetensors is made on demand: how long to ask for it, and how often.
-CONVERSION_SECONDS = 300.0
-ASK_AGAIN_SECONDS = 0.5
 
 
 def measured(path: Path) -> tuple[int, str]:
@@ -61,7 +57,7 @@ def fetch(http: Http, patience: Patience, address: str, target: Path, progress: 
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
 
     def attempt() -> None:
-        response = _ready(http, address)
+        response = http.send("GET", address, stream=True, timeout=TRANSFER_TIMEOUT)
         with _opened(draft, target) as out, http.reading(response):
             _copy(response, out, target, progress)
 
@@ -72,27 +68,13 @@ def fetch(http: Http, patience: Patience, address: str, target: Path, progress: 
         draft.unlink(missing_ok=True)
 
 
-def _ready(http: Http, address: str) -> Response:
-    """The response with the file, once the portal has made it."""
-    give_up = time.monotonic() + CONVERSION_SECONDS
-    while True:
-        response = http.send("GET", address, stream=True, timeout=TRANSFER_TIMEOUT)
-        if response.status != 202:
-            return response
-        with http.reading(response):
-            said = response.read()
-        if time.monotonic() > give_up:
-            raise FedportalError("unavailable", answered=said.decode(errors="replace"))
-        time.sleep(ASK_AGAIN_SECONDS)
-
-
 def _copy(response: Response, out: BinaryIO, target: Path, progress: Progress) -> None:
     total, done = int(response.headers.get("Content-Length", 0)), 0
     while piece := response.read(PIECE):
         try:
             out.write(piece)
         except OSError as error:  # here, so that a full disk is not taken for a broken connection
-            raise _unwritable(target, error) from error
+            raise unwritable(target, error) from error
         done += len(piece)
         progress(done, total)
 
@@ -101,10 +83,11 @@ def _opened(draft: Path, target: Path) -> BinaryIO:
     try:
         return open(draft, "wb")
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise unwritable(target, error) from error
 
 
-def _unwritable(target: Path, error: OSError) -> FedportalError:
+def unwritable(target: Path, error: OSError) -> FedportalError:
+    """What it means that `target` could not be written."""
     return FedportalError("file_unwritable", path=str(target), reason=error.strerror or str(error))
 
 

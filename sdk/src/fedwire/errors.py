@@ -201,6 +201,19 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "version_taken": K(409, "The version {version} exists already.", "Push the next version."),
     "format_unavailable": K(409, "There is no {format} form of this version.", "Use one of: {available}."),
     "format_pending": K(202, "The {format} form is being made.", "Ask again in a moment."),
+    "format_needs_architecture": K(
+        409,
+        "There is no {format} form of this version: the portal does not know what its tensors compute.",
+        "Push the file with its described --architecture, or use one of: {available}.",
+    ),
+    "format_failed": K(
+        409, "The {format} form could not be made: {reason}", "Ask again in a minute, or use one of: {available}."
+    ),
+    "download_damaged": K(
+        400, "What arrived is not the file that the portal announced.", "Pull it again; the digest is {expected}."
+    ),
+    "link_invalid": K(403, "This download link was not made by the portal for this file.", "Ask for a fresh link."),
+    "link_expired": K(403, "This download link is no longer good.", "Ask for a fresh link."),
     "strategy_unknown": K(400, "There is no strategy {strategy!r}.", "Use one of: {available}."),
     "strategy_parameter": K(
         400, "The strategy's parameter {name!r} is not usable: {reason}", "Correct it and start again."

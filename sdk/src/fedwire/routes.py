@@ -40,6 +40,9 @@ MODEL_VERSIONS = MODEL + "/versions"
 MODEL_LATEST = MODEL + "/versions/latest"
 MODEL_VERSION = MODEL + "/versions/{version}"
 MODEL_DOWNLOAD = MODEL + "/versions/{version}/download"
+MODEL_FORMATS = MODEL_VERSION + "/formats"  # GET: which forms are made, on their way, or could be
+MODEL_LINK = MODEL_VERSION + "/download-url"  # GET ?format=: a link for minutes, or 202 while the form is made
+MODEL_FILE = MODEL_VERSION + "/file"  # GET ?link=: what the link is good for, without a key
 MODEL_ROLLOUTS = MODEL + "/rollouts"
 MODEL_ROLLOUTS_ACTIVE = MODEL_ROLLOUTS + "/active"
 MODEL_ROLLBACK = MODEL + "/rollback"

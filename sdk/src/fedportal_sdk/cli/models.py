@@ -14,10 +14,10 @@ from fedportal_sdk.data import columns_of_csv
 from fedportal_sdk.portal import Portal
 from fedwire.architectures import Architecture
 from fedwire.errors import FedportalError
+from fedwire.formats import ENDINGS, NAMES
 from fedwire.tensors import all_finite, decode_model
 
 VERSION = re.compile(r"\d+\.\d+\.\d+", re.ASCII)
-ENDINGS = {"safetensors": "safetensors", "state_dict": "pt", "pytorch": "pt", "onnx": "onnx", "torchscript": "pt"}
 
 
 @click.command()
@@ -88,7 +88,7 @@ def push(
 
 @click.command()
 @click.argument("model")
-@click.option("--format", "form", type=click.Choice(sorted(ENDINGS)), default="safetensors", show_default=True)
+@click.option("--format", "form", type=click.Choice(sorted(NAMES)), default="safetensors", show_default=True)
 @click.option("--version", "number", default="latest", show_default=True)
 @click.option("--output", "-o", "target", type=click.Path(path_type=Path), default=None, help="The file to write.")
 @output.command
@@ -97,18 +97,21 @@ def pull(model: str, form: str, number: str, target: Path | None, as_json: bool)
     """Fetch a version of a model.
 
     Beside it comes a text that says what it is and what was protected when it was made, and with safetensors a JSON
-    file by which `fedportal serve` knows how to compute it.
+    file by which `fedportal serve` knows how to compute it. onnx and torchscript hold that themselves, standardisation
+    included; the portal makes them for described architectures.
 
     \b
     Examples:
       fedportal pull radiology-v1
+      fedportal pull radiology-v1 --format onnx
       fedportal pull radiology-v1 --version 1.0.0 --format state_dict --output radiology.pt
     """
     portal = output.portal()
     version = portal.version(model, number)
-    place = target or Path(f"{model}-{version['version']}.{ENDINGS[form]}")
+    place = target or Path(f"{model}-{version['version']}.{ENDINGS[NAMES[form]]}")
     with output.bar(f"pulling {place.name}") as progress:
-        portal.pull(model, place, version=version["version"], format=form, progress=progress)
+        waiting = output.once(f"The portal is making the {form} form; this takes seconds …")
+        portal.pull(model, place, version=version["version"], format=form, progress=progress, waiting=waiting)
     about = place.with_suffix(".md")
     about.write_text(cards.text(model, version, place.name), encoding="utf-8")
     if form == "safetensors":

@@ -158,6 +158,17 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
         yield advance
 
 
+def once(text: str) -> Callable[[], None]:
+    """Says this on standard error when it is first called, and never to a program."""
+    left = [text]
+
+    def say_it() -> None:
+        if left and not _for_a_program():
+            err.print(f"[dim]{_plain(left.pop())}[/]")
+
+    return say_it
+
+
 def portal() -> Portal:
     """The portal one logged in to."""
     return portal_as(Portal)
