@@ -33,6 +33,7 @@ from fedwire.errors import FedportalError
 PAGES = {
     "fed": "/federations/",
     "mdl": "/models/",
+    "rol": "/rollouts/",
     "run": "/runs/",
     "dev": "/devices/",
     "whk": "/webhooks/",
@@ -71,6 +72,7 @@ WORDS = {
     "rollout.paused": "Paused a rollout",
     "rollout.resumed": "Resumed a rollout",
     "rollout.completed": "Completed a rollout",
+    "rollout.unwell": "A version was found unwell on its devices",
     "rollout.rolled_back": "Rolled a version back on all its devices",
     "experiment.created": "Planned an experiment between two versions",
     "experiment.started": "Started an experiment on devices",

@@ -67,6 +67,8 @@ KINDS: Mapping[str, Kind] = {
         Kind("update.flagged", "An update of a device was unlike the others of its round", TRAINERS | OPERATORS),
         Kind("device.registered", "A device registered", OPERATORS, email=False),
         Kind("device.ended", "A device was quarantined, revoked or retired", OPERATORS, email=False),
+        Kind("rollout.rolled_back", "A version failed on your devices and was rolled back", TRAINERS | OPERATORS),
+        Kind("rollout.unwell", "A version fails on your devices and waits for you", TRAINERS | OPERATORS),
         Kind("policy.changed", "Your organization's policy changed", LEADS | OFFICERS),
         Kind("budget.exhausted", "Your privacy budget is not enough for another round of a run", LEADS | OFFICERS),
         Kind("webhook.failing", "A webhook was switched off because it kept failing", LEADS),

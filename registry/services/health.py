@@ -92,14 +92,19 @@ def verdict(rollout: Rollout) -> Verdict:
 
 
 def look(rollout: Rollout) -> bool:
-    """Judge the rollout; one that is unwell is rolled back if it is to be. Whether this look did it."""
-    if not rollout.auto_rollback or rollout.state not in WATCHED:
+    """Judge the rollout; one that is unwell is rolled back if it is to be, else told of. Whether this look did it."""
+    if rollout.state not in WATCHED:
         return False
     seen = _recent(rollout)
     found = health.judge(seen, clock.now(), rollout.limits)
     if not found.problem:
         return False
-    return rollouts.go_back(audit.PORTAL, rollout, reason(found), max(report.at for report in seen))
+    crossed_at = max(report.at for report in seen)
+    if rollout.auto_rollback:
+        return rollouts.go_back(audit.PORTAL, rollout, reason(found), crossed_at)
+    if rollout.crossed_at is None:
+        rollouts.note_unwell(rollout, reason(found), crossed_at)
+    return False
 
 
 def sweep() -> None:

@@ -21,7 +21,7 @@ from fedwire.states import MOVES, RolloutState, word
 from registry.delivery import placement
 from registry.delivery.placement import WHOLE
 from registry.models import Experiment, Installation, ModelVersion, Rollout
-from registry.services import gatekeeping, installations, rollout_limits, underway
+from registry.services import gatekeeping, installations, notices, rollout_limits, underway
 from registry.services.rollout_limits import Steps
 
 
@@ -177,14 +177,28 @@ def go_back(actor: Actor | str, rollout: Rollout, reason: str, crossed_at: datet
     """Roll back, exactly once however many ask for it; whether this was the one."""
     with unit():
         rows = Rollout.objects.filter(pk=rollout.pk)
-        now = clock.now()
-        if not _moved(rows, RolloutState.ROLLED_BACK, rolled_back_at=now, crossed_at=crossed_at, reason=reason[:300]):
+        values = {"rolled_back_at": clock.now(), "reason": reason[:300]}
+        if crossed_at is not None:
+            values["crossed_at"] = crossed_at
+        if not _moved(rows, RolloutState.ROLLED_BACK, **values):
             return False
         rollout = _locked(rollout)
         installations.give_back(rollout)
         _tell(rollout, actor, "rollout.rolled_back", version=rollout.version.version, reason=reason[:300])
+        if actor == audit.PORTAL:
+            notices.went_back(rollout)
         installations.note_restored(rollout)
     return True
+
+
+def note_unwell(rollout: Rollout, reason: str, crossed_at: datetime) -> None:
+    """A limit is crossed and the rollout does not go back by itself: say so, the first time."""
+    with unit():
+        rows = Rollout.objects.filter(pk=rollout.pk, crossed_at=None).order_by()
+        if rows.update(crossed_at=crossed_at):
+            rollout = _locked(rollout)
+            _tell(rollout, audit.PORTAL, "rollout.unwell", version=rollout.version.version, reason=reason)
+            notices.unwell(rollout, reason)
 
 
 def roll_back_to(actor: Actor, version: ModelVersion) -> Rollout:

@@ -176,9 +176,10 @@ def told(event: Event) -> dict[str, Any]:
         "paused": "Paused",
         "resumed": "Resumed",
         "completed": f"Completed at {_share_of(details.get('share'))}",
+        "unwell": f"Found unwell: {details.get('reason', '')}",
         "rolled_back": f"Rolled back: {details.get('reason', '')}",
     }
-    looks = {"paused": "warn", "completed": "good", "rolled_back": "bad"}
+    looks = {"paused": "warn", "completed": "good", "unwell": "bad", "rolled_back": "bad"}
     by = " by itself" if event.by_itself and event.what in ("widened", "completed") else ""
     return {"words": words.get(event.what, event.what) + by, "at": event.at, "look": looks.get(event.what, "")}
 

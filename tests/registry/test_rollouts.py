@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from federations.models import AuditEntry, Device, DeviceTask, Organization, Role
+from federations.models import AuditEntry, Delivery, Device, DeviceTask, Letter, News, Organization, Role
 from federations.permissions import Actor
-from federations.services import device_tasks, policies
+from federations.services import device_tasks, policies, spreading, webhooks
 from fedportal.common import clock
 from fedportal.common.transactions import unit
 from fedwire.states import DeviceState, RolloutState, TaskState
@@ -217,8 +217,50 @@ def test_the_policy_of_the_organization_decides_where_nothing_is_said(fleet: Fle
     fleet.obey()
     fleet.report(fleet.new, **FAILING)
     health.sweep()
+    first = News.objects.get(kind="rollout.unwell")
+    health.sweep()
     rollout.refresh_from_db()
     assert rollout.state == RolloutState.ACTIVE
+    assert rollout.crossed_at is not None
+    assert News.objects.get(kind="rollout.unwell") == first
+    assert "400 of 1000 predictions failed. It does not go back by itself" in first.sentence
+    assert AuditEntry.objects.filter(action="rollout.unwell", subject=rollout.public_id).count() == 1
+    found_at = rollout.crossed_at
+    rollouts.roll_back(fleet.mia, rollout)
+    assert rollout.crossed_at == found_at
+    assert not News.objects.filter(kind="rollout.rolled_back").exists()  # who did it by hand knows
+
+
+def test_people_and_programs_hear_when_a_version_went_back_by_itself(fleet: Fleet) -> None:
+    webhooks.add(fleet.mia, fleet.house.metro, "https://hooks.example/fedportal", ["rollout.rolled_back"])
+    viewer = fleet.house.cast.colleague(fleet.house.metro, Role.VIEWER)
+    first = rollouts.deploy(fleet.mia, fleet.old)
+    fleet.obey()
+    rollouts.complete(fleet.mia, first)
+    rollout = rollouts.deploy(fleet.mia, fleet.new, share=2_000)
+    fleet.obey()
+    fleet.report(fleet.new, **FAILING)
+    health.sweep()
+    health.sweep()
+    spreading.spread_due()
+    letter = Letter.objects.get(topic__startswith="rollout.rolled_back")
+    said = "radiology-v1 2.0.0 was rolled back by itself: 80 of 200 predictions failed."
+    assert (letter.to, said in letter.text) == ("mia@metro.example", True)
+    assert f"/rollouts/{rollout.public_id}" in letter.text
+    assert "Your devices return to 1.0.0, where they had it." in letter.text
+    assert not Letter.objects.filter(to=viewer.email, topic__startswith="rollout").exists()
+    told = Delivery.objects.get(kind="rollout.rolled_back").payload
+    rollout.refresh_from_db()
+    assert rollout.crossed_at is not None
+    assert told["data"] == {
+        "rollout": rollout.public_id,
+        "model": fleet.model.public_id,
+        "version": "2.0.0",
+        "previous_version": "1.0.0",
+        "reason": "80 of 200 predictions failed",
+        "crossed_at": rollout.crossed_at.isoformat(),
+        "rolled_back_at": rollout.rolled_back_at.isoformat() if rollout.rolled_back_at else "",
+    }
 
 
 def test_a_schedule_goes_on_only_while_enough_is_seen_and_well(fleet: Fleet) -> None:
