@@ -41,6 +41,8 @@ ORGANIZATION: Mapping[str, Roles] = {
     "organization.set_policy": frozenset({OWNER, PRIVACY}),
     # Reads what the portal holds of the organization's own devices, and the models that they began with.
     "organization.audit_leakage": frozenset({OWNER, PRIVACY}),
+    # Lets the plans of a federation run on the organization's own devices, which return summaries.
+    "organization.consent_inference": frozenset({OWNER, PRIVACY}),
     "organization.manage": frozenset({OWNER}),
 }
 
@@ -114,6 +116,7 @@ SCOPES: Mapping[str, frozenset[str]] = {
         "organization.found_federation",
         "organization.answer_invitation",
         "organization.accept_agreement",
+        "organization.consent_inference",
     },
     "models:read": _READ_MODELS,
     "models:write": _READ_MODELS
@@ -171,6 +174,7 @@ WORDS: Mapping[str, str] = {
     "organization.create_model": "create models",
     "organization.set_policy": "change the policy",
     "organization.audit_leakage": "audit what runs give away of the organization's rows",
+    "organization.consent_inference": "consent to inference on the organization's devices",
     "organization.manage": "rename the organization or hand it over",
     "federation.view": "see this federation",
     "federation.view_roster": "see who is in this federation",

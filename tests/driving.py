@@ -44,7 +44,7 @@ from tests.training.conftest import Site  # noqa: E402
 from training import progress  # noqa: E402
 from training.models import Run  # noqa: E402
 
-# When bells rang in this process, and what upper floors were told about tasks of the kind `infer`.
+# When bells rang in this process, and what upper floors were told about tasks of the kind `probe`.
 RUNG: list[float] = [0.0]
 HEARD: list[list[Any]] = []
 
@@ -62,7 +62,7 @@ def enrol(count: int = 1, organization: str = "metro", first: int = 1) -> list[d
 
 def offer(
     device_pks: list[int],
-    kind: str = "infer",
+    kind: str = "probe",
     manifest: list[dict[str, Any]] | None = None,
     base: str = "",
     seconds: float = 600.0,
@@ -252,7 +252,7 @@ ACTIONS = {
 def listen(path: Path) -> None:
     """Take lines and do what they say, one connection after another, in a thread of its own."""
     device_tasks.handle(
-        "infer",
+        "probe",
         on_taken=lambda tasks: HEARD.append(["taken", [task.public_id for task in tasks]]),
         on_answer=lambda task, answer, sha, norm: HEARD.append(["answer", task.public_id, answer, sha, norm]),
         on_decline=lambda task, reason: HEARD.append(["decline", task.public_id, reason]),

@@ -42,7 +42,18 @@ from tests.permissions.stage import LOGISTIC, Stage
 from tests.permissions.table import PAGES
 from tests.training.conftest import Site
 from tests.training.test_audits import REPORT
-from training.models import LeakageAudit, MaskedSum, Round, Run, Seat, Shard, Spending
+from training.models import (
+    InferenceConsent,
+    InferencePart,
+    InferencePlan,
+    LeakageAudit,
+    MaskedSum,
+    Round,
+    Run,
+    Seat,
+    Shard,
+    Spending,
+)
 from training.services import rounds, runs
 
 Grower = Callable[[Stage, int], None]
@@ -277,6 +288,24 @@ def privacy(stage: Stage, count: int) -> None:
     for number in missing(RootEntry.objects.filter(federation=federation), count):
         place = {"seq": number + 1, "op": "rotate", "key": f"{key}{number % 10}"}
         RootEntry.objects.create(federation=federation, organization=acme, **place)
+
+
+@grows
+def inference(stage: Stage, count: int) -> None:
+    """Plans of one federation, who consented to them, and the parts of one that is done."""
+    acme, federation, model = stage.cast.acme, federation_of(stage), model_of(stage)
+    first = InferencePlan.objects.filter(federation=federation).order_by("pk")[0]
+    result = {"rows": 90, "cells": [40, 50], "hidden": 0, "deviation": 0.0, "devices": 3, "organizations": 3}
+    over = {"state": "done", "result": result, "started_at": clock.now(), "ended_at": clock.now()}
+    InferencePlan.objects.filter(pk=first.pk).update(**over)
+    bounds = {"least_devices": 3, "least_organizations": 3, "seconds": 600, "delta": 1e-5, **over}
+    for _ in missing(InferencePlan.objects.filter(federation=federation), count):
+        of = {"organization": acme, "federation": federation, "model": model, "version": first.version}
+        InferencePlan.objects.create(**of, asked=first.asked, **bounds)
+    for device in Device.objects.filter(organization=acme)[:count]:
+        InferencePart.objects.get_or_create(organization=acme, plan=first, device=device)
+    for owner in Organization.objects.order_by("pk")[:count]:
+        InferenceConsent.objects.get_or_create(federation=federation, organization=owner)
 
 
 @grows

@@ -16,7 +16,7 @@ from fedportal.common import sql
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 from fedwire.states import MOVES, AssignmentState, RoundState, RunState
-from training.models import Assignment, MaskedSum, Round, Run
+from training.models import Assignment, InferencePart, InferencePlan, MaskedSum, Round, Run
 
 M = TypeVar("M", bound=Model)
 T = TypeVar("T")
@@ -30,7 +30,14 @@ ALIVE_RUNS = (RunState.PENDING, RunState.RUNNING, RunState.PAUSED)
 # So often an act is tried anew when somebody else is quicker.
 TRIES = 5
 
-_KINDS: Mapping[type[Model], str] = {Run: "run", Round: "round", Assignment: "assignment", MaskedSum: "sum"}
+_KINDS: Mapping[type[Model], str] = {
+    Run: "run",
+    Round: "round",
+    Assignment: "assignment",
+    MaskedSum: "sum",
+    InferencePlan: "inference",
+    InferencePart: "asked",
+}
 
 
 class Lost(Exception):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db.models import Count, QuerySet, Sum
+from django.db.models.functions import Coalesce
 
 from federations.models import Organization, Policy
 from fedwire.states import word
@@ -61,15 +62,19 @@ def of(organization: Organization) -> dict[str, Any]:
 
 def federations(organization: Organization, delta: float) -> list[dict[str, Any]]:
     """What was charged in each federation, the newest first, as if it were all: these ε do not add up, for the budget
-    counts all rounds together. One query."""
+    counts all rounds together. A plan of inference is a round. One query."""
     rows = _summed(
-        Spending.objects.filter(organization=organization, state=CHARGED),
-        *("run__federation__public_id", "run__federation__name", "run__federation__pk"),
+        Spending.objects.filter(organization=organization, state=CHARGED).annotate(
+            federation=Coalesce("run__federation__public_id", "plan__federation__public_id"),
+            federation_name=Coalesce("run__federation__name", "plan__federation__name"),
+            federation_pk=Coalesce("run__federation", "plan__federation"),
+        ),
+        *("federation", "federation_name", "federation_pk"),
     )
     grouped: dict[tuple[str, str], dict[str, int]] = {}
     times = Counter[str]()
-    for row in sorted(rows, key=lambda row: -row["run__federation__pk"]):
-        key = row["run__federation__public_id"], row["run__federation__name"]
+    for row in sorted(rows, key=lambda row: -row["federation_pk"]):
+        key = row["federation"], row["federation_name"]
         grouped[key] = ledgers.added(grouped.get(key, {}), row["unit"], _mechanism(row))
         times[key[0]] += row["times"]
     return [

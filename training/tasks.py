@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from fedportal.common import clock
 from fedportal.common.jobs import job
-from training.services import opening, outcomes, rounds, shards
+from training.services import answering, opening, outcomes, rounds, shards
 
 
 @job
@@ -31,3 +32,15 @@ def advance_run(run_pk: int) -> None:
 def make_part(round_pk: int) -> None:
     """Make one part of a large round's model, if one is free."""
     shards.make_one(round_pk, outcomes.recipe)
+
+
+@job
+def settle_inference(plan_pk: int) -> None:
+    """End the plan if nothing more is to come, or its time is over."""
+    answering.settle(plan_pk)
+
+
+def sweep_inference() -> None:
+    """End the plans whose time is over, and those of which nothing more is to come."""
+    for plan_pk in answering.overdue(clock.now()):
+        answering.settle(plan_pk)

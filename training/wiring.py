@@ -9,7 +9,7 @@ from fedportal.common.jobs import ring
 from fedportal.door import hooks
 from fedwire import routes
 from training import door, outlook, tasks
-from training.services import healing, intake, masked_bell, pulse, runs, seats, shards
+from training.services import answering, healing, intake, masked_bell, pulse, runs, seats, shards
 from training.web.labels import LABELS
 
 
@@ -18,6 +18,9 @@ def connect() -> None:
     below show of runs, register the sweep."""
     intake.connect()
     seats.connect()
+    answering.connect()
+    answering.listen(ring_for_inference)
+    sweeping.register(tasks.sweep_inference)
     permissions.follow(within=runs.in_federation, relation=runs.relation)
     above.register(foresight=outlook.left_out, parts=outlook.parts_of, strategies=outlook.strategy_titles)
     above.register_names(outlook.run_names)
@@ -37,6 +40,11 @@ def connect() -> None:
 def ring_for_part(round_pk: int) -> None:
     """Have a worker make a part of this round."""
     ring(tasks.make_part, round_pk)
+
+
+def ring_for_inference(plan_pk: int) -> None:
+    """Have a worker look whether this plan of inference is over."""
+    ring(tasks.settle_inference, plan_pk)
 
 
 def ring_for_masked(round_pk: int, after: float) -> None:

@@ -25,7 +25,7 @@ from fedportal.common import blobs, clock, faults, ids, live
 from fedportal.common.transactions import after_commit, unit
 from fedwire.errors import FedportalError
 from fedwire.messages import INLINE_BYTES
-from fedwire.states import TaskState
+from fedwire.states import TaskKind, TaskState
 
 # So often an answer is tried while its task changes under it.
 TRIES = 3
@@ -344,7 +344,8 @@ def _checked(task: DeviceTask, said: dict[str, Any]) -> dict[str, Any]:
     """The answer, checked against what the task asks for. What came with one that is too small is not kept."""
     shape = task.content.get("answer", {})
     least, most = shape.get("least_records"), shape.get("max_samples")
-    if task.content.get("masking"):  # how many rows there are is hidden too, so the device keeps to the floor by itself
+    # How many rows there are is hidden too, so the device keeps to the floor by itself.
+    if task.content.get("masking") or task.kind == TaskKind.INFER:
         least = None
     needed, individual = shape.get("reports", ()), bool(shape.get("individual"))
     try:

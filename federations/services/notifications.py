@@ -64,6 +64,8 @@ KINDS: Mapping[str, Kind] = {
         Kind("run.started", "A run started in a federation you are in", TRAINERS | OPERATORS, email=False),
         Kind("run.waiting", "A run waits for devices", TRAINERS | OPERATORS),
         Kind("run.finished", "A run completed, failed or was stopped", TRAINERS),
+        Kind("inference.started", "Your devices are asked for a summary of what a model says", TRAINERS | OFFICERS),
+        Kind("inference.finished", "A summary that you asked devices for is there, or is not", TRAINERS),
         Kind("update.flagged", "An update of a device was unlike the others of its round", TRAINERS | OPERATORS),
         Kind("device.registered", "A device registered", OPERATORS, email=False),
         Kind("device.ended", "A device was quarantined, revoked or retired", OPERATORS, email=False),

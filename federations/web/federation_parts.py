@@ -24,6 +24,7 @@ def frame(request: Any, federation: Federation) -> dict[str, Any]:
     )
     address = address_of(federation)
     tabs = [("Overview", address, True), ("Study agreement", f"{address}/agreements", True)]
+    tabs += [("Inference", f"{address}/inference", sees_roster)]
     tabs += [("Activity", f"{address}/activity", sees_roster), ("Settings", f"{address}/settings", may_manage)]
     return {
         "federation": federation,

@@ -73,6 +73,10 @@ def exp_id() -> str:
     return new_id("exp")
 
 
+def inf_id() -> str:
+    return new_id("inf")
+
+
 def run_id() -> str:
     return new_id("run")
 

@@ -22,7 +22,7 @@ from fedwire.states import DeviceState, TaskState
 from fedwire.tensors import Manifest, TensorSpec
 from tests.cast import Cast
 
-KIND = "infer"  # no floor of this portal handles it yet
+KIND = "probe"  # no floor of this portal handles it yet
 SHAPE = Manifest.of([TensorSpec("w", "F32", (5,))])
 
 pytestmark = pytest.mark.django_db(transaction=True)

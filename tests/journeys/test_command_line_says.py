@@ -128,6 +128,7 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
         yield metro, ["device", act[0], "hospital-001", *act[1:]]
     yield from edges(world, mine[2:])
     yield from people(world)
+    yield from inferences(world)
     yield from webhooks(world)
     yield acme, ["federation", "unshare", MODEL, "--federation", FEDERATION]
     yield metro, ["federation", "leave", FEDERATION, "--yes"]
@@ -212,6 +213,17 @@ def people(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     yield world.acme, ["team", "role", "otto@acme.example", "auditor"]
     yield world.acme, ["team", "remove", "otto@acme.example", "--yes"]
     yield world.acme, ["key", "revoke", world.acme.json("key", "create", "short")["id"]]
+
+
+def inferences(world: World) -> Iterator[tuple[Terminal, list[str]]]:
+    """A plan is made, looked at and called off."""
+    acme, words = world.acme, ["--federation", FEDERATION, "--summary", "counts", "--wait"]
+    yield acme, ["infer", "start", MODEL, *words]
+    yield acme, ["infer", "consent", FEDERATION, "--least-noise", "1"]
+    yield acme, ["infer", "list", FEDERATION]
+    made = acme.json("infer", "list", FEDERATION)[0]["id"]
+    yield acme, ["infer", "show", made]
+    yield acme, ["infer", "cancel", made, "--yes"]
 
 
 def webhooks(world: World) -> Iterator[tuple[Terminal, list[str]]]:

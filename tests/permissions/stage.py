@@ -20,7 +20,7 @@ from fedportal.common.transactions import unit
 from registry.services import experiments, models, rollouts, versions
 from tests.cast import PASSWORD, Cast, assemble, client_with, register
 from training.models import Assignment, Round
-from training.services import runs
+from training.services import inference, runs
 
 # World → name of a part of an address → the id that stands there. "missing" ids look right and belong to nothing.
 World = dict[str, str]
@@ -128,7 +128,9 @@ def _registry(stage: Stage) -> None:
         rollout = rollouts.deploy(actor, versions.initial(actor, shared), share=1_000)
         first, second = (versions.initial(actor, kept, seed=seed) for seed in (1, 2))
         experiment = experiments.create(actor, second, control=first)
-        models.share(actor, shared, Federation.objects.get(public_id=world["federation"]))
+        federation = Federation.objects.get(public_id=world["federation"])
+        models.share(actor, shared, federation)
+        plan = inference.plan(actor, federation, shared, said={"summary": "counts"}, begin=False)
         upload = versions.begin_upload(actor, kept, 1000, "0" * 64)
         run = runs.start(actor, shared, rounds=1)
         digest = blobs.put(f"a model of {name}'s".encode())
@@ -152,6 +154,7 @@ def _registry(stage: Stage) -> None:
             "rollout": rollout.public_id,
             "experiment": experiment.public_id,
             "treated": second.version,
+            "plan": plan.public_id,
             "version": "1.0.0",
             "form": "state_dict",
             "upload": upload.public_id,

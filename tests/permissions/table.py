@@ -68,6 +68,7 @@ _WHK = API + "webhooks/<str:webhook>"
 _MOD = API + "models/<str:model>"
 _ROL = API + "rollouts/<str:rollout>"
 _EXP = API + "experiments/<str:experiment>"
+_INF = API + "inference/<str:plan>"
 _VER = _MOD + "/versions/<str:version>"
 _RUN = API + "training/sessions/<str:run>"
 
@@ -94,6 +95,10 @@ def _new_audit(stage: Stage, world: World) -> dict[str, Any]:
     inverted = {"case": "open", "guard": guard, "rows": 9, **figures}
     rows = {"source": "made", "count": 9}
     return {"rows": rows, "round": 1, "sdk": "0.1.0", "inversion": [inverted], "membership": []}
+
+
+def _new_plan(stage: Stage, world: World) -> dict[str, Any]:
+    return {"model": world["model"], "summary": "counts", "start_immediately": False}
 
 
 def _new_webhook(stage: Stage, world: World) -> dict[str, Any]:
@@ -166,6 +171,16 @@ PAGES: list[Row] = [
     _page("GET", _FEDP + "/dissolve", 200, 403, 403, 403, staff=404),
     # Without the federation's name the form comes back.
     _page("POST", _FEDP + "/dissolve", 400, 403, 403, 403, staff=404),
+    # What is wrong with a plan is told in the form.
+    _page("GET", _FEDP + "/inference", 200, 200, 200, 403, staff=404),
+    _page("POST", _FEDP + "/inference", 409, 403, 403, 403, staff=404, body=_new_plan),
+    _page("POST", _FEDP + "/inference/consent", 302, 403, 302, 302, staff=404, body=lambda s, w: {"summaries": "mean"}),
+    _page("GET", _FEDP + "/inference/withdraw", 200, 403, 200, 200, staff=404),
+    _page("POST", _FEDP + "/inference/withdraw", 302, 403, 302, 302, staff=404),
+    _page("GET", "inference/<str:plan>", 200, 200, 200, 404, staff=404),
+    _page("POST", "inference/<str:plan>/start", 302, 403, 403, 404, staff=404),
+    _page("GET", "inference/<str:plan>/cancel", 200, 403, 403, 404, staff=404),
+    _page("POST", "inference/<str:plan>/cancel", 302, 403, 403, 404, staff=404),
     _page("GET", _FEDP + "/agreements", 200, 200, 200, 200, staff=404),
     _page("GET", _FEDP + "/agreements/new", 200, 403, 403, 403, staff=404),
     _page("POST", _FEDP + "/agreements/new", 302, 403, 403, 403, staff=404, body=_new_agreement),
@@ -362,6 +377,15 @@ ROWS: list[Row] = [
     Row("POST", _EXP + "/start", 200, 403, 404, 404, staff=404),
     Row("POST", _EXP + "/promote", 409, 403, 404, 404, staff=404, body=lambda s, w: {"arm": "control"}),
     Row("POST", _EXP + "/stop", 200, 403, 404, 404, staff=404),
+    # Members see plans; who is only invited does not, and may not consent yet. A plan needs more than one organization.
+    Row("GET", _FED + "/inference", 200, 200, 200, 403, staff=404),
+    Row("POST", _FED + "/inference", 201, 403, 403, 403, staff=404, body=_new_plan),
+    Row("GET", _FED + "/inference/consent", 200, 200, 200, 200, staff=404),
+    Row("PUT", _FED + "/inference/consent", 200, 403, 200, 409, staff=404),
+    Row("DELETE", _FED + "/inference/consent", 200, 403, 200, 200, staff=404),
+    Row("GET", _INF, 200, 200, 200, 404, staff=404),
+    Row("POST", _INF + "/start", 409, 403, 403, 404, staff=404),
+    Row("POST", _INF + "/cancel", 200, 403, 403, 404, staff=404),
     Row("GET", _FED + "/models", 200, 200, 200, 200, staff=404),
     # The body names a model that is not shared: metro and valley do not see it.
     Row("POST", _FED + "/models", 201, 403, 404, 404, staff=404, body=lambda s, w: {"model_id": w["kept"]}),

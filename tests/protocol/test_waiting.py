@@ -26,7 +26,7 @@ def test_an_open_task_is_handed_out_at_once_with_everything_a_device_needs(devic
     assert reply.status == 200
     body = reply.json()
     assert body["id"] == task
-    assert body["kind"] == "infer"
+    assert body["kind"] == "probe"
     assert body["run"] == "run_test"
     assert body["round"] == 3
     assert body["training"] == {"epochs": 2}

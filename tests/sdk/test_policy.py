@@ -27,6 +27,9 @@ bits = [64]
 least_noise = 0.5
 least_own_noise = 0.75
 rounds_a_day = 20
+inference = false
+least_inference_count = 25
+inferences_a_day = 3
 federations = ["fed_1"]
 only_masked = true
 require_certificates = true
@@ -53,7 +56,7 @@ def test_without_a_file_it_is_the_default(tmp_path: Path) -> None:
 def test_every_word_counts(tmp_path: Path) -> None:
     path = write(tmp_path, ALL)
     masking = Policy(12, 4, 11, 5.0, 100, (64,), 0.5, frozenset({"fed_1"}))
-    assert read(path) == DevicePolicy(masking, 20, True, True, 0.75, True, path)
+    assert read(path) == DevicePolicy(masking, 20, True, True, 0.75, True, path, False, 25, 3)
 
 
 def test_words_in_the_description_are_the_default(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path
 
-from training.api import views
+from training.api import inference, views
 from training.api.audits import Held, Leakage
 from training.api.device_runs import DeviceRun
 from training.api.federated import FederatedSessions, OneFederatedSession
@@ -10,6 +10,11 @@ from training.api.privacy import Budget, Label
 
 urlpatterns: list[URLPattern] = [
     path("device/runs/<str:run>", DeviceRun.as_view(), name="api-device-run"),
+    path("federations/<str:federation>/inference", inference.Plans.as_view(), name="api-inferences"),
+    path("federations/<str:federation>/inference/consent", inference.Consent.as_view(), name="api-inference-consent"),
+    path("inference/<str:plan>", inference.OnePlan.as_view(), name="api-inference"),
+    path("inference/<str:plan>/start", inference.Start.as_view()),
+    path("inference/<str:plan>/cancel", inference.Cancel.as_view()),
     path("federated/sessions", FederatedSessions.as_view(), name="api-federated-sessions"),
     path("federated/sessions/<str:run>", OneFederatedSession.as_view(), name="api-federated-session"),
     path("orgs/<str:org>/budget", Budget.as_view(), name="api-budget"),

@@ -2,6 +2,7 @@
 
 from training.models.audits import LeakageAudit
 from training.models.budgets import Ledger, Spending
+from training.models.inference import InferenceConsent, InferencePart, InferencePlan
 from training.models.masked import MaskedSum, Seat
 from training.models.rounds import Assignment, Round, Update
 from training.models.runs import Pulse, Run, RunEvent
@@ -9,6 +10,9 @@ from training.models.shards import Shard
 
 __all__ = [
     "Assignment",
+    "InferenceConsent",
+    "InferencePart",
+    "InferencePlan",
     "LeakageAudit",
     "Ledger",
     "MaskedSum",

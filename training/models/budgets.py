@@ -6,6 +6,7 @@ from django.db import models
 
 from federations.models import Organization
 from fedportal.common import clock
+from training.models.inference import InferencePlan
 from training.models.rounds import Round
 from training.models.runs import Run
 
@@ -30,11 +31,13 @@ class Ledger(models.Model):
 
 
 class Spending(models.Model):
-    """What one round costs one organization: reserved with its opening, then charged or refunded, never removed."""
+    """What one round, or one plan of inference, costs one organization: reserved with its opening, then charged or
+    refunded, never removed."""
 
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")
-    run = models.ForeignKey(Run, models.PROTECT, related_name="spendings")
-    round = models.ForeignKey(Round, models.PROTECT, related_name="spendings")
+    run = models.ForeignKey(Run, models.PROTECT, null=True, blank=True, related_name="spendings")
+    round = models.ForeignKey(Round, models.PROTECT, null=True, blank=True, related_name="spendings")
+    plan = models.ForeignKey(InferencePlan, models.PROTECT, null=True, blank=True, related_name="spendings")
     state = models.CharField(max_length=8, choices=[(s, s) for s in (RESERVED, CHARGED, REFUNDED)], default=RESERVED)
     unit = models.CharField(max_length=8)  # whose presence it is about: "device" or "record"
     noise = models.FloatField()  # σ over the clip
@@ -46,11 +49,19 @@ class Spending(models.Model):
 
     class Meta:
         ordering = ["id"]
-        constraints = [models.UniqueConstraint(fields=["round", "organization"], name="one_spending_each")]
+        constraints = [
+            models.UniqueConstraint(fields=["round", "organization"], name="one_spending_each"),
+            models.UniqueConstraint(fields=["plan", "organization"], name="one_spending_of_a_plan"),
+            models.CheckConstraint(
+                condition=models.Q(run__isnull=False, round__isnull=False, plan__isnull=True)
+                | models.Q(run__isnull=True, round__isnull=True, plan__isnull=False),
+                name="spent_on_a_round_or_a_plan",
+            ),
+        ]
         indexes = [
             models.Index(fields=["organization", "id"], name="spendings_in_order"),
             models.Index(fields=["run"], condition=models.Q(state="reserved"), name="reserved_spendings"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.round} of {self.organization} ({self.state})"
+        return f"{self.round or self.plan} of {self.organization} ({self.state})"

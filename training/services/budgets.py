@@ -55,7 +55,7 @@ def reserve(run: Run, opened: Round, organizations: Iterable[int]) -> frozenset[
     for ledger in held:
         if ledger.organization_id in there:
             continue
-        if not _fits(ledger.counts, policies.get(ledger.organization_id), unit, each):
+        if not fits(ledger.counts, policies.get(ledger.organization_id), unit, each):
             refused.add(ledger.organization_id)
             continue
         ledger.counts = ledgers.added(ledger.counts, unit, each)
@@ -130,14 +130,14 @@ def exhausted(run: Run) -> Mapping[int, str]:
     return {
         member.organization_id: wording_of(member.organization)
         for member in rows.select_related("organization__policy", "organization__ledger").order_by("pk")
-        if not _fits(counts_of(member.organization), member.organization.policy, unit, each)
+        if not fits(counts_of(member.organization), member.organization.policy, unit, each)
     }
 
 
 def affords(run: Run, counts: Mapping[str, int], policy: Policy | None) -> bool:
     """Whether an organization with these counts may take part in another round of the run under this policy."""
     each = mechanism_of(run)
-    return each is None or _fits(counts, policy, Protection.of(run.config).unit, each)
+    return each is None or fits(counts, policy, Protection.of(run.config).unit, each)
 
 
 def rounds_left(run: Run, counts: Mapping[str, int], policy: Policy | None) -> int | None:
@@ -161,7 +161,8 @@ def wording_of(organization: Organization) -> str:
     return f"the privacy budget of {organization.name} is not enough for another round"
 
 
-def _fits(counts: Mapping[str, int], policy: Policy | None, unit: str, each: Mechanism) -> bool:
+def fits(counts: Mapping[str, int], policy: Policy | None, unit: str, each: Mechanism) -> bool:
+    """Whether such a round is within the organization's budget, if it has one, after all that is counted."""
     if policy is None or policy.privacy_epsilon is None:
         return True
     return ledgers.fits(counts, unit, each, policy.privacy_epsilon, delta_of(policy))

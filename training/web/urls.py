@@ -2,12 +2,18 @@
 
 from django.urls import path
 
-from training.web import budget, home, leakage, page_of_run, starting, views
+from training.web import budget, home, inference, leakage, page_of_run, starting, views
 
 urlpatterns = [
     path("", home.home, name="home"),
     path("first-steps/hide", home.hide_steps, name="hide-steps"),
     path("budget", budget.budget, name="budget"),
+    path("federations/<str:federation>/inference", inference.index, name="inferences"),
+    path("federations/<str:federation>/inference/consent", inference.give, name="inference-consent"),
+    path("federations/<str:federation>/inference/withdraw", inference.withdraw, name="inference-withdraw"),
+    path("inference/<str:plan>", inference.one, name="inference"),
+    path("inference/<str:plan>/start", inference.start, name="inference-start"),
+    path("inference/<str:plan>/cancel", inference.cancel, name="inference-cancel"),
     path("runs", views.index, name="runs"),
     path("runs/new", starting.new, name="run-new"),
     path("runs/new/fragment", starting.fragment, name="run-fragment"),

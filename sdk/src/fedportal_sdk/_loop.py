@@ -7,15 +7,16 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from fedportal_sdk import _masking, personal, preflight
+from fedportal_sdk._aside import Aside
 from fedportal_sdk._door import DeviceDoor, update_of
 from fedportal_sdk._encoding import Encoder
 from fedportal_sdk._fitting import fits_in
-from fedportal_sdk._installing import Installer
 from fedportal_sdk._masking import Masking
 from fedportal_sdk._participation import Participation
 from fedportal_sdk._retry import Stop, Stopped
@@ -55,8 +56,7 @@ class Loop:
     `forever`: do not leave when a run ends. `renew` fetches a fresh device key, `refresh` does so while the present one
     still is good, if it will end soon. `least_records`: this device's own floor, which no portal lowers.
     `residuals`: where it is kept what compressed updates left out. `tell(event, **values)` is told of everything that
-    happens. `masking`: its part in secure aggregation; without it, it declines that. `installer`: takes the versions
-    that its organization gives it.
+    happens. `masking`: its part in secure aggregation; without it, it declines that. `asides`: who takes other kinds.
     """
 
     def __init__(
@@ -77,14 +77,14 @@ class Loop:
         busy: threading.Event,
         residuals: Path,
         masking: Masking | None = None,
-        installer: Installer | None = None,
+        asides: Mapping[str, Aside] = MappingProxyType({}),
     ) -> None:
         self._door, self._work, self._variates, self._parts = door, work, variates, parts
         self._model, self._rounds, self._forever = model, rounds, forever
         self._stop, self._tell, self._renew, self._busy = stop, tell, renew, busy
         self._refresh, self._least_records = refresh, least_records
         self._encoder = Encoder(residuals, self._acknowledged)
-        self._masking, self._installer = masking, installer
+        self._masking, self._asides = masking, asides
         self._wait, self._waiting = LONGEST_WAIT, False
         self._running = ""  # the run this device works for at the moment
         self.result = Participation()
@@ -144,8 +144,8 @@ class Loop:
 
     def _take(self, task: Task) -> None:
         self._waiting = False
-        if task["kind"] == TaskKind.INSTALL and self._installer is not None:
-            return self._installer.take(task, self._remote)
+        if (aside := self._asides.get(task["kind"])) is not None:
+            return aside.take(task, self._remote)
         if self._model is not None and self._model not in (task["model"], task.get("model_name")):
             self._decline(task, "this device works for another model at the moment")
             return None

@@ -7,8 +7,11 @@
     most_weight = 1048576       # the most that one device may count for
     bits = [32, 64]             # sizes of the ring
     least_noise = 0.0           # standard deviation of the noise in the smallest sum, over the clip; 0: none needed
-    least_own_noise = 0.0       # the same of noise that this device adds to an update, or to gradients, by itself
+    least_own_noise = 0.0       # of noise that it adds by itself: to an update, gradients, or a summary of inference
     rounds_a_day = 1000         # in 24 hours, of one model
+    inference = true            # false: answer no plan of inference
+    least_inference_count = 10  # nor one that shows cells of fewer rows
+    inferences_a_day = 10       # in 24 hours, over one model
     federations = []            # ids; empty: any
     only_masked = false         # true: never send an update that is not masked
     require_certificates = false
@@ -34,7 +37,8 @@ from fedwire.masking.terms import Policy
 FILE = "policy.toml"
 VARIABLE = "FEDPORTAL_DEVICE_POLICY"
 # Words that are not about sessions.
-OWN = ("rounds_a_day", "only_masked", "require_certificates", "least_own_noise", "report_health")
+INFERENCE = ("inference", "least_inference_count", "inferences_a_day")
+OWN = ("rounds_a_day", "only_masked", "require_certificates", "least_own_noise", "report_health", *INFERENCE)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,9 @@ class DevicePolicy:
     least_own_noise: float = 0.0
     report_health: bool = False
     path: Path | None = None
+    inference: bool = True
+    least_inference_count: int = 10
+    inferences_a_day: int = 10
 
     def facts(self) -> dict[str, Any]:
         """All of it, in the words of the file."""
@@ -127,6 +134,9 @@ CHECKS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "least_own_noise": ("a number from 0", _number),
     "rounds_a_day": _whole(0),
     "federations": ("a list of ids", lambda value: _list(value, lambda one: isinstance(one, str) and one != "")),
+    "inference": _YES_OR_NO,
+    "least_inference_count": _whole(1),
+    "inferences_a_day": _whole(0),
     "only_masked": _YES_OR_NO,
     "require_certificates": _YES_OR_NO,
     "report_health": _YES_OR_NO,

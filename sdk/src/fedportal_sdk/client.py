@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from fedportal_sdk import data as rows
+from fedportal_sdk._aside import asides
 from fedportal_sdk._config import DeviceRecord, Home, key_id_of, rotate_at
 from fedportal_sdk._door import DeviceDoor
 from fedportal_sdk._http import Http
-from fedportal_sdk._installing import Installer
 from fedportal_sdk._journal import FileJournal
 from fedportal_sdk._loop import LONGEST_WAIT, Loop
 from fedportal_sdk._machine import about_this_machine
@@ -296,7 +296,7 @@ class FederatedClient:
             busy=busy,
             residuals=self._folder.folder / "residuals",
             masking=Masking(self._identity, self.policy, FileJournal(self.folder), self._tell),
-            installer=Installer(door, Installed(self.folder / "installed"), self._stop, self._tell),
+            asides=asides(door, work, self.folder, self.policy, model, self.least_records, self._stop, self._tell),
         )
         with self._signs_of_life(busy):
             return loop.run()

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedwire import checks, effort, reports, statistics
+from fedwire import checks, effort, inference, reports, statistics
 from fedwire.errors import FedportalError
 from fedwire.messages import INLINE_BYTES, Statistics
 from fedwire.slices import floor_of
@@ -42,6 +42,7 @@ FIELDS = (
     "seconds",
     "ready",
     "masking",
+    "inference",
     *REPORTS,
 )
 
@@ -90,10 +91,10 @@ def check(
 ) -> dict[str, Any]:
     """The known fields of `answer`, checked.
 
-    Raises `samples_invalid`, `records_too_few`, `metrics_invalid` or `field_invalid`. `limit`: the most samples. A
-    training or statistics answer needs at least one sample, and every answer needs `least_records` of them, the floor
-    of the device's organization; so does every slice of a report, 10 without one. `needed` names those of REPORTS that
-    must be there. `individual`: the answer must be that of one device.
+    Raises `samples_invalid`, `records_too_few`, `metrics_invalid`, `inference_invalid` or `field_invalid`. `limit`: the
+    most samples. A training or statistics answer needs at least one sample, and every answer needs `least_records` of
+    them, the floor of the device's organization; so does every slice of a report, 10 without one. `needed` names those
+    of REPORTS that must be there. `individual`: the answer must be that of one device.
     """
     known = {name: answer[name] for name in FIELDS if answer.get(name) is not None}
     known["samples"] = _samples(answer.get("samples"), limit, least=int(kind in (TaskKind.TRAIN, TaskKind.STATISTICS)))
@@ -107,10 +108,7 @@ def check(
     for name in ("evaluation", "personal"):
         if name in known:
             known[name] = reports.parse(known[name], max_samples=limit, least_slice=slice_floor)
-    if kind == TaskKind.CHECK:
-        known["check"] = checks.parse(answer.get("check"))
-    if kind == TaskKind.STATISTICS and "statistics" not in known:
-        raise _wrong("the statistics are missing")
+    _add_of_kind(known, answer, kind)
     if "statistics" in known:
         known["statistics"] = _statistics(known["statistics"], limit)
     if "metrics" in known:
@@ -122,6 +120,16 @@ def check(
         known["work_share"] = effort.checked(known["work_share"])
     _check_reports(known, needed)
     return known
+
+
+def _add_of_kind(known: dict[str, Any], answer: Mapping[str, Any], kind: str) -> None:
+    """What the answer to a task of this kind has to bring, checked."""
+    if kind == TaskKind.CHECK:
+        known["check"] = checks.parse(answer.get("check"))
+    if kind == TaskKind.STATISTICS and "statistics" not in known:
+        raise _wrong("the statistics are missing")
+    if kind == TaskKind.INFER:
+        known["inference"] = inference.whole_numbers(answer.get("inference"))
 
 
 def check_local_work(training: Mapping[str, Any], answer: Mapping[str, Any]) -> None:

@@ -190,6 +190,16 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "metrics_invalid": K(
         400, "The metrics are not usable: {reason}", "Send sums, counts and histograms as described in the protocol."
     ),
+    "inference_invalid": K(
+        400,
+        "The summary is not usable: {reason}",
+        "Send the cells that the plan asks for; docs/inference.md describes them.",
+    ),
+    "inference_too_few": K(
+        409,
+        "Too few may be asked: {reason}",
+        "Ask members for their consent (`fedportal infer consent`), or plan it for fewer devices or organizations.",
+    ),
     "audit_unavailable": K(
         400, "There is no leakage audit of this: {reason}.", "docs/privacy.md says what it attacks."
     ),

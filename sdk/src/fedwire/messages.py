@@ -79,11 +79,21 @@ class Install(TypedDict):
     size: int  # bytes of the file whose SHA-256 is `base_digest`
 
 
+class Inference(TypedDict):
+    """What a plan of inference asks for; inside `Task`."""
+
+    plan: str
+    federation: str
+    asked: dict[str, Any]  # `fedwire.inference.Asked`
+    least_devices: int  # fewer answers are not added up
+    least_organizations: int
+
+
 class Task(TypedDict):
     """A DeviceTask as the device gets it from GET /device/tasks/next."""
 
     id: str
-    kind: str  # check | statistics | train | evaluate | …
+    kind: str  # check | statistics | train | evaluate | infer | install | secagg
     run: str
     model: str  # the model's public id
     model_name: NotRequired[str]
@@ -106,6 +116,7 @@ class Task(TypedDict):
     check: NotRequired[Asked]  # of a check task
     masking: NotRequired[dict[str, Any]]  # of secure aggregation, see docs/protocol.md
     install: NotRequired[Install]  # of an install task
+    inference: NotRequired[Inference]  # of an infer task
 
 
 class Histograms(TypedDict):
@@ -169,6 +180,7 @@ class Answer(TypedDict):
     base_loss: NotRequired[float]  # mean loss of the downloaded model over the rows trained on
     ready: NotRequired[bool]  # of a round of secure aggregation: it has trained, and its update waits here
     masking: NotRequired[dict[str, Any]]  # what a step of secure aggregation asks for
+    inference: NotRequired[list[int]]  # of an infer task, whose `samples` are 0: the cells of its summary
 
 
 class Receipt(TypedDict):

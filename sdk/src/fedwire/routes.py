@@ -63,6 +63,9 @@ SESSION_EVENTS = SESSION + "/events"
 SESSION_LEAKAGE = SESSION + "/leakage"  # GET: audits there are; POST: report one
 SESSION_HELD = SESSION + "/held"  # GET: what the portal holds of one's own devices
 SESSION_HELD_FILE = SESSION_HELD + "/{digest}"  # GET: one of these files
+FEDERATION_INFERENCES = API + "/federations/{federation}/inference"  # GET: plans; POST: a new one
+FEDERATION_CONSENT = FEDERATION_INFERENCES + "/consent"  # GET, PUT, DELETE: one's own organization's
+INFERENCE = API + "/inference/{plan}"  # + /start, /cancel
 TRAINING_STATUS = API + "/training/{model}/status"
 TRAINING_STOP = API + "/training/{model}/stop"
 STRATEGIES = f"{API}/training/strategies"
@@ -112,5 +115,5 @@ RESERVED_NAMES = frozenset(
 )
 ID_PREFIXES = (
     *("org_", "fed_", "mdl_", "ver_", "dev_", "run_", "inv_", "tsk_", "upl_", "usr_", "edg_", "key_"),
-    *("agr_", "whk_", "dlv_", "rol_"),
+    *("agr_", "whk_", "dlv_", "rol_", "inf_"),
 )

@@ -114,6 +114,27 @@ class InstallationState(StrEnum):
     FAILED = "failed"
 
 
+class InferenceState(StrEnum):
+    """A plan of federated inference."""
+
+    PLANNED = "planned"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class AskedState(StrEnum):
+    """A device's part in a plan of inference; withdrawn: its organization took its consent back, or the plan ended."""
+
+    OFFERED = "offered"
+    WORKING = "working"
+    ANSWERED = "answered"
+    DECLINED = "declined"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+
+
 class TaskState(StrEnum):
     """A DeviceTask: open until a device takes it, then answered, declined, expired or cancelled."""
 
@@ -246,6 +267,31 @@ MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
             {InstallationState.PENDING, InstallationState.INSTALLED, InstallationState.REMOVED}
         ),
     },
+    "inference": {
+        InferenceState.PLANNED: frozenset({InferenceState.RUNNING, InferenceState.CANCELLED}),
+        InferenceState.RUNNING: frozenset({InferenceState.DONE, InferenceState.FAILED, InferenceState.CANCELLED}),
+        InferenceState.DONE: frozenset(),
+        InferenceState.FAILED: frozenset(),
+        InferenceState.CANCELLED: frozenset(),
+    },
+    "asked": {
+        AskedState.OFFERED: frozenset(
+            {
+                AskedState.WORKING,
+                AskedState.ANSWERED,
+                AskedState.DECLINED,
+                AskedState.EXPIRED,
+                AskedState.WITHDRAWN,
+            }
+        ),
+        AskedState.WORKING: frozenset(
+            {AskedState.ANSWERED, AskedState.DECLINED, AskedState.EXPIRED, AskedState.WITHDRAWN}
+        ),
+        AskedState.ANSWERED: frozenset({AskedState.WITHDRAWN}),  # while the plan runs
+        AskedState.DECLINED: frozenset(),
+        AskedState.EXPIRED: frozenset(),
+        AskedState.WITHDRAWN: frozenset(),
+    },
     "task": {
         TaskState.OPEN: frozenset(
             {TaskState.TAKEN, TaskState.ANSWERED, TaskState.DECLINED, TaskState.EXPIRED, TaskState.CANCELLED}
@@ -286,6 +332,8 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     "rollout": {RolloutState.PENDING: "waiting to start", RolloutState.ROLLED_BACK: "rolled back"},
     "experiment": {ExperimentState.DRAFT: "not started"},
     "installation": {InstallationState.PENDING: "waiting"},
+    "inference": {InferenceState.PLANNED: "waiting to start", InferenceState.RUNNING: "collecting answers"},
+    "asked": {AskedState.OFFERED: "waiting", AskedState.EXPIRED: "did not answer in time"},
 }
 
 # The words of sessions, the vocabulary in which other clients know runs and their devices' parts.

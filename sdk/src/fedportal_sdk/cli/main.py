@@ -23,6 +23,7 @@ class Part(NamedTuple):
 
 EDGE = "Stand between the portal and the organization's devices: the portal gets their mean, and no single update."
 ROLLBACK = "Take a version back from devices: each gets what it had before, or all get an earlier version."
+INFER = "Ask devices what a model says of their rows; only a summary over all of them comes back."
 SIMULATE = "Let simulated devices train MODEL, or a model that is made for it, at the real portal."
 PARTS = {
     "audit": Part("audit", "audit", "Audit what a run gives away of rows."),
@@ -31,6 +32,7 @@ PARTS = {
     "edge": Part("edge", "edge", EDGE),
     "federation": Part("federations", "federation", "Found federations, invite, join, and share models."),
     "gate": Part("gate", "gate", "What versions of a model must pass before they go to devices."),
+    "infer": Part("infer", "infer", INFER),
     "key": Part("team", "key", "API keys: for people's programs, and for enrolling devices."),
     "model": Part("models", "model_group", "The models you see, their versions and where these come from."),
     "pull": Part("models", "pull", "Fetch a version of a model."),

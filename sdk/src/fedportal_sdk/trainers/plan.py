@@ -135,6 +135,9 @@ class Trainer(Protocol):
     def losses(self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any]) -> Float32:
         """The loss per row [n]."""
 
+    def forward(self, arrays: Mapping[str, Float32], rows: Float32) -> NDArray[Any]:
+        """What the last layer gives [n, outputs], before any sigmoid or softmax."""
+
     def evaluate(
         self, arrays: Mapping[str, Float32], rows: Float32, labels: NDArray[Any], scale: Scale = LOGIT
     ) -> Evaluation:
