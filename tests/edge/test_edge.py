@@ -93,7 +93,7 @@ def by_itself(number: int, path: Path, folder: Path, *tasks: dict[str, Any]) -> 
         ({"training": {"requires": ["scaffold"]}}, "requires scaffold of each device"),
         ({"training": {"requires": ["base_loss", "proximal"]}}, "requires base_loss of each device"),
         ({"training": {"requires": ["local"], "local": []}}, "requires local of each device"),
-        ({"kind": "infer"}, "does not know tasks of kind infer"),
+        ({"kind": "infer"}, "an edge, or a device with a function of its own, answers no plans"),
         ({"kind": "check"}, "does not check the devices behind it"),
     ],
 )

@@ -27,7 +27,7 @@ ASKED = ("summary", "bins", "low", "high", "rows", "noise", "least_count")
 BOUNDS = ("least_devices", "least_organizations", "seconds", "name")
 
 
-class NewPlan(serializers.Serializer[Any]):
+class NewInference(serializers.Serializer[Any]):
     """POST /federations/{federation}/inference. Without `version` the latest; `seconds`: how long answers are awaited.
     `low` and `high` bound the scores of a histogram or a mean; `noise`: each device's σ over what one row changes."""
 
@@ -47,16 +47,16 @@ class NewPlan(serializers.Serializer[Any]):
     start_immediately = Truth(required=False)
 
 
-class NewConsent(serializers.Serializer[Any]):
+class NewInferenceConsent(serializers.Serializer[Any]):
     """PUT …/consent. What is left out is as it is by default: every summary, cells of 10 rows, no noise, 10 plans."""
 
-    summaries = serializers.ListField(child=serializers.ChoiceField(wire.SUMMARIES), required=False, max_length=10)
+    summaries = serializers.ListField(child=Text(), required=False, max_length=10)
     least_count = Whole(required=False)
     least_noise = Number(required=False)
     plans_a_month = Whole(required=False, help_text="Plans without noise, in 30 days.")
 
 
-class ConsentShape(serializers.Serializer[Any]):
+class InferenceConsentShape(serializers.Serializer[Any]):
     """One's own organization's consent; without one only `given`, which is false."""
 
     given = serializers.BooleanField()
@@ -67,7 +67,7 @@ class ConsentShape(serializers.Serializer[Any]):
     given_at = serializers.DateTimeField(required=False)
 
 
-class PlanShape(serializers.Serializer[Any]):
+class InferenceShape(serializers.Serializer[Any]):
     """A plan. `result` is null until it is done: `cells` with null for those that are hidden, or `mean`, with `rows`,
     `devices`, `organizations`, `hidden` and the standard `deviation` of the noise."""
 
@@ -97,15 +97,15 @@ class PlanShape(serializers.Serializer[Any]):
     ended_at = serializers.DateTimeField(allow_null=True)
 
 
-class PlanList(serializers.Serializer[Any]):
-    plans = PlanShape(many=True)
+class InferenceList(serializers.Serializer[Any]):
+    plans = InferenceShape(many=True)
     total = serializers.IntegerField()
 
 
 class Plans(Door):
     """/federations/{federation}/inference"""
 
-    @extend_schema(operation_id="inference_list", responses=PlanList)
+    @extend_schema(operation_id="inference_list", responses=InferenceList)
     def get(self, request: Request, federation: str) -> Response:
         """The federation's plans of inference, newest first."""
         found: list[InferencePlan]
@@ -113,12 +113,12 @@ class Plans(Door):
         found, total = limit_offset(request, rows)
         return Response({"plans": inferences.shown(found), "total": total})
 
-    @extend_schema(request=NewPlan, responses={201: PlanShape})
+    @extend_schema(request=NewInference, responses={201: InferenceShape})
     def post(self, request: Request, federation: str) -> Response:
         """Ask the devices of consenting members what a model says of their rows; only the summary comes back."""
         where = find_federation(self.actor, federation)
         permissions.require(self.actor, "federation.train", where)
-        said = self.body(NewPlan)
+        said = self.body(NewInference)
         model = find_model(self.actor, said["model"])
         made = inference.plan(
             self.actor,
@@ -135,7 +135,7 @@ class Plans(Door):
 class Consent(Door):
     """/federations/{federation}/inference/consent"""
 
-    @extend_schema(responses=ConsentShape)
+    @extend_schema(responses=InferenceConsentShape)
     def get(self, request: Request, federation: str) -> Response:
         """Your organization's consent to this federation's plans."""
         found = find_federation(self.actor, federation)
@@ -144,13 +144,13 @@ class Consent(Door):
             raise FedportalError("not_found", what="consent")
         return Response(inferences.consent_shown(consents.of(found, organization)))
 
-    @extend_schema(request=NewConsent, responses=ConsentShape)
+    @extend_schema(request=NewInferenceConsent, responses=InferenceConsentShape)
     def put(self, request: Request, federation: str) -> Response:
         """Let this federation's plans run on your organization's devices, within these limits."""
         found = find_federation(self.actor, federation)
-        return Response(inferences.consent_shown(consents.give(self.actor, found, **self.body(NewConsent))))
+        return Response(inferences.consent_shown(consents.give(self.actor, found, **self.body(NewInferenceConsent))))
 
-    @extend_schema(request=None, responses=ConsentShape)
+    @extend_schema(request=None, responses=InferenceConsentShape)
     def delete(self, request: Request, federation: str) -> Response:
         """Take it back, also of the plans that run."""
         inference.withdraw_consent(self.actor, find_federation(self.actor, federation))
@@ -160,7 +160,7 @@ class Consent(Door):
 class OnePlan(Door):
     """/inference/{plan}"""
 
-    @extend_schema(responses=PlanShape)
+    @extend_schema(responses=InferenceShape)
     def get(self, request: Request, plan: str) -> Response:
         """A plan, and its summary once it is done."""
         return Response(inferences.shown([inferences.find_plan(self.actor, plan)])[0])
@@ -176,14 +176,14 @@ class _Act(Door):
         return Response(inferences.shown([found])[0])
 
 
-@extend_schema(request=None, responses=PlanShape)
+@extend_schema(request=None, responses=InferenceShape)
 class Start(_Act):
     """Ask the devices of a plan that waits."""
 
     act = staticmethod(inference.start)
 
 
-@extend_schema(request=None, responses=PlanShape)
+@extend_schema(request=None, responses=InferenceShape)
 class Cancel(_Act):
     """Show nothing of it, and erase what devices answered."""
 

@@ -85,7 +85,7 @@ class Inferrer:
     def _counted(self, task: Task, remote: Remote, named: dict[str, Any]) -> Answer:
         """The answer, written down. Raises `Refusal`, and what is wrong with the rows."""
         if not isinstance(self._work, TableWork):
-            raise Refusal("this device works with a function of its own, which answers no plans of inference")
+            raise Refusal("an edge, or a device with a function of its own, answers no plans of inference")
         if self._model is not None and self._model not in (task["model"], task.get("model_name")):
             raise Refusal("this device works for another model at the moment")
         plan = task.get("inference")
