@@ -86,9 +86,8 @@ def present(actor: Actor, model: Model) -> Rollout | None:
 
 
 def is_newest(rollout: Rollout) -> bool:
-    """Whether no other of the model followed it."""
-    later = Rollout.objects.filter(organization=rollout.organization_id, model=rollout.model_id, pk__gt=rollout.pk)
-    return not later.exists()
+    """Whether no other of the model, nor an experiment with it, followed it."""
+    return not underway.followed(rollout)
 
 
 def reach(rollout: Rollout) -> Reach:

@@ -21,6 +21,16 @@ def experiments_of(actor: Actor, model: Model | None = None) -> QuerySet[Experim
     return found.select_related("model", "control", "treatment", "organization", "rollout")
 
 
+def listed(actor: Actor, model: Model | None = None) -> QuerySet[Experiment]:
+    """The same, each with `devices`: how many are in its arms."""
+    return experiments_of(actor, model).annotate(devices=Count("participants")).order_by("-id")
+
+
+def running(actor: Actor, model: Model) -> Experiment | None:
+    """The experiment with the model that runs on the organization's devices."""
+    return experiments_of(actor, model).filter(state=ExperimentState.RUNNING).first()
+
+
 def find_experiment(actor: Actor, reference: str) -> Experiment:
     """The experiment with this id, on the devices of the actor's organization. Raises `not_found`."""
     found = experiments_of(actor).filter(public_id=reference).first()

@@ -10,13 +10,15 @@ from fedwire import routes
 from registry import door, selectors, tasks
 from registry.services import experiments, health, installations, models
 
-# The fields of the form that begins a rollout.
+# The fields of the forms that begin a rollout and plan an experiment.
 ROLLOUTS = {
     "error_rate": "Failed predictions",
     "increment": "Advance adds",
     "latency_ms": "95 of 100 within",
     "least": "Predictions needed to say anything",
     "percentage": "Percentage of the devices",
+    "planned": "Observations planned in each arm",
+    "treatment_percentage": "Treated, in percent of the devices",
     "wait": "Keep it so for",
     "window_seconds": "Looked at over",
 }

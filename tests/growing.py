@@ -34,8 +34,8 @@ from fedportal.common import clock
 from fedportal.common.transactions import unit
 from registry import selectors
 from registry.delivery.placement import WHOLE
-from registry.models import HealthReport, Model, ModelVersion, Rollout, Share
-from registry.services import artifacts, health, models, rollouts, versions
+from registry.models import Experiment, HealthReport, Model, ModelVersion, Rollout, Share
+from registry.services import artifacts, experiments, health, models, rollouts, versions
 from tests.cast import PASSWORD
 from tests.permissions import addresses
 from tests.permissions.stage import LOGISTIC, Stage
@@ -67,8 +67,6 @@ SINGLE = {
     "Heartbeat": "one for a kind of process; only the operators see it",
     "Tries": "counts, which no page shows",
     "StagedUpload": "goes as soon as it is a version; no page shows it",
-    "Experiment": "only over HTTP; no page shows it",
-    "Participant": "only over HTTP, added up; no page shows it",
     "GatePolicy": "one for a model",
     "GateReport": "one for a version and a revision of its limits; a page shows one",
     "GateOverride": "by hand and with a reason; a page shows those of one version",
@@ -338,6 +336,20 @@ def rollouts_to_all(stage: Stage, count: int) -> None:
     for number in missing(HealthReport.objects.filter(rollout=great), count):
         said = {"batch": str(number), "model": great.model.public_id, "version": great.version.version, "count": 100}
         health.take(device, [said])
+
+
+@grows
+def trials(stage: Stage, count: int) -> None:
+    """Plans with the private model, of which the first one runs on all devices."""
+    olga, acme = olga_of(stage), stage.cast.acme
+    first = Experiment.objects.get(public_id=stage.own["experiment"])
+    if first.state == "draft":
+        for rollout in Rollout.objects.filter(model=first.model, state="active"):
+            rollouts.complete(olga, rollout)
+        experiments.start(olga, first)
+    experiments.sweep()
+    for number in missing(Experiment.objects.filter(organization=acme), count):
+        experiments.create(olga, first.treatment, control=first.control, name=f"trial {number}")
 
 
 @grows

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from fedwire.states import RolloutState
 from registry.deliveries import Event, Reach
 from registry.delivery.health import Verdict
-from registry.models import Rollout
+from registry.models import Experiment, Rollout
 from registry.services import health, rollouts
 from registry.wording import counted
 
@@ -88,7 +88,7 @@ def schedule(rollout: Rollout, reached: Mapping[int, datetime]) -> list[Step]:
     ]
 
 
-def limits(rollout: Rollout) -> list[tuple[str, str]]:
+def limits(rollout: Rollout | Experiment) -> list[tuple[str, str]]:
     """What is too bad, as names and values."""
     found = [
         ("Failed predictions", f"more than {100 * rollout.error_rate:g} %") if rollout.error_rate is not None else None,

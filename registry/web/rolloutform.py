@@ -57,7 +57,7 @@ def new(request: Any) -> HttpResponse:
 
 def share_in(text: str, field: str) -> int:
     """Hundredths of a percent, of what was typed: "12.5" or "12,5". Raises `field_invalid`."""
-    value = _number(text, field)
+    value = number(text, field)
     if value is None or not 0 < value <= 100 or abs(100 * value - round(100 * value)) > 1e-6:
         reason = "it must be above 0 and at most 100, in steps of 0.01."
         raise FedportalError("field_invalid", field=field, reason=reason)
@@ -84,7 +84,7 @@ def _begun(request: Any, model: Model, said: QueryDict) -> Rollout:
         steps=steps if len(steps) > 1 or steps[0][1] else (),
         start=said.get("start") != "later",
         increment=share_in(said.get("increment") or "10", "increment"),
-        **_limits(said),
+        **limits(said),
     )
 
 
@@ -92,12 +92,12 @@ def _steps(said: QueryDict) -> list[tuple[int, int]]:
     """(share, seconds) of each row that says a share. Raises `field_invalid`."""
     rows = zip(said.getlist("share"), said.getlist("wait"), said.getlist("unit"), strict=False)
     found = []
-    for number, (share, wait, unit) in enumerate(rows):
+    for place, (share, wait, unit) in enumerate(rows):
         if not share.strip():
-            if number == 0 or wait.strip():
+            if place == 0 or wait.strip():
                 raise FedportalError("field_invalid", field="share", reason="say how many percent.")
             continue
-        length = _number(wait, "wait") or 0.0
+        length = number(wait, "wait") or 0.0
         if length < 0 or unit not in UNITS:
             raise FedportalError("field_invalid", field="wait", reason="a step cannot be kept for so long.")
         found.append((share_in(share, "share"), round(length * UNITS[unit])))
@@ -106,11 +106,11 @@ def _steps(said: QueryDict) -> list[tuple[int, int]]:
     return found
 
 
-def _limits(said: QueryDict) -> dict[str, Any]:
+def limits(said: QueryDict) -> dict[str, Any]:
     """What was said of limits, as `rollouts.deploy` takes them. Raises `field_invalid`."""
     found: dict[str, Any] = {}
     for name in ("window_seconds", "least", "error_rate", "latency_ms", "accuracy"):
-        value = _number(said.get(name, ""), name)
+        value = number(said.get(name, ""), name)
         if value is None:
             continue
         if name in RATES:
@@ -122,7 +122,7 @@ def _limits(said: QueryDict) -> dict[str, Any]:
     return found
 
 
-def _number(text: str, field: str) -> float | None:
+def number(text: str, field: str) -> float | None:
     """What was typed; None for nothing. Raises `field_invalid`."""
     text = text.strip().replace(",", ".").removesuffix("%").strip()
     try:

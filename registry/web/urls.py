@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from registry.web import comparing, describing, rolloutform, rollouts, views
+from registry.web import comparing, describing, experimentform, experiments, rolloutform, rollouts, views
 
 urlpatterns = [
     path("models", views.index, name="models"),
@@ -16,6 +16,10 @@ urlpatterns = [
     path("models/<str:model>/versions/<str:version>", views.version, name="model-version"),
     path("models/<str:model>/versions/<str:version>/forms/<str:form>", views.make, name="model-form"),
     path("models/<str:model>/versions/<str:version>/send-back", rollouts.send_back, name="version-send-back"),
+    path("experiments", experiments.index, name="experiments"),
+    path("experiments/new", experimentform.new, name="experiment-new"),
+    path("experiments/<str:experiment>", experiments.one, name="experiment"),
+    path("experiments/<str:experiment>/<str:act>", experiments.act, name="experiment-act"),
     path("rollouts", rollouts.index, name="rollouts"),
     path("rollouts/new", rolloutform.new, name="rollout-new"),
     path("rollouts/<str:rollout>", rollouts.one, name="rollout"),

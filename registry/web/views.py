@@ -14,7 +14,7 @@ from federations import permissions
 from federations import selectors as places
 from federations.web.page import confirm, may, one_page, page
 from fedwire.architectures import Architecture
-from registry import deliveries, selectors, tasks, wording
+from registry import deliveries, experiment_selectors, selectors, tasks, wording
 from registry.models import Artifact, Model
 from registry.services import models
 from registry.services.underway import ACTION
@@ -159,6 +159,7 @@ def _on_devices(request: Any, model: Model) -> dict[str, Any]:
     present = deliveries.present(request.actor, model)
     return {
         "present": present,
+        "trial": experiment_selectors.running(request.actor, model),
         "present_is": outlook.standing(present) if present else "",
         "may_deploy": may(request, ACTION, request.actor.organization),
     }

@@ -49,6 +49,7 @@ MORE = {
     "a federation one is invited to": ("/federations/{federation}", "vera"),
     "devices/groups/remove": ("/devices/groups/remove?group=ward", "olga"),
     "a run that nobody has audited": ("/runs/{plain_run}/leakage", "olga"),
+    "an experiment with a model that is chosen": ("/experiments/new?model={kept}", "olga"),
     "a rollout of a model that is chosen": ("/rollouts/new?model={model}", "olga"),
     "rollouts, none found": ("/rollouts?state=paused", "olga"),
     "runs, none found": ("/runs?state=failed", "olga"),

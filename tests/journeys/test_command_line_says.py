@@ -122,6 +122,7 @@ def story(world: World) -> Iterator[tuple[Terminal, list[str]]]:
         yield acme, ["train", verb, MODEL, *(["synchronous"] if verb == "schedule" else [])]
     yield metro, ["audit", "leakage", MODEL, "--images", "5"]
     yield from delivery(world)
+    yield from trial(world)
     yield acme, ["simulate", "--devices", "3", "--rounds", "1"]
     yield metro, ["device", "list"]
     for act in (["groups", "pilot"], ["quarantine"], ["restore"], ["renew"], ["reset"], ["revoke", "--yes"]):
@@ -178,6 +179,18 @@ def delivery(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     for verb in ("resume", "complete"):
         yield world.metro, ["rollout", verb, MODEL]
     yield world.metro, ["rollback", MODEL, "--yes"]
+
+
+def trial(world: World) -> Iterator[tuple[Terminal, list[str]]]:
+    """acme compares two versions of a model of its own, promotes one, and gives up another comparison."""
+    world.acme.run("push", "scans", "--architecture", DESCRIBED)
+    world.acme.run("push", "scans", "--architecture", DESCRIBED, "--seed", "2", "--version", "2.0.0")
+    planned = ["experiment", "create", "scans", "--treatment", "2.0.0", "--control", "1.0.0"]
+    yield world.acme, planned
+    for words in (["start", "scans"], ["show", "scans"], ["list"], ["promote", "scans", "--arm", "control", "--yes"]):
+        yield world.acme, ["experiment", *words]
+    world.acme.run(*planned)
+    yield world.acme, ["experiment", "stop", "scans"]
 
 
 def edges(world: World, data: list[str]) -> Iterator[tuple[Terminal, list[str]]]:
@@ -273,6 +286,10 @@ REFUSALS = [
     ("metro", f"rollout pause {MODEL}", "no_rollout", f"fedportal deploy {MODEL} --rollout 10%"),
     ("metro", f"rollback {MODEL} --yes", "no_rollout", f"fedportal deploy {MODEL} --rollout 10%"),
     ("metro", f"rollback {MODEL} --to-version 9.0.0 --yes", "not_found", "id or name"),
+    ("metro", f"experiment show {MODEL}", "no_experiment", f"fedportal experiment create {MODEL} --treatment"),
+    ("metro", "experiment stop exp_nothing", "not_found", "id or name"),
+    ("acme", f"experiment create {MODEL} --treatment 1.0.0 --control 1.0.0", "field_invalid", "Correct --treatment"),
+    ("acme", f"experiment create {MODEL} --treatment 1.0.0 --share 100%", "field_invalid", "Correct --control"),
     ("metro", "rollout show rol_nothing", "not_found", "id or name"),
     ("metro", "device revoke nobody --yes", "not_found", "id or name"),
     ("metro", f"device personal {MODEL}", "no_personal_model", "fedper"),
@@ -383,6 +400,23 @@ def test_what_reaches_every_device_at_once_is_asked_about(world: World) -> None:
     assert world.acme.try_("rollback", MODEL, typed="n\n").code == 1
     assert "goes back from 0 devices" in world.acme.run("rollback", MODEL, typed="y\n")
     assert "Begin another: `fedportal deploy" in world.acme.refused("rollout", "set", MODEL, "50%")
+
+
+def test_an_experiment_says_what_may_be_concluded_and_asks_before_it_ends(world: World) -> None:
+    acme = world.acme
+    acme.run("push", "trial", "--architecture", DESCRIBED)
+    acme.run("push", "trial", "--architecture", DESCRIBED, "--seed", "2", "--version", "2.0.0")
+    assert "None yet. Plan one" in acme.run("experiment", "list", "trial")
+    begun = acme.run("experiment", "create", "trial", "--treatment", "2.0.0", "--control", "1.0.0", "--start")
+    assert "2.0.0 against 1.0.0 is running: 0 get 2.0.0, 0 get 1.0.0." in begun
+    shown = acme.run("experiment", "show", "trial")
+    assert "Nothing can be said yet: each arm needs 20 predictions whose outcome is known" in shown
+    refused = acme.refused("experiment", "promote", "trial", "--yes")
+    assert "experiment promote exp_" in refused
+    assert "experiment stop exp_" in acme.refused("deploy", "trial", "--yes")
+    asked = acme.try_("experiment", "stop", "trial", typed="n\n")
+    assert (asked.code, "return to what they had" in asked.err) == (1, True)
+    assert "is stopped" in acme.run("experiment", "stop", "trial", typed="y\n")
 
 
 def test_tables_lose_nothing_without_a_terminal(world: World) -> None:

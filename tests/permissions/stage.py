@@ -27,7 +27,7 @@ World = dict[str, str]
 LOGISTIC = {"kind": "logistic", "inputs": 2, "classes": 2}
 # What is no id and yet is missing.
 MISSING = {"version": "9.9.9", "member_act": "suspend", "device_act": "revoke", "verb": "stop", "form": "papyrus"}
-MISSING["rollout_act"] = "pause"
+MISSING["rollout_act"], MISSING["experiment_act"] = "pause", "stop"
 PREPARERS: list[Callable[[Stage], None]] = []
 PEOPLE = ("olga", "otto", "mia", "vera", "rex")
 
@@ -148,6 +148,7 @@ def _registry(stage: Stage) -> None:
             "device_act": "revoke",
             "run_verb": "pause",
             "rollout_act": "pause",
+            "experiment_act": "stop",
             "verb": "stop",
             "model": shared.public_id,
             "kept": kept.public_id,

@@ -109,6 +109,10 @@ def _new_rollout(stage: Stage, world: World) -> dict[str, Any]:
     return {"model": world["model"], "version": "1.0.0", "share": "50", "wait": "", "unit": "hours"}
 
 
+def _new_trial(stage: Stage, world: World) -> dict[str, Any]:
+    return {"model": world["kept"], "control": "1.0.0", "treatment": world["treated"], "start": "later"}
+
+
 def _page(method: str, route: str, *statuses: int, staff: int, **more: Any) -> Row:
     return Row(method, route, *statuses, staff=staff, page=True, **more)
 
@@ -121,6 +125,7 @@ _LINE = {"identifier": "ward-3", "data": "rows.csv", "target": "sick", "days": "
 _WHKP = "webhooks/<str:webhook>"
 _MODP = "models/<str:model>"
 _RUNP = "runs/<str:run>"
+_EXPP = "experiments/<str:experiment>"
 _ROLP = "rollouts/<str:rollout>"
 STEPS = (
     ("GET", "sign-in/second-factor"),
@@ -259,6 +264,12 @@ PAGES: list[Row] = [
     _page("POST", _MODP + "/initial", 302, 403, 403, 404, staff=404),
     _page("GET", _MODP + "/versions/<str:version>/send-back", 200, 403, 200, 404, staff=404, mixed=False),
     _page("POST", _MODP + "/versions/<str:version>/send-back", 302, 403, 302, 404, staff=404, mixed=False),
+    _page("GET", "experiments", 200, 200, 200, 200, staff=403),
+    _page("GET", "experiments/new", 200, 403, 200, 200, staff=403),
+    _page("POST", "experiments/new", 302, 403, 404, 404, staff=403, body=_new_trial, rex=404),
+    _page("GET", _EXPP, 200, 200, 404, 404, staff=404),
+    _page("GET", _EXPP + "/<str:act>", 200, 403, 404, 404, staff=404, places={"act": "experiment_act"}, mixed=False),
+    _page("POST", _EXPP + "/<str:act>", 302, 403, 404, 404, staff=404, places={"act": "experiment_act"}, mixed=False),
     _page("GET", "rollouts", 200, 200, 200, 200, staff=403),
     _page("GET", "rollouts/new", 200, 403, 200, 200, staff=403),
     _page("POST", "rollouts/new", 302, 403, 302, 404, staff=403, body=_new_rollout, rex=404),

@@ -263,6 +263,11 @@ CATALOGUE: Mapping[str, ErrorKind] = {
         "This device's organization gave it no version of {model}, or none has arrived yet.",
         "Begin a rollout for its devices, and let this one take part: `fedportal device run`.",
     ),
+    "no_experiment": K(
+        404,
+        "There is no experiment with {model} on your devices.",
+        "Plan one: `fedportal experiment create {model} --treatment VERSION`.",
+    ),
     "no_winner": K(
         409,
         "The experiment {name} has not found one version to be better.",

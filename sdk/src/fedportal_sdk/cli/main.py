@@ -30,6 +30,9 @@ PARTS = {
     "deploy": Part("rollouts", "deploy", "Send a version of MODEL to devices of your organization."),
     "device": Part("devices", "device", "Let this machine take part, and look after the organization's devices."),
     "edge": Part("edge", "edge", EDGE),
+    "experiment": Part(
+        "experiments", "experiment", "Compare two versions on your own devices, and give the better one to all."
+    ),
     "federation": Part("federations", "federation", "Found federations, invite, join, and share models."),
     "gate": Part("gate", "gate", "What versions of a model must pass before they go to devices."),
     "infer": Part("infer", "infer", INFER),

@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 P = TypeVar("P", bound=Portal)
 
 # Fields of the portal's → parameters of commands, where these are called otherwise.
-CALLED_OTHERWISE = {"min_participants": "min_devices", "work_shares": "shares"}
+CALLED_OTHERWISE = {"min_participants": "min_devices", "work_shares": "shares", "treatment_percentage": "share"}
 # A file or another program has no width: nothing is cut off or wrapped for it.
 NO_WIDTH = 10_000
 
