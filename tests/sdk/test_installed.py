@@ -17,7 +17,7 @@ from fedportal_sdk._door import DeviceDoor
 from fedportal_sdk._http import Http
 from fedportal_sdk._installing import Installer
 from fedportal_sdk._retry import Patience, Stop
-from fedportal_sdk.installed import Installed
+from fedportal_sdk.installed import Installed, health_report
 from fedwire import routes
 from fedwire.errors import FedportalError
 from tests.sdk.server import Reply, Seen, found, refusal, serving
@@ -94,6 +94,22 @@ def test_a_file_that_was_damaged_on_the_disk_is_written_anew(tmp_path: Path) -> 
     installed.find().path.write_bytes(b"rust")
     put(installed, "1.0.0", OLD)
     assert installed.find().path.read_bytes() == OLD
+
+
+def test_a_version_keeps_how_it_is_computed(tmp_path: Path) -> None:
+    installed, described = Installed(tmp_path), {"kind": "logistic", "inputs": 3}
+    put(installed, "1.0.0", OLD)
+    assert installed.find().architecture is None
+    installed.put("mdl_1", "radiology-v1", "2.0.0", sha256(NEW), NEW, described)
+    assert installed.find().architecture == described
+
+
+def test_latencies_are_told_by_class_however_they_were_counted(tmp_path: Path) -> None:
+    put(installed := Installed(tmp_path), "1.0.0", OLD)
+    taken = health_report(installed.find(), {"count": 3, "latencies_ms": [0.5, 1.5, 1.6]})
+    classed = health_report(installed.find(), {"count": 3, "latencies": taken["latencies"]})
+    assert taken["latencies"] == [1, 2, *[0] * 13]
+    assert classed == {**taken, "batch": classed["batch"]}
 
 
 class PowerLoss(BaseException):

@@ -203,6 +203,31 @@ def test_an_installed_version_takes_its_place_without_a_restart(tmp_path: Path) 
     assert "--architecture" not in told[0]
 
 
+def test_no_request_fails_while_versions_change(tmp_path: Path) -> None:
+    """Each answer is wholly of the version that it names."""
+    places, expected = [tmp_path], {}
+    for seed, version in enumerate(("1.0.0", "2.0.0")):
+        install(tmp_path, version, TABLE, seed)
+        with served(InstalledSource(lambda: places, "mdl_1")) as (_, asking):
+            expected[version] = asking.post("/predict", rows=[ROW])
+    found: list[Any] = []
+    with served(InstalledSource(lambda: places, "mdl_1")) as (serving, asking):
+
+        def ask() -> None:
+            own = Asking(serving.url)
+            found.extend(own.post("/predict", rows=[ROW]) for _ in range(100))
+            own.connection.close()
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        for turn in range(20):
+            install(tmp_path, f"{1 + turn % 2}.0.0", TABLE, turn % 2)
+            serving.look()
+        thread.join()
+    assert len(found) == 100
+    assert all(answer == expected[answer["version"]] for answer in found)
+
+
 def test_it_is_looked_for_by_itself(tmp_path: Path) -> None:
     changed = threading.Event()
     path = written(tmp_path, TABLE)

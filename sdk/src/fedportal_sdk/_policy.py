@@ -1,4 +1,5 @@
-"""What a device's owner demands of protected updates: a TOML file beside the device, which no portal can weaken.
+"""What a device's owner demands of protected updates, and lets the portal hear: a TOML file beside the device, which no
+portal can weaken.
 
     least_devices = 10          # a sum is of at least so many devices,
     least_organizations = 3     # of so many organizations,

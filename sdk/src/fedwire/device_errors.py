@@ -115,6 +115,11 @@ ON_DEVICES: Mapping[str, ErrorKind] = {
         "Serve a multi-layer or convolutional model; its last hidden layer is the embedding.",
     ),
     "no_predictions": K(400, "The model {model} takes text, not rows or pictures.", "Ask it at /v1/chat/completions."),
+    "serve_failed": K(
+        500,
+        "Something went wrong in `fedportal serve` ({reference}).",
+        "What it printed under this reference says more; ask again.",
+    ),
     "result_not_finite": K(
         500,
         "The model's answer holds NaN or infinity.",

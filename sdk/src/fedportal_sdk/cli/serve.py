@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from fedportal_sdk._config import Home
-from fedportal_sdk.cli import output
+from fedportal_sdk.cli import output, processors  # noqa: F401  (it does its work by being there before numpy)
 from fedportal_sdk.cli.models import architecture_in
 from fedportal_sdk.client import FederatedClient
 from fedportal_sdk.serving import Limits, Serving, find

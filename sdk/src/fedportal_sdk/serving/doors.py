@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
+import secrets
 import socketserver
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
@@ -19,6 +21,8 @@ from fedportal_sdk.serving import shapes
 from fedportal_sdk.serving.desk import Desk
 from fedwire.errors import FedportalError
 from fedwire.version import VERSION
+
+log = logging.getLogger("fedportal")
 
 HOST = "127.0.0.1"
 OWN_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -78,6 +82,8 @@ class Doors(Connection):
 
     def refuse(self, error: FedportalError) -> None:
         """Answer with the error in OpenAI's shape."""
+        if error.code == "internal":
+            error = FedportalError("serve_failed", reference=error.context["reference"])
         with contextlib.suppress(OSError):
             self.give(error.status, shapes.refusal(error))
             self._drain()
@@ -104,8 +110,10 @@ class Doors(Connection):
         try:
             for chunk in chunks:
                 self._piece(b"data: " + json.dumps(chunk, ensure_ascii=False).encode() + b"\n\n")
-        except FedportalError as error:  # the status has left already
-            self._piece(b"data: " + json.dumps(shapes.refusal(error)).encode() + b"\n\n")
+        except OSError:  # whoever asked is gone
+            raise
+        except Exception as error:  # the status has left already
+            self._piece(b"data: " + json.dumps(shapes.refusal(_told(error))).encode() + b"\n\n")
         self._piece(END)
         if not self.close_connection:
             self.wfile.write(b"0\r\n\r\n")
@@ -142,6 +150,15 @@ def listening(desk: Desk, port: int) -> LocalServer:
     except OSError as error:
         reason = error.strerror or str(error)
         raise FedportalError("port_taken", host=HOST, port=port, reason=reason) from error
+
+
+def _told(error: Exception) -> FedportalError:
+    """The error for whoever asked; what nobody foresaw is logged under a reference."""
+    if isinstance(error, FedportalError):
+        return error
+    reference = secrets.token_hex(4)
+    log.error("reference %s", reference, exc_info=error)
+    return FedportalError("serve_failed", reference=reference)
 
 
 def _chunks(

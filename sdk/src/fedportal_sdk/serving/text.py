@@ -21,9 +21,9 @@ class TextModel:
 
     def __init__(self, found: Found) -> None:
         transformers = _transformers()
-        torch_module()
         self.found = found
-        self._transformers = transformers
+        self._torch, self._transformers = torch_module(), transformers
+        transformers.utils.logging.disable_progress_bar()
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(str(found.path), **LOCAL)
             causal = transformers.AutoModelForCausalLM
@@ -31,6 +31,7 @@ class TextModel:
         except (OSError, ValueError) as error:
             reason = f"transformers cannot load it ({str(error).splitlines()[0][:200]})"
             raise FedportalError("data_missing", path=str(found.path), reason=reason) from error
+        self._room = int(getattr(self._model.config, "max_position_embeddings", 0) or 0)
         self._one = threading.Lock()
 
     def count(self, messages: Sequence[Mapping[str, str]], most: int) -> int:
@@ -48,24 +49,40 @@ class TextModel:
         """
         if as_json:
             raise FedportalError("option_unsupported", option="response_format", reason="a text model promises no JSON")
-        return self._generated(messages, most)
-
-    def _generated(self, messages: Sequence[Mapping[str, str]], most: int) -> Iterator[str]:
-        streamer = self._transformers.TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
         given = self._tokenizer(self._prompt(messages), return_tensors="pt")
-        wanted = {**given, "max_new_tokens": most, "do_sample": False, "streamer": streamer}
+        read = int(given["input_ids"].shape[1])
+        if self._room and read >= self._room:
+            raise FedportalError("prompt_too_long", limit=self._room - 1)
+        return self._generated(given, min(most, self._room - read) if self._room else most)
+
+    def _generated(self, given: Mapping[str, Any], most: int) -> Iterator[str]:
+        """The pieces, one answer at a time; whoever stops listening ends the work. Raises what went wrong in it."""
+        streamer = self._transformers.TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
+        left, wrong = threading.Event(), []
+
+        def is_left(ids: Any, scores: Any, **_: Any) -> Any:
+            return self._torch.full((ids.shape[0],), left.is_set(), dtype=self._torch.bool, device=ids.device)
 
         def generate() -> None:
             try:
-                self._model.generate(**wanted)
+                wanted = {"max_new_tokens": most, "do_sample": False, "streamer": streamer}
+                stop = self._transformers.StoppingCriteriaList([is_left])
+                self._model.generate(**given, **wanted, stopping_criteria=stop)
+            except Exception as error:  # told where the pieces are taken
+                wrong.append(error)
             finally:
                 streamer.end()
 
         with self._one:
             thread = threading.Thread(target=generate, daemon=True)
             thread.start()
-            yield from streamer
-            thread.join()
+            try:
+                yield from filter(None, streamer)
+            finally:
+                left.set()
+                thread.join()
+        if wrong:
+            raise wrong[0]
 
     def _prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
         if len(messages) == 1 and messages[0]["role"] == "prompt":
