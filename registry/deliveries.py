@@ -21,7 +21,8 @@ from registry import selectors
 from registry.delivery.health import Report, Verdict, slices
 from registry.delivery.placement import wanted
 from registry.models import HealthReport, Installation, Model, Rollout
-from registry.services import health, rollouts, underway
+from registry.models.rollouts import ALIVE
+from registry.services import gatekeeping, health, rollouts, underway
 
 # Points of a curve, and the reports it is made of: the newest ones.
 POINTS, MOST_REPORTS = 40, 2_000
@@ -112,7 +113,12 @@ def members(rollout: Rollout, kind: str = "") -> QuerySet[Installation]:
     return found.select_related("device", "wanted", "installed", "previous").order_by(trouble, "-changed_at", "pk")
 
 
-def acts(rollout: Rollout, newest: bool) -> set[str]:
+def barred(rollout: Rollout) -> str:
+    """Why its version's gate keeps it from further devices; "" when it does not, or nobody is to get it any more."""
+    return gatekeeping.standing(rollout.version).reason if rollout.state in ALIVE else ""
+
+
+def acts(rollout: Rollout, newest: bool, barred: str) -> set[str]:
     """What can be done with the rollout as it is: advance, set, pause, resume, complete, rollback."""
     state = rollout.state
     found: set[str] = set()
@@ -128,7 +134,7 @@ def acts(rollout: Rollout, newest: bool) -> set[str]:
         found |= {"resume", "complete"}
     if state != RolloutState.ROLLED_BACK and newest:
         found |= {"rollback"}
-    return found
+    return found - {"advance", "set", "resume"} if barred else found
 
 
 def verdict(rollout: Rollout) -> Verdict:

@@ -63,8 +63,10 @@ def took(start: datetime | None, end: datetime | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"
 
 
-def next_of(rollout: Rollout, seen: Verdict, reach: Reach, newest: bool) -> Outlook:
-    """What happens next, and what it waits for."""
+def next_of(rollout: Rollout, seen: Verdict, reach: Reach, newest: bool, barred: str) -> Outlook:
+    """What happens next, and what it waits for; `barred`: why its gate is closed."""
+    if barred and not seen.problem:
+        return Outlook(f"No further device gets it, for its gate is closed: {barred}.", look="error")
     if rollout.state == RolloutState.PENDING:
         return Outlook(f"It waits to be begun: then {percent(rollout.share)} of the devices get it.")
     if rollout.state == RolloutState.ROLLED_BACK:

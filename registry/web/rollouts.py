@@ -35,9 +35,12 @@ MOST_DEVICES = 15
 
 @dataclass(frozen=True)
 class Act:
-    """Something one does with a rollout: the service, what will happen, and what is said afterwards."""
+    """Something one does with a rollout: the service, what will happen, and what is said afterwards.
 
-    service: Callable[[Actor, Rollout], Rollout]
+    The service gets the share that was asked for and the reason that was given, for those that want one.
+    """
+
+    service: Callable[[Actor, Rollout, int, str], Rollout]
     title: str
     button: str
     consequence: str
@@ -46,21 +49,21 @@ class Act:
 
 ACTS = {
     "advance": Act(
-        rollouts.advance,
+        lambda actor, one, share, reason: rollouts.advance(actor, one),
         "{widen} to {share}?",
         "{widen}",
         "{devices} of {fleet} then get version {version}. The share only grows; a rollback takes the version back.",
         "Version {version} goes to {share} of the devices.",
     ),
     "set": Act(
-        rollouts.advance,  # has a share, see `act`
+        lambda actor, one, share, reason: rollouts.set_share(actor, one, share),
         "Widen to {share}?",
         "Widen",
         "{devices} of {fleet} then get version {version}. The share only grows; a rollback takes the version back.",
         "Version {version} goes to {share} of the devices.",
     ),
     "pause": Act(
-        rollouts.pause,
+        lambda actor, one, share, reason: rollouts.pause(actor, one),
         "Pause the rollout of {version}?",
         "Pause",
         "No further device gets it, and what devices have not fetched yet is taken back. Devices that have it keep it, "
@@ -68,14 +71,14 @@ ACTS = {
         "The rollout is paused.",
     ),
     "resume": Act(
-        rollouts.resume,
+        lambda actor, one, share, reason: rollouts.resume(actor, one),
         "Resume the rollout of {version}?",
         "Resume",
         "It goes on at {now}. The time of its present step begins anew.",
         "The rollout goes on.",
     ),
     "complete": Act(
-        rollouts.complete,
+        lambda actor, one, share, reason: rollouts.complete(actor, one),
         "Complete the rollout of {version} at {now}?",
         "Complete",
         "It grows no more: the devices that have the version keep it, the others keep what they have. Then the next "
@@ -83,7 +86,7 @@ ACTS = {
         "The rollout is complete.",
     ),
     "rollback": Act(
-        rollouts.roll_back,
+        lambda actor, one, share, reason: rollouts.roll_back(actor, one, reason),
         "Roll back {version}?",
         "Roll back",
         "Every device of this rollout returns to what it had before{before}, also those that have not fetched it yet. "
@@ -141,15 +144,14 @@ def act(request: Any, rollout: str, act: str) -> HttpResponse:
         share = found.share
     words = _words(found, share)
     if request.method == "GET":
-        if act not in deliveries.acts(found, deliveries.is_newest(found)):
+        if act not in deliveries.acts(found, deliveries.is_newest(found), deliveries.barred(found)):
             messages.info(request, f"The rollout is {words['state']}: this cannot be done with it now.")
             return redirect(back)
-        said = [getattr(ACTS[act], name).format(**words) for name in ("title", "consequence", "button")]
-        return confirm(request, **dict(zip(("title", "consequence", "button"), said, strict=True)), back=back)
-    if act == "set":
-        rollouts.set_share(request.actor, found, share)
-    else:
-        ACTS[act].service(request.actor, found)
+        said = {name: getattr(ACTS[act], name).format(**words) for name in ("title", "consequence", "button")}
+        if act == "rollback":
+            return render(request, "registry/rollback.html", {**said, "back": back})
+        return confirm(request, **said, back=back)
+    ACTS[act].service(request.actor, found, share, request.POST.get("reason", "").strip())
     messages.success(request, ACTS[act].done.format(**words))
     return redirect(back)
 
@@ -177,7 +179,7 @@ def send_back(request: Any, model: str, version: str) -> HttpResponse:
 
 def _shown(request: Any, found: Rollout) -> dict[str, Any]:
     """What the page of a rollout and its live part show."""
-    newest = deliveries.is_newest(found)
+    newest, barred = deliveries.is_newest(found), deliveries.barred(found)
     seen, reach, happened = deliveries.verdict(found), deliveries.reach(found), deliveries.events(found)
     kind = request.GET.get("devices", "")
     kind = kind if kind in deliveries.DEVICES else ""
@@ -192,8 +194,8 @@ def _shown(request: Any, found: Rollout) -> dict[str, Any]:
         "percent": percent(found.share),
         "reach": reach,
         "parts": _bar(reach, found.share),
-        "next": outlook.next_of(found, seen, reach, newest),
-        "acts": deliveries.acts(found, newest) if may_deploy else set(),
+        "next": outlook.next_of(found, seen, reach, newest, barred),
+        "acts": deliveries.acts(found, newest, barred) if may_deploy else set(),
         "may_deploy": may_deploy,
         "further": percent(further),
         "least_share": f"{(found.share + 1) / 100:g}",

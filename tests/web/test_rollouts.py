@@ -17,7 +17,7 @@ from fedportal.common import clock
 from fedwire.latencies import counted
 from fedwire.states import RolloutState
 from registry.models import HealthReport, Installation, Model, Rollout
-from registry.services import health, installations, models, rollouts
+from registry.services import gates, health, installations, models, rollouts
 from tests.cast import Cast
 from tests.registry.conftest import House
 from tests.registry.test_rollouts import FAILING, Fleet, more_devices, version
@@ -200,6 +200,26 @@ def test_rollback_by_hand_sends_every_device_back_and_says_how_long_it_took(flee
     assert "Until every device was back" in shown
     assert "data-over" in mia.get(at(rollout, "progress")).content.decode()
     assert "Nothing is left to do here." in shown
+
+
+def test_reason_of_a_rollback_stands_on_its_page(fleet: Fleet, mia: Client) -> None:
+    rollout = rollouts.deploy(fleet.mia, fleet.new, share=1_000)
+    assert "Why (optional)" in words(mia, at(rollout, "rollback"))
+    mia.post(at(rollout, "rollback"), {"reason": "wrong threshold"})
+    shown = words(mia, at(rollout))
+    assert "rolled back 10 % wrong threshold" in shown
+    assert "Rolled back: wrong threshold" in shown
+
+
+def test_closed_gate_says_why_nobody_else_gets_the_version(fleet: Fleet, mia: Client) -> None:
+    rollout = rollouts.deploy(fleet.mia, fleet.new, share=1_000)
+    gates.set_policy(fleet.house.olga, fleet.model, size=1)
+    shown = words(mia, at(rollout))
+    assert "No further device gets it, for its gate is closed: it has not been judged" in shown
+    assert "Advance to" not in shown
+    assert "Set percentage" not in shown
+    assert "Roll back" in shown
+    assert "cannot be done with it now" in words(mia, at(rollout, "advance"))
 
 
 def test_unwell_version_shows_its_curves_and_goes_back_by_itself(fleet: Fleet, mia: Client) -> None:
