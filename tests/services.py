@@ -28,6 +28,7 @@ from tests import migrated
 ROOT = Path(__file__).resolve().parents[1]
 UNAVAILABLE = 69
 START_SECONDS = 30.0
+RACE_SECONDS = 240.0
 UNPRIVILEGED = "nobody"  # PostgreSQL refuses to run as root
 
 
@@ -63,8 +64,17 @@ def valkey() -> Iterator[str]:
             yield f"redis://127.0.0.1:{port}/0"
 
 
-def raced(module: str, database: str, folder: Path, *, broker: bool = False, **more: object) -> dict[str, Any]:
-    """What `python -m module` prints as JSON, with its data in `folder`, on a database file ("sqlite") or a server.
+def raced(
+    module: str,
+    database: str,
+    folder: Path,
+    *words: object,
+    broker: bool = False,
+    seconds: float = RACE_SECONDS,
+    **more: object,
+) -> Any:
+    """What `python -m module words` prints as JSON, with its data in `folder`, on a database file ("sqlite") or a
+    server.
 
     With a `broker` it has a Valkey, too; `more` are settings. Skips the test where a server cannot be had.
     """
@@ -81,17 +91,16 @@ def raced(module: str, database: str, folder: Path, *, broker: bool = False, **m
         except Unavailable as reason:
             pytest.skip(str(reason))
         done = subprocess.run(
-            [sys.executable, "-m", module],
+            [sys.executable, "-m", module, *map(str, words)],
             cwd=ROOT,
             env=os.environ | env,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=seconds,
             check=False,
         )
     assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return json.loads(done.stdout)
 
 
 def main(command: list[str]) -> int:

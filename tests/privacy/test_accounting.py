@@ -11,7 +11,7 @@ from dp_accounting.rdp import RdpAccountant
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from tests.privacy import reference
+from tests.privacy import prv, reference
 from training.privacy import accounting
 from training.privacy.accounting import Mechanism
 
@@ -81,6 +81,22 @@ def test_figures_that_others_published(mechanism: Mechanism, planned: float, run
 def test_a_target_that_is_an_epsilon_leads_back_to_its_noise(noise: float, rounds: int) -> None:
     target = accounting.epsilon([Mechanism(noise, 1.0, rounds)], 1e-5)
     assert accounting.noise_for(target, 1e-5, 1.0, rounds) == pytest.approx(noise, rel=0.001)
+
+
+@pytest.mark.parametrize(("noise", "rate", "rounds"), [(0.6, 0.1, 10_000), (4.0, 0.1, 10_000)])
+def test_a_target_of_sampled_rounds_leads_back_to_its_noise(noise: float, rate: float, rounds: int) -> None:
+    target = accounting.epsilon([Mechanism(noise, rate, rounds)], 1e-5)
+    found = accounting.noise_for(target, 1e-5, rate, rounds)
+    assert found == pytest.approx(noise, rel=0.001)
+    assert accounting.epsilon([Mechanism(found, rate, rounds)], 1e-5) <= target
+
+
+@pytest.mark.parametrize("figure", prv.figures(), ids=str)
+def test_sampled_rounds_are_worth_what_opacus_says(figure: prv.Figure) -> None:
+    """Between its bounds, and within one per cent of its estimate or the precision with which that was made."""
+    found = accounting.epsilon([Mechanism(figure.noise, figure.rate, figure.rounds)], figure.delta)
+    assert figure.lower <= found <= figure.upper
+    assert found == pytest.approx(figure.estimate, rel=0.01, abs=prv.LEAST_ERROR)
 
 
 @pytest.mark.parametrize(("rate", "rounds"), [(1.0, 1), (1.0, 50)])

@@ -1,6 +1,7 @@
-"""Rounds that are opened at the same moment for one budget: `python -m tests.training.budget_racing`.
+"""Rounds that are opened at the same moment for one budget: `python -m tests.training.budget_racing [RUNS LEDGERS]`.
 
-Prints one JSON object; `test_budget_races` starts it in a process of its own, with the database of its choice.
+Prints one JSON object; `test_budget_races` starts it in a process of its own, with the database of its choice. With
+numbers it is only the race of that many runs for that many ledgers, which `tests.bench.openings` has them run.
 """
 
 from __future__ import annotations
@@ -103,19 +104,19 @@ def stop(run: Run) -> None:
             continue
 
 
-def many_ledgers(stage: Stage) -> list[Any]:
+def many_ledgers(stage: Stage, runs_: int = RUNS, count: int = 0) -> list[Any]:
     """Every run wants a round of every organization, many at once and in an order of its own."""
-    count = LEDGERS[connection.vendor]
+    count = count or LEDGERS[connection.vendor]
     draw = random.Random(7)
     owners = Organization.objects.bulk_create(Organization(name=f"hospital {number}") for number in range(count))
-    affords = {owner.pk: draw.randrange(RUNS + 1) for owner in owners}
-    caps = {rounds: enough_for(rounds) for rounds in range(RUNS + 1)}
+    affords = {owner.pk: draw.randrange(runs_ + 1) for owner in owners}
+    caps = {rounds: enough_for(rounds) for rounds in range(runs_ + 1)}
     Policy.objects.bulk_create(Policy(organization_id=pk, privacy_epsilon=caps[n]) for pk, n in affords.items())
     rounds = [
         Round.objects.create(
             organization=run.organization, run=run, number=1, base_blob="", opened_at=clock.now(), deadline=clock.now()
         )
-        for run in noisy(stage, RUNS)
+        for run in noisy(stage, runs_)
     ]
 
     def reserve(opened: Round) -> None:
@@ -142,6 +143,9 @@ def main() -> None:
     call_command("migrate", verbosity=0)
     stage = Stage(assemble())
     stage.site(stage.cast.metro, "metro-1")
+    if numbers := [int(word) for word in sys.argv[1:]]:
+        json.dump(many_ledgers(stage, *numbers), sys.stdout)
+        return
     json.dump({act.__name__: act(stage) for act in (opened_at_once, many_ledgers)}, sys.stdout)
 
 

@@ -31,8 +31,10 @@ MOST_EPSILON = 1e6
 PRECISION = 1e-7
 # The grid on which privacy losses are added up: this fine, or this part of ε.
 FINEST_LOSS, LOSS_SHARE, USUAL_DELTA = 4e-5, 5e-5, 1e-5
-# Noise beyond this is no training.
-LEAST_NOISE, MOST_NOISE = 1e-2, 1e5
+# Noise beyond this is no training. Noise for a target is found to this part of itself.
+LEAST_NOISE, MOST_NOISE, CALIBRATION = 1e-2, 1e5, 1e-4
+# How much less noise planned rounds may need than others: tried first, then more of it each time.
+NARROWER = 1.1
 # Orders beside those of the library, for much noise: there large ones are the best.
 ORDERS = [1 + number / 10 for number in range(1, 100)] + list(range(11, 64)) + [128, 256, 512, 1024, 2048, 4096]
 
@@ -92,9 +94,20 @@ def noise_for(target: float, delta: float, rate: float = 1.0, rounds: int = 1) -
     def spent(noise: float) -> float:
         return epsilon([Mechanism(noise, rate, rounds)], delta)
 
-    if spent(MOST_NOISE) > target:
-        raise ValueError("no noise is enough for this")
-    return _least(lambda noise: spent(noise) <= target, LEAST_NOISE, MOST_NOISE, 1e-5)
+    def running(noise: float) -> float:
+        return running_epsilon([Mechanism(noise, rate, rounds)], delta)
+
+    if rate == 1 or running(MOST_NOISE) > target:
+        if spent(MOST_NOISE) > target:
+            raise ValueError("no noise is enough for this")
+        return _least(lambda noise: spent(noise) <= target, LEAST_NOISE, MOST_NOISE, CALIBRATION)
+    # What is enough for rounds that are chosen as one goes costs little to find, and is a little more than what is
+    # enough for planned ones: the tight bound, a second each time, is asked only between the two.
+    high = _least(lambda noise: running(noise) <= target, LEAST_NOISE, MOST_NOISE, CALIBRATION)
+    low, part = high, NARROWER
+    while low > LEAST_NOISE and spent(low) <= target:
+        high, low, part = low, max(low / part, LEAST_NOISE), part * part
+    return _crossing(spent, target, low, high)
 
 
 def rounds_left(before: Iterable[Mechanism], each: Mechanism, budget: float, delta: float) -> int:
@@ -196,6 +209,31 @@ def _log_normal(x: float) -> float:
     squared = x * x  # the asymptotic series, whose error is below the first term that is left out
     series = 1 - 1 / squared + 3 / squared**2 - 15 / squared**3
     return -squared / 2 - math.log(-x * math.sqrt(2 * math.pi)) + math.log(series)
+
+
+def _crossing(spent: Callable[[float], float], target: float, low: float, high: float) -> float:
+    """The least noise between these whose ε is at most the target; `low` has more, `high` has not.
+
+    Over the logarithms ε is nearly a line, so a few steps of the Illinois method (Dowell and Jarratt, BIT 1971) do.
+    """
+
+    def over(noise: float) -> float:
+        return math.log(max(spent(noise), 1e-300) / target)
+
+    left, right = over(low), over(high)
+    if left <= 0:  # not even the least noise is needed
+        return low
+    while high - low > CALIBRATION * high:
+        share = left / (left - right) if math.isfinite(left) else 0.5
+        # A little to the side from which the other end has not come near yet, so that both ends meet around the line.
+        aside = CALIBRATION / 3 * (1 if abs(left) > abs(right) else -1)
+        noise = min(max(low * (high / low) ** share * (1 - aside), low * (1 + CALIBRATION / 3)), high)
+        found = over(noise)
+        if found > 0:
+            low, left, right = noise, found, right / 2
+        else:
+            high, right, left = noise, found, left / 2
+    return high
 
 
 def _least(enough: Callable[[float], bool], low: float, high: float, precision: float) -> float:
