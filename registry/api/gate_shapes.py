@@ -52,7 +52,7 @@ class Reason(serializers.Serializer[Any]):
 # --- what goes out ---------------------------------------------------------------------------------------------------
 
 
-class PolicyShape(serializers.Serializer[GatePolicy]):
+class GatePolicyShape(serializers.Serializer[GatePolicy]):
     """What versions of a model must pass before they go to devices. Revision 0: nobody ever set anything."""
 
     model_id = serializers.CharField(source="model.public_id")
@@ -89,7 +89,7 @@ class OverrideShape(serializers.Serializer[GateOverride]):
     withdrawn_at = serializers.DateTimeField(allow_null=True)
 
 
-class ReportShape(serializers.Serializer[Any]):
+class GateReportShape(serializers.Serializer[Any]):
     """Where a version stands with the gate of its model. `open`: it may go to devices."""
 
     model_id = serializers.CharField()

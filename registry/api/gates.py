@@ -18,27 +18,27 @@ from registry.services import gates
 class Gate(Door):
     """/models/{model}/gate"""
 
-    @extend_schema(operation_id="gate_policy", responses=shapes.PolicyShape)
+    @extend_schema(operation_id="gate_policy", responses=shapes.GatePolicyShape)
     def get(self, request: Request, model: str) -> Response:
         """The limits that versions of the model have to keep to before they go to devices."""
-        return Response(shapes.PolicyShape(gates.policy_of(selectors.find_model(self.actor, model))).data)
+        return Response(shapes.GatePolicyShape(gates.policy_of(selectors.find_model(self.actor, model))).data)
 
-    @extend_schema(operation_id="gate_set", request=shapes.NewLimits, responses=shapes.PolicyShape)
+    @extend_schema(operation_id="gate_set", request=shapes.NewLimits, responses=shapes.GatePolicyShape)
     def put(self, request: Request, model: str) -> Response:
         """Set exactly these limits; every version is judged anew. Without any limit there is no gate."""
         found = selectors.find_model(self.actor, model)
-        return Response(shapes.PolicyShape(gates.set_policy(self.actor, found, **self.body(shapes.NewLimits))).data)
+        return Response(shapes.GatePolicyShape(gates.set_policy(self.actor, found, **self.body(shapes.NewLimits))).data)
 
 
 class VersionGate(Door):
     """/models/{model}/versions/{version}/gate"""
 
-    @extend_schema(operation_id="gate_report", responses=shapes.ReportShape)
+    @extend_schema(operation_id="gate_report", responses=shapes.GateReportShape)
     def get(self, request: Request, model: str, version: str) -> Response:
         """How the version stands with the gate of its model."""
         return self.report(self.version(model, version))
 
-    @extend_schema(operation_id="gate_check", request=shapes.Again, responses=shapes.ReportShape)
+    @extend_schema(operation_id="gate_check", request=shapes.Again, responses=shapes.GateReportShape)
     def post(self, request: Request, model: str, version: str) -> Response:
         """Have it judged; pending in the answer means that a worker is at it. What is known stays as it is."""
         found = self.version(model, version)
@@ -51,7 +51,7 @@ class VersionGate(Door):
 
     def report(self, version: ModelVersion) -> Response:
         """The version's report as this actor may read it."""
-        shown: Any = shapes.ReportShape(gate_reports.shown(self.actor, version)).data
+        shown: Any = shapes.GateReportShape(gate_reports.shown(self.actor, version)).data
         return Response(shown)
 
 
@@ -60,7 +60,7 @@ class Override(VersionGate):
 
     http_method_names = ["post", "options"]
 
-    @extend_schema(operation_id="gate_override", request=shapes.Reason, responses=shapes.ReportShape)
+    @extend_schema(operation_id="gate_override", request=shapes.Reason, responses=shapes.GateReportShape)
     def post(self, request: Request, model: str, version: str) -> Response:
         """Let this version, which did not pass, go to devices; it holds for the present limits and nothing else."""
         found = self.version(model, version)
@@ -73,7 +73,7 @@ class Withdrawal(VersionGate):
 
     http_method_names = ["post", "options"]
 
-    @extend_schema(operation_id="gate_withdraw", request=None, responses=shapes.ReportShape)
+    @extend_schema(operation_id="gate_withdraw", request=None, responses=shapes.GateReportShape)
     def post(self, request: Request, model: str, version: str) -> Response:
         """Take that back. Devices that hold the version keep it; what is on its way is called back."""
         found = self.version(model, version)
