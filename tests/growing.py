@@ -34,7 +34,7 @@ from fedportal.common import clock
 from fedportal.common.transactions import unit
 from registry import selectors
 from registry.delivery.placement import WHOLE
-from registry.models import Experiment, HealthReport, Model, ModelVersion, Rollout, Share
+from registry.models import Experiment, HealthReport, Model, ModelVersion, Participant, Rollout, Share
 from registry.services import artifacts, experiments, health, models, rollouts, versions
 from tests.cast import PASSWORD
 from tests.permissions import addresses
@@ -348,6 +348,10 @@ def trials(stage: Stage, count: int) -> None:
             rollouts.complete(olga, rollout)
         experiments.start(olga, first)
     experiments.sweep()
+    for device in Device.objects.filter(organization=acme)[:count]:
+        Participant.objects.get_or_create(
+            organization=acme, experiment=first, device=device, defaults={"arm": "control"}
+        )
     for number in missing(Experiment.objects.filter(organization=acme), count):
         experiments.create(olga, first.treatment, control=first.control, name=f"trial {number}")
 

@@ -71,6 +71,8 @@ KINDS: Mapping[str, Kind] = {
         Kind("device.ended", "A device was quarantined, revoked or retired", OPERATORS, email=False),
         Kind("rollout.rolled_back", "A version failed on your devices and was rolled back", TRAINERS | OPERATORS),
         Kind("rollout.unwell", "A version fails on your devices and waits for you", TRAINERS | OPERATORS),
+        Kind("experiment.stopped", "A version failed in an experiment, which was stopped", TRAINERS | OPERATORS),
+        Kind("experiment.decided", "An experiment found one version to be better", TRAINERS | OPERATORS),
         Kind("policy.changed", "Your organization's policy changed", LEADS | OFFICERS),
         Kind("budget.exhausted", "Your privacy budget is not enough for another round of a run", LEADS | OFFICERS),
         Kind("webhook.failing", "A webhook was switched off because it kept failing", LEADS),

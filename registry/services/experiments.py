@@ -20,7 +20,7 @@ from registry.delivery import health as judging
 from registry.delivery.conclusions import ACCURACY, ARMS
 from registry.delivery.placement import WHOLE
 from registry.models import Experiment, HealthReport, ModelVersion, Rollout
-from registry.services import arms, gatekeeping, health, installations, rollout_limits, rollouts, underway
+from registry.services import arms, gatekeeping, health, installations, notices, rollout_limits, rollouts, underway
 
 MAX_NAME = 60
 MAX_REASON = 300
@@ -117,6 +117,8 @@ def halt(actor: Actor | str, experiment: Experiment, reason: str, crossed_at: da
         experiment = _locked(experiment)
         installations.give_back(experiment)
         _tell(experiment, actor, "experiment.stopped", reason=reason[:MAX_REASON])
+        if actor == audit.PORTAL:
+            notices.stopped(experiment)
         installations.note_restored(experiment)
     return True
 
@@ -194,6 +196,7 @@ def _note(experiment: Experiment, better: str) -> None:
         if running.order_by().update(winner=better, found_at=clock.now()):
             version = experiment.version_of(better).version
             _tell(experiment, audit.PORTAL, "experiment.decided", arm=better, version=version)
+            notices.decided(_locked(experiment), better)
 
 
 def _check(

@@ -1,9 +1,9 @@
-"""What people and programs are told of a rollout. Every function is called in the unit of what it tells."""
+"""What people and programs are told of rollouts and experiments, each in the unit of what it tells."""
 
 from __future__ import annotations
 
 from federations.services import notifications
-from registry.models import Rollout
+from registry.models import Experiment, Rollout
 
 
 def went_back(rollout: Rollout) -> None:
@@ -18,6 +18,36 @@ def unwell(rollout: Rollout, reason: str) -> None:
     """A limit is crossed, and it is not to go back by itself: somebody has to decide."""
     sentence = f"{_named(rollout)} is unwell on your devices: {reason}. It does not go back by itself: roll it back."
     _tell(rollout, "rollout.unwell", sentence, reason)
+
+
+def stopped(experiment: Experiment) -> None:
+    """It was stopped by the portal itself, because an arm was unwell."""
+    sentence = f"The experiment {_called(experiment)} was stopped by itself: {experiment.reason}. "
+    _tell_of(experiment, "experiment.stopped", sentence + "Your devices return to what they had before.")
+
+
+def decided(experiment: Experiment, better: str) -> None:
+    """One arm's version was found to be better: somebody may promote it."""
+    version = experiment.version_of(better).version
+    sentence = f"The experiment {_called(experiment)} found version {version} to be better. You can promote it."
+    _tell_of(experiment, "experiment.decided", sentence)
+
+
+def _called(experiment: Experiment) -> str:
+    return f"{experiment.name} with {experiment.model.name}"
+
+
+def _tell_of(experiment: Experiment, kind: str, sentence: str) -> None:
+    data = {
+        "experiment": experiment.public_id,
+        "model": experiment.model.public_id,
+        "control": experiment.control.version,
+        "treatment": experiment.treatment.version,
+        "winner": experiment.winner,
+        "reason": experiment.reason,
+    }
+    address = f"/experiments/{experiment.public_id}"
+    notifications.tell(experiment.organization, kind, sentence=sentence, address=address, data=data)
 
 
 def _named(rollout: Rollout) -> str:

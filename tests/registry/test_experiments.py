@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from federations.models import AuditEntry, Device
+from federations.models import AuditEntry, Device, News
 from federations.services import device_groups, device_tasks
 from fedwire.states import DeviceState, ExperimentState, RolloutState
 from registry.models import Experiment, HealthReport, Installation, Participant, Rollout
@@ -103,6 +103,7 @@ def test_a_planted_difference_is_found_once_and_stays_found(fleet: Fleet) -> Non
     assert experiment.winner == "treatment"
     assert experiment.found_at is not None
     assert actions(experiment.public_id).count("experiment.decided") == 1
+    assert "found version 2.0.0 to be better" in News.objects.get(kind="experiment.decided").sentence
     fleet.report(fleet.old, "later", count=900, judged=900, right=850)
     experiments.sweep()
     experiment.refresh_from_db()
@@ -153,6 +154,7 @@ def test_an_arm_that_fails_too_often_stops_the_experiment_once(fleet: Fleet) -> 
     assert experiment.state == ExperimentState.STOPPED
     assert experiment.reason == "2.0.0 (treatment): 200 of 500 predictions failed"
     assert experiment.crossed_at is not None
+    assert "was stopped by itself: 2.0.0 (treatment)" in News.objects.get(kind="experiment.stopped").sentence
     assert actions(experiment.public_id).count("experiment.stopped") == 1
     assert fleet.obey() == 10
     assert fleet.holding() == {"": 10}
