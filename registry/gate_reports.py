@@ -99,6 +99,7 @@ def _without_figure(line: Line) -> Line:
 
 def _sees_gap(actor: Actor, version: ModelVersion) -> bool:
     """Whether what a run noted of its members is for this reader too."""
-    noted = "fairness" in version.metrics
-    (told,) = selectors.told(actor, [ModelVersion.objects.select_related("model").get(pk=version.pk)])
+    row = ModelVersion.objects.select_related("model").get(pk=version.pk)  # what came may be told already
+    noted = "fairness" in row.metrics
+    (told,) = selectors.told(actor, [row])
     return not noted or "fairness" in told.metrics

@@ -91,10 +91,10 @@ def title(name: str, metric: str) -> str:
     titles = {
         "quality": f"{_word(metric)} on held-out rows",
         "gap": f"gap of the worst organization in {_word(metric)}",
-        "drift": "distance from the weights that are rolled out (L2)",
-        "cosine": "turn from the weights that are rolled out (cosine)",
-        "size": "size in bytes",
-        "latency": "milliseconds for a batch on the portal's machine",
+        "drift": "distance of the weights (L2)",
+        "cosine": "turn of the weights (cosine)",
+        "size": "bytes of the file",
+        "latency": "time for 32 rows on the portal's machine (ms)",
     }
     return titles[name]
 

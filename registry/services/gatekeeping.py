@@ -20,7 +20,7 @@ from registry.delivery import gates
 from registry.delivery.gates import Check
 from registry.models import GateOverride, GatePolicy, GateReport, Installation, Model, ModelVersion, Rollout
 
-FAILED, UNJUDGED = "gate_failed", "gate_unjudged"
+FAILED, UNJUDGED = CODES = "gate_failed", "gate_unjudged"
 # So many devices are named in one statement.
 MOST_ROWS = 500
 

@@ -19,7 +19,7 @@ from registry import deliveries, selectors
 from registry.delivery.placement import WHOLE
 from registry.models import Model, Rollout
 from registry.models.rollouts import ALIVE
-from registry.services import rollouts
+from registry.services import gatekeeping, rollouts
 from registry.services.underway import ACTION
 from registry.web.outlook import percent
 
@@ -45,7 +45,7 @@ def new(request: Any) -> HttpResponse:
         try:
             made = _begun(request, model, said)
         except FedportalError as refusal:
-            if refusal.code not in ("field_invalid", "wrong_state"):
+            if refusal.code not in ("field_invalid", "wrong_state", *gatekeeping.CODES):
                 raise
             error = _of_form(refusal)
         else:

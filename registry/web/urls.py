@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from registry.web import comparing, describing, experimentform, experiments, rolloutform, rollouts, views
+from registry.web import comparing, describing, experimentform, experiments, gating, rolloutform, rollouts, views
 
 urlpatterns = [
     path("models", views.index, name="models"),
@@ -14,6 +14,10 @@ urlpatterns = [
     path("models/<str:model>/unshare/<str:federation>", views.unshare, name="model-unshare"),
     path("models/<str:model>/initial", describing.initial, name="model-initial"),
     path("models/<str:model>/versions/<str:version>", views.version, name="model-version"),
+    path("models/<str:model>/gate", gating.policy, name="model-gate"),
+    path("models/<str:model>/versions/<str:version>/gate", gating.report, name="version-gate"),
+    path("models/<str:model>/versions/<str:version>/gate/override", gating.override, name="gate-override"),
+    path("models/<str:model>/versions/<str:version>/gate/withdraw", gating.withdraw, name="gate-withdraw"),
     path("models/<str:model>/versions/<str:version>/forms/<str:form>", views.make, name="model-form"),
     path("models/<str:model>/versions/<str:version>/send-back", rollouts.send_back, name="version-send-back"),
     path("experiments", experiments.index, name="experiments"),

@@ -14,7 +14,7 @@ from federations import permissions
 from federations import selectors as places
 from federations.web.page import confirm, may, one_page, page
 from fedwire.architectures import Architecture
-from registry import deliveries, experiment_selectors, selectors, tasks, wording
+from registry import deliveries, experiment_selectors, gate_reports, selectors, tasks, wording
 from registry.models import Artifact, Model
 from registry.services import models
 from registry.services.underway import ACTION
@@ -87,6 +87,7 @@ def version(request: Any, model: str, version: str) -> HttpResponse:
         "model": found,
         "version": shown,
         "lineage": told,
+        "gate": gate_reports.shown(request.actor, shown),
         "run": told.get("run") if _run_is_seen(request, told) else None,
         "picture": lineage(request.actor, selectors.told(request.actor, selectors.around(shown)), shown),
         "measures": {name: shown.metrics.get(name) for name in ("accuracy", "auc", "loss", "samples")},

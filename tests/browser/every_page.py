@@ -48,6 +48,8 @@ MORE = {
     "home without an organization": ("/", HOMELESS),
     "a federation one is invited to": ("/federations/{federation}", "vera"),
     "devices/groups/remove": ("/devices/groups/remove?group=ward", "olga"),
+    "a gate that is closed": ("/models/{kept}/versions/latest/gate", "olga"),
+    "a version whose gate is closed": ("/models/{kept}/versions/latest", "olga"),
     "a run that nobody has audited": ("/runs/{plain_run}/leakage", "olga"),
     "an experiment with a model that is chosen": ("/experiments/new?model={kept}", "olga"),
     "a rollout of a model that is chosen": ("/rollouts/new?model={model}", "olga"),
@@ -62,6 +64,9 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 from federations.models import Device, Person
 from federations.services import devices, notifications, people
+from registry import tasks
+from registry.models import Model
+from registry.services import gates, versions
 from tests.cast import PASSWORD
 from tests.permissions.stage import build
 from tests.training.test_audits import OWN, REPORT
@@ -71,6 +76,12 @@ stage = build()
 run = Run.objects.get(public_id=stage.own["run"])
 for report in (REPORT, OWN):
     audits.report(stage.cast.actor("olga"), run, report)
+kept = versions.initial(stage.cast.actor("olga"), Model.objects.get(public_id=stage.own["kept"]))
+gates.set_policy(stage.cast.actor("olga"), kept.model, quality=0.8, drift=0.5, size=1, latency=60_000.0)
+for _ in range(2):
+    tasks.check_gate(stage.cast.actor("olga"), kept)
+    gates.override(stage.cast.actor("olga"), kept, "A long word: Universitätsklinikumsverwaltungsgebäude")
+    gates.withdraw(stage.cast.actor("olga"), kept)
 devices.set_groups(stage.cast.actor("olga"), Device.objects.get(public_id=stage.own["device"]), ["ward"])
 people.sign_up("nia@nowhere.example", PASSWORD, "Nia")
 otto = Person.objects.get(pk=stage.cast.otto.pk)

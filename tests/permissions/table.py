@@ -113,6 +113,10 @@ def _new_trial(stage: Stage, world: World) -> dict[str, Any]:
     return {"model": world["kept"], "control": "1.0.0", "treatment": world["treated"], "start": "later"}
 
 
+def _reason(stage: Stage, world: World) -> dict[str, Any]:
+    return {"reason": "It is urgent."}
+
+
 def _page(method: str, route: str, *statuses: int, staff: int, **more: Any) -> Row:
     return Row(method, route, *statuses, staff=staff, page=True, **more)
 
@@ -124,6 +128,7 @@ _ACT = {"act": "device_act"}
 _LINE = {"identifier": "ward-3", "data": "rows.csv", "target": "sick", "days": "7", "device_limit": "1"}
 _WHKP = "webhooks/<str:webhook>"
 _MODP = "models/<str:model>"
+_GATEP = _MODP + "/versions/<str:version>/gate"
 _RUNP = "runs/<str:run>"
 _EXPP = "experiments/<str:experiment>"
 _ROLP = "rollouts/<str:rollout>"
@@ -255,6 +260,14 @@ PAGES: list[Row] = [
     _page("POST", "models/new", 302, 403, 302, 302, staff=403, body=lambda s, w: {"name": "fresh"}),
     _page("GET", _MODP, 200, 200, 200, 404, staff=404),
     _page("GET", _MODP + "/versions/<str:version>", 200, 200, 200, 404, staff=404, mixed=False),
+    _page("GET", _MODP + "/gate", 200, 200, 200, 404, staff=404),
+    _page("POST", _MODP + "/gate", 302, 403, 403, 404, staff=404, body=lambda s, w: {"metric": "auc", "size": "99"}),
+    # The model has no limits: olga's form ends with that as a message; nothing was let through.
+    _page("GET", _GATEP, 200, 200, 200, 404, staff=404, mixed=False),
+    _page("POST", _GATEP, 302, 403, 403, 404, staff=404, mixed=False),
+    _page("POST", _GATEP + "/override", 302, 403, 403, 404, staff=404, mixed=False, body=_reason),
+    _page("GET", _GATEP + "/withdraw", 200, 403, 403, 404, staff=404, mixed=False),
+    _page("POST", _GATEP + "/withdraw", 404, 403, 403, 404, staff=404, mixed=False),
     _page("POST", _MODP + "/share", 302, 403, 403, 404, staff=404, body=lambda s, w: {"federation": w["federation"]}),
     _page("GET", _MODP + "/unshare/<str:federation>", 200, 403, 403, 404, staff=404),
     _page("POST", _MODP + "/unshare/<str:federation>", 302, 403, 403, 404, staff=404),

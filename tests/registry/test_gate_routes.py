@@ -48,7 +48,7 @@ def test_nothing_begins_widens_goes_on_or_is_resumed(fleet: Fleet) -> None:
     rollouts.roll_back(fleet.mia, waiting)
     for start in (True, False):
         error = refusal(rollouts.deploy, fleet.mia, fleet.new, start=start)
-        assert (error.code, error.context["reason"]) == ("gate_failed", "size in bytes: beyond the limit")
+        assert (error.code, error.context["reason"]) == ("gate_failed", "bytes of the file: beyond the limit")
     assert fleet.tasks() == []
     assert DeviceTask.objects.filter(kind="install").count() == 0
 
@@ -184,8 +184,8 @@ def test_a_device_fetches_no_version_by_its_own_key(fleet: Fleet) -> None:
     close(fleet)
     asked = request("GET", cast.device_key, model=fleet.model.public_id, version="2.0.0")
     assert refusal(door.download, asked).code == "forbidden"
-    for address in ("/api/v1/models/radiology-v1/versions/2.0.0", "/api/v1/models/radiology-v1/rollouts"):
-        assert cast.client("device").get(address).status_code in (401, 403)
+    for address in ("versions/2.0.0", "versions/2.0.0/download-url", "versions/2.0.0/formats", "rollouts"):
+        assert cast.client("device").get(f"/api/v1/models/radiology-v1/{address}").status_code in (401, 403)
 
 
 def test_the_admin_site_sends_nothing(fleet: Fleet) -> None:
