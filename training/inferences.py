@@ -48,6 +48,12 @@ def shown(plans: Iterable[InferencePlan]) -> list[dict[str, Any]]:
     return [_plan(plan, counts.get(plan.pk, {})) for plan in found]
 
 
+def own_parts(actor: Actor, plan: InferencePlan) -> QuerySet[InferencePart]:
+    """The parts of the actor's own organization's devices: how each stands, and why one declined."""
+    rows = InferencePart.objects.filter(plan=plan, organization=actor.organization)
+    return rows.select_related("device").order_by("device__identifier").defer("cells")
+
+
 def consent_shown(consent: InferenceConsent | None) -> dict[str, Any]:
     """A consent as JSON; `given` is false without one."""
     if consent is None:

@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
 from federations.models import Organization, Policy
 from fedwire.states import word
 from training import wording
 from training.lifecycle import ALIVE_RUNS
-from training.models import Ledger, Run, Spending
+from training.models import InferencePlan, Ledger, Run, Spending
 from training.models.budgets import CHARGED, REFUNDED, RESERVED
 from training.privacy import labels, ledgers
 from training.privacy.accounting import Mechanism
@@ -26,6 +26,8 @@ from training.services import budgets
 
 # A picture needs no more points than this, and each takes an accountant.
 MOST_POINTS = 120
+# So many plans of inference are listed; all count.
+MOST_PLANS = 20
 # How the ε of a budget is counted; see `training.privacy.ledgers`.
 FILTER = "Rényi divergences, as a filter"
 EVENT = ("unit", "noise", "rate")
@@ -92,6 +94,13 @@ def runs(organization: Organization) -> QuerySet[Run]:
     """The runs that reserved something of the organization, newest first."""
     spent = Spending.objects.filter(organization=organization)
     return Run.objects.filter(pk__in=spent.values("run")).select_related("model", "federation").order_by("-pk")
+
+
+def plans(organization: Organization) -> list[InferencePlan]:
+    """The newest plans of inference that reserved something of the organization, each with the `spent_state` of it."""
+    of = Spending.objects.filter(organization=organization, plan=OuterRef("pk"))
+    found = InferencePlan.objects.annotate(spent_state=Subquery(of.values("state")[:1])).exclude(spent_state=None)
+    return list(found.select_related("model", "federation", "version").order_by("-pk")[:MOST_PLANS])
 
 
 def told(organization: Organization, found: Iterable[Run]) -> list[dict[str, Any]]:

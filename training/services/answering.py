@@ -28,7 +28,7 @@ from training.models.inference import UNANSWERED
 from training.services import consents, inference_costs, inference_news
 
 Bell = Callable[[int], object]
-# So many earlier plans over the same version are compared with one that ends.
+# So many earlier plans over the same model are compared with one that ends.
 MOST_COMPARED = 500
 ALIKE = "an earlier plan was over almost the same devices, and the difference would tell of those few"
 FEW_ROWS = "all devices together have fewer rows than a cell needs"
@@ -138,7 +138,7 @@ def _end(plan: InferencePlan) -> bool:
     """Add up what was answered and show it, or say why not; then erase what single devices sent."""
     with unit():
         rows = InferencePlan.objects.filter(pk=plan.pk, state=InferenceState.RUNNING)
-        if not rows.select_for_update(no_key=True).exists():
+        if not list(rows.select_for_update(no_key=True).values_list("pk", flat=True)):
             return False
         _close(plan, AskedState.EXPIRED)
         counted = _counted(plan)
@@ -182,10 +182,11 @@ def _outcome(plan: InferencePlan, counted: Sequence[InferencePart]) -> tuple[str
 
 
 def _differs_by_few(plan: InferencePlan, counted: Sequence[InferencePart]) -> bool:
-    """Whether an earlier summary of this version was of almost the same devices, or of almost the same organizations:
-    counted without noise both times, their difference would be the count of those few."""
+    """Whether an earlier summary of this model was of almost the same devices, or of almost the same organizations:
+    counted without noise both times, their difference would be the count of those few. All versions are looked at, for
+    the same weights can be pushed as another one."""
     earlier = InferencePlan.objects.filter(
-        federation=plan.federation_id, version=plan.version_id, state=InferenceState.DONE, asked__noise=0
+        federation=plan.federation_id, model=plan.model_id, state=InferenceState.DONE, asked__noise=0
     ).exclude(pk=plan.pk)
     pks = list(earlier.order_by("-pk").values_list("pk", flat=True)[:MOST_COMPARED])
     rows = InferencePart.objects.filter(plan__in=pks, state=AskedState.ANSWERED)

@@ -32,6 +32,7 @@ def budget(request: Any) -> HttpResponse:
     context = {
         "budget": found | {"delta": exact(found["delta"])},
         "rows": rows,
+        "plans": spending.plans(organization),
         "chart": chart(spending.history(organization, found["delta"]), found["epsilon"]),
         "percent": None if found["used"] is None else round(100 * found["used"]),
         "may_set": may(request, "organization.set_policy", organization),

@@ -17,7 +17,7 @@ from federations.web.federation_parts import address_of, frame
 from federations.web.page import confirm, may, one_page, page
 from fedwire import inference as wire
 from fedwire.errors import FedportalError
-from fedwire.states import InferenceState
+from fedwire.states import InferenceState, word
 from registry.selectors import find_model, find_version, shared_with
 from training import inferences
 from training.models import InferencePlan
@@ -105,11 +105,16 @@ def one(request: Any, plan: str) -> HttpResponse:
     found = inferences.find_plan(request.actor, plan)
     told = inferences.shown([found])[0]
     may_plan = may(request, "federation.train", found.federation)
+    parts = one_page(request, inferences.own_parts(request.actor, found))
+    parts.object_list = [
+        {"device": part.device, "words": word("asked", part.state), "reason": part.reason} for part in parts.object_list
+    ]
     alive = found.state in (InferenceState.PLANNED, InferenceState.RUNNING)
     context = {
         **frame(request, found.federation),
         "plan": told,
         "deadline": found.deadline,
+        "rows": parts,
         "kind": KINDS[told["asked"]["summary"]],
         "chart": chart(told),
         "may_plan": may_plan,
