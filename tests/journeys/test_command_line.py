@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from fedwire.architectures import Architecture
 from fedwire.tensors import decode_model, encode_model
@@ -105,7 +107,9 @@ def look_at_what_came_of_it(world: World, run: str) -> None:
 
 
 def pull(terminal: Terminal, folder: Path) -> None:
-    """Both forms hold the same numbers, and an old version is still there."""
+    """All forms hold the same numbers, and an old version is still there."""
+    graph = folder / "pulled.onnx"
+    assert terminal.json("pull", MODEL, "--format", "onnx", "--output", str(graph))["bytes"] == graph.stat().st_size
     file, dictionary, old = folder / "pulled.safetensors", folder / "pulled.pt", folder / "old.safetensors"
     terminal.run("pull", MODEL, "--output", str(file))
     said = terminal.json("pull", MODEL, "--format", "state_dict", "--output", str(dictionary))
@@ -114,6 +118,8 @@ def pull(terminal: Terminal, folder: Path) -> None:
     arrays, tensors = decode_model(file)[1], torch.load(dictionary, weights_only=True)
     assert set(tensors) == set(arrays)
     assert all(np.array_equal(tensors[name].numpy(), arrays[name]) for name in arrays)
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(graph).graph.initializer}
+    assert all(np.array_equal(held[name].reshape(-1), arrays[name].reshape(-1)) for name in arrays)
     before = decode_model(old)[1]
     assert any(not np.array_equal(before[name], arrays[name]) for name in arrays)
     assert sorted(path.name for path in folder.iterdir() if path.name.startswith(".")) == []

@@ -384,6 +384,11 @@ def test_bars_are_for_people_at_a_terminal_only(world: World, tmp_path: Path) ->
     out, shown = on_a_terminal(world.acme, "pull", "wide", "--output", str(tmp_path / "copy"))
     assert "pulling copy" in shown
     assert (tmp_path / "copy").read_bytes() == file.read_bytes()
+    assert "described --architecture" in world.acme.refused("pull", "wide", "--format", "onnx")
+    assert world.acme.code("pull", "wide", "--format", "onnx") == "format_needs_architecture"
+    out, shown = on_a_terminal(world.acme, "pull", MODEL, "--format", "onnx", "--output", str(tmp_path / "graph"))
+    assert "The portal is making the onnx form" in shown
+    assert (tmp_path / "graph").exists()
     out, shown = on_a_terminal(world.acme, "train", "status", MODEL, "--json")
     assert "no_run" in shown
 

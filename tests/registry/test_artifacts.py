@@ -65,7 +65,7 @@ def test_an_order_lives_through_a_killed_worker(version: ModelVersion, key: str)
     Artifact.objects.update(claimed_at=clock.now())  # a worker took it and was killed
     assert artifacts.unfinished() == []
     assert not artifacts.make(artifact.pk)
-    with clock.shifted(timedelta(minutes=3)):
+    with clock.shifted(artifacts.CLAIM + timedelta(seconds=1)):
         assert artifacts.unfinished() == [artifact.pk]
         tasks.sweep()
         assert artifacts.make(artifact.pk)

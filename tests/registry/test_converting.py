@@ -92,6 +92,7 @@ def test_a_graph_says_what_goes_in_and_comes_out(tmp_path: Path) -> None:
     source.write_bytes(encode_model(architecture.manifest(), architecture.initial()))
     onnx.write(source, architecture, tmp_path / "onnx")
     graph = package.load(tmp_path / "onnx")
+    package.checker.check_model(graph, full_check=True)
     assert [one.name for one in graph.graph.input] == ["rows"]
     assert [one.name for one in graph.graph.output] == ["outputs", "probabilities"]
     assert {one.key: json.loads(one.value) for one in graph.metadata_props} == {"architecture": architecture.spec()}
@@ -112,6 +113,7 @@ def test_the_same_model_becomes_the_same_bytes_and_tells_no_folder(tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["another", "model.safetensors", "once"]
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.load`:DeprecationWarning")
 def test_torchscript_has_the_models_tensors_under_their_names(tmp_path: Path) -> None:
     architecture, arrays, source = model("mlp of five", tmp_path)
     torchscript.make(source, architecture, tmp_path / "torchscript")
