@@ -9,6 +9,8 @@ from registry.delivery import placement, sequences
 from registry.delivery.sequences import LEAST, LEVEL, Arm, Difference, Tally
 
 ARMS: tuple[placement.Arm, placement.Arm] = ("control", "treatment")
+# With fewer devices in an arm nobody can tell whether it is the versions or the devices that differ.
+LEAST_DEVICES = 3
 ACCURACY, ERROR_RATE = "accuracy", "error_rate"
 _NAMES = {ACCURACY: "accuracy", ERROR_RATE: "rate of errors"}
 _COUNTED = {ACCURACY: "predictions whose outcome is known", ERROR_RATE: "predictions"}
@@ -40,7 +42,10 @@ class Measure:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What a metric says: of each arm, of the difference of treatment and control, and which arm is better, or ""."""
+    """What a metric says: of each arm, of the difference of treatment and control, and which arm is better, or "".
+
+    `apart`: the arms differ beyond chance, but too few devices report for saying that it is the versions that do.
+    """
 
     metric: str
     planned: int
@@ -48,17 +53,19 @@ class Conclusion:
     treatment: Measure
     difference: Difference | None
     better: str
+    apart: bool = False
 
 
 def conclude(metric: str, seen: Mapping[placement.Arm, Iterable[Seen]], planned: int) -> Conclusion:
     """Compare the arms by "accuracy" or "error_rate". `planned` observations in each arm were settled beforehand."""
     control, treatment = (_arm(metric, seen.get(arm, ())) for arm in ARMS)
     difference = sequences.compare(control, treatment, planned)
-    better = ""
-    if difference is not None and difference.found:
+    better, apart = "", difference is not None and difference.found
+    enough = min(len(control.tallies), len(treatment.tallies)) >= LEAST_DEVICES
+    if apart and enough and difference is not None:
         better = "treatment" if (difference.estimate > 0) == (metric == ACCURACY) else "control"
     ours, theirs = _measure(control, planned), _measure(treatment, planned)
-    return Conclusion(metric, planned, ours, theirs, difference, better)
+    return Conclusion(metric, planned, ours, theirs, difference, better, apart and not enough)
 
 
 def sentence(found: Conclusion, control: str, treatment: str, winner: str = "") -> str:
@@ -80,6 +87,10 @@ def sentence(found: Conclusion, control: str, treatment: str, winner: str = "") 
     if winner:
         ours = treatment if winner == "treatment" else control
         return f"{ours} was found to be better at an earlier look, which stays true. By now {between}."
+    if found.apart:
+        few = min(found.control.devices, found.treatment.devices)
+        report = f"{few} {'device reports' if few == 1 else 'devices report'}"
+        return f"The arms differ: {between}. But only {report} in one of them: it may be the devices that differ."
     enough = min(found.control.count, found.treatment.count) >= found.planned
     reached = f" The {found.planned:,} planned in each arm are reached." if enough else ""
     return f"No difference yet: {between}.{reached}"

@@ -33,10 +33,10 @@ def nothing(state: dict[str, Any]) -> tuple[dict[str, Any], int, None]:
 
 
 @contextmanager
-def fleet(story: Story, folder: Path) -> Iterator[list[FederatedClient]]:
+def fleet(story: Story, folder: Path, count: int = COUNT) -> Iterator[list[FederatedClient]]:
     """Devices of acme that wait for another model's run and install what they are told to."""
     clients = [
-        FederatedClient(story.keys["acme"], f"ward-{n}", story.portal.url, folder / str(n)) for n in range(COUNT)
+        FederatedClient(story.keys["acme"], f"ward-{n}", story.portal.url, folder / str(n)) for n in range(count)
     ]
     threads = []
     for client in clients:

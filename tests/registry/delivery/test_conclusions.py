@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from registry.delivery.conclusions import Conclusion, Seen, conclude, sentence
+from registry.delivery.conclusions import ARMS, Conclusion, Seen, conclude, sentence
 
 
 def seen(right: int, judged: int, devices: int = 4) -> list[Seen]:
@@ -49,6 +50,31 @@ def test_the_better_arm_has_the_higher_accuracy_and_the_lower_rate_of_errors(
     ours, other = ("2.0.0", "1.0.0") if better == "treatment" else ("1.0.0", "2.0.0")
     assert told(found).startswith(f"{ours} is better: its ")
     assert f"is 30.0 points {way} than that of {other} (between " in told(found)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_with_one_or_two_devices_in_an_arm_it_may_be_the_devices_that_differ(devices: int) -> None:
+    found = conclude("accuracy", {"control": seen(60, 100), "treatment": seen(90, 100, devices)}, 1000)
+    assert (found.better, found.apart) == ("", True)
+    assert f"But only {devices} device" in told(found)
+    assert told(found).endswith("in one of them: it may be the devices that differ.")
+
+
+def test_from_three_devices_on_their_own_differences_are_hardly_ever_taken_for_one_of_versions() -> None:
+    """Ten looks at arms of three devices with rates of their own, drawn alike."""
+    draws = np.random.default_rng(7)
+    misled = 0
+    for _ in range(300):
+        rates = {arm: draws.beta(40, 10, 3) for arm in ARMS}
+        right = {arm: np.zeros(3, int) for arm in ARMS}
+        better = ""
+        for look in range(1, 11):
+            for arm in ARMS:
+                right[arm] += draws.binomial(50, rates[arm])
+            arms = {arm: [Seen(0, 0, 50 * look, int(one)) for one in right[arm]] for arm in ARMS}
+            better = better or conclude("accuracy", arms, 1000).better
+        misled += bool(better)
+    assert misled / 300 <= 0.09  # 5 %, and three standard deviations of the simulation
 
 
 def test_what_was_found_once_stays_found() -> None:
