@@ -8,14 +8,15 @@ from fedportal.common import health, sweeping
 from fedportal.common.jobs import ring
 from fedportal.door import hooks
 from fedwire import routes
+from registry.services import figures
 from training import door, outlook, tasks
-from training.services import answering, healing, intake, masked_bell, pulse, runs, seats, shards
+from training.services import answering, finishing, healing, intake, masked_bell, pulse, runs, seats, shards
 from training.web.labels import LABELS
 
 
 def connect() -> None:
     """Listen to device tasks, let grants on runs follow the members of a federation, tell what the pages of the floor
-    below show of runs, register the sweep."""
+    below show of runs and what gates know of them, register the sweep."""
     intake.connect()
     seats.connect()
     answering.connect()
@@ -29,6 +30,7 @@ def connect() -> None:
     shards.listen(ring_for_part)
     masked_bell.listen(ring_for_masked)
     sweeping.register(healing.sweep)
+    figures.register(finishing.measured)
     health.register(
         "sweeper",
         "Sweeper",

@@ -1,8 +1,13 @@
-"""What is known of a version before it goes to devices: one figure for each check of its gate, or why there is none."""
+"""What is known of a version before it goes to devices: one figure for each check of its gate, or why there is none.
+
+A version that a run made carries what that run measured. The floor above may know more: of a version that devices began
+to train from, for they measure first what they get.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from fedportal.common import blobs
 from fedwire.architectures import Architecture
@@ -18,6 +23,15 @@ PATIENCE = 60.0
 # More than so much to read, or a picture's convolutions to compute, is left to a worker.
 AT_ONCE = 16 << 20
 GONE = "a file of a version is gone"
+# What devices measured of a version that carries no metrics: as a version has them, empty where nobody did.
+Source = Callable[[ModelVersion], Mapping[str, Any]]
+_sources: list[Source] = []
+
+
+def register(source: Source) -> None:
+    """Ask `source` too what devices measured of a version."""
+    if source not in _sources:
+        _sources.append(source)
 
 
 def quick(version: ModelVersion, limits: Limits, serving: ModelVersion | None) -> bool:
@@ -39,10 +53,9 @@ def of(
     """
     checks = limits.checks()
     found: dict[str, Figure] = {"size": Figure(float(version.size))}
-    if "quality" in checks:
-        found["quality"] = _quality(version, limits.metric)
-    if "gap" in checks:
-        found["gap"] = _gap(version, limits.metric)
+    if "quality" in checks or "gap" in checks:
+        metrics = _measured(version)
+        found |= {"quality": _quality(version, metrics, limits.metric), "gap": _gap(version, metrics, limits.metric)}
     if "drift" in checks or "cosine" in checks:
         drift = _drift(version, serving)
         if drift is None:
@@ -53,24 +66,39 @@ def of(
     return found
 
 
-def _quality(version: ModelVersion, metric: str) -> Figure:
-    value = _number(version.metrics.get(metric))
-    return Figure(value) if value is not None else Figure(None, _unmeasured(version, metric))
+def _measured(version: ModelVersion) -> Mapping[str, Any]:
+    """What devices measured of the version, by the run that made it or the first source that knows."""
+    found: Mapping[str, Any] = version.metrics
+    for source in _sources:
+        found = found or source(version)
+    return found
 
 
-def _gap(version: ModelVersion, metric: str) -> Figure:
-    value = _number(version.metrics.get("fairness", {}).get(metric, {}).get("gap"))
+def _quality(version: ModelVersion, metrics: Mapping[str, Any], metric: str) -> Figure:
+    value = _number(metrics.get(metric))
+    return Figure(value, _how(version)) if value is not None else Figure(None, _unmeasured(version, metrics))
+
+
+def _gap(version: ModelVersion, metrics: Mapping[str, Any], metric: str) -> Figure:
+    value = _number(metrics.get("fairness", {}).get(metric, {}).get("gap"))
     if value is not None:
-        return Figure(value)
-    if _number(version.metrics.get(metric)) is None:
-        return Figure(None, _unmeasured(version, metric))
+        return Figure(value, _how(version))
+    if _number(metrics.get(metric)) is None:
+        return Figure(None, _unmeasured(version, metrics))
     return Figure(None, "fewer than two organizations measured it")
 
 
-def _unmeasured(version: ModelVersion, metric: str) -> str:
+def _how(version: ModelVersion) -> str:
+    """Who measured it, where that is not the run that made it."""
+    return "" if version.metrics else "measured by a run that began with it"
+
+
+def _unmeasured(version: ModelVersion, metrics: Mapping[str, Any]) -> str:
+    if metrics:
+        return "it was measured with other metrics"
     if version.origin == ModelVersion.Origin.PUSHED:
-        return "it was pushed, and only a run measures the versions it makes"
-    return "its run measured it with other metrics" if version.metrics else "no device of its run held out rows"
+        return "it was pushed, and no run that began with it has measured it"
+    return "no device of its run held out rows"
 
 
 def _drift(version: ModelVersion, serving: ModelVersion | None) -> dict[str, Figure] | None:

@@ -1,8 +1,9 @@
 """What versions have to pass before they go to devices: limits are set, versions judged, and one let through by hand.
 
-Figures come from what is there already: the evaluation that the run recorded which made the version, on rows that
-devices held out; the files; and a forward pass on this machine. Nothing is asked of a device for a gate. So the same
-version gets the same report, however often it is judged; only a time is measured anew, when somebody asks for that.
+Figures come from what is there already: the evaluation that a run recorded, which made the version or began with it, on
+rows that devices held out; the files; and a forward pass on this machine. Nothing is asked of a device for a gate. So
+the same version gets the same report, however often it is judged; what was not known may be known later, and a time is
+measured anew when somebody asks for that.
 """
 
 from __future__ import annotations
@@ -80,14 +81,17 @@ def ask(actor: Actor, version: ModelVersion, *, remeasure: bool = False) -> Gate
     model = version.model
     if not (model.organization == actor.organization and permissions.can(actor, SET, model.organization)):
         permissions.require(actor, "model.push", model)
-    report = wanted(version, remeasure=remeasure)
+    report = wanted(version, remeasure=remeasure, unknown_too=True)
     if report is None:
         raise FedportalError("no_gate", model=model.name)
     return report
 
 
-def wanted(version: ModelVersion, *, remeasure: bool = False) -> GateReport | None:
-    """The report by the present limits, pending when it is not there, or not true any more; None without limits."""
+def wanted(version: ModelVersion, *, remeasure: bool = False, unknown_too: bool = False) -> GateReport | None:
+    """The report by the present limits, pending when it is not there, or not true any more; None without limits.
+
+    `unknown_too`: also when something was not known, which may be known by now.
+    """
     with unit():
         gatekeeping.lock(version.model_id)
         found = gatekeeping.standing(version)
@@ -99,7 +103,7 @@ def wanted(version: ModelVersion, *, remeasure: bool = False) -> GateReport | No
             )
         report = found.report
         if report.state != GateReport.State.PENDING:
-            old = gatekeeping.outdated(version, report, found.serving)
+            old = gatekeeping.outdated(version, report, found.serving) or (unknown_too and _lacks(report))
             if old or (remeasure and "latency" in found.policy.limits.checks()):
                 GateReport.objects.filter(pk=report.pk).update(state=GateReport.State.PENDING, claimed_at=None)
                 report.state = GateReport.State.PENDING
@@ -214,6 +218,10 @@ def _looked_after(model: Model) -> list[ModelVersion]:
     moving = rows.filter(pk__in=installations.moving(model))
     newest = rows.order_by("-major", "-minor", "-patch").first()
     return list({version.pk: version for version in [*moving, *([newest] if newest else [])]}.values())
+
+
+def _lacks(report: GateReport) -> bool:
+    return any(check.outcome == "unknown" for check in gatekeeping.checks(report))
 
 
 def _require(actor: Actor, action: str, model: Model) -> None:

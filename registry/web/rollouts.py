@@ -20,7 +20,8 @@ from fedwire.states import RolloutState, word
 from registry import deliveries, selectors
 from registry.delivery.placement import wanted
 from registry.models import Rollout
-from registry.services import rollouts, underway
+from registry.models.rollouts import ALIVE
+from registry.services import gatekeeping, rollouts, underway
 from registry.services.underway import ACTION
 from registry.web import outlook
 from registry.web.health_charts import health_charts
@@ -191,6 +192,7 @@ def _shown(request: Any, found: Rollout) -> dict[str, Any]:
     return {
         "rollout": found,
         "word": word("rollout", found.state),
+        "gate": gatekeeping.standing(found.version).reason if found.state in ALIVE else "",
         "percent": percent(found.share),
         "reach": reach,
         "parts": _bar(reach, found.share),

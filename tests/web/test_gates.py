@@ -12,7 +12,7 @@ from federations.models import AuditEntry, Role
 from federations.services import audit
 from registry import tasks
 from registry.models import GateOverride, Model, ModelVersion, Rollout
-from registry.services import gates, models, versions
+from registry.services import gates, models, rollouts, versions
 from tests.cast import Cast
 
 LOGISTIC = {"kind": "logistic", "inputs": 2, "classes": 2}
@@ -77,7 +77,7 @@ def test_a_report_says_what_passed_what_did_not_and_why(cast: Cast, model: Model
     judged(cast, model, quality=0.8, drift=0.5, size=100)
     shown = text_of(cast.browser("mia"), report_of(model))
     assert "closed It may not go to devices" in shown
-    assert "It was pushed, and only a run measures the versions it makes." in shown
+    assert "It was pushed, and no run that began with it has measured it." in shown
     assert "Nothing is rolled out yet." in shown
     assert re.search(r"Bytes of the file 20\d.bytes at most 100.bytes failed", shown)
     assert "An owner of acme may do this." in shown
@@ -137,3 +137,15 @@ def test_the_page_that_begins_a_rollout_says_that_the_gate_is_closed(cast: Cast,
     answer = mia.post(f"/models/{model.public_id}/versions/1.0.0/send-back", follow=True)
     assert "did not pass its gate" in said(answer)
     assert not Rollout.objects.exists()
+
+
+def test_the_page_of_a_rollout_says_why_it_goes_no_further(cast: Cast, model: Model) -> None:
+    version = ModelVersion.objects.get(model=model)
+    made = rollouts.deploy(cast.actor("mia"), version, share=1_000)
+    address = f"/rollouts/{made.public_id}"
+    assert "No further device gets it" not in text_of(cast.browser("mia"), address)
+    judged(cast, model, size=1)
+    shown = text_of(cast.browser("mia"), address)
+    assert "No further device gets it: bytes of the file: beyond the limit. See its gate." in shown
+    answer = cast.browser("mia").post(f"{address}/advance", follow=True)
+    assert "did not pass its gate" in said(answer)

@@ -17,6 +17,9 @@ from training.models import Assignment, MaskedSum, Round, Run
 from training.services import budgets, endings, giving, labelling, notices
 from training.services.terms import Terms
 
+# Of a version's runs so many, newest first, are looked at for one that measured it.
+MOST_ASKED = 20
+
 
 def complete(run_pk: int) -> None:
     """Publish the last model as a version, with its lineage, and end the run. Any number of calls do it once.
@@ -162,6 +165,18 @@ def metrics_of(run: Run, number: int) -> dict[str, Any]:
     names = ("organizations", "fairness", "slices", "personal", "devices")
     further = {name: after.metrics[name] for name in names if name in after.metrics}
     return {**after.metrics["overall"], **further}
+
+
+def measured(version: ModelVersion) -> dict[str, Any]:
+    """What devices measured of a version before the newest run that began with just these weights trained on them.
+
+    Empty where none did. Of runs that leave part of the model on the devices none counts: there it is not this model.
+    """
+    for run in Run.objects.filter(base_version=version).order_by("-pk")[:MOST_ASKED]:
+        first = _rounds(run).filter(number=1, base_blob=version.blob)
+        if not run.config.get("local") and first.exists() and (found := metrics_of(run, 0)):
+            return found
+    return {}
 
 
 def _rounds(run: Run) -> Any:
