@@ -18,7 +18,7 @@ from fedwire.formats import SAFETENSORS
 from fedwire.states import InstallationState, MemberState
 from registry import formats, versioning, wording
 from registry.models import Artifact, Installation, Model, ModelVersion, Rollout, Share
-from registry.services import health, installations, versions
+from registry.services import health, installations, portions, versions
 
 # How much of a model's history a picture shows.
 DRAWN, DRAWN_BEFORE, DRAWN_AFTER = 6, 3, 4
@@ -266,7 +266,7 @@ def installed_by_state(rollout: Rollout) -> dict[str, int]:
 
 def outstanding(rollout: Rollout) -> int:
     """How many devices in use have not answered yet."""
-    return installations.outstanding(rollout).count()
+    return installations.outstanding(rollout).count() + portions.missing(rollout)
 
 
 def failures(rollout: Rollout) -> QuerySet[Installation]:

@@ -6,12 +6,14 @@ from datetime import timedelta
 
 from federations.permissions import Actor
 from fedportal.common import blobs, clock
-from fedportal.common.jobs import job, ring
+from fedportal.common.jobs import job, ring, ring_at_times
 from registry.models import Artifact, GateReport, ModelVersion, StagedUpload
-from registry.services import artifacts, figures, gatekeeping, gates
+from registry.services import artifacts, figures, gatekeeping, gates, health, portions
 
 # An upload that nobody continued or pushed for this long is forgotten.
 FORGET_AFTER = timedelta(hours=24)
+# How often a rollout is judged while reports come, in each process that takes them.
+JUDGED_EVERY = 1.0
 
 
 @job
@@ -37,6 +39,28 @@ def check_gate(actor: Actor, version: ModelVersion, *, remeasure: bool = False) 
             ring(judge_gate, report.pk, remeasure)
         report.refresh_from_db()
     return report
+
+
+@job
+def go_on(rollout_pk: int) -> None:
+    """Do the next portion of what a rollout asks of its devices."""
+    portions.go_on(rollout_pk)
+
+
+@job
+def judge(rollout_pk: int) -> None:
+    """Judge how a rollout's version fares; one that is unwell goes back."""
+    health.look_at(rollout_pk)
+
+
+def ring_for_portion(rollout_pk: int) -> None:
+    """Ask a worker to go on with the rollout once the unit is committed."""
+    ring(go_on, rollout_pk)
+
+
+def ring_for_judgement(rollout_pk: int) -> None:
+    """Ask a worker to judge the rollout, however many reports come."""
+    ring_at_times(judge, rollout_pk, seconds=JUDGED_EVERY)
 
 
 def order(actor: Actor, version: ModelVersion, form: str) -> Artifact:

@@ -8,7 +8,7 @@ from fedportal.common import sweeping
 from fedportal.door import hooks
 from fedwire import routes
 from registry import door, selectors, tasks
-from registry.services import experiments, health, installations, models
+from registry.services import experiments, health, installations, models, portions
 
 # The fields of the forms that begin a rollout and plan an experiment.
 ROLLOUTS = {
@@ -36,3 +36,5 @@ def connect() -> None:
     sweeping.register(experiments.sweep)
     sweeping.register(health.sweep)
     installations.connect()
+    portions.ring_with(tasks.ring_for_portion)
+    health.ring_with(tasks.ring_for_judgement)

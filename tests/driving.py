@@ -39,7 +39,7 @@ from fedwire import codecs  # noqa: E402
 from fedwire.states import DeviceState  # noqa: E402
 from fedwire.tensors import Manifest  # noqa: E402
 from registry.models import ModelVersion  # noqa: E402
-from registry.services import rollouts  # noqa: E402
+from registry.services import installations, portions, rollouts  # noqa: E402
 from tests.training.conftest import Site  # noqa: E402
 from training import progress  # noqa: E402
 from training.models import Run  # noqa: E402
@@ -94,7 +94,7 @@ def offer(
 def roll_out(organization: str, model: str, shares: list[int]) -> list[float]:
     """Send the model's latest version to these shares of the devices, one after the other, and roll it back.
 
-    How many seconds each took.
+    How many seconds each took until the last device was asked.
     """
     owner = Membership.objects.select_related("person", "organization").get(organization__name=organization)
     actor = Actor(owner.person, owner.organization)
@@ -103,9 +103,13 @@ def roll_out(organization: str, model: str, shares: list[int]) -> list[float]:
     for share in shares:
         begun = time.perf_counter()
         rollout = rollouts.deploy(actor, version, share=share)
+        while portions.missing(rollout):
+            time.sleep(0.02)
         took.append(round(time.perf_counter() - begun, 3))
     begun = time.perf_counter()
-    rollouts.roll_back(actor, rollout)
+    rollout = rollouts.roll_back(actor, rollout)
+    while installations.not_given_back(rollout).exists():
+        time.sleep(0.02)
     return [*took, round(time.perf_counter() - begun, 3)]
 
 

@@ -35,7 +35,7 @@ from fedportal.common.transactions import unit
 from registry import selectors
 from registry.delivery.placement import WHOLE
 from registry.models import Experiment, HealthReport, Model, ModelVersion, Participant, Rollout, Share
-from registry.services import artifacts, experiments, health, models, rollouts, versions
+from registry.services import artifacts, experiments, health, models, portions, rollouts, versions
 from tests.cast import PASSWORD
 from tests.permissions import addresses
 from tests.permissions.stage import LOGISTIC, Stage
@@ -327,7 +327,7 @@ def rollouts_to_all(stage: Stage, count: int) -> None:
     great = Rollout.objects.get(public_id=stage.own["rollout"])
     if great.share < WHOLE:
         rollouts.set_share(olga, great, WHOLE)
-    rollouts.fill(great)
+    portions.finish(great)
     waiting = Model.objects.filter(organization=acme, rollouts__isnull=True, versions__isnull=False).distinct()
     for model in waiting.order_by("pk")[: len(missing(Rollout.objects.filter(organization=acme), count))]:
         rollouts.deploy(olga, selectors.find_version(model, "latest"), share=1)

@@ -7,6 +7,8 @@ rings again. `ring(job, …)` sends after the surrounding unit is committed.
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,9 @@ from django.db import close_old_connections, connection
 from fedportal.common.transactions import after_commit
 
 log = logging.getLogger(__name__)
+
+# What was rung for longer ago is forgotten beyond so many.
+MOST_RHYTHMS = 1_000
 
 
 def job(function: Callable[..., object]) -> Any:
@@ -49,16 +54,53 @@ def waiting() -> int:
             return 0  # nobody has rung or listened yet
 
 
+class _Rhythm:
+    """When each thing was rung for last, or will be."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next: dict[tuple[Any, ...], float] = {}
+
+    def wait(self, key: tuple[Any, ...], seconds: float) -> float | None:
+        """How long to wait before the next ring; None when one that is still to come will do."""
+        now = time.monotonic()
+        with self._lock:
+            last = self._next.get(key, now - seconds)
+            if last > now:
+                return None
+            due = self._next[key] = max(now, last + seconds)
+            if len(self._next) > MOST_RHYTHMS:
+                self._next = {known: at for known, at in self._next.items() if at > now - seconds}
+            return due - now
+
+
+_rhythm = _Rhythm()
+
+
+def ring_at_times(work: Any, *args: Any, seconds: float) -> None:
+    """Like `ring`, at most once in so many seconds in this process: what was asked for meanwhile is done once, later.
+
+    Every call is followed by a run that begins after the present unit is committed.
+    """
+
+    def send() -> None:
+        wait = _rhythm.wait((work.name, *args), seconds)
+        if wait is not None:
+            _send(work, args, wait or None)
+
+    after_commit(send)
+
+
 def ring(work: Any, *args: Any, after: float | None = None) -> None:
     """Have a worker run `work(*args)` once the present unit is committed, and so many seconds are over.
 
     The sweeper makes up for a lost message.
     """
+    after_commit(lambda: _send(work, args, after))
 
-    def send() -> None:
-        try:
-            work.apply_async(args, retry=False, countdown=after)
-        except Exception:  # the broker may be away; the row is the truth and the sweeper rings again
-            log.warning("the broker did not take %s%r; the sweeper will ring again", work.name, args, exc_info=True)
 
-    after_commit(send)
+def _send(work: Any, args: tuple[Any, ...], after: float | None) -> None:
+    try:
+        work.apply_async(args, retry=False, countdown=after)
+    except Exception:  # the broker may be away; the row is the truth and the sweeper rings again
+        log.warning("the broker did not take %s%r; the sweeper will ring again", work.name, args, exc_info=True)

@@ -8,7 +8,7 @@ window, and only with enough in it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -127,7 +127,11 @@ def percentile(classes: Iterable[int], part: float) -> float:
     return math.inf
 
 
+def slow(classes: Sequence[int], limit: float) -> int:
+    """How many took longer than the limit. A class counts as longer when all of it is."""
+    return sum(classes[latency_class(limit) + 1 :])
+
+
 def _slow(classes: list[int], limit: float) -> bool:
-    """Whether more than 5 % took longer than the limit, beyond chance. A class counts as longer when all of it is."""
-    longer = sum(classes[latency_class(limit) + 1 :])
-    return least_rate(longer, sum(classes)) > 0.05
+    """Whether more than 5 % took longer than the limit, beyond chance."""
+    return least_rate(slow(classes, limit), sum(classes)) > 0.05

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet, Sum
 
 from federations.models import Device
 from federations.services import audit
@@ -19,7 +19,7 @@ from fedwire.states import InstallationState, RolloutState
 from registry.delivery import health
 from registry.delivery.health import Report, Verdict
 from registry.models import HealthReport, Installation, Rollout
-from registry.services import arms, installations, rollouts, underway
+from registry.services import arms, portions, rollouts, underway
 
 # Of one sending.
 MAX_REPORTS = 100
@@ -30,6 +30,7 @@ KEPT_FOR = timedelta(days=7)
 # A completed rollout is judged for so long after it, unless another follows.
 WATCHED_FOR = timedelta(days=7)
 WATCHED = (RolloutState.ACTIVE, RolloutState.PAUSED, RolloutState.COMPLETED)
+_doorbells: list[Callable[[int], object]] = []
 _COUNTS = ("count", "errors", "judged", "right")
 
 
@@ -55,7 +56,7 @@ def take(device: Device, said: Sequence[Any]) -> int:
     checked = {report.batch: report for report in map(_checked, said)}
     held = Installation.objects.filter(
         device=device, state=InstallationState.INSTALLED, model__public_id__in={r.model for r in checked.values()}
-    ).select_related("model", "installed")
+    ).select_related("model", "installed", "rollout")
     by_model = {row.model.public_id: row for row in held}
     now = clock.now()
     rows = []
@@ -67,7 +68,7 @@ def take(device: Device, said: Sequence[Any]) -> int:
             HealthReport(
                 organization_id=device.organization_id,
                 device=device,
-                rollout_id=row.rollout_id if row.wanted_id == row.installed_id else None,
+                rollout=row.rollout if row.wanted_id == row.installed_id else None,
                 experiment_id=row.experiment_id if row.wanted_id == row.installed_id else None,
                 version=row.installed,
                 batch=report.batch,
@@ -83,7 +84,16 @@ def take(device: Device, said: Sequence[Any]) -> int:
         fresh = [row for row in rows if row.batch not in known]
         HealthReport.objects.bulk_create(fresh, ignore_conflicts=True)  # the same may come on two connections at once
         arms.count(places, fresh)
+        for rollout_pk in {row.rollout.pk for row in fresh if row.rollout and _bad(row, row.rollout)}:
+            for bell in _doorbells:
+                bell(rollout_pk)
     return len(fresh)
+
+
+def ring_with(bell: Callable[[int], object]) -> None:
+    """Call `bell(rollout_pk)`, inside the unit, whenever a report came that speaks against the rollout's version."""
+    if bell not in _doorbells:
+        _doorbells.append(bell)
 
 
 def verdict(rollout: Rollout) -> Verdict:
@@ -95,11 +105,11 @@ def look(rollout: Rollout) -> bool:
     """Judge the rollout; one that is unwell is rolled back if it is to be, else told of. Whether this look did it."""
     if rollout.state not in WATCHED:
         return False
-    seen = _recent(rollout)
+    seen = _recent(rollout, timed=rollout.latency_ms is not None)
     found = health.judge(seen, clock.now(), rollout.limits)
     if not found.problem:
         return False
-    crossed_at = max(report.at for report in seen)
+    crossed_at = seen[0].at
     if rollout.auto_rollback:
         return rollouts.go_back(audit.PORTAL, rollout, reason(found), crossed_at)
     if rollout.crossed_at is None:
@@ -107,17 +117,22 @@ def look(rollout: Rollout) -> bool:
     return False
 
 
+def look_at(rollout_pk: int) -> bool:
+    """The same for a rollout that may have gone by now."""
+    rollout = Rollout.objects.select_related("model", "version", "organization").filter(pk=rollout_pk).first()
+    return rollout is not None and look(rollout)
+
+
 def sweep() -> None:
     """Look after every rollout: who is unwell goes back; whose time has come goes on; who is away is asked again."""
     for rollout in _looked_after():
-        if not look(rollout) and rollout.state == RolloutState.ACTIVE:
-            rollouts.fill(rollout)
-            installations.catch_up(rollout)
+        if look(rollout):
+            continue
+        portions.go_on(rollout.pk)
+        if rollout.state == RolloutState.ACTIVE and rollout.steps and not portions.missing(rollout):
             seen = verdict(rollout)
-            if rollout.steps and not seen.problem and max(seen.count, seen.judged) >= rollout.least:
+            if not seen.problem and max(seen.count, seen.judged) >= rollout.least:
                 rollouts.step(rollout)
-        elif rollout.state in (RolloutState.ROLLED_BACK, RolloutState.COMPLETED):
-            installations.catch_up(rollout)
     HealthReport.objects.filter(at__lt=clock.now() - KEPT_FOR).delete()
 
 
@@ -131,15 +146,34 @@ def _looked_after() -> list[Rollout]:
     return [*alive, *going_back, *newest]
 
 
-def _recent(rollout: Rollout) -> list[Report]:
+def _recent(rollout: Rollout, *, timed: bool = True) -> list[Report]:
     since = clock.now() - rollout.limits.window
-    return reports(HealthReport.objects.filter(rollout=rollout, version=rollout.version_id, at__gt=since))
+    return reports(HealthReport.objects.filter(rollout=rollout, version=rollout.version_id, at__gt=since), timed=timed)
 
 
-def reports(rows: QuerySet[HealthReport]) -> list[Report]:
-    """The reports as they are judged."""
-    values = rows.order_by().values_list("at", "count", "errors", "latencies", "judged", "right")
-    return [Report(at, count, errors, tuple(classes), *known) for at, count, errors, classes, *known in values]
+def reports(rows: QuerySet[HealthReport], *, timed: bool = True) -> list[Report]:
+    """The reports as they are judged, added up: one, or none; without latencies where it is not `timed`.
+
+    Sums are the database's: while reports come, a rollout is judged every second, and thousands of devices report.
+    """
+    found = rows.order_by().aggregate(at=Max("at"), **{name: Sum(name) for name in _COUNTS})
+    if found["at"] is None:
+        return []
+    classes = [0] * (len(LATENCIES) + 1)
+    if timed:
+        for counts in rows.order_by().exclude(latencies=[]).values_list("latencies", flat=True).iterator():
+            for place, number in enumerate(counts):
+                classes[place] += number
+    return [Report(latencies=tuple(classes), **found)]
+
+
+def _bad(report: HealthReport, rollout: Rollout) -> bool:
+    """Whether the report speaks against the version; what only adds to what others said waits for the sweeper."""
+    if not rollout.auto_rollback or rollout.state not in WATCHED:
+        return False
+    errors = rollout.error_rate is not None and report.errors > 0
+    wrong = rollout.accuracy is not None and report.right < report.judged
+    return errors or wrong or (rollout.latency_ms is not None and health.slow(report.latencies, rollout.latency_ms) > 0)
 
 
 def reason(found: Verdict) -> str:

@@ -75,21 +75,34 @@ def withhold(decider: Decider) -> int:
     return _withdraw(waiting.values_list("task_id", flat=True))
 
 
-def give_back(decider: Decider) -> None:
-    """Want on every device of it what it had before, and offer the tasks for it. Call it inside a unit.
+def give_back(decider: Decider, most: int | None = None) -> int:
+    """Want on every device of it, or on so many further ones, what it had before, and offer the tasks; how many.
 
-    Devices that never took their task are asked too: whether one left is noted only after it did.
+    Devices that never took their task are asked too: whether one left is noted only after it did. Call it inside a
+    unit.
     """
     at = clock.now()
-    members = of(decider)
+    some = list(not_given_back(decider).order_by("pk").values_list("pk", flat=True)[:most])
+    for start in range(0, len(some), MOST_ROWS):
+        _give_back(decider, some[start : start + MOST_ROWS], at)
+    return len(some)
+
+
+def _give_back(decider: Decider, some: Sequence[int], at: datetime) -> None:
+    members = Installation.objects.filter(pk__in=some)
     _withdraw(members.filter(state__in=WAITING).values_list("task_id", flat=True))
     members.update(wanted=F("previous"), error="", changed_at=at)
     rows = members.select_related("device", "wanted", "wanted__model")
     _ask(decider, [row for row in rows if row.state in UNSETTLED or row.installed_id != row.wanted_id], at)
 
 
-def ask_again(decider: Decider) -> int:
-    """Offer anew what has no unfinished task: it expired, was withheld or failed a while ago; how many.
+def not_given_back(decider: Decider) -> QuerySet[Installation]:
+    """Those of one that goes back which still want its version, and had another before or none."""
+    return of(decider).filter(wanted__isnull=False).exclude(previous=F("wanted"))
+
+
+def ask_again(decider: Decider, most: int | None = None) -> int:
+    """Offer anew, to all or to so many, what has no unfinished task: it expired, was withheld or failed; how many.
 
     Call it inside a unit.
     """
@@ -97,12 +110,18 @@ def ask_again(decider: Decider) -> int:
     alive = DeviceTask.objects.filter(pk=OuterRef("task_id"), state__in=UNFINISHED, deadline__gt=at)
     again = Q(state__in=WAITING) | Q(state=InstallationState.FAILED, changed_at__lte=at - RETRY)
     idle = of(decider).filter(again, ~Exists(alive), device__state=DeviceState.ACTIVE)
-    return _ask(decider, list(idle.select_related("device", "wanted", "wanted__model")), at)
+    if closed := [version for version in _versions(idle) if not gatekeeping.standing(version).open]:
+        # Those who are not to get it must not stand before others who are.
+        idle = idle.filter(~Q(wanted__in=closed) | Q(installed=F("wanted")) | Q(previous=F("wanted")))
+    some = idle.order_by("pk").select_related("device", "wanted", "wanted__model")[:most]
+    return _ask(decider, list(some), at)
 
 
 def outstanding(decider: Decider) -> QuerySet[Installation]:
     """Those of devices in use that are still to answer."""
-    return of(decider).filter(state__in=WAITING, device__state=DeviceState.ACTIVE)
+    waiting = of(decider).filter(state__in=WAITING)
+    found = waiting | not_given_back(decider) if decider.going_back else waiting
+    return found.filter(device__state=DeviceState.ACTIVE)
 
 
 def recall(model: Model) -> int:
@@ -126,7 +145,9 @@ def moving(model: Model) -> set[int]:
 def settled(decider: Decider) -> bool:
     """Whether every device that can be asked holds what it is to hold."""
     members = of(decider).filter(device__state=DeviceState.ACTIVE)
-    return not members.filter(state__in=UNSETTLED).exists()
+    if members.filter(state__in=UNSETTLED).exists():
+        return False
+    return not (decider.going_back and not_given_back(decider).filter(device__state=DeviceState.ACTIVE).exists())
 
 
 def on_taken(taken: Sequence[DeviceTask]) -> None:
@@ -162,7 +183,7 @@ def note_restored(decider: Decider) -> None:
 
 
 def catch_up(decider: Decider) -> None:
-    """What the sweeper does for one that gives, or takes back: ask again, and note when all are back."""
+    """What the sweeper does for an experiment that takes back: ask again, and note when all are back."""
     with unit():
         ask_again(decider)
         note_restored(decider)

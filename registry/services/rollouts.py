@@ -11,17 +11,16 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from federations.models import Device, DeviceGroup
+from federations.models import DeviceGroup
 from federations.permissions import Actor
 from federations.services import audit, organizations
 from fedportal.common import clock
 from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 from fedwire.states import MOVES, RolloutState, word
-from registry.delivery import placement
 from registry.delivery.placement import WHOLE
-from registry.models import Experiment, Installation, ModelVersion, Rollout
-from registry.services import gatekeeping, installations, notices, rollout_limits, underway
+from registry.models import Experiment, ModelVersion, Rollout
+from registry.services import gatekeeping, installations, notices, portions, rollout_limits, underway
 from registry.services.rollout_limits import Steps
 
 
@@ -86,7 +85,7 @@ def start(actor: Actor, rollout: Rollout) -> Rollout:
     """Begin with a rollout that was made to wait. Raises `wrong_state` for one that began before."""
     underway.allowed(actor, rollout.model)
     with unit():
-        rollout = _locked(rollout)
+        rollout = portions.locked(rollout.pk)
         if rollout.state != RolloutState.PENDING:
             raise _wrong(rollout, f"It has begun. Widen it: `fedportal rollout advance {rollout.public_id}`.")
         _start(rollout)
@@ -100,7 +99,7 @@ def advance(actor: Actor, rollout: Rollout) -> Rollout:
     """
     underway.allowed(actor, rollout.model)
     with unit():
-        rollout = _locked(rollout)
+        rollout = portions.locked(rollout.pk)
         if rollout.state == RolloutState.PENDING:
             _start(rollout)
         else:
@@ -113,7 +112,7 @@ def set_share(actor: Actor, rollout: Rollout, share: int) -> Rollout:
     underway.allowed(actor, rollout.model)
     rollout_limits.check_shares(share, WHOLE, 1, ())
     with unit():
-        rollout = _locked(rollout)
+        rollout = portions.locked(rollout.pk)
         _widen(rollout, actor, share)
     return rollout
 
@@ -122,7 +121,7 @@ def pause(actor: Actor, rollout: Rollout) -> Rollout:
     """Give the version to nobody new; what devices have not fetched yet is taken back. Raises `wrong_state`."""
     underway.allowed(actor, rollout.model)
     with unit():
-        rollout = _locked(rollout)
+        rollout = portions.locked(rollout.pk)
         _move(rollout, RolloutState.PAUSED)
         installations.withhold(rollout)
         _tell(rollout, actor, "rollout.paused")
@@ -133,13 +132,12 @@ def resume(actor: Actor, rollout: Rollout) -> Rollout:
     """Go on where it was paused. Raises `wrong_state` for one that is not paused."""
     underway.allowed(actor, rollout.model)
     with unit():
-        rollout = _locked(rollout)
+        rollout = portions.locked(rollout.pk)
         if rollout.state != RolloutState.PAUSED:
             raise _wrong(rollout, f"Only a paused one is resumed; see `fedportal rollout show {rollout.public_id}`.")
         _pass(rollout)
         _move(rollout, RolloutState.ACTIVE, stepped_at=clock.now())
-        installations.ask_again(rollout)
-        _fill(rollout)
+        portions.begin(rollout)
         _tell(rollout, actor, "rollout.resumed")
     return rollout
 
@@ -148,8 +146,9 @@ def complete(actor: Actor | str, rollout: Rollout) -> Rollout:
     """Nothing more is to come: devices keep what they have, and the next version may go out. Raises `wrong_state`."""
     if not isinstance(actor, str):
         underway.allowed(actor, rollout.model)
+        portions.finish(rollout)
     with unit():
-        rollout = _locked(rollout)
+        rollout = portions.locked(rollout.pk)
         _move(rollout, RolloutState.COMPLETED, completed_at=clock.now())
         _tell(rollout, actor, "rollout.completed", share=rollout.share)
     return rollout
@@ -182,12 +181,11 @@ def go_back(actor: Actor | str, rollout: Rollout, reason: str, crossed_at: datet
             values["crossed_at"] = crossed_at
         if not _moved(rows, RolloutState.ROLLED_BACK, **values):
             return False
-        rollout = _locked(rollout)
-        installations.give_back(rollout)
+        rollout = portions.locked(rollout.pk)
         _tell(rollout, actor, "rollout.rolled_back", version=rollout.version.version, reason=reason[:300])
         if actor == audit.PORTAL:
             notices.went_back(rollout)
-        installations.note_restored(rollout)
+        portions.begin(rollout)
     return True
 
 
@@ -196,7 +194,7 @@ def note_unwell(rollout: Rollout, reason: str, crossed_at: datetime) -> None:
     with unit():
         rows = Rollout.objects.filter(pk=rollout.pk, crossed_at=None).order_by()
         if rows.update(crossed_at=crossed_at):
-            rollout = _locked(rollout)
+            rollout = portions.locked(rollout.pk)
             _tell(rollout, audit.PORTAL, "rollout.unwell", version=rollout.version.version, reason=reason)
             notices.unwell(rollout, reason)
 
@@ -215,11 +213,12 @@ def roll_back_to(actor: Actor, version: ModelVersion) -> Rollout:
         gatekeeping.require_return(version, organization)
         running = underway.rollout(organization, version.model)
         if running is not None:
-            # With an open gate the version below is for all of its devices: they are not sent back one by one.
-            (installations.withhold if gatekeeping.standing(version).open else installations.give_back)(running)
+            installations.withhold(running)
             reason = f"by hand, to {version.version}"
             _move(running, RolloutState.ROLLED_BACK, rolled_back_at=clock.now(), reason=reason)
             _tell(running, actor, "rollout.rolled_back", version=running.version.version, reason=reason)
+            if not gatekeeping.standing(version).open:
+                portions.begin(running)  # otherwise the version below is for all of its devices
         rollout = Rollout.objects.create(
             organization=organization,
             model=version.model,
@@ -238,7 +237,7 @@ def roll_back_to(actor: Actor, version: ModelVersion) -> Rollout:
 def step(rollout: Rollout) -> None:
     """The schedule says that it is time, and the version is well: go to the next share, or complete it."""
     with unit():
-        rollout = _locked(rollout)
+        rollout = portions.locked(rollout.pk)
         at = due_at(rollout)
         if not gatekeeping.standing(rollout.version).open:
             return
@@ -249,13 +248,6 @@ def step(rollout: Rollout) -> None:
             _widen(rollout, audit.PORTAL, share)
         else:
             complete(audit.PORTAL, rollout)
-
-
-def fill(rollout: Rollout) -> int:
-    """Let devices that came since join, so that the share stays true; how many. Nothing while it is not active."""
-    with unit():
-        rollout = _locked(rollout)
-        return _fill(rollout) if rollout.state == RolloutState.ACTIVE else 0
 
 
 def next_share(rollout: Rollout) -> int:
@@ -276,7 +268,7 @@ def _widened(actor: Actor, running: Rollout, version: ModelVersion, group: Devic
     if running.version_id != version.pk or running.group_name != (group.name if group else ""):
         done = f"`fedportal rollout complete {running.public_id}`"
         raise _wrong(running, f"First be done with it: {done}, or `fedportal rollback {running.public_id}`.")
-    running = _locked(running)
+    running = portions.locked(running.pk)
     if share != running.share:
         _widen(running, actor, share)
     return running
@@ -292,10 +284,7 @@ def _start(rollout: Rollout) -> None:
     _pass(rollout)
     now = clock.now()
     _move(rollout, RolloutState.ACTIVE, started_at=now, stepped_at=now)
-    if rollout.experiment is not None:
-        of_arms = installations.of(rollout.experiment).select_related("device")
-        installations.join(rollout, rollout.version, [row.device for row in of_arms])
-    _fill(rollout)
+    portions.begin(rollout)
 
 
 def _widen(rollout: Rollout, actor: Actor | str, share: int) -> None:
@@ -311,22 +300,8 @@ def _widen(rollout: Rollout, actor: Actor | str, share: int) -> None:
     _pass(rollout)
     before, rollout.share, rollout.stepped_at = rollout.share, share, clock.now()
     rollout.save(update_fields=["share", "stepped_at"])
-    joined = _fill(rollout)
+    joined = portions.begin(rollout)
     _tell(rollout, actor, "rollout.widened", before=before, after=share, devices=joined)
-
-
-def _fill(rollout: Rollout) -> int:
-    pks = dict(underway.fleet(rollout).values_list("public_id", "pk"))
-    inside = Installation.objects.filter(rollout=rollout).order_by().values_list("device__public_id", flat=True)
-    joining = placement.joining(rollout.public_id, pks, rollout.share, list(inside))
-    devices = [Device(pk=pks[name], organization_id=rollout.organization_id) for name in joining]
-    return installations.join(rollout, rollout.version, devices) if devices else 0
-
-
-def _locked(rollout: Rollout) -> Rollout:
-    """The rollout as it is now; nobody else changes it until the unit ends."""
-    rows = Rollout.objects.select_related("model", "version", "organization")
-    return rows.select_for_update(of=("self",), no_key=True).get(pk=rollout.pk)
 
 
 def _move(rollout: Rollout, to: RolloutState, **values: Any) -> None:
