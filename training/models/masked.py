@@ -31,6 +31,7 @@ class MaskedSum(models.Model):
     total_blob = models.CharField(max_length=64, blank=True)  # the sum, masked, while it is needed
     mean_blob = models.CharField(max_length=64, blank=True)  # the mean update, while the model is made of it
     weights = models.PositiveBigIntegerField(null=True, blank=True)  # the sum of the devices' weights
+    certified = models.BooleanField(default=False)  # every sharer's key, by its organization, when the session ended
     liars = models.JSONField(default=list)  # ids of devices whose shares contradict the others
     leftover = models.JSONField(default=list)  # blobs that are to be removed: nobody needs them any more
     transcript = models.CharField(max_length=64, blank=True)  # digest of terms, roster, sharers, survivors and sum

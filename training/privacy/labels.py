@@ -22,7 +22,10 @@ CURIOUS = (
     "This holds against a portal that is curious and keeps to the protocol: it vouches for the devices' keys itself, "
     "so one that lies could put devices of its own among them."
 )
-CERTIFIED = "The devices' keys are certified by their organizations, so the portal cannot put devices of its own there."
+CERTIFIED = (
+    "The devices' keys are certified by their organizations. A device whose policy asks for that takes part with no "
+    "others, so not even a portal that lies could put devices of its own among those."
+)
 BY: Mapping[str, str] = {
     NONE: "nobody",
     CENTRAL: "the portal, to the sum",

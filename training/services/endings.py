@@ -11,8 +11,10 @@ from collections.abc import Iterable
 
 from federations.models import DeviceTask
 from federations.services import device_tasks
+from federations.services import roots as root_lists
 from fedportal.common import clock
-from fedwire.masking import statements
+from fedwire.errors import FedportalError
+from fedwire.masking import roots, statements
 from fedwire.states import SumState, TaskKind
 from training import lifecycle
 from training.lifecycle import Lost
@@ -57,12 +59,27 @@ def close(found: Round) -> list[str]:
         record = {"terms": total.terms, "sharers": total.sharers, "survivors": total.survivors, "sum": total.total_blob}
         transcript = statements.digest({**record, "roster": seats.roster_of(total).digest})
         row = MaskedSum.objects.filter(pk=total.pk)
-        lifecycle.move_one(row, SumState.DONE, transcript=transcript, closed_at=clock.now())
+        certified = _is_certified(total)
+        lifecycle.move_one(row, SumState.DONE, transcript=transcript, certified=certified, closed_at=clock.now())
         _forget(total)
         liars += total.liars
     named = Seat.objects.filter(total__round=found, device__public_id__in=liars)
     names = named.order_by("organization__name", "device__identifier")
     return [f"{device} of {owner}" for device, owner in names.values_list("device__identifier", "organization__name")]
+
+
+def _is_certified(total: MaskedSum) -> bool:
+    """Whether organizations that the federation lists certified the key of every device that shared one."""
+    federation, sharers = total.round.run.federation, set(total.sharers)
+    members = roots.listed(federation.public_id, root_lists.entries(federation))
+    rows = total.seats.filter(device__public_id__in=sharers, certificate__isnull=False)
+    shown = {name: roots.Certificate(**found) for name, found in rows.values_list("device__public_id", "certificate")}
+    adverts = [advert for advert in seats.roster_of(total).adverts if advert.device in sharers]
+    try:
+        roots.check_certified(members, adverts, shown, total.created_at.timestamp())
+    except FedportalError:
+        return False
+    return True
 
 
 def abandon(rounds: Iterable[int], reason: str) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 from django.db.models import Count, Q, Sum
 
-from fedwire.states import RoundKind
+from fedwire.states import RoundKind, SumState
 from training.aggregation import strategies
-from training.models import Run, Spending, Update
+from training.models import MaskedSum, Run, Spending, Update
 from training.models.budgets import REFUNDED
 from training.privacy import labels, ledgers
 from training.privacy.accounting import Mechanism
@@ -17,7 +17,7 @@ from training.privacy.protection import RECORDS, Protection
 
 
 def of(run: Run) -> dict[str, Any]:
-    """The label of the run as it stands. No query for a run without protection, one for sums, one for noise."""
+    """The label of the run as it stands. No query for a run without protection, two for sums, one for noise."""
     return labels.label(facts(run))
 
 
@@ -29,6 +29,7 @@ def facts(run: Run) -> Facts:
         protection=protection,
         updates=updates,
         hidden=hidden,
+        certified=hidden > 0 and _are_certified(run),
         spent=_spent(run) if protection.spends else (),
         evaluates=bool(run.config.get("evaluate", True)),
         standardises=bool(run.config.get("standardise")),
@@ -44,6 +45,12 @@ def _masked(run: Run) -> tuple[int, int]:
     given = Update.objects.filter(round__run=run, round__kind=RoundKind.TRAIN)
     counted = given.aggregate(all=Count("pk"), hidden=Count("pk", filter=Q(blob="")))
     return counted["all"], counted["hidden"]
+
+
+def _are_certified(run: Run) -> bool:
+    """Whether that holds of every session that a sum came of, and there is one."""
+    done = MaskedSum.objects.filter(round__run=run, state=SumState.DONE)
+    return set(done.order_by().values_list("certified", flat=True).distinct()) == {True}
 
 
 def _spent(run: Run) -> tuple[Spent, ...]:
