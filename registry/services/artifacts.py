@@ -41,16 +41,17 @@ def wanted(actor: Actor, version: ModelVersion, form: str) -> Artifact:
     if form not in available:
         raise FedportalError("format_needs_architecture", format=form, available=", ".join(available))
     ready = Artifact.objects.filter(version=version, format=form, state=Artifact.State.READY).first()
-    if ready is not None:
+    if ready is not None and blobs.exists(ready.blob):
         return ready
     with unit():
         artifact, fresh = Artifact.objects.select_for_update(no_key=True).get_or_create(
             version=version, format=form, defaults={"organization_id": version.organization_id}
         )
-        again = artifact.state == Artifact.State.FAILED and _is_old(artifact, RETRY_AFTER)
+        again = not fresh and _is_due_again(artifact)
         if again:
             artifact.state, artifact.reason, artifact.claimed_at = Artifact.State.PENDING, "", None
-            artifact.save(update_fields=["state", "reason", "claimed_at"])
+            artifact.blob, artifact.size = "", 0
+            artifact.save(update_fields=["state", "reason", "claimed_at", "blob", "size"])
         if fresh or again:
             _note(actor, artifact, "version.form_ordered")
     return artifact
@@ -120,5 +121,9 @@ def _converted(artifact: Artifact) -> tuple[str, int]:
     return sha, size
 
 
-def _is_old(artifact: Artifact, age: timedelta) -> bool:
-    return artifact.claimed_at is not None and artifact.claimed_at < clock.now() - age
+def _is_due_again(artifact: Artifact) -> bool:
+    """Whether the last try is a while ago and failed, or its file is gone, as after a restore without such files."""
+    if artifact.state == Artifact.State.READY:
+        return not blobs.exists(artifact.blob)
+    tried = artifact.claimed_at
+    return artifact.state == Artifact.State.FAILED and tried is not None and tried < clock.now() - RETRY_AFTER

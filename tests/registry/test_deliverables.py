@@ -13,8 +13,9 @@ import pytest
 from django.test import Client
 from safetensors.numpy import save
 
-from federations.models import AuditEntry
-from federations.services import keys
+from federations.models import AuditEntry, Membership, Role
+from federations.permissions import Actor
+from federations.services import keys, organizations
 from fedportal.common import blobs, clock, faults
 from fedportal.door.hooks import DownloadTicket
 from fedwire.formats import ONNX
@@ -55,6 +56,14 @@ def test_onnx_is_made_once_and_its_link_opens_without_a_key(house: House, versio
     assert blobs.verify(link.sha256)
     assert deliverables.link(house.olga, "radiology", "1.0.0", ONNX).sha256 == link.sha256
     assert Artifact.objects.count() == 1
+
+
+def test_a_file_that_is_gone_is_made_again(house: House, version: ModelVersion) -> None:
+    link = onnx_of(house, version)
+    blobs.remove(link.sha256)
+    assert refusal(opened, link).code == "link_expired"
+    assert onnx_of(house, version).sha256 == link.sha256
+    assert opened(link).size == link.size
 
 
 def test_a_link_says_where_until_when_and_what(house: House, version: ModelVersion, settings: Any) -> None:
@@ -117,6 +126,11 @@ def test_a_link_ends_with_the_rights_of_whom_it_was_made_for(house: House, versi
     models.unshare(house.olga, version.model, house.federation)
     assert refusal(opened, own).code == "link_expired"
     ours = deliverables.link(house.olga, "radiology", "latest", "safetensors")
+    scientist = Actor(house.cast.colleague(house.acme, Role.DATA_SCIENTIST), house.acme)
+    theirs = deliverables.link(scientist, "radiology", "latest", "safetensors")
+    opened(theirs)
+    organizations.remove(house.olga, Membership.objects.get(person=scientist.person))
+    assert refusal(opened, theirs).code == "link_expired"
     house.olga.person.is_active = False
     house.olga.person.save()
     assert refusal(opened, ours).code == "link_expired"

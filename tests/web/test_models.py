@@ -368,6 +368,11 @@ def test_other_forms_are_made_when_somebody_asks_and_then_offered(cast: Cast, mo
     assert f"/api/v1{address}/download?format=state_dict" in page_of(browser, address)
     Artifact.objects.update(state=Artifact.State.FAILED, reason="torch is not installed")
     assert "torch is not installed" in words(page_of(browser, address))
+    for form in ("onnx", "torchscript"):
+        assert f"Make {form}" in words(page_of(browser, address))
+    ModelVersion.objects.update(architecture=None)
+    assert "Make onnx" not in (shown := words(page_of(browser, address)))
+    assert "of versions with a described architecture" in shown
 
 
 def test_who_may_not_pull_is_told_who_may(cast: Cast, model: Model) -> None:
