@@ -58,6 +58,15 @@ def measured(name: str, port: int, batch: int) -> dict[str, object]:
     return {"name": name, "batch": batch, "predictions_per_s": round(best), "p99_ms": round(p99, 2)}
 
 
+def port_of(server: subprocess.Popen[str]) -> int:
+    """Where it says that it serves."""
+    assert server.stdout is not None
+    said = ""
+    while not said.endswith("}\n"):
+        said += server.stdout.readline()
+    return int(json.loads(said)["url"].rpartition(":")[2])
+
+
 def main() -> None:
     """Print a JSON line for each model and batch."""
     for name, spec in MODELS.items():
@@ -68,14 +77,12 @@ def main() -> None:
             words = ["serve", str(file), "--architecture", json.dumps(spec), "--port", "0", "--json"]
             program = "from fedportal_sdk.cli import main; main()"
             with subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.PIPE, text=True) as server:
-                assert server.stdout is not None
-                said = ""
-                while not said.endswith("}\n"):
-                    said += server.stdout.readline()
-                port = int(json.loads(said)["url"].rpartition(":")[2])
-                for batch in BATCHES[name]:
-                    print(json.dumps(measured(name, port, batch)), flush=True)
-                server.terminate()
+                try:
+                    port = port_of(server)
+                    for batch in BATCHES[name]:
+                        print(json.dumps(measured(name, port, batch)), flush=True)
+                finally:
+                    server.terminate()
 
 
 if __name__ == "__main__":
