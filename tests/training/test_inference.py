@@ -404,3 +404,17 @@ def test_what_was_seen_is_paid_for_also_when_the_plan_comes_to_nothing(ward: War
     assert code(say, clinics[1], clinics[1].site.take(), [1, 2, 3]) == "inference_invalid"
     inference.cancel(ward.olga, plan)
     assert [states(ward, who) for who in ward.owners] == [["charged"], ["charged"], ["refunded"]]
+
+
+def test_what_comes_after_the_end_is_paid_for_all_the_same(ward: Ward) -> None:
+    clinics = ward.three()
+    plan = ward.plan(noise=NOISE)
+    task = clinics[0].site.take()
+    inference.cancel(ward.olga, plan)
+    assert states(ward, "olga") == ["refunded"]
+    for _ in range(2):
+        assert code(say, clinics[0], task, [20, 20]) == "task_closed"
+    assert states(ward, "olga") == ["charged"]
+    assert Ledger.objects.get(organization=ward.stage.cast.acme).counts == ledgers.added(
+        {}, UNIT_RECORD, Mechanism(NOISE)
+    )

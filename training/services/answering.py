@@ -24,13 +24,13 @@ from fedwire.states import AskedState, InferenceState, TaskKind
 from training import lifecycle
 from training.aggregation import summaries
 from training.models import InferencePart, InferencePlan
-from training.models.inference import UNANSWERED
+from training.models.inference import ALIVE_PLANS, UNANSWERED
 from training.services import consents, inference_costs, inference_news
 
 Bell = Callable[[int], object]
 # So many earlier plans over the same model are compared with one that ends.
 MOST_COMPARED = 500
-ALIKE = "an earlier plan was over almost the same devices, and the difference would tell of those few"
+ALIKE = "an earlier plan was over almost the same devices, so their difference would tell of few; ask with noise"
 FEW_ROWS = "all devices together have fewer rows than a cell needs"
 _bells: list[Bell] = []
 
@@ -80,8 +80,12 @@ def on_decline(task: DeviceTask, reason: str) -> None:
 
 
 def on_late(task: DeviceTask) -> None:
-    """Something came and is not counted. It was seen all the same, which costs the budget where noise protects it."""
+    """Something came and is not counted. It was seen all the same, which costs the budget where noise protects it,
+    also when the plan is over and what it cost was given back."""
     _note_seen(task, "")
+    for part in _parts([task]).select_related("plan"):
+        if part.plan.state not in ALIVE_PLANS:
+            inference_costs.charge_late(part.plan, part.organization_id)
 
 
 def on_refused(task: DeviceTask, code: str, sentence: str) -> None:

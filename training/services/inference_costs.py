@@ -79,3 +79,17 @@ def settle(plan: InferencePlan) -> None:
     for state, pks in ((CHARGED, paid), (REFUNDED, back)):
         Spending.objects.filter(pk__in=pks, state=RESERVED).update(state=state, settled_at=clock.now())
     Ledger.objects.bulk_update(refunds, ["counts"])
+
+
+def charge_late(plan: InferencePlan, organization: int) -> None:
+    """Something of the organization's devices came after its cost was given back: charge it after all, once, whatever
+    the budget says, for it was seen. Call it inside a unit."""
+    given_back = Spending.objects.filter(plan=plan, organization=organization, state=REFUNDED)
+    if not given_back.exists():
+        return
+    ledger = Ledger.objects.select_for_update().get(organization=organization)
+    if given_back.update(state=CHARGED, settled_at=clock.now()):
+        each = mechanism(asked_of(plan.asked))
+        assert each is not None  # a plan without noise has no spending
+        ledger.counts = ledgers.added(ledger.counts, UNIT_RECORD, each)
+        ledger.save(update_fields=["counts"])

@@ -42,7 +42,6 @@ FIELDS = (
     "seconds",
     "ready",
     "masking",
-    "inference",
     *REPORTS,
 )
 
