@@ -20,15 +20,16 @@ from fedwire.errors import FedportalError
 from fedwire.states import InferenceState, word
 from registry.selectors import find_model, find_version, shared_with
 from training import inferences
-from training.models import InferencePlan
+from training.models import InferenceConsent, InferencePlan
 from training.services import consents, inference
 
 KINDS: Mapping[str, str] = {
     wire.COUNTS: "Rows by predicted class",
     wire.HISTOGRAM: "Histogram of scores",
     wire.MEAN: "Mean score",
-    wire.CONFUSION: "Confusion matrix, of held-out rows",
+    wire.CONFUSION: "Confusion matrix",
 }
+ROWS: Mapping[str, str] = {wire.ALL: "all rows", wire.HELD_OUT: "rows held out from training"}
 WHOLE = ("bins", "least_count", "least_devices", "least_organizations", "plans_a_month")
 NUMBERS = ("low", "high", "noise", "least_noise")
 ASKED = ("bins", "low", "high", "noise", "least_count")
@@ -57,10 +58,12 @@ def index(request: Any, federation: str) -> HttpResponse:
     shown = one_page(request, rows)
     shown.object_list = inferences.shown(shown.object_list)
     own = request.actor.organization
+    consent = consents.of(found, own) if own else None
     context |= {
         **frame(request, found),
         "rows": shown,
-        "consent": consents.of(found, own) if own else None,
+        "consent": consent,
+        "limits": consent or InferenceConsent(summaries=list(wire.SUMMARIES)),
         "kinds": KINDS.items(),
         "may_consent": may(request, consents.ACTION, own),
         "may_plan": may(request, "federation.train", found),
@@ -110,12 +113,16 @@ def one(request: Any, plan: str) -> HttpResponse:
         {"device": part.device, "words": word("asked", part.state), "reason": part.reason} for part in parts.object_list
     ]
     alive = found.state in (InferenceState.PLANNED, InferenceState.RUNNING)
+    shell = frame(request, found.federation)
+    for tab in shell["federation_tabs"]:  # a plan has an address of its own
+        tab["here"] = tab["address"].endswith("/inference")
     context = {
-        **frame(request, found.federation),
+        **shell,
         "plan": told,
         "deadline": found.deadline,
         "rows": parts,
         "kind": KINDS[told["asked"]["summary"]],
+        "which": ROWS[told["asked"]["rows"]],
         "chart": chart(told),
         "may_plan": may_plan,
         "may_cancel": may_plan and alive,
@@ -153,7 +160,14 @@ def chart(told: Mapping[str, Any]) -> dict[str, Any] | None:
     cells, labels = result["cells"], told["labels"]
     if asked["summary"] == wire.CONFUSION:
         return _squares(cells, labels)
-    return _bars(cells, labels if asked["summary"] == wire.COUNTS else _intervals(asked))
+    if asked["summary"] == wire.COUNTS:
+        wide = (WIDTH - LEFT) / len(labels)
+        # Only so many names fit below the bars; the table has all.
+        marks = [(LEFT + (place + 0.5) * wide, labels[place]) for place in range(0, len(labels), -(-len(labels) // 6))]
+        return _bars(cells, labels, marks)
+    ends = [(LEFT + 12, asked["low"]), ((LEFT + WIDTH) / 2, (asked["low"] + asked["high"]) / 2)]
+    marks = [(x, f"{value:.4g}") for x, value in (*ends, (WIDTH - 12, asked["high"]))]
+    return _bars(cells, _intervals(asked), marks)
 
 
 def _intervals(asked: Mapping[str, Any]) -> list[str]:
@@ -162,7 +176,7 @@ def _intervals(asked: Mapping[str, Any]) -> list[str]:
     return [f"{low} to {high}" for low, high in pairwise(edges)]
 
 
-def _bars(cells: Sequence[int | None], names: Sequence[str]) -> dict[str, Any]:
+def _bars(cells: Sequence[int | None], names: Sequence[str], marks: Sequence[tuple[float, str]]) -> dict[str, Any]:
     most = max((cell for cell in cells if cell is not None), default=0) or 1
     wide = (WIDTH - LEFT) / len(cells)
     bars = []
@@ -179,9 +193,7 @@ def _bars(cells: Sequence[int | None], names: Sequence[str]) -> dict[str, Any]:
                 "middle": round(LEFT + (place + 0.5) * wide, 2),
             }
         )
-    # Only so many names fit below the bars; the table has all.
-    step = -(-len(bars) // 8)
-    return {"bars": bars, "named": bars[::step], "most": most, "base": HEIGHT - BOTTOM, "top": TOP, "rows": bars}
+    return {"bars": bars, "marks": marks, "most": most, "base": HEIGHT - BOTTOM, "top": TOP}
 
 
 def _squares(cells: Sequence[int | None], labels: Sequence[str]) -> dict[str, Any]:
