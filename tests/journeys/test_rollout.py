@@ -1,21 +1,28 @@
-"""A version goes to an organization's devices and comes back, through the real portal and the SDK."""
+"""A trained version goes to an organization's devices and comes back: by the command line and the SDK, with devices
+that are processes of their own."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from fedportal_sdk import FederatedClient, FedportalError
-from fedportal_sdk.portal import Portal as Owner
+from fedportal_sdk.delivering import Deliverer
 from fedwire import routes
-from tests.running import Portal
+from registry.delivery import placement
+from tests.journeys.story import MODEL
+from tests.journeys.terminal import Terminal, World, world_in
 
-MODEL = "radiology-v1"
-COUNT = 3
+PROCESSES = 3
+COUNT = PROCESSES + 1
+# How soon a version that fails is to be on its way back, and the devices to be back.
+SOON = 30.0
 
 
 def versions(clients: list[FederatedClient]) -> list[str]:
@@ -28,7 +35,6 @@ def versions(clients: list[FederatedClient]) -> list[str]:
             found.append("")
             continue
         assert hashlib.sha256(model.path.read_bytes()).hexdigest() == model.sha256
-        assert model.architecture["kind"] == "logistic"  # so that the device can compute it
         found.append(model.version)
     return found
 
@@ -44,51 +50,92 @@ def nothing(state: dict[str, Any]) -> tuple[dict[str, Any], int, None]:
     return state, 1, None
 
 
-def test_a_version_goes_to_a_share_and_back_by_itself_when_it_fails(tmp_path: Path) -> None:
-    with Portal(SWEEP_SECONDS="0.5") as portal:
-        key = portal.found("acme", "olga@acme.example")["api_key"]
-        owner = Owner(portal.url, key, home=tmp_path / "owner")
-        owner.create_model(MODEL, architecture={"kind": "logistic", "inputs": 4, "classes": 2})
-        owner.push_initial(MODEL)
-        owner.push_initial(MODEL, version="2.0.0", seed=2)
-        clients = [FederatedClient(key, f"device-{n}", portal.url, tmp_path / str(n)) for n in range(COUNT)]
-        for client in clients:
-            client.register()
-        # They wait for another model's run, and are given this one's version all the same.
-        threads = [
-            threading.Thread(target=client.train_from_remote, args=("cardiology", nothing, None), daemon=True)
-            for client in clients
-        ]
-        for thread in threads:
-            thread.start()
-        address = routes.MODEL_ROLLOUTS.format(model=MODEL)
+@contextmanager
+def fleet(world: World) -> Iterator[list[FederatedClient]]:
+    """acme's devices, seen from their folders: processes that train, and one in this process that waits for another
+    model's run; it is given this one's version all the same."""
+    with ExitStack() as stack:
+        for number in range(PROCESSES):
+            stack.enter_context(world.device(world.acme, f"ward-{number}", number, "--forever"))
+        # Made before the devices have registered: these must not push them out by registering again.
+        url, key, home = world.portal.url, world.keys["acme"], world.acme.home
+        clients = [FederatedClient(key, f"ward-{number}", url, home) for number in range(PROCESSES)]
+        other = FederatedClient(key, "ward-other", url, world.folder / "other")
+        other.register()
+        thread = threading.Thread(target=other.train_from_remote, args=("cardiology", nothing, None), daemon=True)
+        thread.start()
         try:
-            owner._post(address, version="1.0.0")
-            until(lambda: versions(clients) == ["1.0.0"] * COUNT)
-            first = owner._get(address)["rollouts"][0]
-            owner._post(routes.ROLLOUT.format(rollout=first["id"]) + "/complete")
-            second = owner._post(address, version="2.0.0", rollout_percentage=10)
-            until(lambda: sorted(versions(clients)) == ["1.0.0", "1.0.0", "2.0.0"])
-            early = versions(clients).index("2.0.0")
-            where = routes.ROLLOUT.format(rollout=second["id"])
-            owner._post(f"{where}/set", rollout_percentage=60)
-            until(lambda: sorted(versions(clients)) == ["1.0.0", "2.0.0", "2.0.0"])
-            assert versions(clients)[early] == "2.0.0"
-            until(
-                lambda: owner._get(where)["devices"] == {"installed": 2}
-            )  # what is not known to be there says nothing
-            for client, version in zip(clients, versions(clients), strict=True):
-                failed = 40 if version == "2.0.0" else 0
-                client.report_health(MODEL, count=40, errors=failed, latencies_ms=[3.0] * 40)
-            until(lambda: versions(clients) == ["1.0.0"] * COUNT)
-            until(lambda: bool(owner._get(where)["restored_at"]))
-            back = owner._get(where)
-            assert (back["status"], back["reason"]) == ("rolled_back", "80 of 80 predictions failed")
-            assert back["crossed_at"] <= back["rolled_back_at"] <= back["restored_at"]
-            owner._post(routes.MODEL_ROLLBACK.format(model=MODEL), version="2.0.0")
-            until(lambda: versions(clients) == ["2.0.0"] * COUNT)
+            until(lambda: len(world.acme.json("device", "list")) == COUNT)
+            yield [*clients, other]
         finally:
-            for client in clients:
+            for client in (*clients, other):
                 client.close()
-            for thread in threads:
-                thread.join(30)
+            thread.join(30)
+
+
+def expected(acme: Terminal, rollout: dict[str, Any]) -> set[str]:
+    """The identifiers of the devices that the rollout's share is to have, worked out from ids alone."""
+    names = {row["id"]: row["device_identifier"] for row in acme.json("device", "list")}
+    share = round(rollout["rollout_percentage"] * 100)
+    return {names[one] for one in placement.joining(rollout["id"], names, share, ())}
+
+
+def having(clients: list[FederatedClient], version: str) -> set[str]:
+    found = zip(clients, versions(clients), strict=True)
+    return {str(client.device_identifier) for client, held in found if held == version}
+
+
+def test_a_trained_version_goes_to_a_share_to_all_and_back_by_itself_when_it_fails(tmp_path: Path) -> None:
+    with world_in(tmp_path) as world:
+        world.federation()
+        world.model()
+        acme = world.acme
+        with fleet(world) as clients:
+            said = acme.run("deploy", MODEL, "--version", "1.0.0", "--yes", "--wait", "--timeout", "1m")
+            assert f"{COUNT} of {COUNT} devices have it." in said
+            acme.run("rollout", "complete", MODEL)
+            acme.run("train", "start", MODEL, "--rounds", "1", "--min-devices", str(PROCESSES))
+            until(lambda: acme.json("model", "versions", MODEL)[0]["version"] == "2.0.0")
+            assert versions(clients) == ["1.0.0"] * COUNT
+            widen(acme, clients)
+            go_back(world, clients)
+            acme.run("rollback", MODEL, "--to-version", "2.0.0", "--yes", "--wait", "--timeout", "1m")
+            assert versions(clients) == ["2.0.0"] * COUNT
+            listed = acme.run("rollout", "list", MODEL)
+            assert [word in listed for word in ("a rollback", "rolled back", "completed")] == [True] * 3
+
+
+def widen(acme: Terminal, clients: list[FederatedClient]) -> None:
+    """10 % are exactly those whom the ids name, and stay among more of them."""
+    words = ("deploy", MODEL, "--version", "2.0.0", "--wait", "--timeout", "1m", "--yes", "--rollout")
+    first = acme.json(*words, "10%")
+    early = having(clients, "2.0.0")
+    assert (len(early), early) == (1, expected(acme, first))
+    second = acme.json(*words, "50%")
+    assert (second["id"], second["devices"]) == (first["id"], {"installed": 2})
+    assert early < having(clients, "2.0.0") == expected(acme, second)
+    assert "2.0.0 goes to 100 % of your devices" in acme.run(*words, "100%")
+    assert versions(clients) == ["2.0.0"] * COUNT
+
+
+def go_back(world: World, clients: list[FederatedClient]) -> None:
+    """Predictions fail: every device is back soon, the rollout went back once, and everybody who looks sees when."""
+    acme = world.acme
+    begun = time.monotonic()
+    for client in clients:
+        client.report_health(MODEL, count=40, errors=40, latencies_ms=[3.0] * 40)
+    until(lambda: acme.json("rollout", "show", MODEL)["status"] == "rolled_back", SOON)
+    found = acme.json("rollout", "show", MODEL, "--wait", "--timeout", "1m")
+    assert versions(clients) == ["1.0.0"] * COUNT
+    assert time.monotonic() - begun < SOON
+    assert found["reason"].endswith("predictions failed")
+    assert found["crossed_at"] <= found["rolled_back_at"] <= found["restored_at"]
+    # Two who take it back at the same moment change nothing any more.
+    owner = Deliverer(world.portal.url, world.keys["acme"], home=world.folder / "owner")
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: owner.roll_back(MODEL), range(2)))
+    assert {(one["rolled_back_at"], one["reason"]) for one in both} == {(found["rolled_back_at"], found["reason"])}
+    log = owner._get(routes.ORG_AUDIT.format(org=world.ids["acme"]) + "?limit=200")
+    assert [row["action"] for row in log["entries"]].count("rollout.rolled_back") == 1
+    shown = acme.run("rollout", "show", MODEL)
+    assert [word in shown for word in ("predictions failed", "rolled back", "all back")] == [True] * 3

@@ -218,6 +218,7 @@ class FederatedClient:
     def report_health(self, model: str | None = None, **counts: Unpack[HealthCounts]) -> None:
         """Tell how the installed version of `model` fared. Only counts leave this machine. Raises as `installed`, and
         field_invalid for what cannot be."""
+        self._use(self._folder.record(self._key_id))  # a process beside this one may have registered it, or rotated
         report, record = health_report(self.installed(model), counts), self._ensure_registered(self._patience)
         path = routes.DEVICE_HEALTH.format(device=record.id)
         self._patience(lambda: self._http.json("POST", path, {"reports": [report]}))

@@ -278,7 +278,8 @@ def _followed(deliverer: Deliverer, rollout: Rollout, timeout: int | None, as_js
 
 def _outcome(rollout: Rollout) -> str:
     """What came of waiting, in a sentence."""
-    what = "is back to what it was before" if rollout["status"] == RolloutState.ROLLED_BACK else "has it"
+    one, back = delivering.members(rollout) == 1, rollout["status"] == RolloutState.ROLLED_BACK
+    what = ("has" if one else "have") + (" what was there before" if back else " it")
     said = f"{delivering.there(rollout)} of {_devices(delivering.members(rollout))} {what}"
     if delivering.failed(rollout):
         said += f", {delivering.failed(rollout)} failed"
