@@ -75,6 +75,7 @@ WORDS = {
     "rollout.unwell": "A version was found unwell on its devices",
     "rollout.rolled_back": "Rolled a version back on all its devices",
     "experiment.created": "Planned an experiment between two versions",
+    "experiment.joined": "Joined an experiment of a federation with the own devices",
     "experiment.started": "Started an experiment on devices",
     "experiment.decided": "An experiment found a difference",
     "experiment.stopped": "Stopped an experiment; its devices return to what they had",

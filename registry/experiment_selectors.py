@@ -11,6 +11,7 @@ from fedwire.states import ExperimentState
 from registry.delivery import conclusions
 from registry.delivery.conclusions import Conclusion
 from registry.models import Experiment, Model, Rollout
+from registry.services import joint
 
 
 def experiments_of(actor: Actor, model: Model | None = None) -> QuerySet[Experiment]:
@@ -18,12 +19,36 @@ def experiments_of(actor: Actor, model: Model | None = None) -> QuerySet[Experim
     permissions.require_scope(actor, "model.view")
     found = permissions.visible(actor, Experiment.objects.all())
     found = found.filter(model=model) if model is not None else found
-    return found.select_related("model", "control", "treatment", "organization", "rollout")
+    return found.select_related("model", "control", "treatment", "organization", "rollout", "federation", "lead")
 
 
 def listed(actor: Actor, model: Model | None = None) -> QuerySet[Experiment]:
     """The same, each with `devices`: how many are in its arms."""
     return experiments_of(actor, model).annotate(devices=Count("participants")).order_by("-id")
+
+
+def offered(actor: Actor) -> QuerySet[Experiment]:
+    """The experiments of others that the actor's organization may join, newest first."""
+    permissions.require_scope(actor, "model.view")
+    if actor.organization is None:
+        return Experiment.objects.none()
+    found = joint.offered(actor.organization).filter(model__in=permissions.visible(actor, Model.objects.all()))
+    return found.select_related("model", "control", "treatment", "organization", "federation").order_by("-id")
+
+
+def find_offered(actor: Actor, reference: str) -> Experiment:
+    """The experiment with this id that may be joined. Raises `not_found`."""
+    found = offered(actor).filter(public_id=reference).first()
+    if found is None:
+        raise FedportalError("not_found", what="experiment")
+    return found
+
+
+def organizations(experiment: Experiment) -> int:
+    """Of how many organizations the numbers are: of all that run it together, while it runs."""
+    if experiment.state != ExperimentState.RUNNING:
+        return 1
+    return joint.together(experiment).exclude(state=ExperimentState.DRAFT).count()
 
 
 def running(actor: Actor, model: Model) -> Experiment | None:

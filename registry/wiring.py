@@ -8,7 +8,7 @@ from fedportal.common import sweeping
 from fedportal.door import hooks
 from fedwire import routes
 from registry import door, selectors, tasks
-from registry.services import experiments, health, installations, models, portions
+from registry.services import experiments, health, installations, joint, models, portions
 
 # The fields of the forms that begin a rollout and plan an experiment.
 ROLLOUTS = {
@@ -33,6 +33,7 @@ def connect() -> None:
     hooks.register_download(routes.MODEL_DOWNLOAD, door.download)
     hooks.register_download(routes.MODEL_FILE, door.linked)
     sweeping.register(tasks.sweep)
+    sweeping.register(joint.sweep)
     sweeping.register(experiments.sweep)
     sweeping.register(health.sweep)
     installations.connect()

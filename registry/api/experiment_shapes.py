@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from fedportal.common.api import Text, Truth, Whole
+from fedportal.common.api import Named, Text, Truth, Whole
 from fedwire.states import ExperimentState, word
 from registry import experiment_selectors as selectors
 from registry.delivery.conclusions import Conclusion, Measure
@@ -25,6 +25,7 @@ class NewExperiment(serializers.Serializer[Any]):
     name = Text(required=False, allow_blank=True)
     treatment_percentage = serializers.FloatField(required=False, help_text="Of the devices: above 0 and below 100.")
     group = Text(required=False, allow_blank=True)
+    federation = Text(required=False, allow_blank=True, help_text="Its members may join; its id or name.")
     metric = serializers.ChoiceField(Experiment.Metric.choices, required=False)
     planned = Whole(required=False, help_text="Observations in each arm, at which the intervals are the narrowest.")
     start_immediately = Truth(required=False)
@@ -34,6 +35,12 @@ class NewExperiment(serializers.Serializer[Any]):
     latency_ms = serializers.FloatField(required=False)
     accuracy = serializers.FloatField(required=False)
     auto_stop = Truth(required=False)
+
+
+class Joined(serializers.Serializer[Any]):
+    """POST /experiments/{experiment}/join. Without `group` with all devices."""
+
+    group = Text(required=False, allow_blank=True)
 
 
 class Why(serializers.Serializer[Any]):
@@ -63,6 +70,8 @@ class ExperimentShape(serializers.Serializer[Experiment]):
     treatment_version = serializers.CharField(source="treatment.version")
     treatment_percentage = serializers.SerializerMethodField()
     group = serializers.CharField(source="group_name")
+    federation_id = serializers.CharField(source="federation.public_id", default=None, allow_null=True)
+    lead_id = serializers.CharField(source="lead.public_id", default=None, allow_null=True)
     metric = serializers.CharField()
     planned = serializers.IntegerField()
     status = serializers.ChoiceField([(state, state) for state in ExperimentState], source="state")
@@ -107,6 +116,30 @@ class ExperimentList(serializers.Serializer[Any]):
     total = serializers.IntegerField()
 
 
+class OfferShape(serializers.Serializer[Experiment]):
+    """An experiment of another organization that one may join: its plan, none of its numbers."""
+
+    id = serializers.CharField(source="public_id")
+    name = serializers.CharField()
+    organization = Named()
+    federation = Named()
+    model_id = serializers.CharField(source="model.public_id")
+    model_name = serializers.CharField(source="model.name")
+    control_version = serializers.CharField(source="control.version")
+    treatment_version = serializers.CharField(source="treatment.version")
+    treatment_percentage = serializers.SerializerMethodField()
+    metric = serializers.CharField()
+    planned = serializers.IntegerField()
+
+    def get_treatment_percentage(self, experiment: Experiment) -> float:
+        return experiment.share / 100
+
+
+class OfferList(serializers.Serializer[Any]):
+    experiments = OfferShape(many=True)
+    total = serializers.IntegerField()
+
+
 class MeasureShape(serializers.Serializer[Measure]):
     """A metric in one arm; the interval covers the true one at all looks together."""
 
@@ -142,10 +175,14 @@ class ResultsShape(serializers.Serializer[Experiment]):
     id = serializers.CharField(source="public_id")
     status = serializers.CharField(source="state")
     winner = serializers.CharField()
+    organizations = serializers.SerializerMethodField(help_text="How many run it together; the numbers are of all.")
     sentence = serializers.SerializerMethodField()
     conclusion = serializers.SerializerMethodField()
     others = serializers.SerializerMethodField()
     installations = serializers.SerializerMethodField(help_text="Arm → state of the installation → how many devices.")
+
+    def get_organizations(self, experiment: Experiment) -> int:
+        return selectors.organizations(experiment)
 
     def get_sentence(self, experiment: Experiment) -> str:
         return selectors.sentence(experiment, arms.conclusion(experiment))

@@ -8,6 +8,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from federations import selectors as places
 from fedportal.common.api import Door, limit_offset
 from registry import experiment_selectors, selectors
 from registry.api import experiment_shapes as shapes
@@ -15,7 +16,7 @@ from registry.api import rollout_shapes
 from registry.api.percentages import group, share
 from registry.api.views import PAGE
 from registry.models import Experiment
-from registry.services import experiments
+from registry.services import experiments, joint
 
 PLAIN = ("name", "metric", "planned", "auto_stop", *experiments.LIMITS)
 
@@ -48,10 +49,33 @@ class Experiments(Door):
             control=selectors.find_version(model, control) if control else None,
             share=share(said.get("treatment_percentage", 50.0), "treatment_percentage"),
             group=group(self.actor, said.get("group", "")),
+            federation=places.find_federation(self.actor, said["federation"]) if said.get("federation") else None,
             start_now=said.get("start_immediately", False),
             **{name: said[name] for name in PLAIN if name in said},
         )
         return Response(_one(experiment), status=201)
+
+
+class Offered(Door):
+    """/experiments/offered"""
+
+    @extend_schema(operation_id="experiments_offered", parameters=PAGE, responses=shapes.OfferList)
+    def get(self, request: Request) -> Response:
+        """The running experiments of federations that you may join with your own devices."""
+        rows: list[Experiment]
+        rows, total = limit_offset(request, experiment_selectors.offered(self.actor))
+        return Response({"experiments": shapes.OfferShape(rows, many=True).data, "total": total})
+
+
+class Join(Door):
+    """/experiments/{experiment}/join"""
+
+    @extend_schema(request=shapes.Joined, responses={201: shapes.ExperimentShape})
+    def post(self, request: Request, experiment: str) -> Response:
+        """Take part with your own devices: an experiment of your own with the same plan, begun at once."""
+        found = experiment_selectors.find_offered(self.actor, experiment)
+        wanted = group(self.actor, self.body(shapes.Joined).get("group", ""))
+        return Response(_one(joint.join(self.actor, found, wanted)), status=201)
 
 
 class OneExperiment(Door):

@@ -8,7 +8,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 
-from federations.models import Device, DeviceGroup, Organization, Person
+from federations.models import Device, DeviceGroup, Federation, Organization, Person
 from fedportal.common import clock, ids
 from fedwire.states import ExperimentState
 from registry.delivery.health import Limits
@@ -33,6 +33,9 @@ class Experiment(models.Model):
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="+")  # whose devices these are
     model = models.ForeignKey(Model, models.CASCADE, related_name="experiments")
     name = models.CharField(max_length=60)
+    # To whose members it is open; whose experiment this one joined. Those that run it together are compared together.
+    federation = models.ForeignKey(Federation, models.SET_NULL, null=True, blank=True, related_name="+")
+    lead = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="followers")
     control = models.ForeignKey(ModelVersion, models.PROTECT, related_name="+")
     treatment = models.ForeignKey(ModelVersion, models.PROTECT, related_name="+")
     share = models.PositiveIntegerField(default=WHOLE // 2)
@@ -70,6 +73,7 @@ class Experiment(models.Model):
                 condition=Q(state=ExperimentState.RUNNING),
                 name="one_experiment_at_a_time",
             ),
+            models.UniqueConstraint(fields=["lead", "organization"], name="joined_once"),
             models.CheckConstraint(condition=~Q(control=F("treatment")), name="two_versions"),
         ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from django.db.models import F
+from django.db.models import F, Q
 
 from federations.models import Device
 from fedwire.states import ExperimentState
@@ -24,8 +24,8 @@ def fill(experiment: Experiment) -> int:
     pks = dict(underway.fleet(experiment).values_list("public_id", "pk"))
     rows = experiment.participants.order_by().values_list("device__public_id", "arm")
     placed: dict[str, placement.Arm] = {name: "treatment" if arm == "treatment" else "control" for name, arm in rows}
-    owner = experiment.organization.public_id
-    found = placement.arms(experiment.public_id, owner, pks, experiment.share, placed)
+    owner, of = experiment.organization.public_id, (experiment.lead or experiment).public_id
+    found = placement.arms(of, owner, pks, experiment.share, placed)
     for arm in ARMS:
         devices = [
             Device(pk=pks[name], organization_id=experiment.organization_id)
@@ -67,9 +67,16 @@ def count(places: dict[int, Participant], reports: Sequence[HealthReport]) -> No
 
 
 def conclusion(experiment: Experiment, metric: str = "") -> Conclusion:
-    """What may be concluded now by this metric; by the experiment's own if none is said."""
+    """What may be concluded now by this metric, or the experiment's own.
+
+    While it runs, of all organizations that run it together; then of the own devices only.
+    """
     seen: dict[placement.Arm, list[Seen]] = {"control": [], "treatment": []}
-    rows = experiment.participants.order_by().values_list("arm", "count", "errors", "judged", "right")
+    lead = experiment.lead_id or experiment.pk
+    together = Q(experiment=lead) | Q(experiment__lead=lead)
+    alone = Q(experiment=experiment)
+    found = Participant.objects.filter(together if experiment.state == ExperimentState.RUNNING else alone)
+    rows = found.order_by().values_list("arm", "count", "errors", "judged", "right")
     for arm, *counts in rows:
         seen["treatment" if arm == "treatment" else "control"].append(Seen(*counts))
     return conclusions.conclude(metric or experiment.metric, seen, experiment.planned)

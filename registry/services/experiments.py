@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from federations.models import DeviceGroup, Organization
+from federations.models import DeviceGroup, Federation, Organization
 from federations.permissions import Actor
 from federations.services import audit, organizations
 from fedportal.common import clock
@@ -19,7 +19,7 @@ from fedwire.states import MOVES, ExperimentState, word
 from registry.delivery import health as judging
 from registry.delivery.conclusions import ACCURACY, ARMS
 from registry.delivery.placement import WHOLE
-from registry.models import Experiment, HealthReport, ModelVersion, Rollout
+from registry.models import Experiment, HealthReport, Model, ModelVersion, Rollout, Share
 from registry.services import arms, gatekeeping, health, installations, notices, rollout_limits, rollouts, underway
 
 MAX_NAME = 60
@@ -36,6 +36,7 @@ def create(
     name: str = "",
     share: int = WHOLE // 2,
     group: DeviceGroup | None = None,
+    federation: Federation | None = None,
     metric: str = ACCURACY,
     planned: int = 1_000,
     start_now: bool = False,
@@ -45,12 +46,15 @@ def create(
     """Plan to compare the treatment with the control on the devices of the actor's organization.
 
     `control` is the version of the last completed rollout if it is left out. `share` of the devices, in hundredths of a
-    percent, are treated. `limits` are those of `Experiment`; where left out, the organization's policy decides. With
-    `start_now` it is started, or not even planned. Raises `forbidden`, `not_found`, `field_invalid`, `wrong_state`.
+    percent, are treated. `limits` are those of `Experiment`; where left out, the organization's policy decides. Members
+    of `federation` may join. With `start_now` it is started, or not even planned. Raises `forbidden`, `not_found`,
+    `field_invalid`, `wrong_state`.
     """
     organization = underway.allowed(actor, treatment.model)
     control = control or underway.last_version(organization, treatment.model)
     _check(organization, control, treatment, group)
+    if federation is not None:
+        _check_federation(organization, treatment.model, federation)
     name = name or f"{treatment.version} against {control.version if control else ''}"
     _check_plan(name, share, metric, planned)
     settings = rollout_limits.settled(organization, {**limits, "auto_rollback": auto_stop})
@@ -64,6 +68,7 @@ def create(
             share=share,
             group=group,
             group_name=group.name if group else "",
+            federation=federation,
             metric=metric,
             planned=planned,
             auto_stop=settings.pop("auto_rollback"),
@@ -213,6 +218,14 @@ def _check(
         raise FedportalError("not_found", what="group")
 
 
+def _check_federation(organization: Organization, model: Model, federation: Federation) -> None:
+    if model.organization_id != organization.pk:
+        reason = "only the organization that owns the model opens an experiment to others."
+        raise FedportalError("field_invalid", field="federation", reason=reason)
+    if not Share.objects.filter(model=model, federation=federation).exists():
+        raise FedportalError("field_invalid", field="federation", reason="the model is not shared with it.")
+
+
 def _check_plan(name: str, share: int, metric: str, planned: int) -> None:
     if not isinstance(name, str) or len(name) > MAX_NAME or not name.isprintable():
         said = f"it must be at most {MAX_NAME} printable characters."
@@ -229,7 +242,7 @@ def _check_plan(name: str, share: int, metric: str, planned: int) -> None:
 
 def _locked(experiment: Experiment) -> Experiment:
     """The experiment as it is now; nobody else changes it until the unit ends."""
-    rows = Experiment.objects.select_related("model", "control", "treatment", "organization", "group")
+    rows = Experiment.objects.select_related("model", "control", "treatment", "organization", "group", "lead")
     return rows.select_for_update(of=("self",), no_key=True).get(pk=experiment.pk)
 
 

@@ -9,6 +9,7 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 
 from federations import fleet, permissions
+from federations import selectors as places
 from federations.models import Device
 from federations.services import policies
 from federations.web.page import own_organization, page
@@ -68,6 +69,7 @@ def _planned(request: Any, model: Model, said: QueryDict) -> Experiment:
         name=said.get("name", "").strip(),
         share=share_in(said.get("treatment_percentage") or DEFAULTS["treatment_percentage"], "treatment_percentage"),
         group=fleet.find_label(organization, group) if group else None,
+        federation=places.find_federation(request.actor, said["federation"]) if said.get("federation") else None,
         metric=said.get("metric") or DEFAULTS["metric"],
         planned=int(planned) if planned is not None and planned == int(planned) else 0,
         start_now=said.get("start") != "later",
@@ -97,6 +99,7 @@ def _shown(request: Any, model: Model | None, said: QueryDict) -> dict[str, Any]
     # The newest is tried, against what the devices were last given, or else the one before it.
     return context | {
         "versions": versions,
+        "federations": selectors.federations_of(request.actor, model) if model.organization == organization else [],
         "control": said.get("control") or (last.version if last else versions[1].version if len(versions) > 1 else ""),
         "treatment": said.get("treatment") or (versions[0].version if versions else ""),
         "rollout": underway.rollout(organization, model),

@@ -8,19 +8,20 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 
-from federations import permissions
+from federations import fleet, permissions
 from federations.web.page import confirm, may, one_page, own_organization, page
 from fedwire.errors import FedportalError
 from fedwire.states import ExperimentState, word
 from registry import experiment_selectors, selectors
 from registry.delivery.conclusions import Conclusion
-from registry.models import Experiment
-from registry.services import arms, experiments
+from registry.models import Experiment, Model
+from registry.services import arms, experiments, joint
 from registry.services.underway import ACTION
 from registry.web import intervals, outlook
 from registry.web.outlook import percent
 from registry.wording import counted
 
+MOST_OFFERS = 20
 ACTS = ("start", "stop", "promote")
 STATES = {
     "start": {ExperimentState.DRAFT},
@@ -44,6 +45,7 @@ def index(request: Any) -> HttpResponse:
         "model": model,
         "query": f"model={model.public_id}&" if model else "",
         "may_deploy": may(request, ACTION, organization),
+        "offers": _offers(request, model),
     }
     return render(request, "registry/experiments.html", context)
 
@@ -66,6 +68,7 @@ def one(request: Any, experiment: str) -> HttpResponse:
         "pictures": _pictures(found, decisive),
         "others": [picture for other in others for picture in _pictures(found, other)],
         "percent": percent(found.share),
+        "organizations": experiment_selectors.organizations(found),
         "planned": f"{found.planned:,}",
         "limits": outlook.limits(found),
         "window": outlook.lasting(found.window_seconds),
@@ -77,6 +80,21 @@ def one(request: Any, experiment: str) -> HttpResponse:
         "going_back": found.state == ExperimentState.STOPPED and found.started_at and found.restored_at is None,
     }
     return render(request, "registry/experiment.html", context)
+
+
+@page("GET", "POST")
+def join(request: Any, experiment: str) -> HttpResponse:
+    """Take part in another organization's experiment with one's own devices; GET asks whether one means it."""
+    organization = own_organization(request)
+    found = experiment_selectors.find_offered(request.actor, experiment)
+    permissions.require(request.actor, ACTION, organization)
+    if request.method == "GET":
+        context = {"offer": found, "percent": percent(found.share), "groups": fleet.labels(organization)}
+        return render(request, "registry/experiment_join.html", context)
+    label = request.POST.get("group", "")
+    own = joint.join(request.actor, found, fleet.find_label(organization, label) if label else None)
+    messages.success(request, "You take part: every device gets the version of its arm.")
+    return redirect(f"/experiments/{own.public_id}")
 
 
 @page("GET", "POST")
@@ -106,6 +124,14 @@ def act(request: Any, experiment: str, act: str) -> HttpResponse:
         experiments.stop(request.actor, found)
         messages.success(request, "The experiment is stopped. Its devices return to what they had before.")
     return redirect(back)
+
+
+def _offers(request: Any, model: Model | None) -> list[Experiment]:
+    """What one may join, with this model or with any; the first page of the list only."""
+    if request.GET.get("page", "1") != "1":
+        return []
+    found = experiment_selectors.offered(request.actor)
+    return list((found.filter(model=model) if model is not None else found)[:MOST_OFFERS])
 
 
 def _question(found: Experiment, act: str, arm: str) -> tuple[str, str, str]:

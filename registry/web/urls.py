@@ -23,6 +23,7 @@ urlpatterns = [
     path("experiments", experiments.index, name="experiments"),
     path("experiments/new", experimentform.new, name="experiment-new"),
     path("experiments/<str:experiment>", experiments.one, name="experiment"),
+    path("experiments/<str:experiment>/join", experiments.join, name="experiment-join"),
     path("experiments/<str:experiment>/<str:act>", experiments.act, name="experiment-act"),
     path("rollouts", rollouts.index, name="rollouts"),
     path("rollouts/new", rolloutform.new, name="rollout-new"),

@@ -29,6 +29,7 @@ LEAD_ON = {
     "sign-up/code": "as above",
     "account/code": "as above",
     "runs/new/fragment": "is a part of runs/new, which is looked at with it",
+    "experiments/<str:experiment>/join": "needs another organization's offer; tests/web/test_experiments.py",
     "rollouts/<str:rollout>/progress": "is a part of the page of a rollout",
 }
 # What nobody in the matrix sees the way a reader does, or what is one page in another state.

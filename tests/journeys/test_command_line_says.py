@@ -191,6 +191,12 @@ def trial(world: World) -> Iterator[tuple[Terminal, list[str]]]:
         yield world.acme, ["experiment", *words]
     world.acme.run(*planned)
     yield world.acme, ["experiment", "stop", "scans"]
+    world.acme.run("federation", "share", "scans", "--federation", FEDERATION)
+    world.acme.run("rollout", "complete", "scans")
+    world.acme.run(*planned, "--federation", FEDERATION, "--start")
+    yield world.metro, ["experiment", "offered"]
+    offer = world.metro.json("experiment", "offered")[0]["id"]
+    yield world.metro, ["experiment", "join", offer, "--yes"]
 
 
 def edges(world: World, data: list[str]) -> Iterator[tuple[Terminal, list[str]]]:
@@ -287,6 +293,7 @@ REFUSALS = [
     ("metro", f"rollback {MODEL} --yes", "no_rollout", f"fedportal deploy {MODEL} --rollout 10%"),
     ("metro", f"rollback {MODEL} --to-version 9.0.0 --yes", "not_found", "id or name"),
     ("metro", f"experiment show {MODEL}", "no_experiment", f"fedportal experiment create {MODEL} --treatment"),
+    ("metro", "experiment join exp_nothing --yes", "not_found", "id or name"),
     ("metro", "experiment stop exp_nothing", "not_found", "id or name"),
     ("acme", f"experiment create {MODEL} --treatment 1.0.0 --control 1.0.0", "field_invalid", "Correct --treatment"),
     ("acme", f"experiment create {MODEL} --treatment 1.0.0 --share 100%", "field_invalid", "Correct --control"),

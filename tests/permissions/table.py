@@ -281,6 +281,8 @@ PAGES: list[Row] = [
     _page("GET", "experiments/new", 200, 403, 200, 200, staff=403),
     _page("POST", "experiments/new", 302, 403, 404, 404, staff=403, body=_new_trial, rex=404),
     _page("GET", _EXPP, 200, 200, 404, 404, staff=404),
+    _page("GET", _EXPP + "/join", 404, 404, 404, 404, staff=403),
+    _page("POST", _EXPP + "/join", 404, 404, 404, 404, staff=403),
     _page("GET", _EXPP + "/<str:act>", 200, 403, 404, 404, staff=404, places={"act": "experiment_act"}, mixed=False),
     _page("POST", _EXPP + "/<str:act>", 302, 403, 404, 404, staff=404, places={"act": "experiment_act"}, mixed=False),
     _page("GET", "rollouts", 200, 200, 200, 200, staff=403),
@@ -395,6 +397,9 @@ ROWS: list[Row] = [
     # Experiments are on one's own devices, too
     Row("GET", API + "experiments", 200, 200, 200, 200, staff=200),
     Row("POST", API + "experiments", 201, 403, 404, 404, staff=404, body=_new_experiment, rex=404),
+    Row("GET", API + "experiments/offered", 200, 200, 200, 200, staff=200),
+    # acme's own is not offered to acme, and this one to nobody
+    Row("POST", _EXP + "/join", 404, 404, 404, 404, staff=404),
     Row("GET", _EXP, 200, 200, 404, 404, staff=404),
     Row("GET", _EXP + "/results", 200, 200, 404, 404, staff=404),
     # Nothing was started that could be promoted.

@@ -122,3 +122,20 @@ def test_who_may_not_reads_who_may(fleet: Fleet) -> None:
     assert "Give it up" not in words(otto, at(made))
     assert "Give it up" in words(fleet.house.cast.browser("olga"), at(made))
     assert fleet.house.cast.browser("mia").get(at(made)).status_code == 404
+
+
+def test_a_member_of_the_federation_takes_part_after_reading_what_it_means(fleet: Fleet, mia: Client) -> None:
+    olga, house = fleet.house.cast.browser("olga"), fleet.house
+    assert "The members of healthcare-consortium" in words(olga, f"/experiments/new?model={fleet.model.public_id}")
+    typed = {"model": fleet.model.public_id, "control": "1.0.0", "treatment": "2.0.0", "name": "all wards"}
+    olga.post("/experiments/new", {**typed, "federation": house.federation.public_id})
+    lead = Experiment.objects.get()
+    assert "all wards with radiology-v1 led by acme in healthcare-consortium" in words(mia, "/experiments")
+    assert "Whoever takes part sees what devices of all report, as sums." in words(mia, at(lead, "join"))
+    said = plain(mia.post(at(lead, "join"), {"group": ""}, follow=True))
+    assert "You take part" in said
+    assert "2 organizations run it together" in said
+    assert "2 organizations run it together" in words(olga, at(lead))
+    own = Experiment.objects.get(lead=lead)
+    assert "since you take part no more" in plain(mia.post(at(own, "stop"), follow=True))
+    assert "Offered to you" not in words(mia, "/experiments")

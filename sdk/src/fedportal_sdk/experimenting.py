@@ -25,8 +25,9 @@ class Experimenter(Portal):
     ) -> Json:
         """Plan to give `treatment` to this percentage (50) of one's devices and `control` to the others.
 
-        `control` is the version of the last completed rollout if it is left out. `more`: name, group, metric
-        ("accuracy" or "error_rate"), planned, window_seconds, least, error_rate, latency_ms, accuracy, auto_stop.
+        `control` is the version of the last completed rollout if it is left out. `more`: name, group, federation,
+        metric ("accuracy" or "error_rate"), planned, window_seconds, least, error_rate, latency_ms, accuracy,
+        auto_stop.
         """
         said: dict[str, Any] = {"model_id": model, "treatment_version": treatment, "control_version": control}
         said |= {"treatment_percentage": percentage, "start_immediately": start}
@@ -35,6 +36,14 @@ class Experimenter(Portal):
     def experiments(self, model: str | None = None) -> list[Json]:
         """The experiments on one's devices, newest first; with one model, or with any."""
         return list(self._rows(routes.EXPERIMENTS, "experiments", **({"model": model} if model else {})))
+
+    def offered_experiments(self) -> list[Json]:
+        """The experiments of one's federations that one may join with one's own devices."""
+        return list(self._rows(routes.EXPERIMENTS_OFFERED, "experiments"))
+
+    def join_experiment(self, experiment: str, group: str | None = None) -> Json:
+        """Take part with one's own devices, all or those of a group; one's own experiment, which has begun."""
+        return dict(self._post(_path(routes.EXPERIMENT, experiment=experiment) + "/join", group=group))
 
     def experiment(self, reference: str) -> Json:
         """An experiment. Raises `not_found`, and `no_experiment` for a model that has none."""

@@ -37,6 +37,7 @@ def experiment() -> None:
 @click.option("--control", default=None, metavar="VERSION", help="Default: that of the last completed rollout.")
 @click.option("--share", "percentage", type=PERCENTAGE, default=None, help="Of the devices that are treated: 50%.")
 @click.option("--group", default=None, help="Only on devices with this label.")
+@click.option("--federation", default=None, help="Its members may join with devices of their own.")
 @click.option("--name", default=None, help='Such as "larger network"; by default the versions.')
 @click.option("--metric", type=click.Choice(list(METRICS)), default="accuracy", show_default=True, help="What decides.")
 @click.option("--planned", type=click.IntRange(1), default=None, help="Observations planned in each arm: 1000.")
@@ -111,6 +112,54 @@ def list_(model: str | None, as_json: bool) -> None:
 
 
 @experiment.command()
+@output.command
+@output.speaking
+def offered(as_json: bool) -> None:
+    """The running experiments of your federations that you may join."""
+    rows = output.portal_as(Experimenter).offered_experiments()
+    if as_json:
+        output.print_json(rows)
+        return
+    cells = (
+        (
+            row["id"],
+            row["name"],
+            row["organization"]["name"],
+            row["federation"]["name"],
+            row["model_name"],
+            row["control_version"],
+            f"{row['treatment_version']} on {percent(row['treatment_percentage'])}",
+        )
+        for row in rows
+    )
+    columns = ("experiment", "name", "led by", "federation", "model", "control", "treatment")
+    output.table(cells, columns, "None now. Whoever owns a model opens one: fedportal experiment create --federation")
+
+
+@experiment.command()
+@click.argument("which", metavar="exp_…")
+@click.option("--group", default=None, help="Only with your devices with this label.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output.command
+@output.speaking
+def join(which: str, group: str | None, yes: bool, as_json: bool) -> None:
+    """Take part in an experiment of a federation with your own devices; you may stop at any time.
+
+    \b
+    Example:
+      fedportal experiment join exp_… --group pilot
+    """
+    portal = output.portal_as(Experimenter)
+    offer = next((row for row in portal.offered_experiments() if row["id"] == which), None)
+    if offer is not None and not yes:
+        whose = f"your devices in {group}" if group else "your devices"
+        versions = f"{offer['treatment_version']} or {offer['control_version']} of {offer['model_name']}"
+        said = f"{offer['organization']['name']} and all that take part see sums of what they report"
+        click.confirm(f"Give {versions} to {whose}? {said}.", abort=True, err=True)
+    _say_begun(portal.join_experiment(which, group), as_json)
+
+
+@experiment.command()
 @click.argument("which", metavar=WHICH)
 @output.command
 @output.speaking
@@ -135,6 +184,8 @@ def show(which: str, as_json: bool) -> None:
             ("model", found["model_name"]),
             ("state", found["words"]),
             ("why", found["reason"]),
+            ("joined", found["lead_id"]),
+            ("together with", _others(results)),
             ("treated", f"{percent(found['treatment_percentage'])} of {_whose(found)}"),
             ("planned", f"{found['planned']:,} observations in each arm"),
             ("better", found["winning_version"]),
@@ -217,6 +268,11 @@ def _measured(found: Json, conclusion: Json, arm: str, decides: str) -> tuple[An
     metric = "accuracy" if conclusion["metric"] == "accuracy" else "rate of errors"
     devices = found["devices"][arm]
     return (found[f"{arm}_version"], arm, devices, metric, f"{told['count']:,}", value, between, decides)
+
+
+def _others(results: Json) -> str:
+    count = results["organizations"] - 1
+    return f"{count} other {'organization' if count == 1 else 'organizations'}" if count > 0 else ""
 
 
 def _versions(found: Json) -> str:
