@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -125,36 +126,108 @@ def power_lost_before(step: int, patch: pytest.MonkeyPatch) -> Iterator[None]:
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal steps
             steps += 1
-            if steps == step:
+            if steps >= step:  # also what cleans up on the way out
                 raise PowerLoss
             return plain(*args, **kwargs)
 
         return call
 
     with patch.context() as patched:
-        for name in ("open", "replace", "fsync", "unlink", "mkdir"):
+        for name in ("open", "replace", "fsync", "unlink", "mkdir", "rmdir"):
             patched.setattr(os, name, counted(getattr(os, name)))
         yield
 
 
-@pytest.mark.parametrize("before", [None, OLD], ids=["first", "second"])
+# What is installed one after the other, and then what the device is asked for; None: to have nothing.
+UPDATES: dict[str, tuple[list[bytes], bytes | None]] = {
+    "first": ([], NEW),
+    "second": ([OLD], NEW),
+    "third": ([OLD, NEW], NEXT),
+    "the same again": ([OLD, NEW], NEW),
+    "back": ([OLD, NEW], OLD),
+    "away": ([OLD, NEW], None),
+}
+
+
+def change(installed: Installed, content: bytes | None) -> None:
+    if content is None:
+        installed.remove("mdl_1")
+    else:
+        put(installed, sha256(content)[:8], content)
+
+
+def in_use(installed: Installed) -> bytes | None:
+    """The content of the version in use, which is what its name says."""
+    for one in installed.all():
+        assert sha256(one.path.read_bytes()) == one.sha256
+        return one.path.read_bytes()
+    return None
+
+
+@pytest.mark.parametrize(("before", "asked"), UPDATES.values(), ids=UPDATES)
 def test_power_lost_at_any_step_leaves_a_whole_version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: list[bytes], asked: bytes | None
 ) -> None:
+    had = before[-1] if before else None
     for step in count(1):
-        installed = Installed(tmp_path / str(step))
-        if before is not None:
-            put(installed, "1.0.0", before)
+        folder = tmp_path / str(step)
+        for content in before:
+            put(Installed(folder), sha256(content)[:8], content)
         try:
             with power_lost_before(step, monkeypatch):
-                put(installed, "2.0.0", NEW)
+                change(Installed(folder), asked)
             break
         except PowerLoss:
-            there = [one.path.read_bytes() for one in installed.all()]
-            assert there in ([NEW], [before] if before else [])
-            put(installed, "2.0.0", NEW)
-            assert installed.find().path.read_bytes() == NEW
-    assert step > 6, "there were so many steps at which it could be lost"
+            assert in_use(Installed(folder)) in (had, asked)
+            change(Installed(folder), asked)
+            assert in_use(Installed(folder)) == asked
+    # To have again what is there writes nothing; everything else has many steps at which power could be lost.
+    assert step > (0 if asked == had else 3), step
+
+
+@pytest.mark.parametrize("asked", [NEW, OLD], ids=["goes on", "goes back"])
+def test_what_an_interrupted_update_left_behind_is_cleared_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bytes
+) -> None:
+    left = set()
+    for step in range(1, 12):
+        folder = tmp_path / str(step)
+        for content in (OLD, NEXT):
+            put(Installed(folder), "1.0.0", content)
+        with contextlib.suppress(PowerLoss), power_lost_before(step, monkeypatch):
+            put(Installed(folder), "2.0.0", NEW)
+        left.update(path.suffix for path in folder.glob("*/*"))
+        change(Installed(folder), asked)
+        assert sorted(path.suffix for path in folder.glob("*/*")) == [".json", ".safetensors", ".safetensors"]
+        assert in_use(Installed(folder)) == asked
+    assert ".part" in left
+
+
+def test_what_a_name_leads_to_is_on_the_disk_before_the_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    plain_sync, plain_replace = os.fsync, os.replace
+    named: list[str] = []
+
+    def sync(descriptor: int) -> None:
+        plain_sync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def replace(source: Any, target: Any) -> None:
+        assert os.stat(source).st_ino in synced, f"{target} would name what is not on the disk"
+        plain_replace(source, target)
+        named.append(Path(target).name)
+        synced.discard(os.stat(Path(target).parent).st_ino)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", replace)
+    installed = Installed(tmp_path)
+    for content in (OLD, NEW):
+        put(installed, sha256(content)[:8], content)
+        assert named[-2:] == [f"{sha256(content)}.safetensors", "current.json"]
+        # The folder, too: the names themselves.
+        assert os.stat(installed.find().path.parent).st_ino in synced
 
 
 def task_of(content: bytes, version: str = "2.0.0", size: int | None = None) -> Any:
@@ -164,14 +237,19 @@ def task_of(content: bytes, version: str = "2.0.0", size: int | None = None) -> 
     return {"id": "tsk_1", "kind": "install", **named, "base_digest": digest, "manifest": [], "install": install}
 
 
-def taken(tmp_path: Path, task: Any, answer: Callable[[int, Seen], Reply]) -> tuple[Installed, list[Seen], list[str]]:
+def taken(
+    tmp_path: Path,
+    task: Any,
+    answer: Callable[[int, Seen], Reply],
+    remote: Callable[[Callable[[], Any]], Any] = lambda call: call(),
+) -> tuple[Installed, list[Seen], list[str]]:
     """What is installed after the task was taken, what the portal was asked, and what was told."""
     told: list[str] = []
     installed = Installed(tmp_path / "installed")
     with serving(answer) as server:
         door = DeviceDoor(Http(server.url, "edg_key", timeout=5), Patience(Stop()), tmp_path / "models", "tag")
         installer = Installer(door, installed, Stop(), lambda event, **values: told.append(event))
-        installer.take(task, lambda call: call())
+        installer.take(task, remote)
     return installed, server.seen, told
 
 
@@ -208,3 +286,42 @@ def test_a_task_that_was_closed_meanwhile_is_passed_over(tmp_path: Path) -> None
     closed = refusal("task_closed", task="tsk_1", state="cancelled")
     _, asked, told = taken(tmp_path, task_of(NEW), lambda number, seen: closed)
     assert (len(asked), told) == (1, ["closed"])
+
+
+@pytest.mark.parametrize("content", [NEW, b"a large one" * 200_000], ids=["small", "large"])
+def test_power_lost_at_any_step_of_a_task_has_it_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    for step in count(1):
+        home = tmp_path / str(step)
+        put(Installed(home / "installed"), "1.0.0", OLD)
+        try:
+            with power_lost_before(step, monkeypatch):
+                taken(home, task_of(content), portal_with(content))
+            break
+        except PowerLoss:
+            assert in_use(Installed(home / "installed")) in (OLD, content)
+            installed, asked, told = taken(home, task_of(content), portal_with(content))
+            assert (in_use(installed), asked[-1].method, told[-1]) == (content, "POST", "installed")
+    assert step > 6, step
+
+
+def test_power_lost_before_the_answer_has_the_same_answered_later(tmp_path: Path) -> None:
+    def off() -> None:
+        raise PowerLoss
+
+    calls = iter((lambda call: call(), lambda call: off()))
+    with pytest.raises(PowerLoss):
+        taken(tmp_path, task_of(NEW), portal_with(NEW), lambda call: next(calls)(call))
+    assert in_use(Installed(tmp_path / "installed")) == NEW
+    installed, asked, told = taken(tmp_path, task_of(NEW), portal_with(NEW))
+    assert (in_use(installed), asked[-1].method, told[-1]) == (NEW, "POST", "installed")
+
+
+def test_a_disk_that_takes_nothing_is_told_and_the_old_version_stays(tmp_path: Path) -> None:
+    put(Installed(tmp_path / "installed"), "1.0.0", OLD)
+    folder = Installed(tmp_path / "installed").find().path.parent
+    (folder / f"{sha256(NEW)}.part").mkdir()  # no file can be written there
+    installed, asked, told = taken(tmp_path, task_of(NEW), portal_with(NEW))
+    assert in_use(installed) == OLD
+    assert (json.loads(asked[-1].body), told[-1]) == ({"reason": "file_unwritable"}, "declined")

@@ -146,9 +146,11 @@ def _model(folder: Path, noted: dict[str, Any]) -> InstalledModel:
 
 
 def _tidy(folder: Path, keep: set[str]) -> None:
-    for path in folder.glob(f"*{SUFFIX}"):
-        if path.stem not in keep:
-            path.unlink(missing_ok=True)
+    """Remove older versions, and what an update began that was never finished because the power went."""
+    for path in [*folder.glob(f"*{SUFFIX}"), *folder.glob("*.part")]:
+        if path.suffix == ".part" or path.stem not in keep:
+            with contextlib.suppress(OSError):  # what is left over is no reason to refuse what is there
+                path.unlink(missing_ok=True)
 
 
 def _digest(path: Path) -> str:
