@@ -45,7 +45,7 @@ ON_SERVICES = (
 )
 # Tests run side by side, twice as many as the processors of a small machine, for many of them wait; those that take
 # long and mostly wait begin, so that none of them is left over at the end.
-PROCESSES = 4
+PROCESSES, PROCESSES_ON_SERVICES = 4, 2
 FIRST = ("tests/faults", "tests/browser", "tests/journeys", "tests/protocol")
 # They start some hundred Pythons, of which each would compile the portal or the SDK again where this is set.
 COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
@@ -86,8 +86,9 @@ def test(rest: list[str]) -> int:
     if rest:
         return report([("pytest", python("-m", "pytest", *rest))], notes)
     together = ("-n", str(PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder")
-    # What is tested on services is tested by one process beside the others, and says how it went when they are done.
-    with beside("-m", "tests.services", str(PYTHON), "-m", "pytest", *ON_SERVICES, env=COMPILED) as end:
+    # What is tested on services is tested beside the others, and says how it went when they are done.
+    few = ("-n", str(PROCESSES_ON_SERVICES), "--dist", "loadfile")
+    with beside("-m", "tests.services", str(PYTHON), "-m", "pytest", *few, *ON_SERVICES, env=COMPILED) as end:
         results = [("tests on SQLite", python("-m", "pytest", *together, *folders_of_tests(), env=COMPILED))]
         services = end()
     if services == UNAVAILABLE:
