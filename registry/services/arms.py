@@ -11,12 +11,13 @@ from fedwire.states import ExperimentState
 from registry.delivery import conclusions, placement
 from registry.delivery.conclusions import ARMS, Conclusion, Seen
 from registry.models import Experiment, HealthReport, Participant
-from registry.services import gatekeeping, installations, underway
+from registry.services import gatekeeping, installations, portions, underway
 
 
 def fill(experiment: Experiment) -> int:
-    """Put the devices that have no arm yet into one and let them have its version; how many. Call it inside a unit.
+    """Put the devices that have no arm yet into one and let them have its version, a portion at a time.
 
+    How many had none: more than a portion, and there is more to do. Call it inside a unit.
     Nobody new joins while the gate of one of the versions is closed: an arm without its version would tell nothing.
     """
     if not all(gatekeeping.standing(experiment.version_of(arm)).open for arm in ARMS):
@@ -26,11 +27,10 @@ def fill(experiment: Experiment) -> int:
     placed: dict[str, placement.Arm] = {name: "treatment" if arm == "treatment" else "control" for name, arm in rows}
     owner, of = experiment.organization.public_id, (experiment.lead or experiment).public_id
     found = placement.arms(of, owner, pks, experiment.share, placed)
+    some = list(found.items())[: portions.PORTION]  # in the order of their places: who comes next is not moved by it
     for arm in ARMS:
         devices = [
-            Device(pk=pks[name], organization_id=experiment.organization_id)
-            for name, its_arm in found.items()
-            if its_arm == arm
+            Device(pk=pks[name], organization_id=experiment.organization_id) for name, its_arm in some if its_arm == arm
         ]
         if devices:
             Participant.objects.bulk_create(

@@ -20,7 +20,17 @@ from registry.delivery import health as judging
 from registry.delivery.conclusions import ACCURACY, ARMS
 from registry.delivery.placement import WHOLE
 from registry.models import Experiment, HealthReport, Model, ModelVersion, Rollout, Share
-from registry.services import arms, gatekeeping, health, installations, notices, rollout_limits, rollouts, underway
+from registry.services import (
+    arms,
+    gatekeeping,
+    health,
+    installations,
+    notices,
+    portions,
+    rollout_limits,
+    rollouts,
+    underway,
+)
 
 MAX_NAME = 60
 MAX_REASON = 300
@@ -120,7 +130,7 @@ def halt(actor: Actor | str, experiment: Experiment, reason: str, crossed_at: da
         if not _moved(experiment, ExperimentState.STOPPED, **values):
             return False
         experiment = _locked(experiment)
-        installations.give_back(experiment)
+        installations.give_back(experiment, portions.PORTION)
         _tell(experiment, actor, "experiment.stopped", reason=reason[:MAX_REASON])
         if actor == audit.PORTAL:
             notices.stopped(experiment)
@@ -180,19 +190,30 @@ def sweep() -> None:
     """Look after every experiment that runs, and after those whose devices are not all back."""
     rows = Experiment.objects.select_related("model", "control", "treatment", "organization")
     for experiment in rows.filter(state=ExperimentState.RUNNING):
-        if not look(experiment):
-            _keep(experiment)
+        while not look(experiment) and _keep(experiment):
+            pass
     for experiment in rows.filter(state=ExperimentState.STOPPED, restored_at=None):
-        installations.catch_up(experiment)
+        while _return(experiment):
+            pass
 
 
-def _keep(experiment: Experiment) -> None:
-    """Let devices that came since have an arm, and ask again those that were away."""
+def _keep(experiment: Experiment) -> bool:
+    """Let a portion of the devices without an arm have one, and ask again those that were away; whether more are."""
     with unit():
-        locked = _locked(experiment)
-        if locked.state == ExperimentState.RUNNING:
-            arms.fill(locked)
-            installations.ask_again(locked)
+        locked, most = _locked(experiment), portions.PORTION
+        if locked.state != ExperimentState.RUNNING:
+            return False
+        joining, asked = arms.fill(locked), installations.ask_again(locked, most)
+    return joining > most or asked == most
+
+
+def _return(experiment: Experiment) -> bool:
+    """Give a portion of the devices back what they had, and ask again those that were away; whether more are."""
+    with unit():
+        locked, most = _locked(experiment), portions.PORTION
+        given, asked = installations.give_back(locked, most), installations.ask_again(locked, most)
+        installations.note_restored(locked)
+    return most in (given, asked)
 
 
 def _note(experiment: Experiment, better: str) -> None:

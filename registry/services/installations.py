@@ -182,13 +182,6 @@ def note_restored(decider: Decider) -> None:
         type(decider)._default_manager.filter(pk=decider.pk, restored_at=None).update(restored_at=clock.now())
 
 
-def catch_up(decider: Decider) -> None:
-    """What the sweeper does for an experiment that takes back: ask again, and note when all are back."""
-    with unit():
-        ask_again(decider)
-        note_restored(decider)
-
-
 def _unheld(model: Model) -> QuerySet[Installation]:
     """What the model's devices are to hold, where they neither hold it nor had it before."""
     rows = Installation.objects.filter(model=model, wanted__isnull=False).order_by()

@@ -9,8 +9,9 @@ import pytest
 from federations.models import AuditEntry, Device, News
 from federations.services import device_groups, device_tasks
 from fedwire.states import DeviceState, ExperimentState, RolloutState
+from registry.delivery import placement
 from registry.models import Experiment, HealthReport, Installation, Participant, Rollout
-from registry.services import arms, experiments, health, rollouts
+from registry.services import arms, experiments, health, portions, rollouts
 from tests.registry.conftest import House, refusal
 from tests.registry.test_rollouts import Fleet, more_devices, version
 
@@ -31,6 +32,10 @@ def running(fleet: Fleet, **more: object) -> Experiment:
 
 def arm_of(experiment: Experiment) -> dict[str, str]:
     return dict(experiment.participants.values_list("device__identifier", "arm"))
+
+
+def names(fleet: Fleet) -> list[str]:
+    return [device.public_id for device in fleet.devices]
 
 
 def actions(subject: str) -> list[str]:
@@ -271,3 +276,24 @@ def test_who_may_experiment(fleet: Fleet) -> None:
     assert refusal(experiments.create, fleet.house.rex, fleet.new, control=fleet.old).code == "not_found"
     for act in (experiments.start, experiments.stop, experiments.promote):
         assert refusal(act, fleet.house.otto, experiment).code == "forbidden"
+
+
+def test_thousands_of_devices_are_asked_a_portion_at_a_time(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portions, "PORTION", 3)
+    experiment = experiments.create(fleet.mia, fleet.new, control=fleet.old)
+    experiments.start(fleet.mia, experiment)
+    assert fleet.obey() == 3
+    experiments.sweep()
+    assert fleet.obey() == 7
+    at_once = placement.arms(experiment.public_id, fleet.house.metro.public_id, names(fleet), experiment.share, {})
+    placed = dict(experiment.participants.values_list("device__public_id", "arm"))
+    assert placed == at_once
+    experiments.stop(fleet.mia, experiment)
+    assert fleet.obey() == 3
+    experiment.refresh_from_db()
+    assert experiment.restored_at is None
+    experiments.sweep()
+    assert fleet.obey() == 7
+    experiments.sweep()
+    experiment.refresh_from_db()
+    assert experiment.restored_at is not None

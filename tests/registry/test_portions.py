@@ -133,6 +133,8 @@ def test_a_way_back_that_is_itself_taken_back_leaves_nobody_with_the_first_versi
 
 def test_devices_of_an_experiment_follow_it_a_portion_at_a_time_and_go_back_with_it(fleet: Fleet) -> None:
     experiment = running(fleet)
+    experiments.sweep()
+    fleet.obey()
     rollout = experiments.promote(fleet.mia, experiment, "treatment", share=1_000)
     assert (rollout.installations.count(), portions.missing(rollout)) == (PORTION, 10 - PORTION)
     portions.go_on(rollout.pk)
