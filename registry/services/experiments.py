@@ -69,6 +69,9 @@ def create(
     _check_plan(name, share, metric, planned)
     settings = rollout_limits.settled(organization, {**limits, "auto_rollback": auto_stop})
     with unit():
+        if start_now:
+            organizations.lock(organization)
+            gatekeeping.lock(treatment.model_id)
         experiment = Experiment.objects.create(
             organization=organization,
             model=treatment.model,
@@ -159,6 +162,7 @@ def promote(actor: Actor, experiment: Experiment, arm: str = "", *, share: int =
                 return rollout
         elif experiment.state == ExperimentState.RUNNING and not chosen:
             raise FedportalError("no_winner", name=experiment.name, id=experiment.public_id)
+        gatekeeping.lock(experiment.model_id)
         _move(experiment, ExperimentState.PROMOTED, promoted_at=clock.now())
         version = experiment.version_of(chosen)
         _tell(experiment, actor, "experiment.promoted", version=version.version, arm=chosen)

@@ -79,22 +79,17 @@ def refused(version: ModelVersion, found: Standing) -> FedportalError:
 
 def admitted(version: ModelVersion, devices: Sequence[Device]) -> list[Device]:
     """Those of the devices to which the version may go: all, or with a closed gate those that had it."""
-    if not devices or standing(version).open:
-        return list(devices)
-    had: set[int] = set()
-    for start in range(0, len(devices), MOST_ROWS):
-        some = [device.pk for device in devices[start : start + MOST_ROWS]]
-        had.update(_had(version).filter(device__in=some).values_list("device_id", flat=True))
-    return [device for device in devices if device.pk in had]
+    return list(devices) if not devices or standing(version).open else _returning(version, devices)
 
 
 def guard(version: ModelVersion, devices: Sequence[Device]) -> None:
     """Raises as `require` does when the version may not go to one of the devices. Call it in the unit that sends it.
 
-    Until that ends nobody changes the model's gate, so who closes it afterwards sees what was sent.
+    Until that ends nobody changes the model's gate, so who closes it afterwards sees what was sent. To devices that go
+    back to what they had it is open.
     """
-    lock(version.model_id)
-    if len(admitted(version, devices)) < len(devices):
+    if len(_returning(version, devices)) < len(devices):
+        lock(version.model_id)
         require(version)
 
 
@@ -106,7 +101,11 @@ def require_return(version: ModelVersion, organization: Organization) -> None:
 
 
 def lock(model_pk: int) -> None:
-    """Let nobody else change the model's gate, or send a version of it to devices, until the unit ends."""
+    """Let nobody else change the model's gate, or send a version of it to devices, until the unit ends.
+
+    Everywhere this comes after the locks of an organization, a rollout and an experiment, and before an entry of the
+    audit log, which locks too: otherwise two units would wait for each other.
+    """
     Model.objects.select_for_update(no_key=True).get(pk=model_pk)
 
 
@@ -145,6 +144,15 @@ def _refusal(
         for check in checks(report)
         if check.outcome != "passed"
     )
+
+
+def _returning(version: ModelVersion, devices: Sequence[Device]) -> list[Device]:
+    """Those of the devices that had the version."""
+    had: set[int] = set()
+    for start in range(0, len(devices), MOST_ROWS):
+        some = [device.pk for device in devices[start : start + MOST_ROWS]]
+        had.update(_had(version).filter(device__in=some).values_list("device_id", flat=True))
+    return [device for device in devices if device.pk in had]
 
 
 def _had(version: ModelVersion) -> QuerySet[Installation]:

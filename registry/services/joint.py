@@ -16,7 +16,7 @@ from fedportal.common.transactions import unit
 from fedwire.errors import FedportalError
 from fedwire.states import ExperimentState, MemberState
 from registry.models import Experiment
-from registry.services import experiments, models, rollout_limits, underway
+from registry.services import experiments, gatekeeping, models, rollout_limits, underway
 
 LEAD_STOPPED = "the organization that leads it stopped it"
 NOT_SHARED = "its model is no longer shared with your organization"
@@ -48,6 +48,7 @@ def join(actor: Actor, lead: Experiment, group: DeviceGroup | None = None) -> Ex
         organizations.lock(organization)
         if not offered(organization).filter(pk=lead.pk).exists():
             raise FedportalError("not_found", what="experiment")
+        gatekeeping.lock(lead.model_id)
         own = Experiment.objects.create(
             organization=organization,
             lead=lead,

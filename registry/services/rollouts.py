@@ -59,6 +59,7 @@ def deploy(
         if running is not None:
             return _widened(actor, running, version, group, share)
         underway.refuse_beside_experiment(organization, version.model)
+        gatekeeping.lock(version.model_id)
         gatekeeping.require(version)
         rollout = Rollout.objects.create(
             organization=organization,
@@ -210,8 +211,10 @@ def roll_back_to(actor: Actor, version: ModelVersion) -> Rollout:
     with unit():
         organizations.lock(organization)
         underway.refuse_beside_experiment(organization, version.model)
-        gatekeeping.require_return(version, organization)
         running = underway.rollout(organization, version.model)
+        running = portions.locked(running.pk) if running is not None else None
+        gatekeeping.lock(version.model_id)
+        gatekeeping.require_return(version, organization)
         if running is not None:
             installations.withhold(running)
             reason = f"by hand, to {version.version}"

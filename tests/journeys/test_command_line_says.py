@@ -144,6 +144,8 @@ def gating(world: World) -> Iterator[tuple[Terminal, list[str]]]:
     world.acme.run("gate", "set", MODEL, "--quality", "0.8")
     refused = world.acme.try_("gate", "check", MODEL)
     assert (refused.code, "unknown" in refused.out, "no run that began with it" in refused.out) == (1, True, True)
+    for words in (["deploy", MODEL, "--rollout", "1%"], ["rollback", MODEL, "--to-version", "1.0.0", "--yes"]):
+        assert world.metro.code(*words) == "gate_failed"
     yield world.metro, ["gate", "show", MODEL]
     named = [MODEL, "--version", "1.0.0"]
     yield world.acme, ["gate", "override", *named, "--reason", "Nobody has measured it yet."]

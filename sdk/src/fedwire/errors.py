@@ -277,7 +277,8 @@ CATALOGUE: Mapping[str, ErrorKind] = {
     "gate_failed": K(
         409,
         "{model} {version} may not go to devices, for it did not pass its gate ({reason}).",
-        "Read its report: GET {report}. An owner of {owner} may let this one version through with a reason.",
+        "See why: `fedportal gate show {model} --version {version}`, or GET {report}. An owner of {owner} may "
+        "let this one version through with a reason.",
     ),
     "gate_unjudged": K(
         409,
