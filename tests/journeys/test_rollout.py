@@ -97,12 +97,24 @@ def test_a_trained_version_goes_to_a_share_to_all_and_back_by_itself_when_it_fai
             acme.run("train", "start", MODEL, "--rounds", "1", "--min-devices", str(PROCESSES))
             until(lambda: acme.json("model", "versions", MODEL)[0]["version"] == "2.0.0")
             assert versions(clients) == ["1.0.0"] * COUNT
+            pass_the_gate(acme)
+            assert versions(clients) == ["1.0.0"] * COUNT
             widen(acme, clients)
             go_back(world, clients)
             acme.run("rollback", MODEL, "--to-version", "2.0.0", "--yes", "--wait", "--timeout", "1m")
             assert versions(clients) == ["2.0.0"] * COUNT
             listed = acme.run("rollout", "list", MODEL)
             assert [word in listed for word in ("a rollback", "rolled back", "completed")] == [True] * 3
+
+
+def pass_the_gate(acme: Terminal) -> None:
+    """A version that is not good enough goes nowhere; one that is, does."""
+    acme.run("gate", "set", MODEL, "--metric", "accuracy", "--quality", "1")
+    judged = acme.try_("gate", "check", MODEL, "--version", "2.0.0")
+    assert (judged.code, "failed" in judged.out) == (1, True), judged
+    assert "gate" in acme.refused("deploy", MODEL, "--version", "2.0.0", "--rollout", "10%", "--yes")
+    acme.run("gate", "set", MODEL, "--quality", "0.5", "--size", "100000")
+    assert "passed" in acme.run("gate", "check", MODEL, "--version", "2.0.0")
 
 
 def widen(acme: Terminal, clients: list[FederatedClient]) -> None:
