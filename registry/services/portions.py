@@ -7,7 +7,7 @@ and the sweeper takes up what a worker left.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from federations.models import Device
 from fedportal.common.transactions import unit
@@ -40,12 +40,12 @@ def begin(rollout: Rollout) -> int:
 
     Call it inside the unit that locked the row and changed it.
     """
-    joining: list[Device] = []
+    joining: list[int] = []
     more = False
     if rollout.state == RolloutState.ACTIVE:
         joining = _joining(rollout)
         if joining:
-            installations.join(rollout, rollout.version, joining[:PORTION])
+            installations.join(rollout, rollout.version, _devices(rollout, joining[:PORTION]))
         more = len(joining) > PORTION
     elif rollout.going_back and not _replaced(rollout):
         if rollout.experiment is not None:
@@ -79,8 +79,8 @@ def finish(rollout: Rollout) -> None:
         rollout.refresh_from_db(fields=["state", "share"])
 
 
-def _joining(rollout: Rollout) -> list[Device]:
-    """The devices that are to join and may: those of the experiment that promotes it, then by their places."""
+def _joining(rollout: Rollout) -> list[int]:
+    """The keys of the devices that are to join and may: those of the experiment that promotes it, then by place."""
     fleet = underway.fleet(rollout)
     members = Installation.objects.filter(rollout=rollout).order_by()
     promoted = _promoted(rollout)
@@ -88,19 +88,25 @@ def _joining(rollout: Rollout) -> list[Device]:
     if inside >= placement.wanted(fleet.count(), rollout.share) and not promoted:
         return []
     pks = dict(fleet.values_list("public_id", "pk"))
-    names = {*members.values_list("device__public_id", flat=True), *(device.public_id for device in promoted)}
-    by_place = [
-        Device(pk=pks[name], organization_id=rollout.organization_id)
-        for name in placement.joining(rollout.public_id, pks, rollout.share, names)
-    ]
-    return gatekeeping.admitted(rollout.version, [*promoted, *by_place])
+    names = {*members.values_list("device__public_id", flat=True), *promoted.values()}
+    by_place = [pks[name] for name in placement.joining(rollout.public_id, pks, rollout.share, names)]
+    found = [*promoted, *by_place]
+    if gatekeeping.standing(rollout.version).open:
+        return found
+    return [device.pk for device in gatekeeping.admitted(rollout.version, _devices(rollout, found))]
 
 
-def _promoted(rollout: Rollout) -> list[Device]:
-    """The devices that still hold what the experiment gave them which promotes the rollout."""
+def _promoted(rollout: Rollout) -> dict[int, str]:
+    """Key → id of the devices that still hold what the experiment gave them which promotes the rollout."""
     if rollout.experiment is None:
-        return []
-    return [row.device for row in installations.of(rollout.experiment).order_by("pk").select_related("device")]
+        return {}
+    rows = installations.of(rollout.experiment).order_by("pk")
+    return dict(rows.values_list("device_id", "device__public_id"))
+
+
+def _devices(rollout: Rollout, pks: Sequence[int]) -> list[Device]:
+    """As much of them as joining needs."""
+    return [Device(pk=pk, organization_id=rollout.organization_id, public_id="") for pk in pks]
 
 
 def _replaced(rollout: Rollout) -> bool:
