@@ -113,6 +113,12 @@ def roll_out(organization: str, model: str, shares: list[int]) -> list[float]:
     return [*took, round(time.perf_counter() - begun, 3)]
 
 
+def asked(subject: str) -> dict[str, int]:
+    """How many tasks there are with this subject, and of how many devices."""
+    found = DeviceTask.objects.filter(subject=subject)
+    return {"tasks": found.count(), "devices": found.values("device").distinct().count()}
+
+
 def task(task_id: str) -> dict[str, Any]:
     """What the row says."""
     row = DeviceTask.objects.get(public_id=task_id)
@@ -246,7 +252,7 @@ def _moved(data: dict[str, Any], by: int) -> dict[str, Any]:
 ACTIONS = {
     action.__name__: action
     for action in (
-        *(enrol, offer, roll_out, task, close, revoke_keys, set_state, seen),
+        *(enrol, offer, roll_out, asked, task, close, revoke_keys, set_state, seen),
         *(only, come, answer),
         *(put_blob, make_blob, waiting, heard, files, sql_busy, replay),
     )
