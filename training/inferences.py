@@ -15,11 +15,14 @@ from federations.models import Federation
 from federations.permissions import Actor
 from fedwire.architectures import Architecture
 from fedwire.errors import FedportalError
-from fedwire.inference import asked_of
+from fedwire.inference import CONFUSION, asked_of
 from fedwire.states import AskedState, InferenceState, word
+from registry.models import ModelVersion
 from training.models import InferenceConsent, InferencePart, InferencePlan
 from training.services import inference_costs
 
+# So many plans are looked through for one that says something of a version.
+MOST_ASKED = 10
 RIGHT = "federation.view_roster"  # for members; who is only invited sees neither who is in nor what they count
 
 
@@ -27,6 +30,16 @@ def of_federation(actor: Actor, federation: Federation) -> QuerySet[InferencePla
     """The plans of the federation, newest first. Raises `forbidden` for who is not in it."""
     permissions.require(actor, RIGHT, federation)
     return _with_names(InferencePlan.objects.filter(federation=federation))
+
+
+def measured(version: ModelVersion) -> dict[str, Any]:
+    """The accuracy that the newest plan found which counted true and predicted classes of this version and may show all
+    of them; empty where none did."""
+    done = InferencePlan.objects.filter(version=version, state=InferenceState.DONE, asked__summary=CONFUSION)
+    for result in done.exclude(result=None).order_by("-pk").values_list("result", flat=True)[:MOST_ASKED]:
+        if "accuracy" in result:
+            return {"accuracy": result["accuracy"]}
+    return {}
 
 
 def find_plan(actor: Actor, public_id: str) -> InferencePlan:

@@ -9,7 +9,7 @@ from fedportal.common.jobs import ring
 from fedportal.door import hooks
 from fedwire import routes
 from registry.services import figures
-from training import door, outlook, tasks
+from training import door, inferences, outlook, tasks
 from training.services import answering, finishing, healing, intake, masked_bell, pulse, runs, seats, shards
 from training.web.labels import LABELS
 
@@ -30,7 +30,8 @@ def connect() -> None:
     shards.listen(ring_for_part)
     masked_bell.listen(ring_for_masked)
     sweeping.register(healing.sweep)
-    figures.register(finishing.measured)
+    figures.register(finishing.measured, "measured by a run that began with it")
+    figures.register(inferences.measured, "of all rows that a plan of inference counted")
     health.register(
         "sweeper",
         "Sweeper",

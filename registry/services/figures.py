@@ -1,7 +1,7 @@
 """What is known of a version before it goes to devices: one figure for each check of its gate, or why there is none.
 
 A version that a run made carries what that run measured. The floor above may know more: of a version that devices began
-to train from, for they measure first what they get.
+to train from, for they measure first what they get, and of one that they were asked to compute with.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ AT_ONCE = 16 << 20
 GONE = "a file of a version is gone"
 # What devices measured of a version that carries no metrics: as a version has them, empty where nobody did.
 Source = Callable[[ModelVersion], Mapping[str, Any]]
-_sources: list[Source] = []
+_sources: dict[Source, str] = {}
 
 
-def register(source: Source) -> None:
-    """Ask `source` too what devices measured of a version."""
-    if source not in _sources:
-        _sources.append(source)
+def register(source: Source, how: str) -> None:
+    """Ask `source` too what devices measured of a version, after those that were registered before; `how` they did."""
+    _sources[source] = how
 
 
 def quick(version: ModelVersion, limits: Limits, serving: ModelVersion | None) -> bool:
@@ -54,8 +53,9 @@ def of(
     checks = limits.checks()
     found: dict[str, Figure] = {"size": Figure(float(version.size))}
     if "quality" in checks or "gap" in checks:
-        metrics = _measured(version)
-        found |= {"quality": _quality(version, metrics, limits.metric), "gap": _gap(version, metrics, limits.metric)}
+        metrics, how = _measured(version, limits.metric)
+        quality, gap = _quality(version, metrics, limits.metric, how), _gap(version, metrics, limits.metric, how)
+        found |= {"quality": quality, "gap": gap}
     if "drift" in checks or "cosine" in checks:
         drift = _drift(version, serving)
         if drift is None:
@@ -66,31 +66,31 @@ def of(
     return found
 
 
-def _measured(version: ModelVersion) -> Mapping[str, Any]:
-    """What devices measured of the version, by the run that made it or the first source that knows."""
-    found: Mapping[str, Any] = version.metrics
-    for source in _sources:
-        found = found or source(version)
-    return found
+def _measured(version: ModelVersion, metric: str) -> tuple[Mapping[str, Any], str]:
+    """What devices measured of the version, and how where that was not by the run that made it: what the first source
+    says that knows this metric, or else the first that knows any."""
+    known: list[tuple[Mapping[str, Any], str]] = [(version.metrics, "")] if version.metrics else []
+    for source, how in _sources.items():
+        if any(_number(metrics.get(metric)) is not None for metrics, _ in known):
+            break
+        if found := source(version):
+            known.append((found, how))
+    fitting = [one for one in known if _number(one[0].get(metric)) is not None]
+    return [*fitting, *known, ({}, "")][0]
 
 
-def _quality(version: ModelVersion, metrics: Mapping[str, Any], metric: str) -> Figure:
+def _quality(version: ModelVersion, metrics: Mapping[str, Any], metric: str, how: str) -> Figure:
     value = _number(metrics.get(metric))
-    return Figure(value, _how(version)) if value is not None else Figure(None, _unmeasured(version, metrics))
+    return Figure(value, how) if value is not None else Figure(None, _unmeasured(version, metrics))
 
 
-def _gap(version: ModelVersion, metrics: Mapping[str, Any], metric: str) -> Figure:
+def _gap(version: ModelVersion, metrics: Mapping[str, Any], metric: str, how: str) -> Figure:
     value = _number(metrics.get("fairness", {}).get(metric, {}).get("gap"))
     if value is not None:
-        return Figure(value, _how(version))
+        return Figure(value, how)
     if _number(metrics.get(metric)) is None:
         return Figure(None, _unmeasured(version, metrics))
     return Figure(None, "fewer than two organizations measured it")
-
-
-def _how(version: ModelVersion) -> str:
-    """Who measured it, where that is not the run that made it."""
-    return "" if version.metrics else "measured by a run that began with it"
 
 
 def _unmeasured(version: ModelVersion, metrics: Mapping[str, Any]) -> str:

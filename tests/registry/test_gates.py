@@ -106,7 +106,11 @@ def test_what_nobody_knows_says_why_and_does_not_pass(house: House, model: Model
     version = pushed(house, bare, save({"w": np.ones(2, np.float32)}))
     gates.set_policy(house.olga, bare, quality=0.5, gap=0.1, latency=100.0)
     found = check(house, version)
-    assert found["quality"] == ("unknown", None, "it was pushed, and no run that began with it has measured it")
+    assert found["quality"] == (
+        "unknown",
+        None,
+        "it was pushed, and no run that began with it has measured it",
+    )
     assert found["latency"][2] == "its architecture is not described, so the portal cannot compute with it"
     assert gatekeeping.standing(version).code == "gate_failed"
     alone = measured(weights(house, model, 1.0, 1.0), fairness={})

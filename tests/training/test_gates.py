@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from federations.services import device_tasks
 from registry import tasks
 from registry.models import GateReport, ModelVersion
 from registry.services import gatekeeping, gates
 from tests.training.conftest import STANDARDISED, Site, Stage
+from tests.training.inferring import Ward
 from tests.training.test_rounds import finish
 from training.services import finishing
 
@@ -72,3 +76,27 @@ def test_a_run_that_changes_the_model_before_it_measures_tells_nothing(stage: St
     site = stage.site(stage.cast.acme, "acme-1")
     assert finish(stage.start(model=model, rounds=1), [site]).state == "completed"
     assert finishing.measured(pushed) == {}
+
+
+def test_a_pushed_version_is_measured_by_a_plan_of_inference(stage: Stage, tmp_path: Path) -> None:
+    ward = Ward(stage, tmp_path)
+    clinics = ward.three()
+    gates.set_policy(stage.olga, stage.model, quality=0.75)
+    plan = ward.plan(summary="confusion")
+    for clinic in clinics:
+        assert checks(stage, plan.version)["quality"][0] == "unknown"
+        body = json.dumps({"samples": 0, "inference": [12, 4, 4, 20]}).encode()
+        device_tasks.answer(clinic.site.device.pk, clinic.site.take().public_id, body)
+    passed = ("passed", pytest.approx(0.8), "of all rows that a plan of inference counted")
+    assert checks(stage, plan.version)["quality"] == passed
+
+
+def test_a_plan_that_hides_cells_measures_nothing(stage: Stage, tmp_path: Path) -> None:
+    ward = Ward(stage, tmp_path)
+    clinics = ward.three()
+    gates.set_policy(stage.olga, stage.model, quality=0.1)
+    plan = ward.plan(summary="confusion")
+    for clinic in clinics:
+        body = json.dumps({"samples": 0, "inference": [18, 1, 1, 20]}).encode()
+        device_tasks.answer(clinic.site.device.pk, clinic.site.take().public_id, body)
+    assert checks(stage, plan.version)["quality"][0] == "unknown"
