@@ -110,9 +110,10 @@ def lock(model_pk: int) -> None:
 
 
 def serving(model: Model) -> ModelVersion | None:
-    """The version that is rolled out: by the organization that owns the model, or else the last by anybody."""
-    done = Rollout.objects.filter(model=model, state=RolloutState.COMPLETED).select_related("version")
-    found = done.filter(organization=model.organization_id).first() or done.order_by("-completed_at", "-pk").first()
+    """The version that is rolled out by the organization that owns the model. What others give their devices neither
+    moves its gate nor is told by it."""
+    done = Rollout.objects.filter(model=model, organization=model.organization_id, state=RolloutState.COMPLETED)
+    found = done.select_related("version").first()
     return found.version if found is not None else None
 
 
