@@ -77,7 +77,8 @@ def roles_page() -> str:
             parts.append(f"{title}\n\n{_table(columns, _rows(roles.rows(noun, relation)))}")
     scopes = [(f"`{scope}`", ", ".join(f"`{action}`" for action in sorted(of))) for scope, of in roles.SCOPES.items()]
     parts.append(
-        "## What a key may do\n\nA key acts as its person in its one organization, and at most as its scopes allow.\n\n"
+        "## What a key may do\n\nA key acts as its person in its one organization, and at most as its scopes allow. "
+        f"What a person answers for\nonly `*` allows: {' and '.join(f'`{one}`' for one in sorted(roles.UNSCOPED))}.\n\n"
         + _table(("scope", "actions"), scopes)
     )
     return "\n".join(parts)

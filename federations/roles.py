@@ -106,6 +106,9 @@ _READ_RUNS = frozenset({"organization.view", "federation.view", "model.view", "r
 _READ_TEAM = frozenset({"organization.view", "organization.view_devices", "organization.view_audit"})
 
 ANY_SCOPE = "*"
+# What a person answers for: no scope that a machine is given for its work has it, or the key that pushes a version
+# could also let it through the gate it failed. Only a key that may all its person may has it.
+UNSCOPED = frozenset({"organization.override_gates", "organization.consent_inference"})
 # scope of a key → all it may ask for; `*` allows everything its person may do
 SCOPES: Mapping[str, frozenset[str]] = {
     "federations:read": _READ_FEDERATIONS,
@@ -116,12 +119,11 @@ SCOPES: Mapping[str, frozenset[str]] = {
         "organization.found_federation",
         "organization.answer_invitation",
         "organization.accept_agreement",
-        "organization.consent_inference",
     },
     "models:read": _READ_MODELS,
     "models:write": _READ_MODELS
     | {"model.push", "model.share", "model.manage", "federation.share", "organization.create_model"}
-    | {"organization.deploy", "organization.set_gates", "organization.override_gates"},
+    | {"organization.deploy", "organization.set_gates"},
     "runs:read": _READ_RUNS,
     "runs:write": _READ_RUNS | {"run.control", "model.train", "federation.train", "organization.audit_leakage"},
     "team:read": _READ_TEAM,

@@ -16,7 +16,20 @@ ACTIONS = sorted(roles.SCOPES[roles.ANY_SCOPE])
 
 def test_every_action_has_a_word_and_a_scope() -> None:
     assert set(ACTIONS) == set(roles.WORDS)
-    assert {action for action in ACTIONS if roles.scope_for(action) == roles.ANY_SCOPE} == set()
+    # Overriding a gate and consenting are decisions of a person: only a key that may everything has them.
+    decisions = {"organization.override_gates", "organization.consent_inference"}
+    assert {action for action in ACTIONS if roles.scope_for(action) == roles.ANY_SCOPE} == decisions == roles.UNSCOPED
+
+
+def test_a_key_that_pushes_versions_does_not_let_them_through_their_gate(cast: Cast) -> None:
+    key = keys.find_api_key(cast.key_for(cast.olga, cast.acme, ["models:write", "federations:write"]))
+    actor = Actor(key.person, key.organization, key)
+    assert permissions.can(actor, "organization.set_gates", cast.acme)
+    for action in roles.UNSCOPED:
+        assert permissions.can(cast.actor("olga"), action, cast.acme)
+        with pytest.raises(FedportalError) as caught:
+            permissions.require(actor, action, cast.acme)
+        assert (caught.value.code, caught.value.context) == ("scope_missing", {"scope": "*"})
 
 
 def test_scopes_name_only_actions_that_exist() -> None:
