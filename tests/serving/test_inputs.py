@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import struct
+import time
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from itertools import cycle, islice
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fedportal_sdk.serving.inputs import Reader
+from fedportal_sdk.serving.inputs import MOST_VALUES, Reader
 from fedportal_sdk.serving.pictures import decoded
 from fedportal_sdk.serving.prompts import rows_in, tokens
 from fedwire.architectures import Architecture
@@ -69,6 +71,25 @@ def test_true_and_false_are_numbers() -> None:
     assert NAMED.rows([[True, False, True]]).tolist() == [[1, 0, 1]]
 
 
+def test_a_text_among_numbers_does_not_give_each_of_them_its_length() -> None:
+    """In an array of texts a row of a thousand would take 400 MB here."""
+    wide = Reader(Architecture.parse({"kind": "logistic", "inputs": 1000}), most_rows=4)
+    tracemalloc.start()
+    try:
+        for rows in ([["x" * 100_000, *[0] * 999]], [[["x" * 100_000, *[0] * 999]]]):
+            assert refused(lambda: wide.rows(rows)).code == "input_unusable"  # noqa: B023
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_wide_rows_are_fewer_before_any_is_decoded() -> None:
+    wide = Reader(Architecture.parse({**IMAGES, "inputs": [3, 224, 224]}), most_rows=4096)
+    assert wide.most_rows == MOST_VALUES // (3 * 224 * 224) == 111
+    error = refused(lambda: wide.rows(["data:image/png;base64,AAAA"] * 112))
+    assert (error.code, error.context["limit"]) == ("rows_too_many", 111)
+
+
 def test_rows_have_a_limit_and_names_must_be_known() -> None:
     assert refused(lambda: NAMED.rows([ROW] * 5)).code == "rows_too_many"
     assert "the model's columns have none" in refused(lambda: PLAIN.rows([{"age": 1}])).message
@@ -117,6 +138,18 @@ def test_a_message_without_one_says_what_is_missing(text: str, said: str) -> Non
 
 def test_names_in_a_message_need_a_model_with_names() -> None:
     assert "columns have none" in refused(lambda: rows_in("age=63", PLAIN)).message
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1" * 100_000 + "x", "a" * 100_000, "1.1" * 40_000 + "x", "age" + " " * 100_000, "1e1" * 40_000, "a,b\n" * 20_000],
+    ids=["digits", "letters", "points", "spaces", "exponents", "lines"],
+)
+def test_no_message_takes_much_longer_than_it_is_long(text: str) -> None:
+    began = time.process_time()
+    for reader in (NAMED, PLAIN):
+        assert refused(lambda: rows_in(text, reader)).code == "input_unusable"  # noqa: B023
+    assert time.process_time() - began < 2
 
 
 def test_tokens_are_words_and_signs_and_give_the_text_again() -> None:

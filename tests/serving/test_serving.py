@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 
 from fedportal_sdk import FedportalError
 from fedportal_sdk.installed import Installed, InstalledModel
-from fedportal_sdk.serving import FileSource, InstalledSource, Limits, Serving
+from fedportal_sdk.serving import FileSource, InstalledSource, Limits, Serving, doors
 from fedportal_sdk.serving.doors import BODY_BYTES
 from fedwire.architectures import Architecture
 from fedwire.latencies import LATENCIES
@@ -151,6 +152,29 @@ def test_http_1_0_is_served_too(table: Asking) -> None:
     assert b"Transfer-Encoding" not in head
     assert events.startswith(b"data: {")
     assert events.endswith(b"data: [DONE]\n\n")
+
+
+def test_so_many_requests_are_read_at_once_and_the_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "AT_ONCE", 1)
+    body = json.dumps({"rows": [ROW]}).encode()
+    with (
+        served_file(tmp_path, TABLE) as asking,
+        socket.create_connection((asking.connection.host, asking.connection.port)) as slow,
+    ):
+        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n{" % len(body))
+        time.sleep(0.2)
+        asking.get("/health")
+        answered: list[Any] = []
+        other = Asking(f"http://{asking.connection.host}:{asking.connection.port}")
+        thread = threading.Thread(target=lambda: answered.append(other.post("/predict", rows=[ROW])))
+        thread.start()
+        thread.join(0.3)
+        assert not answered
+        slow.sendall(body[1:])
+        thread.join(20)
+        other.connection.close()
+        assert slow.recv(100).startswith(b"HTTP/1.1 200")
+        assert len(answered) == 1
 
 
 def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:

@@ -149,6 +149,8 @@ class Desk:
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
             raise FedportalError("field_invalid", field="input", reason="it must be text, numbers, or a list of these.")
+        if len(texts) > model.reader.most_rows:
+            raise FedportalError("rows_too_many", got=len(texts), limit=model.reader.most_rows)
         found = []
         for text in texts:
             if len(text) > 40 * self.limits.prompt_tokens or len(tokens(text)) > self.limits.prompt_tokens:

@@ -12,6 +12,7 @@ import logging
 import re
 import secrets
 import socketserver
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
@@ -19,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from fedportal_sdk.edge.connection import IDLE_SECONDS, Connection, Server
 from fedportal_sdk.serving import shapes
 from fedportal_sdk.serving.desk import Desk
+from fedportal_sdk.serving.limits import Limits
 from fedwire.errors import FedportalError
 from fedwire.version import VERSION
 
@@ -27,6 +29,8 @@ log = logging.getLogger("fedportal")
 HOST = "127.0.0.1"
 OWN_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 BODY_BYTES = 32 << 20
+# So many requests at once are read and computed, each of which may take some hundred megabytes; the others wait.
+AT_ONCE = 4
 END = b"data: [DONE]\n\n"
 
 
@@ -36,6 +40,7 @@ class Doors(Connection):
     server_version = f"fedportal-serve/{VERSION}"
     json_bytes = BODY_BYTES
     desk: ClassVar[Desk]
+    turns: ClassVar[threading.Semaphore]
 
     def serve(self) -> None:
         """Find the address; raises `only_local`, `not_found`, `method_not_allowed`."""
@@ -64,21 +69,23 @@ class Doors(Connection):
 
     def predict(self) -> None:
         """POST /predict."""
-        self.give(200, self.desk.predict(self.json()))
+        with self.turns:
+            found = self.desk.predict(self.json())
+        self.give(200, found)
 
     def embeddings(self) -> None:
         """POST /v1/embeddings."""
-        self.give(200, self.desk.embeddings(self.json()))
+        with self.turns:
+            found = self.desk.embeddings(self.json())
+        self.give(200, found)
 
     def chat(self) -> None:
         """POST /v1/chat/completions."""
-        body = self.json()
-        self._say(shapes.chat(body, self.desk.limits), body)
+        self._say(shapes.chat)
 
     def complete(self) -> None:
         """POST /v1/completions."""
-        body = self.json()
-        self._say(shapes.completion(body, self.desk.limits), body)
+        self._say(shapes.completion)
 
     def refuse(self, error: FedportalError) -> None:
         """Answer with the error in OpenAI's shape."""
@@ -88,8 +95,12 @@ class Doors(Connection):
             self.give(error.status, shapes.refusal(error))
             self._drain()
 
-    def _say(self, asked: shapes.Asked, body: Mapping[str, Any]) -> None:
-        telling, model, pieces = self.desk.answer(asked, body.get("model"))
+    def _say(self, read: Callable[[Mapping[str, Any], Limits], shapes.Asked]) -> None:
+        with self.turns:
+            body = self.json()
+            asked = read(body, self.desk.limits)
+            telling, model, pieces = self.desk.answer(asked, body.get("model"))
+            del body
         if asked.stream:
             self._stream(_chunks(telling, model.measure, pieces))
             return
@@ -146,7 +157,9 @@ class LocalServer(Server):
 def listening(desk: Desk, port: int) -> LocalServer:
     """A server of this desk; it answers when `serve_forever` runs. Raises port_taken."""
     try:
-        return LocalServer(HOST, port, type("DeskDoors", (Doors,), {"desk": desk}))
+        return LocalServer(
+            HOST, port, type("DeskDoors", (Doors,), {"desk": desk, "turns": threading.Semaphore(AT_ONCE)})
+        )
     except OSError as error:
         reason = error.strerror or str(error)
         raise FedportalError("port_taken", host=HOST, port=port, reason=reason) from error

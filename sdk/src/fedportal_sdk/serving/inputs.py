@@ -19,6 +19,10 @@ from fedwire.errors import FedportalError
 
 Float64 = NDArray[np.float64]
 MOST_SAID = 5
+# Of one request, 128 MB: a PNG of some hundred bytes may become 150,000 numbers, and a request may hold thousands.
+MOST_VALUES = 1 << 24
+NUMBERS = {int, float, bool}
+DEEPEST = 4
 
 
 class Reader:
@@ -26,7 +30,7 @@ class Reader:
 
     def __init__(self, architecture: Architecture, *, most_rows: int, brightest: float = 1.0) -> None:
         self.architecture = architecture
-        self.most_rows = most_rows
+        self.most_rows = min(most_rows, max(1, MOST_VALUES // architecture.inputs))
         self._brightest = brightest
 
     @property
@@ -46,14 +50,14 @@ class Reader:
             raise self.unusable("it is not a list of rows")
         if len(value) > self.most_rows:
             raise FedportalError("rows_too_many", got=len(value), limit=self.most_rows)
-        if any(isinstance(row, dict | str) for row in value):
-            return np.stack([self.row(row, place) for place, row in enumerate(value, 1)])
+        if not _is_plain(value):  # one text among numbers would give each of them the text's length in an array
+            return self._one_by_one(value)
         try:
             found = np.asarray(value)
         except ValueError:  # rows of different lengths
             found = None
         if found is None or found.dtype.kind not in "biuf" or not self._fits(found.shape[1:]):
-            return np.stack([self.row(row, place) for place, row in enumerate(value, 1)])
+            return self._one_by_one(value)
         rows = found.reshape(len(value), -1).astype(np.float64, copy=False)
         if not np.isfinite(rows).all():
             at = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
@@ -81,6 +85,12 @@ class Reader:
     def unusable(self, reason: str) -> FedportalError:
         """The error that says why, and what to send."""
         return FedportalError("input_unusable", reason=f"{reason}.", wanted=self.wanted)
+
+    def _one_by_one(self, value: Sequence[Any]) -> Float64:
+        rows = np.empty((len(value), self.architecture.inputs))
+        for place, row in enumerate(value):
+            rows[place] = self.row(row, place + 1)
+        return rows
 
     def _ordered(self, values: Mapping[str, Any], place: int) -> list[Any]:
         """The values in the model's order; what the model does not name is left out, as in training."""
@@ -116,6 +126,16 @@ def _flattened(value: Any) -> tuple[list[Any], tuple[int, ...]]:
         shape.append(len(flat[0]))
         flat = [one for part in flat for one in part]
     return flat, tuple(shape)
+
+
+def _is_plain(value: list[Any], deep: int = DEEPEST) -> bool:
+    """Whether the lists hold nothing but numbers, and not too deep."""
+    kinds = set(map(type, value))
+    if kinds <= NUMBERS:
+        return True
+    if not deep or not kinds <= NUMBERS | {list}:
+        return False
+    return all(_is_plain(part, deep - 1) for part in value if isinstance(part, list))
 
 
 def _finite(number: float) -> bool:

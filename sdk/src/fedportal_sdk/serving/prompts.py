@@ -13,12 +13,15 @@ from typing import Any
 
 from fedportal_sdk.serving.inputs import Float64, Reader
 
-NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+# Possessive, and what follows is looked at once: a message of nothing but digits must take no longer than it is long,
+# for Python's regular expressions let no other thread and no signal in meanwhile.
+NUMBER = r"[-+]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d++)?"
+_ENDS = r"(?!\.*+\w)"
 # A word or a sign, with the space before it: what is counted as a token where a model has no tokens of its own.
 TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
-_RUN = re.compile(rf"(?<![\w.]){NUMBER}(?:(?:[ \t]*[,;]\s*|[ \t]+){NUMBER})*(?![\w.]*\w)")
+_RUN = re.compile(rf"(?<![\w.]){NUMBER}(?:(?:[ \t]*[,;]\s*|[ \t]+){NUMBER})*{_ENDS}")
 _ONE = re.compile(NUMBER)
-_PAIR = re.compile(rf"[^\W\d]\w*\s*[=:]\s*{NUMBER}")
+_PAIR = re.compile(rf"(?<!\w)[^\W\d]\w*+\s*+[=:]\s*+{NUMBER}")
 _PICTURE = re.compile(r"data:image/[\w.+-]+;base64,[A-Za-z0-9+/=]*", re.IGNORECASE)
 _HOLDERS = ("rows", "images", "row", "image", "input", "inputs")
 _DECODER = json.JSONDecoder()
@@ -103,7 +106,7 @@ def _by_name(named: list[tuple[str, float]], columns: tuple[str, ...], reader: R
 def _named(columns: tuple[str, ...]) -> re.Pattern[str]:
     """A column's name and a number; of names within names the longer one."""
     names = "|".join(re.escape(name) for name in sorted(columns, key=len, reverse=True))
-    return re.compile(rf"(?<!\w)({names})\s*[=:]\s*({NUMBER})(?![\w.]*\w)", re.IGNORECASE)
+    return re.compile(rf"(?<!\w)({names})\s*+[=:]\s*+({NUMBER}){_ENDS}", re.IGNORECASE)
 
 
 def _table(lines: list[str]) -> list[Any] | None:
@@ -111,12 +114,23 @@ def _table(lines: list[str]) -> list[Any] | None:
     for at, line in enumerate(lines[:-1]):
         mark = max(",;\t", key=line.count)
         names = [name.strip().strip('"') for name in line.split(mark)]
-        cells = [[cell.strip() for cell in below.split(mark)] for below in lines[at + 1 :]]
-        if any(_ONE.fullmatch(name) for name in names) or not all(len(row) == len(names) for row in cells):
+        if any(_ONE.fullmatch(name) for name in names):
             continue
-        if all(_ONE.fullmatch(cell) for row in cells for cell in row):
-            return [dict(zip(names, map(float, row), strict=True)) for row in cells]
+        rows = _rows_below(lines, at + 1, mark, len(names))
+        if rows is not None:
+            return [dict(zip(names, row, strict=True)) for row in rows]
     return None
+
+
+def _rows_below(lines: list[str], start: int, mark: str, width: int) -> list[list[float]] | None:
+    """Each line from `start` as so many numbers; None at the first one that is something else."""
+    rows = []
+    for at in range(start, len(lines)):
+        cells = [cell.strip() for cell in lines[at].split(mark)]
+        if len(cells) != width or not all(_ONE.fullmatch(cell) for cell in cells):
+            return None
+        rows.append([float(cell) for cell in cells])
+    return rows
 
 
 def _runs(text: str, reader: Reader) -> Float64:
