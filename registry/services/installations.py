@@ -104,12 +104,15 @@ def not_given_back(decider: Decider) -> QuerySet[Installation]:
 def ask_again(decider: Decider, most: int | None = None) -> int:
     """Offer anew, to all or to so many, what has no unfinished task: it expired, was withheld or failed; how many.
 
-    Call it inside a unit.
+    Of one that goes back only what was given back is offered: never again what is being taken back. Call it inside a
+    unit.
     """
     at = clock.now()
     alive = DeviceTask.objects.filter(pk=OuterRef("task_id"), state__in=UNFINISHED, deadline__gt=at)
     again = Q(state__in=WAITING) | Q(state=InstallationState.FAILED, changed_at__lte=at - RETRY)
     idle = of(decider).filter(again, ~Exists(alive), device__state=DeviceState.ACTIVE)
+    if decider.going_back:
+        idle = idle.filter(Q(wanted=None) | Q(previous=F("wanted")))
     if closed := [version for version in _versions(idle) if not gatekeeping.standing(version).open]:
         # Those who are not to get it must not stand before others who are.
         idle = idle.filter(~Q(wanted__in=closed) | Q(installed=F("wanted")) | Q(previous=F("wanted")))

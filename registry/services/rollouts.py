@@ -183,10 +183,10 @@ def go_back(actor: Actor | str, rollout: Rollout, reason: str, crossed_at: datet
         if not _moved(rows, RolloutState.ROLLED_BACK, **values):
             return False
         rollout = portions.locked(rollout.pk)
+        portions.begin(rollout)  # it locks the model's gate, which comes before the audit log
         _tell(rollout, actor, "rollout.rolled_back", version=rollout.version.version, reason=reason[:300])
         if actor == audit.PORTAL:
             notices.went_back(rollout)
-        portions.begin(rollout)
     return True
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from federations.models import AuditEntry, DeviceTask
+from federations.services import device_tasks
 from fedwire.states import RolloutState
 from registry.models import Installation
 from registry.services import experiments, gates, health, portions, rollouts
@@ -31,6 +34,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def asked() -> Counter[int]:
     """Device → how often it was asked to install or remove something."""
     return Counter(DeviceTask.objects.filter(kind="install").values_list("device_id", flat=True))
+
+
+def offered(fleet: Fleet) -> Counter[str]:
+    """Version → how many devices are asked now to hold it; "" to hold nothing."""
+    return Counter(task.content["install"]["version"] for task in fleet.tasks())
 
 
 def test_a_share_joins_portion_after_portion_and_nobody_is_asked_twice(fleet: Fleet) -> None:
@@ -72,6 +80,53 @@ def test_a_rollback_reaches_every_device_portion_after_portion_and_is_over_only_
     rollout.refresh_from_db()
     assert rollout.restored_at is not None
     assert set(asked().values()) == {2}
+
+
+def test_a_rollback_offers_the_version_to_nobody_any_more(fleet: Fleet) -> None:
+    """Also not to those whose turn to go back has not come, and whose tasks a pause had withheld."""
+    rollout = rollouts.deploy(fleet.mia, fleet.new)
+    for _ in range(3):
+        portions.go_on(rollout.pk)
+    rollouts.pause(fleet.mia, rollout)
+    rollouts.roll_back(fleet.mia, rollout)
+    assert offered(fleet) == {"": PORTION}
+    for _ in range(4):
+        health.sweep()
+    assert offered(fleet) == {"": 10}
+    fleet.obey()
+    rollout.refresh_from_db()
+    assert (fleet.holding(), rollout.restored_at is not None) == ({"": 10}, True)
+
+
+def test_a_way_back_to_a_version_offers_none_that_was_taken_back(fleet: Fleet) -> None:
+    first = rollouts.deploy(fleet.mia, fleet.new)
+    for _ in range(3):
+        portions.go_on(first.pk)
+    rollouts.roll_back_to(fleet.mia, fleet.old)
+    portions.go_on(first.pk)
+    assert offered(fleet) == {"1.0.0": PORTION}
+    for _ in range(4):
+        health.sweep()
+    assert offered(fleet) == {"1.0.0": 10}
+
+
+def test_a_stopped_experiment_offers_no_arm_any_more(fleet: Fleet) -> None:
+    experiment = experiments.create(fleet.mia, fleet.new, control=fleet.old, start_now=True)
+    experiments.sweep()
+    assert len(fleet.tasks()) == 10
+    device_tasks.cancel([task.pk for task in fleet.tasks()])  # they were away too long
+    experiments.stop(fleet.mia, experiment)
+    experiments.sweep()
+    assert (offered(fleet), set(asked().values())) == ({"": 10}, {2})
+
+
+def test_a_rollback_writes_its_entry_after_the_tasks(fleet: Fleet) -> None:
+    """Tasks lock the model's gate, and the audit log comes after that everywhere: so nobody waits for each other."""
+    rollout = rollouts.deploy(fleet.mia, fleet.new)
+    with CaptureQueriesContext(connection) as seen:
+        rollouts.roll_back(fleet.mia, rollout)
+    inserts = [query["sql"].split()[2].strip('"') for query in seen if query["sql"].startswith("INSERT")]
+    assert inserts.index(AuditEntry._meta.db_table) > inserts.index(DeviceTask._meta.db_table)
 
 
 def test_who_has_not_joined_when_it_goes_back_never_does(fleet: Fleet) -> None:
