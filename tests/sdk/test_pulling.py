@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
+import stat
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -161,6 +164,54 @@ def test_what_is_not_what_was_announced_is_not_kept(shop: Shop, tmp_path: Path) 
         pull(shop, tmp_path / "model")
     assert refused.value.code == "download_damaged"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_longer_than_announced_is_left_at_its_end(shop: Shop, tmp_path: Path) -> None:
+    shop.serves = CONTENT + bytes(3 << 20)
+    told = pull(shop, tmp_path / "model")
+    assert (tmp_path / "model").read_bytes() == CONTENT
+    assert max(done for done, _ in told) == len(CONTENT)
+    pull(shop, tmp_path / "again")  # nothing of the rest is taken for an answer
+    assert (tmp_path / "again").read_bytes() == CONTENT
+
+
+def test_two_pulls_at_once_do_not_touch_each_others_part(shop: Shop, tmp_path: Path) -> None:
+    part = tmp_path / f".model.{SHA[:16]}.part"
+    part.write_bytes(CONTENT[:HALF])
+    with open(part, "r+b") as other:  # as a pull beside this one has it
+        fcntl.flock(other, fcntl.LOCK_EX)
+        pull(shop, tmp_path / "model")
+        assert shop.asked == [""]
+        assert (tmp_path / "model").read_bytes() == CONTENT
+        assert other.read() == CONTENT[:HALF]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [part.name, "model"]
+    threads = [threading.Thread(target=pull, args=(shop, tmp_path / "several")) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / "several").read_bytes() == CONTENT
+    assert sorted(path.name for path in tmp_path.iterdir()) == [part.name, "model", "several"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        sync(descriptor)
+
+    def replaced(source: Path, target: Path) -> None:
+        done.append("name")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    pull(shop, tmp_path / "model")
+    assert done == ["file", "name", "folder"]
 
 
 def test_where_nothing_can_be_written_one_says_so(shop: Shop, tmp_path: Path) -> None:

@@ -27,10 +27,18 @@ ABOUT = {
 }
 
 
+def link(version: str, whole: bytes) -> Reply:
+    """The link to the file of this version."""
+    place = f"http://127.0.0.1/api/v1/models/mdl_1/versions/{version}/file?link=1"
+    return found({"url": place, "sha256": hashlib.sha256(whole).hexdigest(), "size": len(whole)})
+
+
 def portal(number: int, seen: Seen) -> Reply:
     """Has one model in one version."""
     path = seen.path.partition("?")[0]
-    if path.endswith("/download"):
+    if path.endswith("/download-url"):
+        return link("2.0.0", WHOLE)
+    if path.endswith("/file"):
         return Reply(200, WHOLE)
     if path.endswith(("/versions/latest", "/versions/2.0.0")):
         return found(ABOUT)
@@ -51,13 +59,36 @@ def test_a_name_is_pulled_once_and_served_while_the_portal_is_away(
             model = find("radiology-v1", home(tmp_path, server)).current()
             assert (model.name, model.model, model.version) == ("radiology-v1", "mdl_1", "2.0.0")
             assert (model.path.read_bytes(), model.architecture) == (WHOLE, TABLE)
-        assert sum("/download" in seen.path for seen in server.seen) == 1
+        assert sum("/file?" in seen.path for seen in server.seen) == 1
     with caplog.at_level(logging.WARNING, "fedportal"):
         assert find("radiology-v1", home(tmp_path)).current() == model
     assert "Version 2.0.0 was pulled before and is served." in caplog.text
     with pytest.raises(FedportalError) as away:
         find("radiology-v1", home(tmp_path), version="1.0.0")
     assert away.value.code == "unreachable"
+
+
+def test_a_version_that_is_named_stays_whatever_else_is_pulled(tmp_path: Path) -> None:
+    other = content(TABLE, 1)
+    newer = {**ABOUT, "version": "3.0.0", "sha256": hashlib.sha256(other).hexdigest()}
+
+    def grown(number: int, seen: Seen) -> Reply:
+        if "/versions/latest" in seen.path or "/versions/3.0.0" in seen.path:
+            if "/file" in seen.path:
+                return Reply(200, other)
+            return link("3.0.0", other) if "/download" in seen.path else found(newer)
+        return portal(number, seen)
+
+    with serving(grown) as server:
+        own = home(tmp_path, server)
+        pinned = find("radiology-v1", own, version="2.0.0")
+        before = pinned.current()
+        assert find("radiology-v1", own).current().version == "3.0.0"
+        assert find("radiology-v1", own, version="3.0.0").current().version == "3.0.0"
+        assert pinned.current() == before
+        assert before.path.read_bytes() == WHOLE
+    away = find("radiology-v1", home(tmp_path), version="2.0.0")
+    assert away.current() == before, "it is served while the portal is away"
 
 
 def test_what_is_installed_goes_first_also_when_it_comes_later(tmp_path: Path) -> None:

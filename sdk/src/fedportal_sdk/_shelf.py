@@ -72,6 +72,16 @@ def write(path: Path, content: Sequence[bytes | memoryview]) -> None:
     fresh.replace(path)
 
 
+def sync_folder(folder: Path) -> None:
+    """Have the folder's names on the disk, where the system can do that for a folder."""
+    with contextlib.suppress(PermissionError):  # Windows opens no folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def only_one(found: Sequence[M], model: str | None, missing: str, told: Callable[[M], str]) -> M:
     """The only one of what was found for `model`. Raises `missing`, and ambiguous_name with each as `told`."""
     if not found:

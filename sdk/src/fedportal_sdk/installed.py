@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from fedportal_sdk._shelf import SUFFIX, hashed, only_one, write
+from fedportal_sdk._shelf import SUFFIX, hashed, only_one, sync_folder, write
 from fedwire.errors import FedportalError
 from fedwire.latencies import counted
 
@@ -64,7 +64,7 @@ class Installed:
             fresh["previous"] = before["sha256"] if before is not None else ""
         if fresh != before:
             write(folder / CURRENT, [json.dumps(fresh).encode()])
-            _sync(folder)
+            sync_folder(folder)
         _tidy(folder, {sha256, str(fresh["previous"])})
         return _model(folder, fresh)
 
@@ -73,7 +73,7 @@ class Installed:
         folder = self._folder / hashed(model)
         with contextlib.suppress(FileNotFoundError):
             (folder / CURRENT).unlink()
-            _sync(folder)
+            sync_folder(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
     def find(self, model: str | None = None) -> InstalledModel:
@@ -107,7 +107,7 @@ class Installed:
                 if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
                     raise FedportalError("digest_mismatch")
             os.replace(part, target)
-            _sync(folder)
+            sync_folder(folder)
         finally:
             part.unlink(missing_ok=True)
 
@@ -156,13 +156,3 @@ def _tidy(folder: Path, keep: set[str]) -> None:
 def _digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Have the folder's names on the disk, where the system can do that for a folder."""
-    with contextlib.suppress(PermissionError):  # Windows opens no folders
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

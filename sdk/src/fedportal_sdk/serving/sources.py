@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fedportal_sdk._config import Home
-from fedportal_sdk._shelf import SUFFIX
+from fedportal_sdk._shelf import SUFFIX, hashed
 from fedportal_sdk.installed import Installed, InstalledModel
 from fedportal_sdk.portal import Portal
 from fedwire.errors import FedportalError
@@ -29,6 +29,7 @@ from fedwire.headers import MAX_HEADER, parse_header, parse_metadata
 log = logging.getLogger("fedportal")
 
 FOLDER = "served"
+PINNED = "pinned"  # a folder for each version that was asked for by its number: nothing takes its place there
 # With these errors the portal cannot be asked now; what was pulled before is served then.
 AWAY = frozenset({"unreachable", "unavailable", "not_configured", "tls_failed", "unexpected_answer"})
 
@@ -154,7 +155,8 @@ def find(
         return [folder / "installed" for folder in folders]
 
     if version != "latest":
-        return _pulled(model, home, version, InstalledSource(list, model, architecture, home.folder / FOLDER))
+        place = home.folder / PINNED / hashed(version)
+        return _pulled(model, home, version, InstalledSource(list, model, architecture, place), place)
     installed = InstalledSource(places, model, architecture)
     try:
         installed.current()
@@ -162,17 +164,18 @@ def find(
     except FedportalError as error:
         if error.code != "not_installed":
             raise
-    return _pulled(model, home, version, InstalledSource(places, model, architecture, home.folder / FOLDER))
+    place = home.folder / FOLDER
+    return _pulled(model, home, version, InstalledSource(places, model, architecture, place), place)
 
 
-def _pulled(model: str, home: Home, version: str, source: InstalledSource) -> Source:
-    """The source, after the portal's version was fetched, if it was not here; where the portal is away it gives what
-    was pulled before."""
+def _pulled(model: str, home: Home, version: str, source: InstalledSource, place: Path) -> Source:
+    """The source, after the portal's version was fetched to `place`, if it was not there; where the portal is away it
+    gives what was pulled before."""
     portal = Portal(home=home.folder, patience=0)
     try:
         if not portal.has_key:
             raise FedportalError("not_configured", what="API key", variable="FEDPORTAL_API_KEY")
-        _fetch(portal, Installed(home.folder / FOLDER), model, portal.version(model, version))
+        _fetch(portal, Installed(place), model, portal.version(model, version))
     except FedportalError as error:
         if error.code not in AWAY:
             raise
