@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
+import signal
 import socket
 import sys
 import threading
@@ -17,8 +18,9 @@ import numpy as np
 import pytest
 
 from fedportal_sdk import FedportalError
-from fedportal_sdk.installed import Installed, InstalledModel
+from fedportal_sdk.installed import Installed, InstalledModel, health_report
 from fedportal_sdk.serving import FileSource, InstalledSource, Limits, Serving, doors
+from fedportal_sdk.serving.desk import Desk
 from fedportal_sdk.serving.doors import BODY_BYTES
 from fedwire.architectures import Architecture
 from fedwire.latencies import LATENCIES
@@ -358,7 +360,7 @@ class Device:
     def __init__(self, place: Path) -> None:
         self.device_id: str | None = "dev_1"
         self.told: list[dict[str, Any]] = []
-        self.away = False
+        self.away = self.deaf = False
         self._installed = Installed(place)
 
     def installed(self, model: str | None = None) -> InstalledModel:
@@ -368,6 +370,8 @@ class Device:
         if self.away:
             raise FedportalError("unreachable", url="http://127.0.0.1:9", reason="it is away")
         self.told.append({"model": model, **counts})
+        if self.deaf:
+            raise FedportalError("unreachable", url="http://127.0.0.1:9", reason="its answer was lost")
 
 
 def test_a_device_tells_counts_of_the_version_it_holds_and_nothing_else(tmp_path: Path) -> None:
@@ -382,18 +386,74 @@ def test_a_device_tells_counts_of_the_version_it_holds_and_nothing_else(tmp_path
         device.away = False
         asking.refused("/predict", rows=[[1e300, 1, 1]])
         serving.report()
-        (told,) = device.told
-        assert (told["model"], told["count"], told["errors"]) == ("mdl_1", 4, 1)
-        assert (sum(told["latencies"]), len(told["latencies"])) == (4, len(LATENCIES) + 1)
-        assert told.keys() == {"model", "count", "errors", "latencies"}
+        first, second = device.told
+        assert (first["model"], first["version"], first["count"], first["errors"]) == ("mdl_1", "1.0.0", 3, 0)
+        assert (second["count"], second["errors"]) == (1, 1)
+        assert (sum(first["latencies"]), len(first["latencies"])) == (3, len(LATENCIES) + 1)
+        assert first.keys() == {"model", "version", "batch", "count", "errors", "latencies"}
         asking.post("/predict", rows=[ROW])
         install(tmp_path, "2.0.0", TABLE, 1)  # not in use yet: what was counted is not this version's
         serving.report()
-        assert len(device.told) == 1
+        assert len(device.told) == 2
         device.device_id = None
         serving.look()
         asking.post("/predict", rows=[ROW])
-    assert len(device.told) == 1
+    assert len(device.told) == 2
+
+
+def test_a_report_whose_answer_was_lost_is_sent_as_it_was(tmp_path: Path) -> None:
+    install(tmp_path, "1.0.0", TABLE)
+    device = Device(tmp_path)
+    with served(InstalledSource(lambda: [tmp_path], "mdl_1"), reporter=device) as (serving, asking):
+        device.deaf = True
+        asking.post("/predict", rows=[ROW] * 3)
+        serving.report()
+        device.deaf = False
+        asking.post("/predict", rows=[ROW])
+        serving.report()
+        serving.report()
+    lost, again, later = device.told
+    assert (lost, lost["count"], later["count"]) == (again, 3, 1)
+    assert lost["batch"] != later["batch"]
+    installed = device.installed("mdl_1")
+    assert health_report(installed, {"count": 3, "batch": "b", "version": "0.9.0"}).items() >= {
+        ("batch", "b"),
+        ("version", "0.9.0"),
+    }
+
+
+def test_what_a_version_began_counts_for_it_though_another_takes_its_place(tmp_path: Path) -> None:
+    install(tmp_path, "1.0.0", TABLE)
+    desk = Desk(InstalledSource(lambda: [tmp_path], "mdl_1"), Limits())
+    desk.load()
+    before = desk.in_use()
+    install(tmp_path, "2.0.0", TABLE, 1)
+    desk.refresh()
+    with desk._timed(before, 3):
+        pass
+    assert desk.in_use().unreported.take() is None
+    assert (before.unreported.take() or {}).get("count") == 3
+
+
+def test_a_signal_may_end_the_wait_at_any_moment(tmp_path: Path) -> None:
+    """With an event the handler would wait for what the interrupted wait holds, for ever."""
+    serving = Serving(FileSource(tmp_path))
+    came: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        came.append(number)
+        serving.stop()
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.00005, 0.00005)
+        until = time.monotonic() + 10
+        while len(came) < 50 and time.monotonic() < until:
+            serving.wait(0)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    assert len(came) >= 50
 
 
 def test_sources_say_where_a_model_comes_from(tmp_path: Path) -> None:

@@ -121,11 +121,14 @@ class HealthCounts(TypedDict, total=False):
     latencies: Sequence[int]  # the same where they are counted already, by `fedwire.latencies`
     judged: int  # predictions whose outcome is known
     right: int  # of which were right
+    batch: str  # the report's own id: the same again counts once
+    version: str  # which they are of, the installed one without
 
 
 def health_report(found: InstalledModel, counts: HealthCounts) -> dict[str, Any]:
     """The report of these counts as the portal takes it. Its own id lets a repetition count once."""
-    about = {"batch": secrets.token_hex(16), "model": found.model, "version": found.version}
+    about = {"batch": counts.get("batch") or secrets.token_hex(16), "model": found.model}
+    about["version"] = counts.get("version") or found.version
     numbers = {name: counts.get(name, 0) for name in ("count", "errors", "judged", "right")}
     return {**about, **numbers, "latencies": counts.get("latencies") or counted(counts.get("latencies_ms", ()))}
 

@@ -15,6 +15,7 @@ from fedportal_sdk.serving.inputs import Reader
 from fedportal_sdk.serving.network import Float64, Network
 from fedportal_sdk.serving.prompts import rows_in, tokens, without_pictures
 from fedportal_sdk.serving.sources import Found, check
+from fedportal_sdk.serving.tally import Tally
 from fedportal_sdk.trainers.dense import sigmoid, softmax
 from fedwire.architectures import Architecture
 from fedwire.errors import FedportalError
@@ -45,6 +46,7 @@ class DescribedModel:
             raise FedportalError("serve_undescribed", path=str(found.path))
         check(found)
         self.found = found
+        self.unreported = Tally()
         self.architecture = Architecture.parse(found.architecture)
         _, arrays = decode_model(found.path)
         _check_tensors(self.architecture, arrays)

@@ -29,6 +29,7 @@ class Model(Protocol):
     """Answers in words."""
 
     found: Found
+    unreported: Tally  # of its own predictions, whatever is in use by the time they are made
 
     def count(self, messages: Sequence[Mapping[str, str]], most: int) -> int:
         """How many tokens the messages have, or more than `most`."""
@@ -53,7 +54,7 @@ class Desk:
     ) -> None:
         self.limits = limits
         self.started = int(time.time())
-        self.total, self.unreported = Tally(), Tally()
+        self.total = Tally()
         self._source, self._brightest, self._tell = source, brightest, tell
         self._one = threading.Lock()
         self._model: DescribedModel | TextModel | None = None
@@ -62,7 +63,14 @@ class Desk:
     @property
     def found(self) -> Found:
         """The version in use. Raises not_installed after it was taken away."""
-        return self._in_use().found
+        return self.in_use().found
+
+    def in_use(self) -> DescribedModel | TextModel:
+        """The model, with the counts of its own. Raises not_installed after it was taken away."""
+        model = self._model
+        if model is None:
+            raise FedportalError("not_installed", model="the model")
+        return model
 
     def load(self) -> Found:
         """Bring the present version into use. Raises what is wrong with it."""
@@ -114,7 +122,7 @@ class Desk:
         if len(given) != 1:
             raise FedportalError("field_invalid", field="rows", reason="the request needs either `rows` or `images`.")
         rows = model.reader.rows(body[given[0]])
-        with self._timed(len(rows)):
+        with self._timed(model, len(rows)):
             found = model.predict(rows)
         return {"model": model.found.name, "version": model.found.version, **model.facts(found)}
 
@@ -126,7 +134,7 @@ class Desk:
         if body.get("dimensions") is not None:
             raise FedportalError("option_unsupported", option="dimensions", reason="a hidden layer is as wide as it is")
         rows, counted = self._embedded(model, body.get("input"))
-        with self._timed(len(rows)):
+        with self._timed(model, len(rows)):
             vectors = model.embeddings(rows)
         return shapes.embedded(model.found, vectors, body.get("encoding_format"), counted)
 
@@ -136,7 +144,7 @@ class Desk:
         counts = [model.count(messages, self.limits.prompt_tokens) for messages in asked.prompts]
         if max(counts) > self.limits.prompt_tokens:
             raise FedportalError("prompt_too_long", limit=self.limits.prompt_tokens)
-        with self._timed(len(asked.prompts)):
+        with self._timed(model, len(asked.prompts)):
             pieces = [model.said(messages, asked.most, as_json=asked.as_json) for messages in asked.prompts]
         return shapes.Telling(asked, model.found, sum(counts)), model, pieces
 
@@ -162,9 +170,9 @@ class Desk:
         return np.concatenate(found), sum(len(tokens(text)) for text in texts)
 
     @contextmanager
-    def _timed(self, count: int) -> Iterator[None]:
+    def _timed(self, model: Model, count: int) -> Iterator[None]:
         """Count these predictions. An input that was refused is nobody's failure but the sender's."""
-        began, tallies = time.perf_counter(), (self.total, self.unreported)
+        began, tallies = time.perf_counter(), (self.total, model.unreported)
         failed = False
         try:
             yield
@@ -188,15 +196,9 @@ class Desk:
 
     def _named(self, name: Any) -> DescribedModel | TextModel:
         """The model, if it is the one that was asked for. Raises not_served."""
-        model = self._in_use()
+        model = self.in_use()
         if name not in (None, "", model.found.name, model.found.model):
             raise FedportalError("not_served", model=str(name)[:100], served=model.found.name)
-        return model
-
-    def _in_use(self) -> DescribedModel | TextModel:
-        model = self._model
-        if model is None:
-            raise FedportalError("not_installed", model="the model")
         return model
 
     def _made(self, found: Found) -> DescribedModel | TextModel:
@@ -205,5 +207,5 @@ class Desk:
         return DescribedModel(found, most_rows=self.limits.rows, brightest=self._brightest)
 
     def _use(self, model: DescribedModel | TextModel) -> None:
-        """From now on. What was counted of another version is not this one's."""
-        self._model, self._tried, self.unreported = model, model.found, Tally()
+        """From now on."""
+        self._model, self._tried = model, model.found

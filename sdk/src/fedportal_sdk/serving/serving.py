@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
+import secrets
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol, Self, Unpack
 
+from fedportal_sdk._retry import Stop
 from fedportal_sdk.installed import HealthCounts, InstalledModel
 from fedportal_sdk.serving.desk import Desk
 from fedportal_sdk.serving.doors import LocalServer, listening
@@ -69,7 +72,9 @@ class Serving:
         self._desk = Desk(source, self.limits, brightest=brightest, tell=self._tell)
         self._server: LocalServer | None = None
         self._threads: list[threading.Thread] = []
-        self._stop = threading.Event()
+        self._stop = Stop()  # no event: a signal handler sets it
+        self._telling = threading.Lock()
+        self._untold: tuple[Found, HealthCounts] | None = None
 
     @property
     def url(self) -> str:
@@ -96,7 +101,7 @@ class Serving:
 
     def wait(self, seconds: float | None = None) -> None:
         """Until `stop`, or for so long."""
-        self._stop.wait(seconds)
+        self._stop.wait(math.inf if seconds is None else seconds)
 
     def stop(self) -> None:
         """End `wait`, from any thread or a signal handler."""
@@ -118,23 +123,18 @@ class Serving:
     def report(self) -> None:
         """Tell the portal the counts since the last report, if they are of the version that the device holds.
 
-        What cannot be told now counts the next time.
+        What cannot be told now is told the next time as it was, for the portal may have it already.
         """
         if self._reporter is None or self._reporter.device_id is None:
             return
-        with contextlib.suppress(FedportalError):
-            found = self._desk.found
-            counts = self._desk.unreported.take()
-            if counts is None:
-                return
-            try:
-                held = self._reporter.installed(found.model)
-                if (held.version, held.sha256) == (found.version, found.sha256):
-                    self._reporter.report_health(found.model, **counts)
-            except FedportalError as error:
-                log.debug("The portal was not told how %s does: %s", found.name, error.message)
-                if error.code != "not_installed":
-                    self._desk.unreported.give_back(counts)
+        with self._telling, contextlib.suppress(FedportalError):
+            if self._untold is not None:
+                self._send(self._reporter, *self._untold)
+            model = self._desk.in_use()
+            counts = model.unreported.take()
+            if counts is not None:
+                counts["batch"], counts["version"] = secrets.token_hex(16), model.found.version
+                self._send(self._reporter, model.found, counts)
 
     def __enter__(self) -> Self:
         return self if self._server is not None else self.start()
@@ -153,6 +153,19 @@ class Serving:
         while not self._stop.wait(REPORT_SECONDS):
             self.report()
         self.report()
+
+    def _send(self, reporter: Reporter, found: Found, counts: HealthCounts) -> None:
+        """Raises what keeps it from being told; then it is kept, unless the portal never wants it."""
+        self._untold = (found, counts)
+        try:
+            held = reporter.installed(found.model)
+            if (held.version, held.sha256) == (found.version, found.sha256):
+                reporter.report_health(found.model, **counts)
+        except FedportalError as error:
+            log.debug("The portal was not told how %s does: %s", found.name, error.message)
+            if error.code not in ("not_installed", "field_invalid"):
+                raise
+        self._untold = None
 
     def _tell(self, event: str, **values: Any) -> None:
         if self._on_event is not None:

@@ -33,13 +33,6 @@ class Tally:
             self._clear()
             return found
 
-    def give_back(self, counts: HealthCounts) -> None:
-        """What could not be told counts the next time."""
-        with self._lock:
-            self._count += counts["count"]
-            self._errors += counts["errors"]
-            self._latencies = [a + b for a, b in zip(self._latencies, counts["latencies"], strict=True)]
-
     def facts(self) -> dict[str, Any]:
         """The counts as they stand, for people."""
         with self._lock:

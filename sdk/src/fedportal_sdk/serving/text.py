@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fedportal_sdk.serving.sources import Found
+from fedportal_sdk.serving.tally import Tally
 from fedportal_sdk.trainers.torch import torch_module
 from fedwire.errors import FedportalError
 
@@ -22,6 +23,7 @@ class TextModel:
     def __init__(self, found: Found) -> None:
         transformers = _transformers()
         self.found = found
+        self.unreported = Tally()
         self._torch, self._transformers = torch_module(), transformers
         transformers.utils.logging.disable_progress_bar()
         try:
