@@ -50,10 +50,11 @@ def test_large_cells_are_all_shown() -> None:
     }
 
 
-def test_noisy_cells_are_hidden_one_by_one_and_told_with_their_deviation() -> None:
+def test_noisy_cells_are_hidden_as_exact_ones_are_and_told_with_their_deviation() -> None:
+    """Noise may be so little that a hidden cell could be told from the total and the others."""
     found = summaries.released(histogram(3, noise=2.0), [-4, 40, 50], 4)
     assert found is not None
-    assert (found["cells"], found["deviation"]) == ([None, 40, 50], pytest.approx(4.0))
+    assert (found["cells"], found["deviation"]) == ([None, None, 50], pytest.approx(4.0))
 
 
 def test_a_mean_lies_in_its_range_and_is_of_enough_rows() -> None:
@@ -62,6 +63,37 @@ def test_a_mean_lies_in_its_range_and_is_of_enough_rows() -> None:
     found = summaries.released(asked, [40 * GRID, 10 * GRID], 3)
     assert found is not None
     assert (found["mean"], found["rows"], found["deviation"]) == (0.0, 40, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("above", "shown"),
+    [(9, False), (10, True), (30, True), (31, False)],
+    ids=["few above", "ten", "thirty", "few below"],
+)
+def test_a_mean_that_counts_rows_above_a_threshold_keeps_to_the_floor(above: int, shown: bool) -> None:
+    """In a range that is next to nothing each row is 0 or GRID, so the mean of 40 rows is an exact count of some."""
+    asked = Asked("mean", low=0.5, high=0.5 + 1e-12, least_count=FLOOR)
+    found = summaries.released(asked, [40 * GRID, above * GRID], 3)
+    assert (found is not None) is shown
+
+
+@pytest.mark.parametrize(
+    ("now", "earlier", "differ"),
+    [
+        (Asked("histogram"), Asked("histogram"), False),
+        (Asked("histogram", high=1.001), Asked("histogram"), True),
+        (Asked("histogram", low=0.001), Asked("histogram"), True),
+        (Asked("histogram", bins=10), Asked("histogram"), True),
+        (Asked("counts", rows="held_out"), Asked("counts"), True),
+        (Asked("mean", low=0.5), Asked("histogram"), True),
+        (Asked("mean", bins=10), Asked("histogram"), False),
+        (Asked("counts", high=1.001, bins=2), Asked("histogram", high=1.001, bins=2), True),
+        (Asked("counts", bins=2), Asked("confusion"), False),
+    ],
+)
+def test_two_plans_cut_the_rows_alike_or_not(now: Asked, earlier: Asked, differ: bool) -> None:
+    """Only by what their summaries use: counts are cut in the middle, whatever bounds are said with them."""
+    assert (summaries.cut_otherwise(now, earlier), summaries.cut_otherwise(earlier, now)) == (differ, differ)
 
 
 def test_the_deviation_of_a_noisy_mean_is_that_of_repeated_draws() -> None:

@@ -21,6 +21,7 @@ from django.core.management import call_command  # noqa: E402
 from federations.services import device_tasks  # noqa: E402
 from fedportal.common import clock  # noqa: E402
 from fedwire.errors import FedportalError  # noqa: E402
+from fedwire.states import AskedState  # noqa: E402
 from tests.cast import assemble  # noqa: E402
 from tests.training.conftest import Stage  # noqa: E402
 from tests.training.moments import at_once  # noqa: E402
@@ -29,7 +30,7 @@ from training.services import answering, consents, inference  # noqa: E402
 
 NOISE = 2.0
 CLOSED = ("task_closed", "wrong_state")
-PLANS = 6
+PLANS, MANY = 6, 1000
 BOUNDS: dict[str, Any] = {"least_devices": 2, "least_organizations": 2}
 WHO = ("olga", "mia", "vera")
 
@@ -44,7 +45,7 @@ class World:
         cast.device.delete()
         self.sites = [self.stage.site(org, f"{org.name}-1") for org in (cast.acme, cast.metro, cast.valley)]
         for who in WHO:
-            consents.give(cast.actor(who), cast.federation)
+            consents.give(cast.actor(who), cast.federation, plans_a_month=MANY)
 
     def plan(self, **more: Any) -> InferencePlan:
         said = {"summary": "counts", "noise": NOISE}
@@ -103,7 +104,7 @@ def withdrawn_meanwhile(world: World) -> list[Any]:
     found = []
     vera = world.stage.cast.actor("vera")
     for _ in range(PLANS):
-        consents.give(vera, world.stage.cast.federation)
+        consents.give(vera, world.stage.cast.federation, plans_a_month=MANY)
         plan = world.plan()
         answers = world.answers(plan)
         InferencePlan.objects.filter(pk=plan.pk).update(deadline=clock.now())
@@ -113,7 +114,29 @@ def withdrawn_meanwhile(world: World) -> list[Any]:
             lambda plan=plan: answering.settle(plan.pk),  # type: ignore[misc]
         )
         found.append([errors, world.end(plan)])
-    consents.give(vera, world.stage.cast.federation)
+    consents.give(vera, world.stage.cast.federation, plans_a_month=MANY)
+    return found
+
+
+def ended_at_once(world: World) -> list[Any]:
+    """Two plans without noise, whose devices differ by two where three would have to, are over at the same moment."""
+    found, cast = [], world.stage.cast
+    extra = world.stage.site(cast.acme, "acme-2")
+    bounds = {"least_devices": 3, "least_organizations": 2}
+    for _ in range(PLANS):
+        pair = [
+            inference.plan(world.stage.olga, cast.federation, world.stage.model, said={"summary": "counts"}, **bounds)
+            for _ in range(2)
+        ]
+        for plan, silent in zip(pair, (extra, world.sites[0]), strict=True):
+            parts = InferencePart.objects.filter(plan=plan)
+            parts.exclude(device=silent.device).update(state=AskedState.ANSWERED, cells=[20, 20], seen=True)
+        pks = [plan.pk for plan in pair]
+        InferencePlan.objects.filter(pk__in=pks).update(deadline=clock.now())
+        errors = at_once(*(lambda pk=pk: answering.settle(pk) for pk in pks))  # type: ignore[misc]
+        states = InferencePlan.objects.filter(pk__in=pks).order_by("state").values_list("state", flat=True)
+        found.append([errors, *states])
+        InferencePlan.objects.filter(pk__in=pks).delete()  # the next two are compared with each other only
     return found
 
 
@@ -129,7 +152,7 @@ def main() -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     call_command("migrate", verbosity=0)
     world = World()
-    acts = (answered_at_once, cancelled_meanwhile, withdrawn_meanwhile, started_at_once)
+    acts = (answered_at_once, cancelled_meanwhile, withdrawn_meanwhile, started_at_once, ended_at_once)
     json.dump({act.__name__: act(world) for act in acts}, sys.stdout)
 
 

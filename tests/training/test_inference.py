@@ -157,7 +157,7 @@ def test_a_consent_goes_as_far_as_it_says(ward: Ward) -> None:
         ({"summaries": ["mean"]}, {}, "does not consent to summaries of the kind counts"),
         ({"least_count": 20}, {"least_count": 19}, "cells of at least 20 rows"),
         ({"least_noise": 1.0}, {"noise": 0.5}, "noise of at least 1"),
-        ({"plans_a_month": 0}, {}, "0 plans without noise"),
+        ({"plans_a_month": 0}, {}, "its 0 plans of the last 30 days"),
     ]
     for bounds, asked, reason in limits:
         consents.give(ward.stage.cast.actor("vera"), ward.federation, **bounds)
@@ -166,14 +166,28 @@ def test_a_consent_goes_as_far_as_it_says(ward: Ward) -> None:
         assert not plan.parts.filter(organization=ward.stage.cast.valley).exists()
 
 
-def test_plans_without_noise_are_counted_and_those_with_noise_are_not(ward: Ward) -> None:
+def test_with_a_budget_plans_without_noise_are_counted_and_those_with_noise_are_not(ward: Ward) -> None:
     ward.three()
     consents.give(ward.stage.cast.actor("vera"), ward.federation, plans_a_month=1)
+    limit(ward.stage.cast.valley, 100.0)
     bounds = {"least_devices": 2, "least_organizations": 2}
     assert ward.plan(noise=NOISE, **bounds).left_out == {}
     assert ward.plan(**bounds).left_out == {}
     assert "1 plans without noise" in ward.plan(**bounds).left_out["valley"]
     InferencePlan.objects.update(started_at=clock.now() - timedelta(days=31))
+    assert ward.plan(**bounds).left_out == {}
+
+
+def test_without_a_budget_plans_with_noise_are_counted_too(ward: Ward) -> None:
+    """Else nothing would bound how often little noise is asked for, and averaged away."""
+    ward.three()
+    consents.give(ward.stage.cast.actor("vera"), ward.federation, plans_a_month=1)
+    bounds = {"least_devices": 2, "least_organizations": 2}
+    assert ward.plan(noise=0.3, **bounds).left_out == {}
+    for noise in (0.3, 0.0):
+        assert "its 1 plans of the last 30 days" in ward.plan(noise=noise, **bounds).left_out["valley"]
+    limit(ward.stage.cast.valley, 1000.0)
+    assert ward.plan(noise=0.3, **bounds).left_out == {}
     assert ward.plan(**bounds).left_out == {}
 
 
@@ -339,6 +353,30 @@ def test_a_second_look_at_almost_the_same_devices_is_not_shown(ward: Ward) -> No
     for clinic in clinics:
         clinic.act()
     assert fresh(noisy).state == "done"
+
+
+def test_the_same_devices_are_not_looked_at_within_slightly_other_bounds(ward: Ward) -> None:
+    clinics = ward.three()
+    asked: list[tuple[dict[str, Any], str]] = [
+        ({"summary": "histogram", "bins": 4}, ""),
+        ({"summary": "histogram", "bins": 4, "high": 1.0001}, answering.SHIFTED),
+        ({"summary": "histogram", "bins": 4, "rows": "held_out"}, answering.SHIFTED),
+        ({"summary": "histogram", "bins": 4, "high": 1.0001, "noise": NOISE}, ""),
+        ({"summary": "histogram", "bins": 4}, ""),
+    ]
+    for said, reason in asked:
+        plan = ward.plan(**said)
+        for clinic in clinics:
+            say(clinic, clinic.site.take(), [10, 10, 10, 10])
+        assert (said, fresh(plan).reason, fresh(plan).result is None) == (said, reason, bool(reason))
+
+
+def test_a_mean_that_is_a_count_of_few_is_withheld_with_the_reason(ward: Ward) -> None:
+    clinics = ward.three()
+    plan = ward.plan(summary="mean", low=0.5, high=0.5 + 1e-12)
+    for clinic, above in zip(clinics, (1, 0, 2), strict=True):
+        say(clinic, clinic.site.take(), [40 * 1024, above * 1024])
+    assert (fresh(plan).state, fresh(plan).result, fresh(plan).reason) == ("failed", None, answering.AT_AN_END)
 
 
 def test_members_see_it_and_others_do_not(ward: Ward) -> None:

@@ -41,3 +41,7 @@ def test_consent_taken_back_is_out_of_the_sum_or_came_too_late_for_it(races: dic
 
 def test_a_plan_that_is_started_by_many_asks_each_device_once(races: dict[str, Any]) -> None:
     assert races["started_at_once"] == [[], 3, 3]
+
+
+def test_of_two_plans_over_almost_the_same_devices_that_end_at_once_one_is_shown(races: dict[str, Any]) -> None:
+    assert races["ended_at_once"] == [[[], "done", "failed"]] * 6

@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from fedwire.inference import CONFUSION, GRID, MEAN, Asked
+from fedwire.inference import CONFUSION, GRID, HISTOGRAM, MEAN, Asked
 
 
 def total_of(asked: Asked, answers: Iterable[Sequence[int]]) -> list[int]:
@@ -23,7 +23,8 @@ def total_of(asked: Asked, answers: Iterable[Sequence[int]]) -> list[int]:
 
 
 def released(asked: Asked, total: Sequence[int], devices: int) -> dict[str, Any] | None:
-    """What may be shown of these cells of so many devices; None when they are of fewer rows than the floor.
+    """What may be shown of these cells of so many devices; None when they are of fewer rows than the floor, or are an
+    exact mean so near an end of its range that it may tell of fewer.
 
     `cells` with None for a hidden one, `rows` in all, `hidden` and `deviation`: how many cells are hidden, and the
     standard deviation of the noise in each that is shown. Of a mean also `mean`, in place of cells.
@@ -31,7 +32,7 @@ def released(asked: Asked, total: Sequence[int], devices: int) -> dict[str, Any]
     deviation = asked.sigma * math.sqrt(devices)
     if asked.summary == MEAN:
         rows = total[0] / GRID
-        if rows < asked.least_count:
+        if rows < asked.least_count or (not asked.noise and _at_an_end(asked, total)):
             return None
         share = min(max(total[1] / total[0], 0.0), 1.0)
         mean = asked.low + share * (asked.high - asked.low)
@@ -42,8 +43,6 @@ def released(asked: Asked, total: Sequence[int], devices: int) -> dict[str, Any]
     if rows < asked.least_count:
         return None
     gone = hidden(total, asked.least_count)
-    if asked.noise:
-        gone = {place for place, cell in enumerate(total) if cell < asked.least_count}
     return {
         "rows": rows,
         "cells": [None if place in gone else cell for place, cell in enumerate(total)],
@@ -72,6 +71,26 @@ def too_alike(now: Collection[int], earlier: Iterable[Collection[int]], least: i
     difference would tell of those few."""
     found = frozenset(now)
     return any(0 < len(found ^ frozenset(before)) < least for before in earlier)
+
+
+def cut_otherwise(now: Asked, earlier: Asked) -> bool:
+    """Whether the two do not put the same rows between the same bounds. Of the same devices, the difference of two
+    exact sums would be of the few rows between the one's bounds and the other's."""
+    return _cut(now) != _cut(earlier)
+
+
+def _cut(asked: Asked) -> tuple[str, float, float, int]:
+    """Which rows, and between which bounds; what a summary does not use is as if it had not been said."""
+    plain = Asked(asked.summary)
+    ranged, binned = asked.summary in (MEAN, HISTOGRAM), asked.summary == HISTOGRAM
+    low, high = (asked.low, asked.high) if ranged else (plain.low, plain.high)
+    return asked.rows, low, high, asked.bins if binned else plain.bins
+
+
+def _at_an_end(asked: Asked, total: Sequence[int]) -> bool:
+    """Whether the mean could be that of fewer rows than the floor at one end of its range, and all others at the other:
+    in a range that is next to nothing it is, and would count them."""
+    return min(total[1], total[0] - total[1]) < asked.least_count * GRID
 
 
 def _accuracy(asked: Asked, total: Sequence[int], gone: Collection[int]) -> float | None:

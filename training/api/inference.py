@@ -53,7 +53,7 @@ class NewInferenceConsent(serializers.Serializer[Any]):
     summaries = serializers.ListField(child=Text(), required=False, max_length=10)
     least_count = Whole(required=False)
     least_noise = Number(required=False)
-    plans_a_month = Whole(required=False, help_text="Plans without noise, in 30 days.")
+    plans_a_month = Whole(required=False, help_text="Plans in 30 days; with a privacy budget, of those without noise.")
 
 
 class InferenceConsentShape(serializers.Serializer[Any]):

@@ -20,7 +20,7 @@ class InferenceConsent(models.Model):
     was withdrawn, none does.
 
     `summaries`: which it allows. `least_count`: no plan that shows smaller cells. `least_noise`: none with less; 0:
-    also without. `plans_a_month`: in 30 days, of those without noise; those with noise have the privacy budget.
+    also without. `plans_a_month`: in 30 days; those with noise are not counted for who has a privacy budget.
     """
 
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="+")

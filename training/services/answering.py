@@ -1,7 +1,8 @@
 """What devices answer to a plan of inference, each counted once, and the plan's end: added up, shown or not, erased.
 
-An answer moves its part and holds nothing else. Whoever ends a plan moves the plan's row first, then closes the tasks,
-and adds up what is answered by then; so an answer is in the sum as a whole, or it is `task_closed`.
+An answer moves its part and holds nothing else. Whoever ends a plan moves its row first (and who adds it up locks the
+federation before), then closes the tasks, and adds up what is answered by then; so an answer is in the sum as a
+whole, or it is `task_closed`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from django.conf import settings
 from django.db.models import QuerySet
 
 from federations.models import DeviceTask, Federation, Organization
-from federations.services import audit, device_tasks
+from federations.services import audit, device_tasks, members
 from fedportal.common import clock
 from fedportal.common.transactions import after_commit, unit
 from fedwire import inference
 from fedwire.errors import FedportalError
-from fedwire.inference import asked_of
+from fedwire.inference import Asked, asked_of
 from fedwire.states import AskedState, InferenceState, TaskKind
 from training import lifecycle
 from training.aggregation import summaries
@@ -31,6 +32,11 @@ Bell = Callable[[int], object]
 # So many earlier plans over the same model are compared with one that ends.
 MOST_COMPARED = 500
 ALIKE = "an earlier plan was over almost the same devices, so their difference would tell of few; ask with noise"
+SHIFTED = (
+    "an earlier plan over the same devices had other bounds, bins or rows, so their difference would tell of few; "
+    "ask for the same, or with noise"
+)
+AT_AN_END = "the mean is so near an end of its range that it may tell of few rows; ask for another range, or with noise"
 FEW_ROWS = "all devices together have fewer rows than a cell needs"
 _bells: list[Bell] = []
 
@@ -141,6 +147,8 @@ def _all_in(running: QuerySet[InferencePlan], waiting: QuerySet[Any, Any]) -> se
 def _end(plan: InferencePlan) -> bool:
     """Add up what was answered and show it, or say why not; then erase what single devices sent."""
     with unit():
+        # Of two plans that end at once, the second is compared with the first.
+        members.lock(plan.federation)
         rows = InferencePlan.objects.filter(pk=plan.pk, state=InferenceState.RUNNING)
         if not list(rows.select_for_update(no_key=True).values_list("pk", flat=True)):
             return False
@@ -176,32 +184,36 @@ def _outcome(plan: InferencePlan, counted: Sequence[InferencePart]) -> tuple[str
     if len(counted) < plan.least_devices or len(owners) < plan.least_organizations:
         have = f"{len(counted)} devices of {len(owners)} organizations answered"
         return f"{have}; it needs {plan.least_devices} of {plan.least_organizations}", None
-    if not asked.noise and _differs_by_few(plan, counted):
-        return ALIKE, None
+    if not asked.noise and (reason := _differs_by_few(plan, asked, counted)):
+        return reason, None
     total = summaries.total_of(asked, [part.cells or [] for part in counted])
     found = summaries.released(asked, total, len(counted))
     if found is None:
-        return FEW_ROWS, None
+        return (FEW_ROWS if inference.rows_of(asked, total) < asked.least_count else AT_AN_END), None
     return "", {**found, "devices": len(counted), "organizations": len(owners)}
 
 
-def _differs_by_few(plan: InferencePlan, counted: Sequence[InferencePart]) -> bool:
-    """Whether an earlier summary of this model was of almost the same devices, or of almost the same organizations:
-    counted without noise both times, their difference would be the count of those few. All versions are looked at, for
-    the same weights can be pushed as another one."""
+def _differs_by_few(plan: InferencePlan, asked: Asked, counted: Sequence[InferencePart]) -> str:
+    """That an earlier summary of this model was of almost the same devices, or of almost the same organizations, or of
+    exactly the same within other bounds: counted without noise both times, their difference would be the count of few.
+    All versions are looked at, for the same weights can be pushed as another one. "" if none was."""
     earlier = InferencePlan.objects.filter(
         federation=plan.federation_id, model=plan.model_id, state=InferenceState.DONE, asked__noise=0
     ).exclude(pk=plan.pk)
-    pks = list(earlier.order_by("-pk").values_list("pk", flat=True)[:MOST_COMPARED])
-    rows = InferencePart.objects.filter(plan__in=pks, state=AskedState.ANSWERED)
+    said = dict(earlier.order_by("-pk").values_list("pk", "asked")[:MOST_COMPARED])
+    rows = InferencePart.objects.filter(plan__in=list(said), state=AskedState.ANSWERED)
     devices: dict[int, set[int]] = {}
     owners: dict[int, set[int]] = {}
     for plan_pk, device, organization in rows.values_list("plan", "device", "organization"):
         devices.setdefault(plan_pk, set()).add(device)
         owners.setdefault(plan_pk, set()).add(organization)
-    mine, whose = [part.device_id for part in counted], {part.organization_id for part in counted}
-    by_device = summaries.too_alike(mine, devices.values(), plan.least_devices)
-    return by_device or summaries.too_alike(whose, owners.values(), plan.least_organizations)
+    mine, whose = {part.device_id for part in counted}, {part.organization_id for part in counted}
+    if summaries.too_alike(mine, devices.values(), plan.least_devices):
+        return ALIKE
+    if summaries.too_alike(whose, owners.values(), plan.least_organizations):
+        return ALIKE
+    same = [asked_of(said[pk]) for pk, before in devices.items() if before == mine]
+    return SHIFTED if any(summaries.cut_otherwise(asked, before) for before in same) else ""
 
 
 def _close(plan: InferencePlan, state: AskedState) -> None:

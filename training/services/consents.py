@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
 from federations import permissions
-from federations.models import Federation, Member, Organization
+from federations.models import Federation, Member, Organization, Policy
 from federations.permissions import Actor
 from federations.services import audit, members
 from fedportal.common import clock
@@ -81,9 +81,9 @@ def give(
     return found
 
 
-def refusal(consent: InferenceConsent, asked: Asked, used: int) -> str:
-    """Why this plan is beyond the consent, when so many plans without noise were in the last 30 days; "" if it is
-    within."""
+def refusal(consent: InferenceConsent, asked: Asked, used: int, budgeted: bool) -> str:
+    """Why this plan is beyond the consent, when so many plans were counted in the last 30 days; "" if it is within.
+    `budgeted`: the organization has a privacy budget, which bounds plans with noise in the place of their number."""
     name = consent.organization.name
     if asked.summary not in consent.summaries:
         return f"{name} does not consent to summaries of the kind {asked.summary}"
@@ -91,15 +91,25 @@ def refusal(consent: InferenceConsent, asked: Asked, used: int) -> str:
         return f"{name} asks for cells of at least {consent.least_count} rows"
     if asked.noise < consent.least_noise:
         return f"{name} asks for noise of at least {consent.least_noise:g}"
-    if not asked.noise and used >= consent.plans_a_month:
-        return f"{name} has taken part in its {consent.plans_a_month} plans without noise of the last 30 days"
+    if used >= consent.plans_a_month and not (asked.noise and budgeted):
+        kind = "plans without noise" if budgeted else "plans"
+        return f"{name} has taken part in its {consent.plans_a_month} {kind} of the last 30 days"
     return ""
 
 
-def used(federation: Federation) -> Mapping[int, int]:
-    """Organization → in how many plans without noise of the last 30 days its devices were asked. One query."""
+def with_budget(federation: Federation) -> frozenset[int]:
+    """The members that have a privacy budget."""
+    rows = Policy.objects.filter(organization__federation_members__federation=federation, privacy_epsilon__isnull=False)
+    return frozenset(rows.values_list("organization", flat=True))
+
+
+def used(federation: Federation, budgeted: Collection[int]) -> Mapping[int, int]:
+    """Organization → in how many plans of the last 30 days its devices were asked; of those that have a budget, in how
+    many without noise. One query."""
     recent = InferencePart.objects.filter(
-        plan__federation=federation, plan__asked__noise=0, plan__started_at__gt=clock.now() - MONTH
+        Q(plan__asked__noise=0) | ~Q(organization__in=budgeted),
+        plan__federation=federation,
+        plan__started_at__gt=clock.now() - MONTH,
     ).exclude(plan__state=InferenceState.PLANNED)
     rows = recent.order_by().values_list("organization").annotate(plans=Count("plan", distinct=True))
     return dict(rows)

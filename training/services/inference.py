@@ -181,13 +181,16 @@ def _candidates(found: InferencePlan) -> tuple[list[Device], dict[str, str]]:
     federation, asked = found.federation, asked_of(found.asked)
     rules = enrolment.rules(federation)
     given = {consent.organization_id: consent for consent in consents.given(federation)}
-    used = consents.used(federation)
+    budgeted = consents.with_budget(federation)
+    used = consents.used(federation, budgeted)
     refused = dict(rules.refused)
     for pk, name in rules.names.items():
         if pk in refused:
             continue
         consent = given.get(pk)
-        why = consents.refusal(consent, asked, used.get(pk, 0)) if consent else f"{name} has not consented"
+        why = f"{name} has not consented"
+        if consent:
+            why = consents.refusal(consent, asked, used.get(pk, 0), pk in budgeted)
         if why:
             refused[pk] = why
     able = [pk for pk in rules.names if pk not in refused]

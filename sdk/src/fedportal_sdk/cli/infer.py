@@ -117,7 +117,9 @@ def cancel(plan: str, as_json: bool) -> None:
 @click.option("--summary", "summaries", multiple=True, type=click.Choice(inference.SUMMARIES), help="Only these kinds.")
 @click.option("--least-count", type=int, default=None, help="No plan that shows cells of fewer rows (10).")
 @click.option("--least-noise", type=float, default=None, help="No plan with less noise (0: also without).")
-@click.option("--plans-a-month", type=int, default=None, help="Plans without noise in 30 days (10).")
+@click.option(
+    "--plans-a-month", type=int, default=None, help="Plans in 30 days (10); with a privacy budget, without noise."
+)
 @click.option("--withdraw", is_flag=True, help="Take it back, also of the plans that run.")
 @click.option("--show", "only_show", is_flag=True, help="Only say whether it is given.")
 @output.command
