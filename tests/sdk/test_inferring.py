@@ -15,7 +15,7 @@ from fedportal_sdk._door import DeviceDoor
 from fedportal_sdk._http import Http
 from fedportal_sdk._inferring import Inferrer
 from fedportal_sdk._policy import DevicePolicy, read
-from fedportal_sdk._retry import Patience, Stop
+from fedportal_sdk._retry import Patience, Stop, Stopped
 from fedportal_sdk.data import load
 from fedportal_sdk.local import TableWork, Work
 from fedwire.architectures import Architecture
@@ -164,6 +164,41 @@ def test_the_devices_own_policy_refuses_whatever_was_consented(
     file = tmp_path / "policy.toml"
     file.write_text(line)
     assert reason in Device(tmp_path, read(file)).refused(task(**asked))
+
+
+@pytest.mark.parametrize(
+    ("policy", "least_records", "reason"),
+    [
+        (DevicePolicy(inference=False), 0, "allows no inference"),
+        (DevicePolicy(least_own_noise=2.0), 0, "more noise"),
+        (DevicePolicy(inferences_a_day=0), 0, "no further plan"),
+        (DevicePolicy(), ROWS + 1, "fewer rows"),
+    ],
+)
+def test_an_answer_that_was_kept_is_sent_within_the_policy_of_today_only(
+    device: Device, policy: DevicePolicy, least_records: int, reason: str
+) -> None:
+    assert device.take(task())[0] == "answer"
+    assert reason in Device(device.folder, policy).refused(task(), least_records=least_records)
+
+
+def test_a_plan_that_fails_unexpectedly_is_declined_and_the_next_one_answered(device: Device) -> None:
+    """Of what went wrong only its kind leaves: its sentence may quote the data."""
+    broken = task()
+    broken["inference"]["asked"] = None
+    assert device.refused(broken) == "the inference failed (TypeError)"
+    assert device.take(task("tsk_2"))[0] == "answer"
+
+
+def test_stopping_while_a_model_comes_declines_nothing(device: Device) -> None:
+    class Stopping(TableWork):
+        def prepared(self, *_: Any) -> Any:
+            raise Stopped
+
+    device.work = Stopping(load(rows(), "target"))
+    with pytest.raises(Stopped):
+        device.take(task())
+    assert "declined" not in device.told
 
 
 def test_the_policy_counts_plans_of_a_day(tmp_path: Path) -> None:

@@ -67,7 +67,14 @@ class Inferrer:
         named = {"task": task["id"], "model": task["model"]}
         try:
             try:
-                answer = self._answers.of(task["id"]) or self._counted(task, remote, named)
+                asked, work = self._allowed(task)
+                answer = self._answers.of(task["id"])
+                if answer is None:
+                    answer = self._counted(task, asked, work, remote, named)
+                else:
+                    self._spend(task)
+            except Stopped:
+                raise
             except (Refusal, FedportalError) as refused:
                 if getattr(refused, "code", "") in PASSED:
                     raise
@@ -76,14 +83,20 @@ class Inferrer:
                 log.warning("A plan of inference is declined: %s", refused)
                 self._decline(task, remote, reason, named)
                 return
+            except Exception as error:
+                # One plan that cannot be answered must not end what the device does for others.
+                log.exception("A plan of inference failed")
+                self._decline(task, remote, f"the inference failed ({type(error).__name__})", named)
+                return
             self._send(task, remote, answer, named)
         except FedportalError as error:
             if error.code not in PASSED:
                 raise
             self._tell("closed", reason=error.message, **named)
 
-    def _counted(self, task: Task, remote: Remote, named: dict[str, Any]) -> Answer:
-        """The answer, written down. Raises `Refusal`, and what is wrong with the rows."""
+    def _allowed(self, task: Task) -> tuple[Asked, TableWork]:
+        """What is asked for, and the rows. Raises `Refusal` for what this device does not answer as things are now,
+        also when it did before: what was kept may be of yesterday, and the policy and the rows of today."""
         if not isinstance(self._work, TableWork):
             raise Refusal("an edge, or a device with a function of its own, answers no plans of inference")
         if self._model is not None and self._model not in (task["model"], task.get("model_name")):
@@ -92,7 +105,15 @@ class Inferrer:
         if plan is None:
             raise Refusal("this task does not say what it asks for")
         asked = inference.asked_of(plan["asked"])
-        self._check_policy(task, asked, plan["federation"])
+        self._check_policy(asked, plan["federation"])
+        rows = self._work.held_out_records + (self._work.records if asked.rows == inference.ALL else 0)
+        floors = (task["answer"].get("least_records", 0), self._least_records, asked.least_count)
+        if rows < max(floors):
+            raise Refusal("this device has fewer rows than its organization, its own floor or the plan asks for")
+        return asked, self._work
+
+    def _counted(self, task: Task, asked: Asked, work: TableWork, remote: Remote, named: dict[str, Any]) -> Answer:
+        """The answer, written down. Raises `Refusal`, and what is wrong with the rows."""
 
         def progress(done: int, total: int) -> None:
             if self._stop.is_set():
@@ -100,29 +121,30 @@ class Inferrer:
             self._tell("downloading", done=done, total=total, **named)
 
         arrays = remote(lambda: self._door.model(task, progress).arrays)
-        prepared = self._work.prepared(task, arrays)
+        prepared = work.prepared(task, arrays)
         if prepared.architecture.classes != asked.classes:
             raise Refusal("the plan is not about the classes of its model")
-        cells = self._cells(task, asked, prepared, arrays)
-        if not self._journal.spend(task["id"], f"inference {task['model']}", self._policy().inferences_a_day):
-            raise Refusal("this device's own policy allows no further plan over this model today")
+        cells = self._cells(asked, prepared, arrays)
+        self._spend(task)
         answer: Answer = {"samples": 0, "inference": inference.noised(asked, cells)}
         self._answers.keep(task["id"], answer)
         return answer
 
-    def _cells(self, task: Task, asked: Asked, prepared: Prepared, arrays: Any) -> NDArray[np.int64]:
+    def _spend(self, task: Task) -> None:
+        """Count the plan, once. Raises `Refusal` when that is more than the policy allows in a day."""
+        if not self._journal.spend(task["id"], f"inference {task['model']}", self._policy().inferences_a_day):
+            raise Refusal("this device's own policy allows no further plan over this model today")
+
+    def _cells(self, asked: Asked, prepared: Prepared, arrays: Any) -> NDArray[np.int64]:
         rows, labels = prepared.held_out_rows, prepared.held_out_labels
         if asked.rows == inference.ALL:
             rows, labels = np.concatenate([prepared.rows, rows]), np.concatenate([prepared.labels, labels])
-        floors = (task["answer"].get("least_records", 0), self._least_records, asked.least_count)
-        if len(rows) < max(floors):
-            raise Refusal("this device has fewer rows than its organization, its own floor or the plan asks for")
         outputs = prepared.trainer.forward(arrays, rows)
         if not np.isfinite(outputs).all():
             raise FedportalError("not_finite")
         return inference.cells_of(asked, *_read(outputs, asked.classes), labels)
 
-    def _check_policy(self, task: Task, asked: Asked, federation: str) -> None:
+    def _check_policy(self, asked: Asked, federation: str) -> None:
         """Raises `Refusal` for what this device's own file does not allow, whatever its organization consented to."""
         policy = self._policy()
         if not policy.inference:

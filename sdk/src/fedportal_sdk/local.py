@@ -127,6 +127,11 @@ class TableWork:
         """How many rows this device trains on: all but those that are held out."""
         return int((~self._aside).sum())
 
+    @property
+    def held_out_records(self) -> int:
+        """How many rows this device measures on, and does not train on."""
+        return int(self._aside.sum())
+
     def statistics(self, task: Task) -> Statistics:
         """Mean and M2 of every input column over the rows trained on."""
         features, _ = self._data_for(self._architecture(task))
