@@ -63,6 +63,7 @@ def test_a_name_is_pulled_once_and_served_while_the_portal_is_away(
     with caplog.at_level(logging.WARNING, "fedportal"):
         assert find("radiology-v1", home(tmp_path)).current() == model
     assert "Version 2.0.0 was pulled before and is served." in caplog.text
+    assert find("radiology-v1", home(tmp_path), version="2.0.0").current().sha256 == ABOUT["sha256"]
     with pytest.raises(FedportalError) as away:
         find("radiology-v1", home(tmp_path), version="1.0.0")
     assert away.value.code == "unreachable"

@@ -138,7 +138,8 @@ class _Pull:
     def _copy(self, response: Response, out: BinaryIO, done: int) -> None:
         while piece := response.read(PIECE):
             room = self._size - done
-            if len(piece) > room:  # what is too much would fill the disk, however long it is
+            is_longer = len(piece) > room
+            if is_longer:  # what is too much would fill the disk, however long it is
                 response.close()
                 piece = piece[:room]
             try:
@@ -149,7 +150,7 @@ class _Pull:
                 raise unwritable(self._target, error) from error
             done += len(piece)
             self._progress(done, self._size)
-            if response.closed:
+            if is_longer:
                 return
 
 

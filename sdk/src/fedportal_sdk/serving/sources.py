@@ -180,6 +180,8 @@ def _pulled(model: str, home: Home, version: str, source: InstalledSource, place
         if error.code not in AWAY:
             raise
         with contextlib.suppress(FedportalError):
+            if version != "latest":
+                _take_over(Installed(home.folder / FOLDER), Installed(place), model, version)
             there = source.current()
             if version in ("latest", there.version):
                 log.warning("%s Version %s was pulled before and is served.", error.message, there.version)
@@ -207,6 +209,13 @@ def _fetch(portal: Portal, store: Installed, model: str, said: Mapping[str, Any]
     with tempfile.TemporaryDirectory(prefix="fedportal-") as folder:
         file = portal.pull(model, Path(folder) / f"model{SUFFIX}", version=said["version"])
         store.put(said["model_id"], name, said["version"], said["sha256"], file, architecture)
+
+
+def _take_over(store: Installed, pinned: Installed, model: str, version: str) -> None:
+    """Have the version in its own place also where it was pulled as the latest one. The portal need not be there."""
+    for one in store.all():
+        if model in (one.model, one.name) and one.version == version:
+            pinned.put(one.model, one.name, one.version, one.sha256, one.path, one.architecture)
 
 
 def _beside(path: Path) -> dict[str, Any]:
