@@ -182,6 +182,13 @@ def test_an_answer_that_was_kept_is_sent_within_the_policy_of_today_only(
     assert reason in Device(device.folder, policy).refused(task(), least_records=least_records)
 
 
+def test_an_answer_that_was_kept_is_no_answer_to_something_else(device: Device) -> None:
+    """Else cells without noise would go out under a task that now says that they have it."""
+    assert device.take(task())[0] == "answer"
+    strict = Device(device.folder, DevicePolicy(least_own_noise=2.0))
+    assert "something else" in strict.refused(task(noise=2.0))
+
+
 def test_a_plan_that_fails_unexpectedly_is_declined_and_the_next_one_answered(device: Device) -> None:
     """Of what went wrong only its kind leaves: its sentence may quote the data."""
     broken = task()

@@ -68,7 +68,7 @@ class Inferrer:
         try:
             try:
                 asked, work = self._allowed(task)
-                answer = self._answers.of(task["id"])
+                answer = self._answers.of(task["id"], asked)
                 if answer is None:
                     answer = self._counted(task, asked, work, remote, named)
                 else:
@@ -127,7 +127,7 @@ class Inferrer:
         cells = self._cells(asked, prepared, arrays)
         self._spend(task)
         answer: Answer = {"samples": 0, "inference": inference.noised(asked, cells)}
-        self._answers.keep(task["id"], answer)
+        self._answers.keep(task["id"], asked, answer)
         return answer
 
     def _spend(self, task: Task) -> None:
@@ -180,15 +180,19 @@ class _Answers:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def of(self, task: str) -> Answer | None:
-        """What was answered to this task before; None when nothing was."""
+    def of(self, task: str, asked: Asked) -> Answer | None:
+        """What was answered to this task before; None when nothing was. Raises `Refusal` if the task asked for
+        something else then: the policy would be held against a noise that the answer does not have."""
         try:
-            found: Answer = json.loads(self._path(task).read_text(encoding="utf-8"))
+            kept = json.loads(self._path(task).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+        if kept.get("asked") != asked.as_json():
+            raise Refusal("this device has answered this task when it asked for something else")
+        found: Answer = kept["answer"]
         return found
 
-    def keep(self, task: str, answer: Answer) -> None:
+    def keep(self, task: str, asked: Asked, answer: Answer) -> None:
         """Write it down for good, before returning. Raises `Refusal` where that is not possible."""
         path = self._path(task)
         try:
@@ -196,7 +200,7 @@ class _Answers:
             self._prune()
             fresh = path.with_suffix(".new")
             with os.fdopen(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
-                json.dump(answer, file)
+                json.dump({"asked": asked.as_json(), "answer": answer}, file)
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(path)
