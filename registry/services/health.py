@@ -118,9 +118,9 @@ def look(rollout: Rollout) -> bool:
 
 
 def look_at(rollout_pk: int) -> bool:
-    """The same for a rollout that may have gone by now."""
+    """The same for a rollout that may have gone by now, or is watched no longer."""
     rollout = Rollout.objects.select_related("model", "version", "organization").filter(pk=rollout_pk).first()
-    return rollout is not None and look(rollout)
+    return rollout is not None and _watched(rollout) and look(rollout)
 
 
 def sweep() -> None:
@@ -142,8 +142,15 @@ def _looked_after() -> list[Rollout]:
     alive = list(rows.filter(state__in=(RolloutState.ACTIVE, RolloutState.PAUSED)))
     going_back = list(rows.filter(state=RolloutState.ROLLED_BACK, restored_at=None))
     lately = rows.filter(state=RolloutState.COMPLETED, completed_at__gt=clock.now() - WATCHED_FOR)
-    newest = [rollout for rollout in lately if not underway.followed(rollout)]
-    return [*alive, *going_back, *newest]
+    return [*alive, *going_back, *filter(_watched, lately)]
+
+
+def _watched(rollout: Rollout) -> bool:
+    """Whether it is judged: on its way, or completed lately and no other followed."""
+    if rollout.state != RolloutState.COMPLETED:
+        return rollout.state in WATCHED
+    at = rollout.completed_at
+    return at is not None and at > clock.now() - WATCHED_FOR and not underway.followed(rollout)
 
 
 def _recent(rollout: Rollout, *, timed: bool = True) -> list[Report]:

@@ -200,7 +200,8 @@ def _known(decider: Decider, devices: Sequence[Device]) -> dict[int, Installatio
     found: dict[int, Installation] = {}
     for start in range(0, len(devices), MOST_ROWS):
         some = [device.pk for device in devices[start : start + MOST_ROWS]]
-        rows = Installation.objects.filter(model=decider.model_id, device__in=some).select_for_update(no_key=True)
+        rows = Installation.objects.filter(model=decider.model_id, device__in=some)
+        rows = rows.select_related("rollout", "experiment__rollout").select_for_update(of=("self",), no_key=True)
         found.update({row.device_id: row for row in rows})
     return found
 
@@ -235,12 +236,16 @@ def _joined(
 def _goes_back_to(decider: Decider, before: Installation | None) -> int | None:
     if before is None:
         return None
-    if before.experiment_id is not None and isinstance(decider, Rollout):
-        if before.experiment_id == decider.experiment_id:
-            return before.previous_id
-        # Its experiment was stopped, and it may be away still: it goes back to where it was going.
-        return before.wanted_id
-    return before.installed_id
+    follows = before.experiment_id is not None and before.experiment_id == getattr(decider, "experiment_id", None)
+    return before.previous_id if follows or _taken_back(before) else before.installed_id
+
+
+def _taken_back(row: Installation) -> bool:
+    """Whether what was decided last about the device is being taken back: it may be away, or its turn may not have
+    come, so what it holds is not what it is to return to."""
+    decider = row.rollout or row.experiment
+    promoting = getattr(row.experiment, "rollout", None)
+    return any(found is not None and found.going_back for found in (decider, promoting))
 
 
 def _ask(decider: Decider, rows: Sequence[Installation], at: datetime) -> int:

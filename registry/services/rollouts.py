@@ -164,18 +164,24 @@ def roll_back(actor: Actor, rollout: Rollout, reason: str = "") -> Rollout:
     underway.allowed(actor, rollout.model)
     if not isinstance(reason, str) or len(reason) > 300 or not reason.isprintable():
         raise FedportalError("field_invalid", field="reason", reason="it must be at most 300 printable characters.")
-    underway.refuse_beside_experiment(rollout.organization, rollout.model)
-    if underway.followed(rollout):
-        command = f"`fedportal rollback {rollout.model.name} --to-version VERSION`"
-        raise _wrong(rollout, f"A later one has followed. Go back to a version: {command}.")
-    go_back(actor, rollout, reason or "by hand")
+    with unit():
+        organizations.lock(rollout.organization)
+        underway.refuse_beside_experiment(rollout.organization, rollout.model)
+        if underway.followed(rollout):
+            command = f"`fedportal rollback {rollout.model.name} --to-version VERSION`"
+            raise _wrong(rollout, f"A later one has followed. Go back to a version: {command}.")
+        go_back(actor, rollout, reason or "by hand")
     rollout.refresh_from_db()
     return rollout
 
 
 def go_back(actor: Actor | str, rollout: Rollout, reason: str, crossed_at: datetime | None = None) -> bool:
-    """Roll back, exactly once however many ask for it; whether this was the one."""
+    """Roll back, exactly once however many ask for it; whether this was the one. What others have followed stays."""
     with unit():
+        organizations.lock(rollout.organization)  # so nothing begins to follow it now
+        rollout = portions.locked(rollout.pk)
+        if rollout.state == RolloutState.COMPLETED and underway.followed(rollout):
+            return False
         rows = Rollout.objects.filter(pk=rollout.pk)
         values = {"rolled_back_at": clock.now(), "reason": reason[:300]}
         if crossed_at is not None:

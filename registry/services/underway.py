@@ -5,7 +5,7 @@ Whoever begins one holds the organization's lock (`organizations.lock`).
 
 from __future__ import annotations
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from federations import permissions
 from federations.models import Device, Organization
@@ -79,5 +79,6 @@ def last_version(organization: Organization, model: Model) -> ModelVersion | Non
 def followed(rollout: Rollout) -> bool:
     """Whether a later rollout or experiment has decided since what the rollout's devices are to hold."""
     same = {"organization": rollout.organization_id, "model": rollout.model_id}
-    later = Experiment.objects.filter(**same, started_at__gt=rollout.created_at)
+    since = Q(started_at__gt=rollout.created_at) | Q(state=ExperimentState.RUNNING)
+    later = Experiment.objects.filter(since, **same)
     return Rollout.objects.filter(**same, pk__gt=rollout.pk).exists() or later.exists()

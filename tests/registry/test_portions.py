@@ -182,8 +182,8 @@ def test_a_way_back_that_is_itself_taken_back_leaves_nobody_with_the_first_versi
     for _ in range(5):
         health.sweep()
     fleet.obey()
-    # Those that had begun to go to 1.0.0 return to what they had; the others give the version back.
-    assert fleet.holding() == {"2.0.0": PORTION, "": 10 - PORTION}
+    # Nor with the second: also those that had begun to go to 1.0.0 return to what was before both.
+    assert fleet.holding() == {"": 10}
 
 
 def test_devices_of_an_experiment_follow_it_a_portion_at_a_time_and_go_back_with_it(fleet: Fleet) -> None:
