@@ -22,6 +22,7 @@ from fedwire import inference
 from fedwire.errors import FedportalError
 from fedwire.inference import Asked, asked_of
 from fedwire.states import AskedState, InferenceState, TaskKind
+from registry.models import Model
 from training import lifecycle
 from training.aggregation import summaries
 from training.models import InferencePart, InferencePlan
@@ -89,9 +90,6 @@ def on_late(task: DeviceTask) -> None:
     """Something came and is not counted. It was seen all the same, which costs the budget where noise protects it,
     also when the plan is over and what it cost was given back."""
     _note_seen(task, "")
-    for part in _parts([task]).select_related("plan"):
-        if part.plan.state not in ALIVE_PLANS:
-            inference_costs.charge_late(part.plan, part.organization_id)
 
 
 def on_refused(task: DeviceTask, code: str, sentence: str) -> None:
@@ -147,8 +145,10 @@ def _all_in(running: QuerySet[InferencePlan], waiting: QuerySet[Any, Any]) -> se
 def _end(plan: InferencePlan) -> bool:
     """Add up what was answered and show it, or say why not; then erase what single devices sent."""
     with unit():
-        # Of two plans that end at once, the second is compared with the first.
+        # Of two plans that end at once, be it in two federations that share the model, the second is compared with the
+        # first. With the federation's lock no consent changes meanwhile.
         members.lock(plan.federation)
+        Model.objects.select_for_update(no_key=True).get(pk=plan.model_id)
         rows = InferencePlan.objects.filter(pk=plan.pk, state=InferenceState.RUNNING)
         if not list(rows.select_for_update(no_key=True).values_list("pk", flat=True)):
             return False
@@ -168,13 +168,17 @@ def _end(plan: InferencePlan) -> bool:
 
 
 def _counted(plan: InferencePlan) -> list[InferencePart]:
-    """The answers of organizations that are still members with a consent; the others' are taken out."""
-    # Leaving a federation is no act of this floor, so it is looked at here.
-    standing = set(consents.given(plan.federation).values_list("organization_id", flat=True))
+    """The answers of organizations that are still members with a consent that goes as far as the plan; the others' are
+    taken out."""
+    # Leaving a federation is no act of this floor, so it is looked at here; and so is a consent given anew with less.
+    asked = asked_of(plan.asked)
+    bounds = {consent.organization_id: consents.beyond(consent, asked) for consent in consents.given(plan.federation)}
     answered = InferencePart.objects.filter(plan=plan, state=AskedState.ANSWERED).order_by("pk")
-    gone = answered.exclude(organization__in=standing)
-    lifecycle.move(gone, AskedState.WITHDRAWN, cells=None, reason="not a member any more", changed_at=clock.now())
-    return list(answered.filter(organization__in=standing))
+    for owner in set(answered.values_list("organization", flat=True)):
+        if reason := bounds.get(owner, "not a member any more"):
+            gone = answered.filter(organization=owner)
+            lifecycle.move(gone, AskedState.WITHDRAWN, cells=None, reason=reason[:300], changed_at=clock.now())
+    return list(answered)
 
 
 def _outcome(plan: InferencePlan, counted: Sequence[InferencePart]) -> tuple[str, dict[str, Any] | None]:
@@ -196,11 +200,10 @@ def _outcome(plan: InferencePlan, counted: Sequence[InferencePart]) -> tuple[str
 def _differs_by_few(plan: InferencePlan, asked: Asked, counted: Sequence[InferencePart]) -> str:
     """That an earlier summary of this model was of almost the same devices, or of almost the same organizations, or of
     exactly the same within other bounds: counted without noise both times, their difference would be the count of few.
-    All versions are looked at, for the same weights can be pushed as another one. "" if none was."""
-    earlier = InferencePlan.objects.filter(
-        federation=plan.federation_id, model=plan.model_id, state=InferenceState.DONE, asked__noise=0
-    ).exclude(pk=plan.pk)
-    said = dict(earlier.order_by("-pk").values_list("pk", "asked")[:MOST_COMPARED])
+    All versions are looked at, for the same weights can be pushed as another one; and all federations, for the model
+    can be shared with several. "" if none was."""
+    earlier = InferencePlan.objects.filter(model=plan.model_id, state=InferenceState.DONE, asked__noise=0)
+    said = dict(earlier.exclude(pk=plan.pk).order_by("-pk").values_list("pk", "asked")[:MOST_COMPARED])
     rows = InferencePart.objects.filter(plan__in=list(said), state=AskedState.ANSWERED)
     devices: dict[int, set[int]] = {}
     owners: dict[int, set[int]] = {}
@@ -229,8 +232,16 @@ def _close(plan: InferencePlan, state: AskedState) -> None:
 
 
 def _note_seen(task: DeviceTask, reason: str) -> None:
+    """Something that the device counted is here. Whoever ends the plan at the same moment holds its row and settles its
+    costs: either that sees this, or this finds the plan over and charges what was given back."""
     more = {"reason": reason[:300]} if reason else {}
-    _parts([task]).update(seen=True, **more)
+    plans = InferencePlan.objects.filter(pk__in=_parts([task]).values("plan"))
+    for plan in plans.select_for_update(no_key=True):
+        parts = _parts([task]).filter(plan=plan)
+        parts.update(seen=True, **more)
+        if plan.state not in ALIVE_PLANS:
+            for owner in parts.values_list("organization", flat=True):
+                inference_costs.charge_late(plan, owner)
 
 
 def _parts(tasks: Sequence[DeviceTask]) -> QuerySet[InferencePart]:

@@ -56,7 +56,8 @@ def give(
 ) -> InferenceConsent:
     """Let plans of this federation run on the devices of the actor's organization, within these limits.
 
-    In the place of an earlier consent; the same again writes nothing. Raises `forbidden`, `field_invalid`, and
+    In the place of an earlier consent; the same again writes nothing. A plan that runs and is beyond it counts nothing
+    of the organization when it ends. Raises `forbidden`, `field_invalid`, and
     `wrong_state` for who is no active member.
     """
     organization = allowed(actor, federation)
@@ -84,6 +85,16 @@ def give(
 def refusal(consent: InferenceConsent, asked: Asked, used: int, budgeted: bool) -> str:
     """Why this plan is beyond the consent, when so many plans were counted in the last 30 days; "" if it is within.
     `budgeted`: the organization has a privacy budget, which bounds plans with noise in the place of their number."""
+    if reason := beyond(consent, asked):
+        return reason
+    if used >= consent.plans_a_month and not (asked.noise and budgeted):
+        kind = "plans without noise" if budgeted else "plans"
+        return f"{consent.organization.name} has taken part in its {consent.plans_a_month} {kind} of the last 30 days"
+    return ""
+
+
+def beyond(consent: InferenceConsent, asked: Asked) -> str:
+    """Why the consent does not go as far as what is asked, however often that was; "" if it does."""
     name = consent.organization.name
     if asked.summary not in consent.summaries:
         return f"{name} does not consent to summaries of the kind {asked.summary}"
@@ -91,9 +102,6 @@ def refusal(consent: InferenceConsent, asked: Asked, used: int, budgeted: bool) 
         return f"{name} asks for cells of at least {consent.least_count} rows"
     if asked.noise < consent.least_noise:
         return f"{name} asks for noise of at least {consent.least_noise:g}"
-    if used >= consent.plans_a_month and not (asked.noise and budgeted):
-        kind = "plans without noise" if budgeted else "plans"
-        return f"{name} has taken part in its {consent.plans_a_month} {kind} of the last 30 days"
     return ""
 
 

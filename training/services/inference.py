@@ -90,9 +90,24 @@ def plan(
     return found
 
 
-def start(actor: Actor, found: InferencePlan) -> InferencePlan:
-    """Ask the devices. Raises `forbidden`, `wrong_state` for a plan that began before, `inference_too_few`."""
+def directs(actor: Actor, found: InferencePlan) -> bool:
+    """Whether the actor may start and cancel the plan: of its own organization, or of the federation's owner."""
+    return permissions.can(actor, "federation.train", found.federation) and _concerns(actor, found)
+
+
+def require_directing(actor: Actor, found: InferencePlan) -> None:
+    """Raises `forbidden` for who may not start and cancel the plan."""
     permissions.require(actor, "federation.train", found.federation)
+    if not _concerns(actor, found):
+        names = " or ".join(dict.fromkeys((found.organization.name, found.federation.organization.name)))
+        who = f"An owner or a data scientist of {names} may do this."
+        raise FedportalError("forbidden", action="start or cancel this plan", who=who)
+
+
+def start(actor: Actor, found: InferencePlan) -> InferencePlan:
+    """Ask the devices. Raises `forbidden`, `not_shared`, `wrong_state` for a plan that began before,
+    `inference_too_few`."""
+    require_directing(actor, found)
     with unit():
         members.lock(found.federation)
         members.check_alive(found.federation)
@@ -104,7 +119,7 @@ def start(actor: Actor, found: InferencePlan) -> InferencePlan:
 def cancel(actor: Actor, found: InferencePlan) -> InferencePlan:
     """Nothing of it is shown: open tasks are closed, and what devices answered is erased. What they sent was seen, and
     stays charged. Raises `forbidden`, `wrong_state` for a plan that is over."""
-    permissions.require(actor, "federation.train", found.federation)
+    require_directing(actor, found)
     with unit():
         rows = InferencePlan.objects.filter(pk=found.pk)
         if not lifecycle.move(rows, InferenceState.CANCELLED, ended_at=clock.now()):
@@ -142,6 +157,10 @@ def alive(federation: Federation) -> int:
 # --- inside ----------------------------------------------------------------------------------------------------------
 
 
+def _concerns(actor: Actor, found: InferencePlan) -> bool:
+    return actor.organization in (found.organization, found.federation.organization)
+
+
 def _asked(base: ModelVersion, said: Mapping[str, Any]) -> Asked:
     if base.architecture is None:
         raise FedportalError("architecture_missing")
@@ -155,6 +174,9 @@ def _start(actor: Actor, found: InferencePlan) -> None:
     """Choose whom to ask, reserve what it costs them, and offer the tasks; under the federation's lock."""
     if found.state != InferenceState.PLANNED:
         raise _wrong(found, "It has begun already.")
+    # A plan may have waited for long: what was so when it was made need not be so any more.
+    runs.federation_of(actor, found.model, found.federation)
+    permissions.require(actor, "model.train", found.model)
     devices, left_out = _candidates(found)
     owners = {device.organization_id: device.organization for device in devices}
     now = clock.now()

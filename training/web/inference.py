@@ -10,7 +10,6 @@ from django.contrib import messages
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 
-from federations import permissions
 from federations.models import Federation
 from federations.selectors import find_federation
 from federations.web.federation_parts import address_of, frame
@@ -107,7 +106,7 @@ def one(request: Any, plan: str) -> HttpResponse:
     """A plan, how its devices stand, and what is shown of it."""
     found = inferences.find_plan(request.actor, plan)
     told = inferences.shown([found])[0]
-    may_plan = may(request, "federation.train", found.federation)
+    directs = inference.directs(request.actor, found)
     parts = one_page(request, inferences.own_parts(request.actor, found))
     parts.object_list = [
         {"device": part.device, "words": word("asked", part.state), "reason": part.reason} for part in parts.object_list
@@ -124,9 +123,8 @@ def one(request: Any, plan: str) -> HttpResponse:
         "kind": KINDS[told["asked"]["summary"]],
         "which": ROWS[told["asked"]["rows"]],
         "chart": chart(told),
-        "may_plan": may_plan,
-        "may_cancel": may_plan and alive,
-        "may_start": may_plan and found.state == InferenceState.PLANNED,
+        "may_cancel": directs and alive,
+        "may_start": directs and found.state == InferenceState.PLANNED,
     }
     return render(request, "training/inference.html", context)
 
@@ -144,7 +142,7 @@ def cancel(request: Any, plan: str) -> HttpResponse:
     found = inferences.find_plan(request.actor, plan)
     back = f"/inference/{found.public_id}"
     if request.method == "GET":
-        permissions.require(request.actor, "federation.train", found.federation)
+        inference.require_directing(request.actor, found)
         consequence = "Nothing of it is shown, and what devices answered is erased. What they spent stays spent."
         return confirm(request, title="Cancel this plan?", consequence=consequence, button="Cancel the plan", back=back)
     inference.cancel(request.actor, found)
