@@ -75,6 +75,11 @@ def make(artifact_pk: int) -> bool:
         log.warning("%s could not be made: %s", artifact, error)
         _end(waiting.filter(claimed_at=claim), artifact, state=Artifact.State.FAILED, reason=str(error)[:300])
         return True
+    except Exception as error:  # else it would be tried for ever, and nobody would read why
+        log.exception("%s could not be made", artifact)
+        reason = f"something went wrong, and the portal's log says more ({type(error).__name__})"
+        _end(waiting.filter(claimed_at=claim), artifact, state=Artifact.State.FAILED, reason=reason)
+        return True
     faults.point("form_written")
     _end(waiting, artifact, state=Artifact.State.READY, blob=blob, size=size, reason="")
     return True

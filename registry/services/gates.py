@@ -8,6 +8,7 @@ measured anew when somebody asks for that.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from datetime import timedelta
@@ -24,6 +25,8 @@ from fedwire.errors import FedportalError
 from registry.delivery import gates
 from registry.models import GateOverride, GatePolicy, GateReport, Model, ModelVersion
 from registry.services import figures, gatekeeping, installations, models
+
+log = logging.getLogger(__name__)
 
 SET, OVERRIDE = "organization.set_gates", "organization.override_gates"
 # A worker that has not finished in this time was killed; another may begin.
@@ -202,14 +205,21 @@ def due() -> list[int]:
     Also calls back what is on its way and may not be, should a call have been lost.
     """
     for policy in GatePolicy.objects.select_related("model__organization"):
-        if policy.limits.checks():
-            for version in _looked_after(policy.model):
-                if gatekeeping.standing(version).code == gatekeeping.UNJUDGED:
-                    wanted(version)
-            installations.recall(policy.model)
+        try:
+            _look_after(policy)
+        except Exception:  # one that cannot be looked at must not hold up those behind it
+            log.exception("the gate of %s was not looked at; the next pass tries again", policy.model.public_id)
     free = Q(claimed_at__isnull=True) | Q(claimed_at__lt=clock.now() - CLAIM)
     pending = GateReport.objects.filter(free, state=GateReport.State.PENDING).order_by("pk")
     return list(pending.values_list("pk", flat=True))
+
+
+def _look_after(policy: GatePolicy) -> None:
+    if policy.limits.checks():
+        for version in _looked_after(policy.model):
+            if gatekeeping.standing(version).code == gatekeeping.UNJUDGED:
+                wanted(version)
+        installations.recall(policy.model)
 
 
 def _looked_after(model: Model) -> list[ModelVersion]:

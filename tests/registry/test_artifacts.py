@@ -96,6 +96,21 @@ def test_a_conversion_that_fails_says_why_and_is_tried_again_later(
     assert get(key, "state_dict").path.exists()
 
 
+def test_whatever_goes_wrong_ends_a_conversion_and_is_not_tried_for_ever(
+    version: ModelVersion, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(source: Path, target: Path) -> None:
+        raise TypeError("a secret path")
+
+    refusal(get, key, "state_dict")
+    monkeypatch.setattr(formats, "write_state_dict", broken)
+    assert artifacts.make(Artifact.objects.get().pk)
+    error = refusal(get, key, "state_dict")
+    assert (error.code, artifacts.unfinished()) == ("format_failed", [])
+    assert "the portal's log says more (TypeError)" in error.message
+    assert "secret" not in error.message
+
+
 def test_a_missing_blob_fails_the_conversion_and_not_the_worker(version: ModelVersion, key: str) -> None:
     refusal(get, key, "state_dict")
     blobs.path(version.blob).unlink()

@@ -13,7 +13,7 @@ from federations.permissions import Actor
 from fedportal.common import blobs
 from registry import gate_reports, tasks
 from registry.models import GateReport, Model, ModelVersion, Rollout
-from registry.services import gatekeeping, gates, models
+from registry.services import gatekeeping, gates, installations, models
 from tests.registry.conftest import House, pushed, refusal
 
 LOGISTIC = {"kind": "logistic", "inputs": 2}
@@ -229,6 +229,25 @@ def test_the_sweeper_has_the_newest_version_judged(house: House, model: Model) -
     assert not gates.judge(report_pk)
     assert gates.due() == []
     assert (GateReport.objects.get().version, gatekeeping.standing(newest).open) == (newest, True)
+
+
+def test_a_model_that_cannot_be_looked_at_does_not_hold_up_the_others(
+    house: House, model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = models.create(house.olga, name="pathology")
+    weights(house, other, 1.0, 0.0)
+    for one in (model, other):
+        gates.set_policy(house.olga, one, size=100_000)
+    recall = installations.recall
+
+    def broken(of: Model) -> int:
+        if of == model:
+            raise ZeroDivisionError
+        return recall(of)
+
+    monkeypatch.setattr(installations, "recall", broken)
+    assert len(gates.due()) == 1
+    assert model.public_id in caplog.text
 
 
 def test_a_report_that_nobody_asks_for_any_more_is_not_made(house: House, model: Model) -> None:

@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from registry.models import Experiment, Rollout
-from registry.services import experiments
+from registry.services import experiments, gates
 from tests.cast import Cast
 from tests.registry.conftest import House
 from tests.registry.test_rollouts import Fleet, version
@@ -66,6 +66,15 @@ def test_what_is_wrong_with_the_form_is_told_beside_the_field(fleet: Fleet, mia:
     running(fleet)
     assert "is running. Another one starts when" in words(mia, f"/experiments/new?model={fleet.model.public_id}")
     assert Experiment.objects.count() == 1
+
+
+def test_a_closed_gate_is_told_in_the_form_and_what_was_typed_stays(fleet: Fleet, mia: Client) -> None:
+    gates.set_policy(fleet.house.olga, fleet.model, size=5)
+    typed = {"model": fleet.model.public_id, "control": "1.0.0", "treatment": "2.0.0", "name": "wider network"}
+    answer = mia.post("/experiments/new", typed)
+    assert answer.status_code == 409
+    assert 'value="wider network"' in answer.content.decode()
+    assert not Experiment.objects.exists()
 
 
 def test_a_model_with_one_version_has_nothing_to_compare(fleet: Fleet, mia: Client) -> None:
