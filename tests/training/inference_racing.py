@@ -29,7 +29,7 @@ from training.models import InferencePart, InferencePlan, Ledger, Spending  # no
 from training.services import answering, consents, inference  # noqa: E402
 
 NOISE = 2.0
-CLOSED = ("task_closed", "wrong_state")
+CLOSED = ("task_closed", "wrong_state", "inference_invalid")
 PLANS, MANY = 6, 1000
 BOUNDS: dict[str, Any] = {"least_devices": 2, "least_organizations": 2}
 WHO = ("olga", "mia", "vera")
@@ -99,6 +99,18 @@ def cancelled_meanwhile(world: World) -> list[Any]:
     return found
 
 
+def refused_meanwhile(world: World) -> list[Any]:
+    """What no device can have counted comes while the plan is cancelled: whoever's was seen pays, however it fell."""
+    found = []
+    for _ in range(PLANS):
+        plan = world.plan()
+        cancel = [lambda plan=plan: passing(lambda: inference.cancel(world.stage.olga, plan))]
+        errors = at_once(*world.answers(plan, (-900, 900)), *cancel)
+        seen = InferencePart.objects.filter(plan=plan, seen=True).count()
+        found.append([errors, seen, world.end(plan)])
+    return found
+
+
 def withdrawn_meanwhile(world: World) -> list[Any]:
     """All answer, and the time is over, while an organization takes its consent back."""
     found = []
@@ -152,7 +164,14 @@ def main() -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     call_command("migrate", verbosity=0)
     world = World()
-    acts = (answered_at_once, cancelled_meanwhile, withdrawn_meanwhile, started_at_once, ended_at_once)
+    acts = (
+        answered_at_once,
+        cancelled_meanwhile,
+        refused_meanwhile,
+        withdrawn_meanwhile,
+        started_at_once,
+        ended_at_once,
+    )
     json.dump({act.__name__: act(world) for act in acts}, sys.stdout)
 
 

@@ -32,6 +32,12 @@ def test_a_cancelled_plan_keeps_nothing_and_what_was_seen_is_paid(races: dict[st
         assert paid == states.count("charged")
 
 
+def test_what_is_refused_while_the_plan_is_cancelled_is_paid_by_whoever_was_seen(races: dict[str, Any]) -> None:
+    for errors, seen, (state, rows, held, states, paid) in races["refused_meanwhile"]:
+        assert (errors, state, rows, held) == ([], "cancelled", None, 0)
+        assert (states.count("charged"), paid) == (seen, seen)
+
+
 def test_consent_taken_back_is_out_of_the_sum_or_came_too_late_for_it(races: dict[str, Any]) -> None:
     for errors, (state, rows, held, states, paid) in races["withdrawn_meanwhile"]:
         assert (errors, held, len(states)) == ([], 0, 3)
