@@ -91,8 +91,10 @@ def _end(rows: QuerySet[Artifact], artifact: Artifact, **result: Any) -> None:
         if rows.update(**result):
             for name, value in result.items():
                 setattr(artifact, name, value)
-            about = {"sha256": artifact.blob} if artifact.blob else {"reason": artifact.reason}
-            _note(audit.PORTAL, artifact, f"version.form_{'made' if artifact.blob else 'failed'}", **about)
+            if artifact.blob:
+                _note(audit.PORTAL, artifact, "version.form_made", sha256=artifact.blob)
+            else:
+                _note(audit.PORTAL, artifact, "version.form_failed", reason=artifact.reason)
 
 
 def _note(actor: Author, artifact: Artifact, action: str, **details: Any) -> None:
