@@ -10,6 +10,8 @@ from tests.browser.conftest import Visit
 def test_the_description_of_the_api_opens_without_inline_script_or_style(visit: Visit) -> None:
     page = visit(email="")  # and whatever the browser refuses to run fails the test
     page.goto("/api/docs")
-    expect(page.get_by_text("/api/v1/whoami", exact=True)).to_be_visible()
-    page.get_by_text("/api/v1/whoami", exact=True).click()
+    # Of so many addresses only those are drawn that are in sight.
+    address = page.get_by_text("/api/v1/api-keys", exact=True).first
+    expect(address).to_be_visible()
+    address.click()
     expect(page.get_by_role("button", name="Try it out")).to_be_visible()

@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MAKERS = (
     *("sdk/src/fedwire/noise.py", "sdk/src/fedwire/grids.py", "sdk/src/fedwire/masking/rings.py"),
-    *("sdk/src/fedwire/masking/streams.py", "training/aggregation/noising.py", "training/aggregation/quantiles.py"),
+    *("sdk/src/fedwire/inference.py", "sdk/src/fedwire/masking/streams.py"),
+    *("training/aggregation/noising.py", "training/aggregation/quantiles.py"),
 )
 SEEDED = frozenset(("random", "default_rng", "seed", "Generator", "RandomState", "SeedSequence", "manual_seed"))
 
