@@ -27,7 +27,7 @@ SMALL_BYTES = 64 << 10
 PIECE_BYTES = 1 << 20
 LEAST_PIECE_BYTES = 128 << 10
 # What is gathered of all uploads of this process together, until they are so many that each has the least.
-GATHERED_BYTES = 2 << 20
+GATHERED_BYTES = 4 << 20
 # A sender slower than this after its grace is cut off; it may continue later.
 GRACE_SECONDS = 10.0
 LEAST_BYTES_PER_SECOND = 16 << 10
