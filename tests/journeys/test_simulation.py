@@ -103,7 +103,7 @@ def test_ctrl_c_stops_the_run_and_retires_the_devices(acme: Terminal) -> None:
     while not any(row["status"] == "running" for row in acme.json("train", "list")):
         assert time.monotonic() < give_up
     simulation.send_signal(signal.SIGINT)
-    _, said = simulation.communicate(timeout=60)
+    _, said = simulation.communicate(timeout=180)
     assert simulation.returncode == 130, said
     assert said.endswith("Interrupted.\n")
     assert acme.json("train", "list")[0]["status"] == "stopped"
