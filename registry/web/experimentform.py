@@ -17,9 +17,9 @@ from fedwire.errors import FedportalError
 from fedwire.states import DeviceState
 from registry import selectors
 from registry.models import Experiment, Model
-from registry.services import experiments, gatekeeping, underway
+from registry.services import experiments, underway
 from registry.services.underway import ACTION
-from registry.web.rolloutform import MOST_MODELS, MOST_VERSIONS, limits, number, share_in
+from registry.web.rolloutform import MOST_MODELS, MOST_VERSIONS, OF_FORM, limits, number, share_in
 
 DEFAULTS = {
     "treatment_percentage": "50",
@@ -28,8 +28,6 @@ DEFAULTS = {
     "least": "50",
     "metric": "accuracy",
 }
-# Whatever is wrong with the form is told in it.
-OF_FORM = ("field_invalid", "wrong_state", *gatekeeping.CODES)
 
 
 @page("GET", "POST")

@@ -29,6 +29,8 @@ UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
 DEFAULTS = {"increment": "10", "window_seconds": "600", "least": "50"}
 # Fields that are percentages here and shares from 0 to 1 in the service.
 RATES = ("error_rate", "accuracy")
+# What is wrong with a form that sends versions out is told in it.
+OF_FORM = ("field_invalid", "wrong_state", *gatekeeping.CODES)
 
 
 @page("GET", "POST")
@@ -45,7 +47,7 @@ def new(request: Any) -> HttpResponse:
         try:
             made = _begun(request, model, said)
         except FedportalError as refusal:
-            if refusal.code not in ("field_invalid", "wrong_state", *gatekeeping.CODES):
+            if refusal.code not in OF_FORM:
                 raise
             error = _of_form(refusal)
         else:
